@@ -1,0 +1,38 @@
+"""HAN (Holistic Attention Network, ECCV 2020) for BasicSR.
+
+The public names below are loaded on first use, so that `import han_arch` needs neither torch nor BasicSR. The one thing
+that happens at import is that `compat` stands ready to answer for modules that today's stack has dropped and BasicSR
+1.4.2 still asks for: a spawned data-loading worker imports BasicSR before any function of ours could run.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from han_arch import compat
+
+if TYPE_CHECKING:
+    from han_arch.archs.attention import CSAM, LAM
+    from han_arch.archs.han_arch import HAN
+    from han_arch.registration import register
+
+__version__ = "0.1.0"
+__all__ = ["HAN", "LAM", "CSAM", "register", "__version__"]
+
+_HOMES = {
+    "HAN": "han_arch.archs.han_arch",
+    "LAM": "han_arch.archs.attention",
+    "CSAM": "han_arch.archs.attention",
+    "register": "han_arch.registration",
+}
+
+compat.install_import_fallbacks()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'han_arch' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

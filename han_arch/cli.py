@@ -1,0 +1,68 @@
+"""The `basicsr` command: finds the subcommand's module, imports only that one, and turns user errors into one line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from han_arch import __version__
+from han_arch.errors import UserError
+
+# Each module has configure(parser), which adds its arguments, and run(args) -> exit status.
+COMMANDS = {
+    "train": ("han_arch.training.train_command", "train a network from an option file"),
+    "test": ("han_arch.training.test_command", "run a trained network over test sets and measure it"),
+    "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
+    "data": ("han_arch.data.command", "make, pack and check data sets"),
+    "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
+}
+
+EXAMPLES = """examples:
+  basicsr doctor
+  basicsr options list
+  basicsr train -opt options/train_HAN_x4.yml
+  basicsr test -opt options/test_HAN_x4.yml
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 good, 1 the command's own "no", 2 a user's mistake."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser, subparsers = _build_parser()
+    # Only the chosen command is imported and gives its arguments, so that `basicsr --help` answers at once.
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    if chosen in COMMANDS:
+        module = import_module(COMMANDS[chosen][0])
+        module.configure(subparsers[chosen])
+    args = parser.parse_args(argv)
+    try:
+        return module.run(args)
+    except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"basicsr {chosen}: interrupted\n")
+        return 130
+
+
+def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="basicsr",
+        description="Train, test and compare super-resolution networks with BasicSR and its plugins.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"han_arch {__version__}")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = {
+        name: choices.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, (_, summary) in COMMANDS.items()
+    }
+    return parser, subparsers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Making, packing, checking and loading data sets."""

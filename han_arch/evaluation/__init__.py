@@ -1,0 +1,1 @@
+"""Measuring networks: protocol, tables, pictures."""

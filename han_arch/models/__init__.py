@@ -1,0 +1,1 @@
+"""HAN under BasicSR: what one training or validation step does."""
