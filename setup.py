@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "han_arch" / "__init__.py").read_text("utf-8"), re.M)
 if VERSION is None:
-    raise RuntimeError("han_arch/__init__.py has no line of the form __version__ = \"...\"")
+    raise RuntimeError('han_arch/__init__.py has no line of the form __version__ = "..."')
 
 setup(
     name="han_arch",
@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    # options/ stays at the top of the checkout, where BasicSR's users look, and travels in the wheel as han_arch/options.
+    # options/ stays at the top of the checkout, where users look, and travels in the wheel as han_arch/options.
     packages=[*find_packages(include=["han_arch", "han_arch.*"]), "han_arch.options"],
     package_dir={"han_arch.options": "options"},
     package_data={"han_arch": ["py.typed"], "han_arch.options": ["*.yml"]},

@@ -56,7 +56,9 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     subparsers = {
         name: choices.add_parser(
-            name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for name, (_, summary) in COMMANDS.items()

@@ -2,9 +2,9 @@
 
 A component fills one of HAN's two slots:
 
-- `layer`: called with the list of n feature maps, each (b, c, h, w), newest first; returns (b, n*c, h, w). One that also
-  has `mixing(feats) -> (b, n, n)`, for which `out_i = sum_j mixing_ij feats_j`, lets HAN fold it into the convolution
-  behind it.
+- `layer`: called with the list of n feature maps, each (b, c, h, w), newest first; returns (b, n*c, h, w). One that
+  also has `mixing(feats) -> (b, n, n)`, for which `out_i = sum_j mixing_ij feats_j`, lets HAN fold it into the
+  convolution behind it.
 - `spatial`: called with (b, c, h, w); returns the same shape.
 
 Its constructor is given those of HAN's settings that it names: `num_feat` (c) and, in the layer slot, `num_layer` (n)
@@ -82,7 +82,9 @@ def _find(name: str, slot: str) -> type[nn.Module]:
     if name in _components:
         actual_slot, cls = _components[name]
         if actual_slot != slot:
-            raise ValueError(f"{name} is a {actual_slot} component; {slot}_attention takes one of {', '.join(known)} or ~")
+            raise ValueError(
+                f"{name} is a {actual_slot} component; {slot}_attention takes one of {', '.join(known)} or ~"
+            )
         return cls
     for lookup in _further_lookups:
         found = lookup(name)

@@ -108,9 +108,7 @@ class HAN(nn.Module):
             *(ResidualGroup(num_feat, num_block, squeeze_factor, res_scale) for _ in range(num_group))
         )
         self.conv_after_body = conv3x3(num_feat, num_feat)
-        self.lam = build_component(
-            layer_attention, "layer", num_feat=num_feat, num_layer=num_layer, form=lam_form
-        )
+        self.lam = build_component(layer_attention, "layer", num_feat=num_feat, num_layer=num_layer, form=lam_form)
         self.conv_lam = conv3x3(num_layer * num_feat, num_feat)
         self.csam = build_component(spatial_attention, "spatial", num_feat=num_feat)
         self.conv_fuse = conv3x3(2 * num_feat, num_feat)
