@@ -1,5 +1,130 @@
-"""What BasicSR 1.4.2 needs on today's stack: the only file that touches another package's modules."""
+"""What BasicSR 1.4.2 needs on today's stack: the only file that touches another package's modules.
+
+Three tools, each of which records what it did for the log and for `basicsr doctor`:
+
+- import fallbacks: names of modules that newer releases of torchvision and SciPy dropped are answered from where their
+  functions went. The finder stands last in `sys.meta_path`, so it is asked only when nobody else has the module.
+- `replace`: sets one attribute of another package's module. The rooms decide what is replaced, and why.
+- `require_basicsr`: the import itself, with one clear line when it cannot work.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from types import ModuleType
+from typing import Any
+
+from han_arch.errors import UserError
+
+# Dropped module -> the module that has its functions now, and why anybody asks.
+MOVED_MODULES = {
+    "torchvision.transforms.functional_tensor": (
+        "torchvision.transforms.functional",
+        "torchvision dropped it in 0.17; basicsr/data/degradations.py imports it",
+    ),
+    "scipy.ndimage.filters": (
+        "scipy.ndimage",
+        "SciPy drops it in 2.0; basicsr/metrics/niqe.py imports it",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that was changed outside this package."""
+
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.why}"
+
+
+_changes: dict[str, Change] = {}
+
+
+def changes() -> list[Change]:
+    """All changes made in this process so far, oldest first."""
+    return list(_changes.values())
 
 
 def install_import_fallbacks() -> None:
-    """Stand ready to answer for modules that were dropped."""
+    """Answer for the modules of MOVED_MODULES from now on; costs no import, may be called again."""
+    if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
+        sys.meta_path.append(_MovedModuleFinder())
+
+
+def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
+    """Set an attribute, dotted below the module ("FileClient._backends"), of another package's module.
+
+    Args:
+        module_name: the module, imported if need be.
+        attribute: the attribute, which must exist.
+        new: its new value; nothing happens when it has it already.
+        why: one line for the log and for `basicsr doctor`.
+
+    Raises:
+        AttributeError: there is no such attribute.
+    """
+    module = importlib.import_module(module_name)
+    *owner_path, name = attribute.split(".")
+    owner = attrgetter(".".join(owner_path))(module) if owner_path else module
+    if getattr(owner, name) is new:
+        return
+    setattr(owner, name, new)
+    where = f"{module_name}.{attribute}"
+    _changes[where] = Change(where, why)
+
+
+def require_basicsr() -> ModuleType:
+    """Import BasicSR and return it.
+
+    Raises:
+        UserError: it is not installed, or is installed and does not import; the message says why and what to do.
+    """
+    install_import_fallbacks()
+    if importlib.util.find_spec("basicsr") is None:
+        if sys.version_info >= (3, 13):
+            raise UserError(
+                f"this command needs BasicSR 1.4.2, whose release cannot be built on Python 3.13 or later (this is "
+                f"{sys.version_info.major}.{sys.version_info.minor}); use Python 3.10 to 3.12 for training and testing"
+            )
+        raise UserError(
+            "this command needs BasicSR, which is not installed; run: pip install --no-build-isolation basicsr==1.4.2"
+        )
+    try:
+        return importlib.import_module("basicsr")
+    except ImportError as error:
+        raise UserError(f"BasicSR is installed but does not import: {error}; `basicsr doctor` tells more") from error
+
+
+def basicsr_version() -> str | None:
+    """The installed BasicSR's version, None if there is none; imports nothing."""
+    try:
+        return importlib.metadata.version("basicsr")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Makes a module of a dropped name whose attributes are looked up where they are now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in MOVED_MODULES:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin="han_arch.compat")
+
+    def exec_module(self, module: ModuleType) -> None:
+        home_name, why = MOVED_MODULES[module.__name__]
+        home = importlib.import_module(home_name)
+        # A lazy look-up, since the home may be half imported at this moment.
+        module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]
+        _changes[module.__name__] = Change(module.__name__, f"{why}; answered from {home_name}")

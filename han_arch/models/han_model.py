@@ -1,0 +1,123 @@
+"""HANModel: BasicSR's SRModel, with checkpoints that are whole, safe to load and know their network."""
+
+import os
+from typing import Any
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from han_arch.errors import UserError
+from han_arch.models.saving import save_atomically
+
+
+class HANModel(SRModel):
+    """One training and validation step for HAN, and for BasicSR's EDSR and RCAN too, so that all share one step.
+
+    Option files choose it by `model_type: HANModel`. New or changed against SRModel:
+
+    - `model_to_device`: distributed training on CPUs as well.
+    - `save_network`, `save_training_state`: written whole or not at all, an error stops the run; the checkpoint
+      carries the options `network_g` beside `params` and `params_ema`.
+    - `load_network`: never runs code, and says which key it took.
+    - `test`: the network without its distributed wrapper, whose forward would wait for the other ranks.
+    """
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """As BasicSR's; without a GPU, DistributedDataParallel gets no device."""
+        if self.opt["dist"] and self.device.type == "cpu":
+            return DistributedDataParallel(net, find_unused_parameters=self.opt.get("find_unused_parameters", False))
+        return super().model_to_device(net)
+
+    def test(self) -> None:
+        """Set `output` to the network's result for `lq`: the EMA network's where there is one."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        was_training = net.training
+        net.eval()
+        with torch.no_grad():
+            self.output = net(self.lq)
+        net.train(was_training)
+
+    @master_only
+    def save_network(
+        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
+    ) -> None:
+        """Save networks as `<net_label>_<iter or latest>.pth`: a dict of `network_g` and a state dict a key.
+
+        Raises:
+            OSError, RuntimeError: it could not be written.
+        """
+        label = "latest" if current_iter == -1 else current_iter
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content: dict[str, Any] = {"network_g": dict(self.opt["network_g"])}
+        for one, key in zip(nets, keys, strict=True):
+            content[key] = {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
+        save_atomically(content, os.path.join(self.opt["path"]["models"], f"{net_label}_{label}.pth"))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Save what resuming needs as `<iter>.state`; nothing at the end of training (iter -1).
+
+        Raises:
+            OSError, RuntimeError: it could not be written.
+        """
+        if current_iter == -1:
+            return
+        state = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+        path = os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state")
+        save_atomically(state, path)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load a checkpoint into net.
+
+        Args:
+            net: the network, changed in place.
+            load_path: file with a state dict, or a dict of state dicts.
+            strict: every key must be there and fit.
+            param_key: which state dict; None: the file itself is one. When it is missing, the one that is there.
+
+        Raises:
+            UserError: not a checkpoint, or it does not fit the network.
+        """
+        try:
+            content = torch.load(load_path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds, some advising to load unsafely
+            raise UserError(
+                f"{load_path} is no checkpoint that can be loaded safely ({type(error).__name__}); wanted a file that "
+                "torch.save made of tensors"
+            ) from error
+        state, used_key = _choose_state(content, param_key, load_path)
+        logger = get_root_logger()
+        logger.info(f"Loading {type(self.get_bare_model(net)).__name__} from {load_path}, key {used_key}.")
+        state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in state.items()}
+        bare = self.get_bare_model(net)
+        self._print_different_keys_loading(bare, state, strict)
+        try:
+            bare.load_state_dict(state, strict=strict)
+        except RuntimeError as error:
+            raise UserError(f"{load_path} does not fit {type(bare).__name__} as built: {error}") from error
+
+
+def _choose_state(content: Any, param_key: str | None, load_path: str) -> tuple[dict[str, torch.Tensor], str]:
+    if not isinstance(content, dict):
+        raise UserError(f"{load_path} holds a {type(content).__name__}; wanted a dict of tensors")
+    if param_key is None:
+        return content, "(the file itself)"
+    for key in (param_key, "params_ema", "params"):
+        if key in content:
+            return content[key], key
+    raise UserError(
+        f"{load_path} has neither {param_key!r} nor params; it has {', '.join(list(content)[:5])}; "
+        "for a file that is a state dict itself set path:param_key_g: ~"
+    )

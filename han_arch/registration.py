@@ -1,0 +1,57 @@
+"""What goes into which of BasicSR's registries; `register()` puts it there."""
+
+from typing import Any
+
+from han_arch import compat
+from han_arch.archs import components
+from han_arch.errors import UserError
+
+
+def register() -> dict[str, list[str]]:
+    """Put HAN and its components into ARCH_REGISTRY and HANModel into MODEL_REGISTRY.
+
+    May be called again. Names registered by other packages stay as they are: a clash raises, and then nothing at all
+    has been registered.
+
+    Returns:
+        registry name -> the names that are ours in it.
+
+    Raises:
+        UserError: BasicSR cannot be imported, or one of our names is taken by another class.
+    """
+    compat.require_basicsr()
+    rows = _table()
+    for registry, name, cls in rows:
+        taken = dict(iter(registry)).get(name)
+        if taken is not None and not _same_class(taken, cls):
+            raise UserError(
+                f"{name} in BasicSR's {registry._name} registry is {taken.__module__}.{taken.__qualname__}; "
+                f"han_arch registers its own {name} there: import only one of the two"
+            )
+    ours: dict[str, list[str]] = {}
+    for registry, name, cls in rows:
+        if name not in registry:
+            registry.register(cls)
+        ours.setdefault(registry._name, []).append(name)
+    components.add_lookup(_component_from_basicsr)
+    return ours
+
+
+def _table() -> list[tuple[Any, str, type]]:
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+    from han_arch.archs import HAN
+    from han_arch.models.han_model import HANModel
+
+    archs: list[type] = [HAN, *components.registered_components().values()]
+    return [(ARCH_REGISTRY, cls.__name__, cls) for cls in archs] + [(MODEL_REGISTRY, "HANModel", HANModel)]
+
+
+def _same_class(one: type, other: type) -> bool:
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _component_from_basicsr(name: str) -> type | None:
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    return dict(iter(ARCH_REGISTRY)).get(name)

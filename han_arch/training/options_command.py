@@ -1,0 +1,50 @@
+"""`basicsr options`: see and copy the option files that come with the package."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from han_arch.errors import UserError
+from han_arch.training import shipped_options
+
+EXAMPLES = """examples:
+  basicsr options list
+  basicsr options copy train_HAN_x4.yml my_experiment.yml
+  basicsr options copy all options/"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = EXAMPLES
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="names of the shipped option files, with what each is for")
+    copy = actions.add_parser("copy", help="copy one, or all, to edit it; never overwrites")
+    copy.add_argument("name", help="a shipped name, or: all")
+    copy.add_argument("target", nargs="?", default=".", help="file or folder to copy to (default: the current folder)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or copy."""
+    if args.action == "list":
+        for path in sorted(shipped_options.folder().glob("*.yml")):
+            sys.stdout.write(f"{path.name:24} {_summary(path)}\n")
+        return 0
+    target = Path(args.target)
+    names = shipped_options.names() if args.name == "all" else [args.name]
+    into_folder = args.name == "all" or target.is_dir() or args.target.endswith("/")
+    pairs = [(shipped_options.find(name), target) for name in names]
+    if into_folder:
+        pairs = [(source, target / source.name) for source, _ in pairs]
+    existing = [str(path) for _, path in pairs if path.exists()]
+    if existing:
+        raise UserError(f"would overwrite {', '.join(existing)}; give another target, or remove it first")
+    for source, path in pairs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _summary(path: Path) -> str:
+    first = path.read_text("utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()

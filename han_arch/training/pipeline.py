@@ -1,0 +1,150 @@
+"""The train and test commands: BasicSR's own pipelines with the seams replaced that do not hold on today's stack."""
+
+import argparse
+import importlib.metadata
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import han_arch
+from han_arch import compat
+from han_arch.errors import UserError
+from han_arch.training import checkpoint, distributed, options, shipped_options
+
+PLUGIN_GROUP = "basicsr.plugins"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """BasicSR's flags, which train and test share."""
+    parser.add_argument("-opt", required=True, metavar="FILE", help="option file: a path, or a shipped name")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="what started this process"
+    )
+    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state, if any")
+    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument(
+        "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="change options, e.g. train:total_iter=1000"
+    )
+
+
+def run(args: argparse.Namespace, *, is_train: bool) -> int:
+    """Run BasicSR's train or test pipeline in the current folder.
+
+    Args:
+        args: the flags of `add_flags`.
+        is_train: train, else test.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: BasicSR does not import, or the options are wrong.
+    """
+    compat.require_basicsr()
+    plugins = load_plugins()
+    path = shipped_options.find(args.opt)
+    opt = options.load(
+        path,
+        is_train=is_train,
+        root=Path.cwd(),
+        overrides=args.force_yml,
+        auto_resume=args.auto_resume,
+        debug=args.debug,
+    )
+    options.check_names(opt)
+
+    import basicsr.test
+    import basicsr.train
+    from basicsr.utils import set_random_seed
+
+    args.opt = str(path)  # BasicSR copies this file into the experiment
+
+    def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], argparse.Namespace]:
+        return opt, args
+
+    def environment() -> str:
+        return _environment(plugins)
+
+    module = "basicsr.train" if is_train else "basicsr.test"
+    compat.replace(module, "parse_options", resolved_options, "its YAML loader and --force_yml can run code")
+    compat.replace(module, "get_env_info", environment, "the log also names plugins and what compat changed")
+    if is_train:
+        compat.replace(
+            module, "load_resume_state", checkpoint.load_resume_state, "it fails without a GPU and in other folders"
+        )
+        compat.replace(
+            module,
+            "create_train_val_dataloader",
+            _whole_run(basicsr.train.create_train_val_dataloader),
+            "it counts too few epochs, so that training ends early",
+        )
+
+    distributed.join(args.launcher, opt)
+    try:
+        set_random_seed(opt["manual_seed"] + opt["rank"])
+        (basicsr.train.train_pipeline if is_train else basicsr.test.test_pipeline)(str(Path.cwd()))
+    finally:
+        distributed.leave()
+    return 0
+
+
+def load_plugins() -> dict[str, str]:
+    """Call every entry point of the group `basicsr.plugins`: each registers its networks, models and data sets.
+
+    Returns:
+        plugin name -> its distribution and version.
+
+    Raises:
+        UserError: one of them fails; the message names it.
+    """
+    loaded = {}
+    for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+        try:
+            entry.load()()
+        except Exception as error:
+            raise UserError(
+                f"the BasicSR plugin {entry.name!r} ({origin}) fails to load: {type(error).__name__}: {error}; "
+                "mend or uninstall it"
+            ) from error
+        loaded[entry.name] = origin
+    if "han_arch" not in loaded:  # run from a checkout that is not installed
+        han_arch.register()
+        loaded["han_arch"] = f"han_arch {han_arch.__version__}"
+    return loaded
+
+
+def _environment(plugins: dict[str, str]) -> str:
+    import torch
+    import torchvision
+
+    lines = [
+        f"BasicSR {compat.basicsr_version()}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
+        f"Plugins: {', '.join(plugins.values())}",
+        "Changed in other packages:",
+        *(f"  {change}" for change in compat.changes()),
+    ]
+    return "\n".join(lines)
+
+
+def _whole_run(create: Callable[..., Any]) -> Callable[..., Any]:
+    """BasicSR's loader factory, with as many epochs as the iterations take when partial batches are dropped."""
+
+    def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
+        train_loader, train_sampler, val_loaders, total_epochs, total_iters = create(opt, logger)
+        if len(train_loader) == 0:
+            dataset = opt["datasets"]["train"]
+            raise UserError(
+                f"datasets:train has {len(train_loader.dataset)} images, fewer than one batch of "
+                f"{train_loader.batch_size} x {opt['world_size']} processes; lower batch_size_per_gpu "
+                f"({dataset['batch_size_per_gpu']}) or raise dataset_enlarge_ratio"
+            )
+        epochs = math.ceil(total_iters / len(train_loader))
+        if epochs != total_epochs:
+            logger.info(
+                f"An epoch has {len(train_loader)} whole batches, so {total_iters} iterations take {epochs} epochs."
+            )
+        return train_loader, train_sampler, val_loaders, epochs, total_iters
+
+    return create_train_val_dataloader
