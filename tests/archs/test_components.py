@@ -1,0 +1,61 @@
+"""Attention components by name: ours, a user's own, and those registered with BasicSR."""
+
+import pytest
+import torch
+from torch import nn
+
+from han_arch import HAN
+from han_arch.archs import components, register_component
+
+SMALL = {"num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4, "upscale": 2}
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registrations of a test end with it."""
+    monkeypatch.setattr(components, "_components", dict(components._components))
+    monkeypatch.setattr(components, "_further_lookups", list(components._further_lookups))
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_own_components_by_name_get_the_settings_they_name() -> None:
+    @register_component("layer")
+    class NewestOnly(nn.Module):
+        def __init__(self, num_feat: int, num_layer: int) -> None:
+            super().__init__()
+            self.num_feat, self.num_layer = num_feat, num_layer
+
+        def forward(self, feats: list[torch.Tensor]) -> torch.Tensor:
+            return feats[0].repeat(1, self.num_layer, 1, 1)
+
+    @register_component("spatial")
+    class Halve(nn.Module):
+        def forward(self, feat: torch.Tensor) -> torch.Tensor:
+            return feat / 2
+
+    net = HAN(3, 3, layer_attention="NewestOnly", spatial_attention="Halve", **SMALL)
+    assert (net.lam.num_feat, net.lam.num_layer) == (8, 3)
+    assert isinstance(net.csam, Halve)
+    assert net(torch.rand(1, 3, 4, 5)).shape == (1, 3, 8, 10)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_name_belongs_to_one_class() -> None:
+    class LAM(nn.Module):
+        pass
+
+    with pytest.raises(ValueError, match="'LAM' is taken by han_arch"):
+        register_component("layer")(LAM)
+    with pytest.raises(ValueError, match="layer, spatial; got 'channel'"):
+        register_component("channel")
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_further_lookups_are_asked_last() -> None:
+    class FromElsewhere(nn.Module):
+        def forward(self, feat: torch.Tensor) -> torch.Tensor:
+            return feat
+
+    components.add_lookup({"FromElsewhere": FromElsewhere, "CSAM": FromElsewhere}.get)
+    assert isinstance(HAN(3, 3, spatial_attention="FromElsewhere", **SMALL).csam, FromElsewhere)
+    assert not isinstance(HAN(3, 3, spatial_attention="CSAM", **SMALL).csam, FromElsewhere)

@@ -1,0 +1,34 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from han_arch import compat
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's top folder."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real images and known answers that stands beside the checkout; never part of it."""
+    folder = Path(os.environ.get("HAN_ARCH_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; set HAN_ARCH_SHARED_DATA to the folder with the known answers")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def basicsr() -> ModuleType:
+    """BasicSR, imported with what it needs on today's stack."""
+    if compat.basicsr_version() is None:
+        pytest.skip("BasicSR is not installed (it cannot be built on Python 3.13 and later)")
+    return compat.require_basicsr()
