@@ -1,0 +1,21 @@
+"""`basicsr data ...`: the command line of the data room; each subcommand has its own file."""
+
+import argparse
+from importlib import import_module
+
+SUBCOMMANDS = {
+    "prepare": ("han_arch.data.prepare_command", "make LR images, sub-images and LMDBs from a folder of HR images"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands and their arguments."""
+    choices = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    for name, (module, summary) in SUBCOMMANDS.items():
+        subparser = choices.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        import_module(module).configure(subparser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen subcommand and return its exit status."""
+    return import_module(SUBCOMMANDS[args.data_command][0]).run(args)

@@ -1,0 +1,91 @@
+"""Work over many items in processes, with a progress bar, stoppable at any moment."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import connection, get_context, parent_process
+from typing import TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from han_arch.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def default_workers() -> int:
+    """One process for each core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def work_through(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str
+) -> Iterator[tuple[Item, Result]]:
+    """Apply a function to all items and give (item, result) as they get done, in no fixed order.
+
+    Args:
+        function: importable by name; an exception in it ends the iteration.
+        items: what to work on; few results wait at a time, however many items there are.
+        workers: processes; 0 or 1 works in this one.
+        label: what the progress bar says; it also shows the rate and the time that is left.
+
+    Raises:
+        UserError: a process died, most likely for lack of memory.
+    """
+    if not items:
+        return
+    with tqdm(total=len(items), desc=label, unit="img", dynamic_ncols=True) as progress:
+        for done in _inline(function, items) if workers < 2 else _in_processes(function, items, workers):
+            yield done
+            progress.update()
+
+
+def _inline(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    for item in items:
+        yield item, function(item)
+
+
+def _in_processes(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result]]:
+    waiting = iter(items)
+    # Spawned, not forked: OpenCV's and tqdm's threads do not survive a fork.
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        running: dict[Future[Result], Item] = {
+            executor.submit(function, item): item for item in islice(waiting, 2 * workers)
+        }
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+                running.update((executor.submit(function, item), item) for item in islice(waiting, 1))
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, most likely for lack of memory; run the command again with fewer --workers, "
+            "what is done is kept"
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole process group; only the parent decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # A killed parent cannot tell its workers, and they would wait for work for ever.
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
