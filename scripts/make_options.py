@@ -101,10 +101,10 @@ class Training:
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
             "gt_size": self.lq_size * self.scale,
-            "train_gt": f"datasets/{self.train_set}/GT_x{self.scale}_sub.lmdb",
-            "train_lq": f"datasets/{self.train_set}/LQ_{degradation}_sub.lmdb",
+            "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
+            "train_lq": f"datasets/{self.train_set}/LR_sub_{degradation}.lmdb",
             "val_gt": f"datasets/{self.val_set}/GT_x{self.scale}",
-            "val_lq": f"datasets/{self.val_set}/LQ_{degradation}",
+            "val_lq": f"datasets/{self.val_set}/LR_{degradation}",
         }
         return _template("train.yml").substitute(values)
 
@@ -132,7 +132,7 @@ class Test:
                 f"    name: {name}\n"
                 f"    type: PairedImageDataset\n"
                 f"    dataroot_gt: datasets/{name}/GT_x{self.scale}\n"
-                f"    dataroot_lq: datasets/{name}/LQ_{self.degradation}x{self.scale}\n"
+                f"    dataroot_lq: datasets/{name}/LR_{self.degradation}x{self.scale}\n"
                 f"    io_backend:\n"
                 f"      type: disk"
             )
