@@ -62,9 +62,9 @@ HALVED_AT_200K = """\
     type: MultiStepLR
     milestones: [200000]
     gamma: 0.5"""
-COSINE_OVER_1500 = """\
+COSINE_OVER_1200 = """\
     type: CosineAnnealingRestartLR
-    periods: [1500]
+    periods: [1200]
     restart_weights: [1]
     eta_min: !!float 1e-6"""
 
@@ -195,15 +195,15 @@ EXPERIMENTS: list[Training | Test] = [
         val_set="demo_test",
         lq_size=32,
         batch_size=8,
-        num_worker=1,
-        enlarge_ratio=1000,
+        num_worker=0,  # with 2 cores a worker takes more from the training threads than it gives
+        enlarge_ratio=200,
         ema_decay=0.99,
         lr="1e-3",
-        scheduler=COSINE_OVER_1500,
-        total_iter=1500,
-        val_freq=500,
+        scheduler=COSINE_OVER_1200,
+        total_iter=1200,
+        val_freq=400,
         print_freq=50,
-        save_freq=500,
+        save_freq=400,
     ),
     Test(
         file="demo_test_HAN_x4.yml",

@@ -1,0 +1,128 @@
+"""Results side by side: one picture of crops and one table, with PSNR and SSIM by the papers' protocol.
+
+PSNR in dB and SSIM are BasicSR's, on the Y channel of BT.601, with `scale` pixels cut from each border.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from han_arch import compat
+
+
+@dataclass(frozen=True)
+class Score:
+    """How close an image is to HR, on Y without the border."""
+
+    psnr: float
+    ssim: float
+
+    def __str__(self) -> str:
+        return f"{self.psnr:.2f} dB / {self.ssim:.4f}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image in several versions.
+
+    Attributes:
+        name: what to call it.
+        hr: the original, (h, w, 3) uint8 RGB.
+        versions: method -> its image of the same size and type, in the order to show.
+    """
+
+    name: str
+    hr: np.ndarray
+    versions: Mapping[str, np.ndarray]
+
+
+def measure(image: np.ndarray, hr: np.ndarray, scale: int) -> Score:
+    """Score an image against HR; both (h, w, 3) uint8 RGB.
+
+    Raises:
+        ValueError: their sizes differ.
+    """
+    if image.shape != hr.shape:
+        raise ValueError(f"the image must be as large as HR, {hr.shape}; got {image.shape}")
+    compat.require_basicsr()
+    from basicsr.metrics import calculate_psnr, calculate_ssim
+
+    bgr, bgr_hr = image[..., ::-1], hr[..., ::-1]
+    return Score(
+        psnr=float(calculate_psnr(bgr, bgr_hr, crop_border=scale, test_y_channel=True)),
+        ssim=float(calculate_ssim(bgr, bgr_hr, crop_border=scale, test_y_channel=True)),
+    )
+
+
+def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
+    """Mean score of each method over images."""
+    return {
+        method: Score(
+            psnr=float(np.mean([row[method].psnr for row in scores])),
+            ssim=float(np.mean([row[method].ssim for row in scores])),
+        )
+        for method in scores[0]
+    }
+
+
+def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
+    """A Markdown table, a row for each image and one for the mean, a column for each method."""
+    rows = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
+    corner = "PSNR / SSIM on Y"
+    width = max(len(corner), *(len(name) for name, _ in rows))
+    methods = list(scores[0])
+    lines = [
+        f"| {corner:{width}} | " + " | ".join(f"{method:17}" for method in methods) + " |",
+        f"|{'-' * (width + 2)}|" + "|".join("-" * 19 for _ in methods) + "|",
+    ]
+    lines += [f"| {name:{width}} | " + " | ".join(f"{row[m]!s:17}" for m in methods) + " |" for name, row in rows]
+    return "\n".join(lines)
+
+
+def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
+    """Top and left of the size x size window with the largest sum of absolute steps between neighbouring pixels.
+
+    Chosen on HR alone, so that no method picks its own best place.
+    """
+    grey = image.astype(np.float64).mean(axis=-1)
+    detail = np.zeros_like(grey)
+    detail[1:] += np.abs(np.diff(grey, axis=0))
+    detail[:, 1:] += np.abs(np.diff(grey, axis=1))
+    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return int(top), int(left)
+
+
+def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
+    """Draw a row for each photo: the whole HR with the place of the crop, then the crop in each version and in HR.
+
+    Args:
+        photos: what to show.
+        scores: for each photo, method -> score of the whole image, printed under the crop.
+        path: the picture to write.
+        title: above all.
+        size: side of the crop in HR pixels.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    columns = 2 + len(photos[0].versions)
+    figure = Figure(figsize=(2.6 * columns, 3.0 * len(photos) + 0.5), layout="constrained", dpi=110)
+    axes = figure.subplots(len(photos), columns, squeeze=False)
+    for row, photo, score in zip(axes, photos, scores, strict=True):
+        top, left = most_detailed_window(photo.hr, min(size, *photo.hr.shape[:2]))
+        row[0].imshow(photo.hr)
+        row[0].add_patch(Rectangle((left, top), size, size, fill=False, edgecolor="red", linewidth=1.5))
+        row[0].set_xlabel(photo.name)
+        for axis, (method, image) in zip(row[1:], {**photo.versions, "HR": photo.hr}.items(), strict=True):
+            axis.imshow(image[top : top + size, left : left + size], interpolation="nearest")
+            axis.set_title(method, fontsize=10)
+            axis.set_xlabel(str(score[method]) if method in score else "PSNR / SSIM on Y, whole photo", fontsize=8)
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path)

@@ -1,0 +1,123 @@
+"""The main job from photo to picture, on the photos that come with scikit-image; every step is a `basicsr` command.
+
+HR photos -> LR, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
+Exit status 1 when HAN is not ahead of bicubic by the margin.
+
+Examples:
+  python scripts/demo.py
+  python scripts/demo.py --iterations 500 --margin 0.1
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+
+from han_arch.data.imresize import imresize
+from han_arch.evaluation import comparison
+
+SCALE = 4
+TRAIN = ("chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")
+TEST = ("astronaut.png", "coffee.png")
+NAME = "demo_HAN_x4"
+
+
+def main() -> int:
+    """Run the demo; 0 when HAN is ahead of bicubic by the margin."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all that is made (default: demo)")
+    parser.add_argument("--iterations", type=int, default=1200, help="training iterations (default: 1200)")
+    parser.add_argument("--margin", type=float, default=0.3, help="dB that HAN must be ahead of bicubic (default: 0.3)")
+    args = parser.parse_args()
+
+    started = time.monotonic()
+    out = args.out.resolve()
+    for part, names in (("train", TRAIN), ("test", TEST)):
+        copy_photos(names, out / "photos" / part)
+    for old in (out / "experiments" / NAME, out / "tb_logger" / NAME, out / "results" / NAME):
+        shutil.rmtree(old, ignore_errors=True)  # the demo's own earlier run, which BasicSR would archive each time
+
+    prepare = ("data", "prepare", "--scale", str(SCALE))
+    small = ("--crop-size", "240", "--step", "120")  # quick to decode
+    basicsr(out, *prepare, *small, "--only", "lmdb", "-o", "datasets/demo_train", "photos/train")
+    basicsr(out, *prepare, "--benchmark", "-o", "datasets/demo_test", "photos/test")
+    length = []
+    if args.iterations != 1200:
+        length = [
+            "--force_yml",
+            f"train:total_iter={args.iterations}",
+            f"train:scheduler:periods=[{args.iterations}]",
+        ]
+    basicsr(out, "train", "-opt", "options/demo_HAN_x4.yml", *length)
+    basicsr(out, "test", "-opt", "options/demo_test_HAN_x4.yml")
+
+    photos = [load_photo(out, Path(name).stem) for name in TEST]
+    scores = [
+        {method: comparison.measure(image, photo.hr, SCALE) for method, image in photo.versions.items()}
+        for photo in photos
+    ]
+    picture = out / "comparison.png"
+    minutes = (time.monotonic() - started) / 60
+    title = f"x{SCALE}, photos not trained on; a small HAN after {args.iterations} iterations"
+    comparison.draw(photos, scores, picture, title=title, size=96)
+    print()
+    print(comparison.table([photo.name for photo in photos], scores))
+    mean = comparison.mean_scores(scores)
+    gain = mean["HAN"].psnr - mean["bicubic"].psnr
+    print(f"\nHAN is {gain:+.2f} dB from bicubic (wanted: at least {args.margin:+.2f}); {minutes:.1f} minutes in all")
+    print(f"picture: {picture}")
+    if not gain >= args.margin:
+        print("FAILED: HAN is not far enough ahead of bicubic", file=sys.stderr)
+        return 1
+    return 0
+
+
+def copy_photos(names: tuple[str, ...], folder: Path) -> None:
+    """Copy photos of scikit-image into a folder as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        source = Path(skimage.__file__).parent / "data" / name
+        image = cv2.imread(str(source), cv2.IMREAD_COLOR)
+        if image is None:
+            raise FileNotFoundError(f"{source}: this release of scikit-image does not ship the photo")
+        cv2.imwrite(str(folder / f"{source.stem}.png"), image)
+
+
+def basicsr(folder: Path, *words: str) -> None:
+    """Show and run a `basicsr` command in a folder."""
+    print(f"\n$ cd {folder} && basicsr {shlex.join(words)}", flush=True)
+    status = subprocess.run([sys.executable, "-m", "han_arch", *words], cwd=folder).returncode
+    if status != 0:
+        sys.exit(status)
+
+
+def load_photo(out: Path, stem: str) -> comparison.Photo:
+    """A test photo with its nearest, bicubic and HAN versions."""
+    data = out / "datasets" / "demo_test"
+    hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
+    lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")
+    versions = {
+        "nearest": lr.repeat(SCALE, axis=0).repeat(SCALE, axis=1),
+        "bicubic": imresize(lr, SCALE),
+        "HAN": read_rgb(out / "results" / NAME / "visualization" / "demo_test" / f"{stem}_{NAME}.png"),
+    }
+    return comparison.Photo(stem, hr, versions)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image file as (h, w, 3) uint8 RGB."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise FileNotFoundError(f"{path} is missing or no image")
+    return image[..., ::-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The `basicsr` command from outside: photos to training, checkpoint, test, for HAN and BasicSR's EDSR and RCAN."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+TINY = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "upscale": 2}
+NETWORKS = {
+    "HAN": {"type": "HAN", **TINY, "num_group": 2, "num_block": 1, "squeeze_factor": 4},
+    "RCAN": {"type": "RCAN", **TINY, "num_group": 2, "num_block": 1, "squeeze_factor": 4},
+    "EDSR": {"type": "EDSR", **TINY, "num_block": 2},
+}
+pytestmark = pytest.mark.usefixtures("basicsr")
+
+
+def basicsr_command(folder: Path, *words: str, module: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run the installed command, or `python -m han_arch`, in a folder."""
+    command = shutil.which("basicsr", path=str(Path(sys.executable).parent))
+    start = [sys.executable, "-m", "han_arch"] if module or command is None else [command]
+    return subprocess.run([*start, *words], cwd=folder, capture_output=True, text=True, timeout=200)
+
+
+def smooth_photo(height: int, width: int, seed: int) -> np.ndarray:
+    """A picture with structure at several scales."""
+    generator = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(generator.random((height // step + 1, width // step + 1, 3)), (width, height)) for step in (4, 9, 25)
+    ]
+    return (sum(layers) / 3 * 255).astype(np.uint8)
+
+
+def option_file(folder: Path, network: str, **changes: object) -> Path:
+    """A complete option file for a few iterations on the workspace's data, from the shipped demo file."""
+    from han_arch.training import shipped_options, yaml_options
+
+    opt = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    opt.update(name=f"tiny_{network}", scale=2, network_g=dict(NETWORKS[network]))
+    for key, suffix in (("train", ""), ("val", "")):
+        opt["datasets"][key].update(dataroot_gt=f"data/GT_x2{suffix}", dataroot_lq=f"data/LR_BIx2{suffix}")
+    opt["datasets"]["train"].update(
+        dataroot_gt="data/GT_sub_x2.lmdb", dataroot_lq="data/LR_sub_BIx2.lmdb", gt_size=24, batch_size_per_gpu=2
+    )
+    opt["datasets"]["train"]["dataset_enlarge_ratio"] = 2
+    opt["train"].update(total_iter=7, scheduler={"type": "MultiStepLR", "milestones": [4], "gamma": 0.5})
+    opt["val"]["val_freq"] = 4
+    for metric in opt["val"]["metrics"].values():
+        metric["crop_border"] = 2
+    opt["logger"].update(print_freq=1, save_checkpoint_freq=4)
+    opt.update(changes)
+    path = folder / f"{network}.yml"
+    path.write_text(yaml.safe_dump(opt, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three small photos prepared for x2."""
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / "photos").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(folder / "photos" / f"photo{index}.png"), smooth_photo(48, 64, index))
+    done = basicsr_command(folder, "data", "prepare", "photos", "-o", "data", "--scale", "2", "--gt-size", "24")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_train_checkpoint_test(workspace: Path, network: str) -> None:
+    option_file(workspace, network)
+    done = basicsr_command(workspace, "train", "-opt", f"{network}.yml")
+    assert done.returncode == 0, done.stderr
+    # 6 images, batch 2: 3 batches an epoch; BasicSR alone would stop early for numbers that do not divide
+    iterations = re.findall(r"iter:\s+(\d+), lr", done.stdout + done.stderr)
+    assert [int(i) for i in iterations] == list(range(1, 8))
+
+    experiment = workspace / "experiments" / f"tiny_{network}"
+    assert {path.name for path in (experiment / "models").iterdir()} == {"net_g_4.pth", "net_g_latest.pth"}
+    assert {path.name for path in (experiment / "training_states").iterdir()} == {"4.state"}
+    content = torch.load(experiment / "models" / "net_g_latest.pth", weights_only=True)
+    assert content["network_g"] == NETWORKS[network]
+    assert content["params"].keys() == content["params_ema"].keys()
+    log = next(experiment.glob("train_*.log")).read_text()
+    assert "Changed in other packages:" in log
+    assert "torchvision.transforms.functional_tensor" in log
+    assert re.search(r"Plugins: .*han_arch", log)
+
+    test_options = yaml.safe_load((workspace / f"{network}.yml").read_text())
+    for key in ("train", "logger"):
+        del test_options[key]
+    test_options["datasets"] = {"test_1": {**test_options["datasets"]["val"], "name": "photos"}}
+    test_options["path"] = {
+        "pretrain_network_g": f"experiments/tiny_{network}/models/net_g_latest.pth", "param_key_g": "params_ema",
+    }  # fmt: skip
+    test_options["val"].update(save_img=True, suffix=None)
+    (workspace / f"test_{network}.yml").write_text(yaml.safe_dump(test_options, sort_keys=False))
+    done = basicsr_command(workspace, "test", "-opt", f"test_{network}.yml", module=True)
+    assert done.returncode == 0, done.stderr
+    images = workspace / "results" / f"tiny_{network}" / "visualization" / "photos"
+    assert cv2.imread(str(images / f"photo0_tiny_{network}.png")).shape == (48, 64, 3)
+    # Test and the last validation of training measured the same network on the same images.
+    last = re.findall(r"# psnr: ([\d.]+)", log)[-1]
+    assert re.findall(r"# psnr: ([\d.]+)", done.stdout + done.stderr)[-1] == last
+
+
+def test_upstream_model_and_auto_resume(workspace: Path) -> None:
+    """SRModel's own option files run as they are, num_gpu: 1 included, and go on where they stopped."""
+    option_file(workspace, "EDSR", name="tiny_upstream", model_type="SRModel", num_gpu=1)
+    resume = ("train", "-opt", "EDSR.yml", "--auto_resume")
+    assert basicsr_command(workspace, *resume).returncode == 0
+    done = basicsr_command(workspace, *resume, "--force_yml", "train:total_iter=9")
+    assert done.returncode == 0, done.stderr
+    assert "Resuming training from epoch: 1, iter: 4." in done.stdout + done.stderr
+    assert not list((workspace / "experiments").glob("tiny_upstream_archived*"))
+
+
+def test_debug_runs_a_few_iterations_of_its_own(workspace: Path) -> None:
+    option_file(workspace, "HAN", name="tiny_debug_flag")
+    done = basicsr_command(workspace, "train", "-opt", "HAN.yml", "--debug")
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "experiments" / "debug_tiny_debug_flag").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "HANModle"}, "model_type: nothing named 'HANModle' is registered; did you mean HANModel"),
+        ({"network_g": {**NETWORKS["HAN"], "type": "HANN"}}, "did you mean HAN"),
+        ({"network_g": {**NETWORKS["HAN"], "squeeze_factor": 16}}, "HAN cannot be built: num_feat must be at least"),
+        ({"network_g": {**NETWORKS["HAN"], "num_feet": 3}}, "num_feet"),
+        ({"name": "../elsewhere"}, "name must be letters"),
+        ({"network_g": None}, "lacks network_g"),
+        ({"path": {"pretrain_network_g": "gone.pth"}}, "path:pretrain_network_g: 'gone.pth' does not exist"),
+    ],
+)
+def test_mistakes_are_one_message_before_anything_is_made(workspace: Path, changes: dict, message: str) -> None:
+    option_file(workspace, "HAN", **{"name": "mistaken", **changes})
+    done = basicsr_command(workspace, "train", "-opt", "HAN.yml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workspace / "experiments" / "mistaken").exists()
+
+
+def test_batch_larger_than_the_set_is_an_error(workspace: Path) -> None:
+    option_file(workspace, "HAN", name="too_large")
+    done = basicsr_command(
+        workspace, "train", "-opt", "HAN.yml", "--force_yml", "datasets:train:batch_size_per_gpu=100"
+    )
+    assert done.returncode == 2
+    assert "fewer than one batch of 100" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["garbage", "other network", "pickle that runs code"])
+def test_checkpoints_that_do_not_fit(workspace: Path, kind: str) -> None:
+    weights = workspace / "weights.pth"
+    if kind == "garbage":
+        weights.write_bytes(b"no checkpoint at all")
+    elif kind == "other network":
+        torch.save({"params": {"conv.weight": torch.zeros(1)}}, weights)
+    else:
+        torch.save({"params": _RunsCode(str(workspace / "ran"))}, weights)
+    option_file(workspace, "HAN", name="misfit", path={"pretrain_network_g": "weights.pth"})
+    done = basicsr_command(workspace, "train", "-opt", "HAN.yml")
+    assert done.returncode == 2
+    assert "weights.pth" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workspace / "ran").exists()
+
+
+class _RunsCode:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (open, (self.path, "w"))
+
+
+def test_two_ranks_train_on_cpus(workspace: Path) -> None:
+    option_file(workspace, "HAN", name="tiny_ranks")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0",
+         "-m", "han_arch", "train", "-opt", "HAN.yml", "--launcher", "pytorch"],
+        cwd=workspace, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "experiments" / "tiny_ranks" / "models" / "net_g_latest.pth").is_file()
+
+
+def test_launcher_without_its_environment(workspace: Path) -> None:
+    option_file(workspace, "HAN", name="tiny_alone")
+    done = basicsr_command(workspace, "train", "-opt", "HAN.yml", "--launcher", "pytorch")
+    assert done.returncode == 2
+    assert "torchrun --nproc_per_node" in done.stderr
+
+
+def test_options_list_and_copy(tmp_path: Path) -> None:
+    done = basicsr_command(tmp_path, "options", "list")
+    assert "train_HAN_x4.yml" in done.stdout
+    assert basicsr_command(tmp_path, "options", "copy", "train_HAN_x4", "mine.yml").returncode == 0
+    assert "HAN_x4_DIV2K" in (tmp_path / "mine.yml").read_text()
+    again = basicsr_command(tmp_path, "options", "copy", "train_HAN_x4", "mine.yml")
+    assert again.returncode == 2
+    assert "would overwrite mine.yml" in again.stderr
+    assert basicsr_command(tmp_path, "options", "copy", "all", "folder").returncode == 0
+    assert len(list((tmp_path / "folder").glob("*.yml"))) == len(done.stdout.splitlines())
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = basicsr_command(tmp_path, "doctor")
+    assert done.returncode == 0, done.stdout
+    for wanted in ("torch 2", "1.4.2 from", "model: HANModel", "functional_tensor", "nothing needed is broken"):
+        assert wanted in done.stdout
+    broken = subprocess.run(
+        [sys.executable, "-c",
+         "import sys; sys.modules['cv2'] = None\nfrom han_arch.cli import main\nsys.exit(main(['doctor']))"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert broken.returncode == 1
+    assert "BROKEN" in broken.stdout
+
+
+def test_help_and_mistyped_commands(tmp_path: Path) -> None:
+    assert "basicsr train -opt" in basicsr_command(tmp_path, "train", "--help").stdout
+    done = basicsr_command(tmp_path, "trian")
+    assert done.returncode == 2
+    assert "invalid choice: 'trian'" in done.stderr
