@@ -188,7 +188,7 @@ class _RunsCode:
 def test_two_ranks_train_on_cpus(workspace: Path) -> None:
     option_file(workspace, "HAN", name="tiny_ranks")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0",
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
          "-m", "han_arch", "train", "-opt", "HAN.yml", "--launcher", "pytorch"],
         cwd=workspace, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
