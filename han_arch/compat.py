@@ -101,7 +101,10 @@ def require_basicsr() -> ModuleType:
     try:
         return importlib.import_module("basicsr")
     except ImportError as error:
-        raise UserError(f"BasicSR is installed but does not import: {error}; `basicsr doctor` tells more") from error
+        hint = "`basicsr doctor` tells more"
+        if "libGL" in str(error):
+            hint = "without a screen run: pip uninstall -y opencv-python; pip install opencv-python-headless"
+        raise UserError(f"BasicSR is installed but does not import: {error}; {hint}") from error
 
 
 def basicsr_version() -> str | None:

@@ -1,0 +1,55 @@
+"""The wheel: what travels in it, and that it works from where it is installed."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: the files that belong to the project cannot be told")
+    for name in listed.stdout.splitlines():
+        if (repository / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((repository / name).read_bytes())
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "-d", str(folder)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_contents(wheel: Path, repository: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"han_arch/options/{path.name}" for path in (repository / "options").glob("*.yml")} <= names
+    python_files = {str(path.relative_to(repository)) for path in (repository / "han_arch").rglob("*.py")}
+    assert python_files <= names
+    assert "han_arch/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"han_arch"}
+    metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
+    assert 'Requires-Dist: basicsr==1.4.2; python_version < "3.13"' in metadata
+    assert "Requires-Dist: tensorboard" not in metadata
+
+
+def test_installed_wheel_has_the_options(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, han_arch; from han_arch.cli import main; print(han_arch.__file__); main()",
+         "options", "list"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert str(tmp_path / "site") in done.stdout, done.stderr
+    assert "train_HAN_x4.yml" in done.stdout
