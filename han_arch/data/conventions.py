@@ -16,6 +16,7 @@ from han_arch.data.imresize import imresize
 SAME_WAY = 0.02
 # LR pixels at the edge of a sub-image depend on HR pixels outside it.
 EDGE = 4
+UNKNOWN = "unknown"
 
 
 def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
@@ -51,7 +52,7 @@ class Verdict:
     """How LR images were made.
 
     Attributes:
-        name: a key of `CONVENTIONS`, or "unknown".
+        name: a key of `CONVENTIONS`, or `UNKNOWN`.
         edge: LR pixels at the border that were left out, since these are parts of larger images.
         shares: share of differing samples, 0..1, of every convention that was tried.
     """
@@ -61,12 +62,11 @@ class Verdict:
     shares: dict[str, float]
 
     def __str__(self) -> str:
-        if self.name == "unknown":
-            return "unknown; differing samples: " + ", ".join(
+        if self.name == UNKNOWN:
+            return "an unknown convention; samples that differ: " + ", ".join(
                 f"{name} {share:.2%}" for name, share in self.shares.items()
             )
-        inside = f", {self.edge} edge pixels left out, so that the border convention cannot be told" if self.edge else ""
-        return f"{self.name} ({self.shares[self.name]:.4%} of the samples differ{inside})"
+        return self.name + (" (edges not compared: parts of larger images)" if self.edge else "")
 
 
 def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int = 0) -> tuple[int, int]:
@@ -103,4 +103,4 @@ def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
         shares = shares or medians
         if medians[best] <= SAME_WAY:
             return Verdict(best, edge, medians)
-    return Verdict("unknown", 0, shares)
+    return Verdict(UNKNOWN, 0, shares)

@@ -7,11 +7,9 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from han_arch.data.conventions import SAME_WAY, Verdict, differing, identify
+from han_arch.data.conventions import Verdict, identify
+from han_arch.data.examine import Pair, examine, read_pair, size_fault
 from han_arch.data.image_sets import ImageRef, ImageSet, load_set
-from han_arch.data.images import ImageError, decode_image
 from han_arch.data.parallel import WorkerDied, work_through
 
 SAMPLE = 9  # images that are tried with all conventions; the one that made most of them is then tried with all images
@@ -24,14 +22,6 @@ class Report:
 
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A GT image and, unless it is checked alone, its LR image."""
-
-    gt: ImageRef
-    lq: ImageRef | None
 
 
 def verify_root(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
@@ -57,7 +47,8 @@ def verify_single(path: Path, workers: int) -> Report:
     report = Report(faults=list(images.faults))
     if images.images:
         report.notes.append(f"{path}: {len(images.images)} images")
-        _decode_all(images, [Pair(ref, None) for ref in images.images.values()], None, None, workers, report)
+        alone = [Pair(ref, None) for ref in images.images.values()]
+        _look_at_all([images], alone, None, None, workers, report)
     return report
 
 
@@ -87,10 +78,11 @@ def verify_pair(gt_path: Path, lq_path: Path, scale: int | None, wanted: str | N
         report.faults.append(f"{gt_path} and {lq_path}: no scale from the first readable pair; give --scale")
         return report
     verdict = _identify_sample(pairs, scale)
-    report.notes.append(f"{lq_path}: x{scale}, made by {verdict}")
     if wanted is not None and not _fits(verdict, wanted):
         report.faults.append(f"{lq_path}: should be made by {wanted}; it is made by {verdict}")
-    _decode_all(lq_set, pairs, scale, verdict, workers, report, gt_set)
+    unlike, compared = _look_at_all([gt_set, lq_set], pairs, scale, verdict, workers, report)
+    share = f": {unlike} of {compared} samples differ ({unlike / compared:.4%})" if compared else ""
+    report.notes.append(f"{lq_path}: x{scale}, made by {verdict}{share}")
     return report
 
 
@@ -117,17 +109,9 @@ def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pai
     return [Pair(gt_set.images[lq_names[name]], lq_set.images[name]) for name in both]
 
 
-def _read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray] | None:
-    """Both images, None when one cannot be read (which is reported where all images are looked at)."""
-    try:
-        return (decode_image(pair.gt.read()), decode_image(pair.lq.read())) if pair.lq else None
-    except (ImageError, OSError, KeyError):
-        return None
-
-
 def _measured_scale(pairs: Sequence[Pair]) -> int | None:
     for pair in pairs:
-        images = _read_pair(pair)
+        images = read_pair(pair)
         if images is not None:
             gt, lq = images
             return gt.shape[0] // lq.shape[0] or None
@@ -137,8 +121,8 @@ def _measured_scale(pairs: Sequence[Pair]) -> int | None:
 def _identify_sample(pairs: Sequence[Pair], scale: int) -> Verdict:
     sample = []
     for pair in pairs[:: max(1, len(pairs) // SAMPLE)]:
-        images = _read_pair(pair)
-        if images is not None and _size_fault(*images, scale) is None:
+        images = read_pair(pair)
+        if images is not None and size_fault(*images, scale) is None:
             sample.append(images)
     return identify(sample, scale)
 
@@ -150,79 +134,32 @@ def _fits(verdict: Verdict, wanted: str) -> bool:
     return verdict.name == f"BI {border}" or (verdict.edge > 0 and verdict.name.startswith("BI "))
 
 
-def _decode_all(
-    images: ImageSet,
+def _look_at_all(
+    sets: Sequence[ImageSet],
     pairs: Sequence[Pair],
     scale: int | None,
     verdict: Verdict | None,
     workers: int,
     report: Report,
-    gt_set: ImageSet | None = None,
-) -> None:
-    """Look at every image and pair; the faults go to the report."""
+) -> tuple[int, int]:
+    """Look at every image and pair; returns how many LR samples differ from the convention's, and of how many."""
     look = partial(examine, scale=scale, verdict=verdict)
     # Garbage in LMDB's pages can end the process that reads them: not this one.
-    workers = max(workers, 2) if any(pair.gt.in_lmdb or (pair.lq and pair.lq.in_lmdb) for pair in pairs) else workers
-    faults = []
-    shapes = {}
+    if any(ref.in_lmdb for images in sets for ref in images.images.values()):
+        workers = max(workers, 2)
+    faults, shapes, unlike, compared = [], {}, 0, 0
     try:
-        for pair, (seen, pair_faults) in work_through(look, pairs, workers, images.path.name):
-            faults += pair_faults
-            shapes.update(seen)
+        for _, findings in work_through(look, pairs, workers, sets[-1].path.name):
+            faults += findings.faults
+            shapes.update(findings.shapes)
+            unlike += findings.unlike
+            compared += findings.compared
     except WorkerDied:
-        faults.append(f"{images.path}: reading it ended the process; data.mdb is damaged (or memory ran out)")
-    for listed in (images, gt_set):
-        for key, shape in listed.shapes.items() if listed else ():
-            found = shapes.get(ImageRef(listed.path, key, in_lmdb=True), shape)
-            if found != shape:
-                faults.append(f"{listed.path}: {key} is {found}; meta_info.txt says {shape}")
+        faults.append(f"{sets[-1].path}: reading it ended the process; data.mdb is damaged (or memory ran out)")
+    for images in sets:
+        for key, noted in images.shapes.items():
+            found = shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)
+            if found != noted:
+                faults.append(f"{images.path}: {key} is {found}; meta_info.txt says {noted}")
     report.faults += sorted(faults)
-
-
-def examine(
-    pair: Pair, scale: int | None, verdict: Verdict | None
-) -> tuple[dict[ImageRef, tuple[int, int, int]], list[str]]:
-    """Decode a pair and compare its images.
-
-    Args:
-        pair: one or two images.
-        scale: HR side / LR side; not used for one image.
-        verdict: how the set's LR images were made; an LR image made otherwise is a fault.
-
-    Returns:
-        (height, width, channels) of every image that could be decoded, and the faults.
-    """
-    decoded, shapes, faults = [], {}, []
-    for ref in (pair.gt, pair.lq):
-        if ref is None:
-            continue
-        try:
-            pixels = decode_image(ref.read())
-        except (ImageError, OSError, KeyError) as error:
-            faults.append(f"{ref}: {error}")
-            continue
-        if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-            faults.append(f"{ref}: has an alpha channel, which BasicSR drops silently")
-        shapes[ref] = (*pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1)
-        decoded.append(pixels)
-    if len(decoded) == 2 and scale is not None:
-        fault = _size_fault(*decoded, scale) or _content_fault(*decoded, scale, verdict)
-        faults += [f"{pair.lq}: {fault}"] if fault else []
-    return shapes, faults
-
-
-def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
-    if gt.shape[2:] != lq.shape[2:]:
-        return "grey and colour do not go together in GT and LR"
-    if gt.shape[0] != lq.shape[0] * scale or gt.shape[1] != lq.shape[1] * scale:
-        return f"LR {lq.shape[1]}x{lq.shape[0]} times {scale} is not GT {gt.shape[1]}x{gt.shape[0]}"
-    return None
-
-
-def _content_fault(gt: np.ndarray, lq: np.ndarray, scale: int, verdict: Verdict | None) -> str | None:
-    if verdict is None or verdict.name == "unknown":
-        return None
-    unlike, compared = differing(gt, lq, scale, verdict.name, verdict.edge)
-    if compared and unlike / compared > SAME_WAY:
-        return f"{unlike / compared:.2%} of the samples are not what {verdict.name} makes of its GT; not its pair?"
-    return None
+    return unlike, compared
