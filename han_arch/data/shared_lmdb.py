@@ -1,6 +1,7 @@
 """One read-only LMDB environment for each folder and process: py-lmdb 3 refuses to open a folder twice in a process."""
 
 import os
+import threading
 from pathlib import Path
 
 import lmdb
@@ -8,6 +9,7 @@ import lmdb
 from han_arch.data.lmdb_check import open_checked
 
 _environments: dict[Path, lmdb.Environment] = {}
+_opening = threading.Lock()
 
 
 def shared_environment(folder: Path) -> lmdb.Environment:
@@ -20,9 +22,10 @@ def shared_environment(folder: Path) -> lmdb.Environment:
         LmdbFault: no whole LMDB there.
     """
     resolved = folder.resolve()
-    if resolved not in _environments:
-        _environments[resolved] = open_checked(resolved)
-    return _environments[resolved]
+    with _opening:
+        if resolved not in _environments:
+            _environments[resolved] = open_checked(resolved)
+        return _environments[resolved]
 
 
 def close_environments() -> None:
@@ -32,6 +35,12 @@ def close_environments() -> None:
     _environments.clear()
 
 
+def _start_anew() -> None:
+    global _opening
+    _opening = threading.Lock()  # another thread of the parent may have held the old one
+    close_environments()
+
+
 # py-lmdb's list of open folders survives a fork, so the child must close what it inherited before it opens its own.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=close_environments)
+    os.register_at_fork(after_in_child=_start_anew)
