@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from han_arch.data.benchmarks import compare_with_benchmark
 from han_arch.data.degradation import get_degradation
 from han_arch.data.parallel import default_workers
 from han_arch.data.verify import PREPARED, Report, verify_pair, verify_root, verify_single
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   basicsr data verify HR_FOLDER LR_FOLDER --scale 4       one pair; folders and LMDBs may be mixed
   basicsr data verify HR_FOLDER LR_FOLDER --degradation BIx4
   basicsr data verify datasets/DIV2K/GT_sub_x4.lmdb       one set
+  basicsr data verify datasets/Set5/HR --benchmark Set5   is it Set5?
 """
 
 
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("lr", metavar="LR", type=Path, nargs="?", help="the LR folder or LMDB of these HR images")
     add("--scale", type=int, help="HR side / LR side (default: what the first pair has)")
     add("--degradation", help="what must have made LR, such as BIx4; another convention is then a fault")
+    add("--benchmark", metavar="SET", help="also compare PATH with what is known of Set5, Set14, B100, ...")
     add("--workers", type=int, default=default_workers(), help="processes (default: one for each core)")
 
 
@@ -55,6 +58,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reports(args: argparse.Namespace) -> Iterable[tuple[str, Report]]:
+    if args.benchmark is not None:
+        yield f"{args.gt} as {args.benchmark}", Report(*compare_with_benchmark(args.benchmark, args.gt))
+    yield from _set_reports(args)
+
+
+def _set_reports(args: argparse.Namespace) -> Iterable[tuple[str, Report]]:
     if args.lr is not None:
         report = verify_pair(args.gt, args.lr, args.scale, args.degradation, args.workers)
         return [(f"{args.gt} and {args.lr}", report)]
