@@ -5,6 +5,9 @@ from importlib import import_module
 
 SUBCOMMANDS = {
     "prepare": ("han_arch.data.prepare_command", "make LR images, sub-images and LMDBs from a folder of HR images"),
+    "download": ("han_arch.data.download_command", "fetch DIV2K and the benchmark sets from their official addresses"),
+    "verify": ("han_arch.data.verify_command", "check folders and LMDBs and tell how the LR images were made"),
+    "bench": ("han_arch.data.bench_command", "measure loading against the network, and imresize"),
 }
 
 

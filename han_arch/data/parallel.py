@@ -19,6 +19,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class WorkerDied(UserError):
+    """A worker process ended without an exception: killed, or crashed in a library."""
+
+
 def default_workers() -> int:
     """One process for each core that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -38,7 +42,7 @@ def work_through(
         label: what the progress bar says; it also shows the rate and the time that is left.
 
     Raises:
-        UserError: a process died, most likely for lack of memory.
+        WorkerDied: a process ended without an exception, most likely for lack of memory.
     """
     if not items:
         return
@@ -46,6 +50,12 @@ def work_through(
         for done in _inline(function, items) if workers < 2 else _in_processes(function, items, workers):
             yield done
             progress.update()
+
+
+def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
+    """`function(item)` in a process of its own; WorkerDied when it ends without an exception."""
+    (done,) = _in_processes(function, [item], 1)
+    return done[1]
 
 
 def _inline(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
@@ -68,7 +78,7 @@ def _in_processes(
                 yield running.pop(future), future.result()
                 running.update((executor.submit(function, item), item) for item in islice(waiting, 1))
     except BrokenProcessPool:
-        raise UserError(
+        raise WorkerDied(
             "a worker process died, most likely for lack of memory; run the command again with fewer --workers, "
             "what is done is kept"
         ) from None

@@ -48,18 +48,23 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Product:
-    """One of the data sets of the layout: its store, its side (GT or LR), and whether it holds sub-images."""
+    """One of the data sets of the layout.
+
+    Attributes:
+        store: where it goes.
+        side: "GT" or "LR".
+        sub: whether it holds sub-images.
+        names: what it has of each HR file.
+    """
 
     store: Store
     side: str
     sub: bool
+    names: dict[Path, list[str]]
 
-    def names(self, source: Source, grid: CropGrid, scale: int) -> list[str]:
-        """What the product has of an HR image."""
-        if not self.sub:
-            return [source.stem]
-        height, width = source.height - source.height % scale, source.width - source.width % scale
-        return sub_image_names(source.stem, len(grid.windows(height, width)))
+    def all_names(self) -> set[str]:
+        """Everything that it has when it is whole."""
+        return {name for names in self.names.values() for name in names}
 
 
 def prepare(
@@ -102,54 +107,49 @@ def prepare(
 
 def plan_products(sources: Sequence[Source], out: Path, degradation: Degradation, recipe: Recipe) -> list[Product]:
     """The products of one degradation, with everything in their settings that decides their content."""
+    scale = degradation.scale
     listing = "".join(f"{source.stem} {source.sha256}\n" for source in sources)
-    common = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": degradation.scale}
-    if recipe.grey != "refuse":
-        common["grey"] = recipe.grey
-    sides = {
-        "GT": (f"x{degradation.scale}", common),
-        "LR": (degradation.name, common | {"degradation": degradation.name}),
-    }
-    grid = {"crop_size": recipe.grid.size, "step": recipe.grid.step}
+    common: dict[str, object] = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": scale}
+    common |= {"grey": recipe.grey} if recipe.grey != "refuse" else {}
+    sides = {"GT": (f"x{scale}", common), "LR": (degradation.name, common | {"degradation": degradation.name})}
+    whole = {source.path: [source.stem] for source in sources}
+    subs = {source.path: _sub_names(source, scale, recipe.grid) for source in sources}
+    count = {"count": sum(len(names) for names in subs.values())}
+    grid = {"crop_size": recipe.grid.size, "step": recipe.grid.step} | count
     products = []
     for side, (label, settings) in sides.items():
         if "images" in recipe.products:
-            products.append(Product(FolderStore(out / f"{side}_{label}", settings), side, sub=False))
+            store = FolderStore(out / f"{side}_{label}", settings | {"count": len(whole)})
+            products.append(Product(store, side, False, whole))
         if "sub" in recipe.products:
-            products.append(Product(FolderStore(out / f"{side}_sub_{label}", settings | grid), side, sub=True))
+            products.append(Product(FolderStore(out / f"{side}_sub_{label}", settings | grid), side, True, subs))
         if "lmdb" in recipe.products:
-            products.append(Product(LmdbStore(out / f"{side}_sub_{label}.lmdb", settings | grid), side, sub=True))
+            products.append(Product(LmdbStore(out / f"{side}_sub_{label}.lmdb", settings | grid), side, True, subs))
     return products
+
+
+def _sub_names(source: Source, scale: int, grid: CropGrid) -> list[str]:
+    height, width = source.height - source.height % scale, source.width - source.width % scale
+    return sub_image_names(source.stem, len(grid.windows(height, width)))
 
 
 def _prepare_scale(
     sources: Sequence[Source], out: Path, degradation: Degradation, recipe: Recipe, workers: int
 ) -> list[Path]:
     products = plan_products(sources, out, degradation, recipe)
-    names = {
-        product.store.path: [
-            name for source in sources for name in product.names(source, recipe.grid, degradation.scale)
-        ]
-        for product in products
-    }
-    unfinished = [product for product in products if not product.store.is_whole(names[product.store.path])]
-    there = {product.store.path: product.store.begin() for product in unfinished}
-
-    def lacking(source: Source) -> list[Product]:
-        return [
-            product
-            for product in unfinished
-            if not there[product.store.path].issuperset(product.names(source, recipe.grid, degradation.scale))
-        ]
-
-    todo = {source.path: lacking(source) for source in sources}
+    unfinished = [product for product in products if not product.store.is_whole(product.all_names())]
+    todo: dict[Path, list[Product]] = {}
+    for product in unfinished:
+        there = product.store.begin()
+        for path, names in product.names.items():
+            if not there.issuperset(names):
+                todo.setdefault(path, []).append(product)
     make = partial(make_images, degradation=degradation, recipe=recipe)
-    paths = [path for path, products_of_image in todo.items() if products_of_image]
-    for path, images in work_through(make, paths, workers, degradation.name):
+    for path, images in work_through(make, sorted(todo), workers, degradation.name):
         for product in todo[path]:
             product.store.put(images[product.side, product.sub])
     for product in unfinished:
-        product.store.finish(names[product.store.path])
+        product.store.finish(product.all_names())
     return [product.store.path for product in products]
 
 

@@ -1,0 +1,156 @@
+"""How fast samples come from disk and LMDB, how fast the network takes them, and imresize against BasicSR's."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from han_arch import compat
+from han_arch.data.imresize import imresize
+from han_arch.errors import UserError
+
+IMRESIZE_SHAPE = (1356, 2040, 3)  # a DIV2K image
+ROUNDS = 7
+
+
+def compare_imresize() -> list[tuple[int, float, float]]:
+    """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
+
+    Returns:
+        For scales 2, 3, 4: the scale, our seconds, BasicSR's seconds (the best of several rounds each).
+    """
+    compat.require_basicsr()
+    from basicsr.utils.matlab_functions import imresize as basicsr_imresize
+
+    image = np.random.default_rng(0).integers(0, 256, IMRESIZE_SHAPE, np.uint8)
+    result = []
+    for scale in (2, 3, 4):
+        ours, theirs = [], []
+        for _ in range(ROUNDS):
+            ours.append(_seconds(imresize, image, 1 / scale))
+            theirs.append(_seconds(basicsr_imresize, image, 1 / scale))
+        result.append((scale, min(ours), min(theirs)))
+    return result
+
+
+def _seconds(function: Callable[..., object], *arguments: object) -> float:
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A loader's speed: what it reads, seconds until the first batch, samples per second after it."""
+
+    what: str
+    start: float
+    per_second: float
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The option file as plain mappings; UserError when it cannot be used for a benchmark."""
+    try:
+        options = yaml.safe_load(path.read_text("utf-8"))
+        train, network = options["datasets"]["train"], options["network_g"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path} has no datasets: train: or network_g: of a training option file ({error})") from None
+    train |= {"phase": "train", "scale": options["scale"]}
+    if not isinstance(network, dict):
+        raise UserError(f"{path}: network_g must be a mapping")
+    return options
+
+
+def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
+    """Measure the training set as LMDB and as folder, those of the two that exist, at the option file's settings.
+
+    Args:
+        options: of `read_options`.
+        seconds: how long to read each.
+
+    Raises:
+        UserError: neither is there.
+    """
+    from han_arch.data.loading import install
+
+    install()
+    found = False
+    for variant in _variants(options["datasets"]["train"]):
+        if Path(variant["dataroot_gt"]).is_dir() and Path(variant["dataroot_lq"]).is_dir():
+            found = True
+            yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
+    if not found:
+        train = options["datasets"]["train"]
+        raise UserError(f"neither {train['dataroot_gt']} nor its folder or LMDB is there; run basicsr data prepare")
+
+
+def _variants(train: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    roots = {side: str(train[side]).removesuffix(".lmdb") for side in ("dataroot_gt", "dataroot_lq")}
+    for backend, suffix in (("lmdb", ".lmdb"), ("disk", "")):
+        variant = copy.deepcopy(train)
+        yield variant | {side: root + suffix for side, root in roots.items()} | {"io_backend": {"type": backend}}
+
+
+def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
+    from basicsr.data import build_dataloader, build_dataset
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    dataset = build_dataset(train)
+    batch = train["batch_size_per_gpu"]
+    # Long enough never to end: the start of new workers is told apart.
+    sampler = EnlargedSampler(dataset, 1, 0, ratio=1 + 10_000 * batch // len(dataset))
+    train["prefetch_mode"] = None
+    loader = build_dataloader(dataset, train, num_gpu=0, sampler=sampler, seed=seed)
+    begin = time.perf_counter()
+    batches = iter(loader)
+    next(batches)
+    first = time.perf_counter()
+    count = 0
+    for _ in batches:
+        count += 1
+        if time.perf_counter() - first > seconds:
+            break
+    rate = count * batch / (time.perf_counter() - first)
+    what = f"{train['io_backend']['type']} ({train['dataroot_gt']}, {train['num_worker_per_gpu']} workers)"
+    return Rate(what, first - begin, rate)
+
+
+def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
+    """Measure training steps of the option file's network (L1 loss, Adam) on random samples.
+
+    Returns:
+        The device, and samples per second.
+    """
+    compat.require_basicsr()
+    import torch
+    from basicsr.archs import build_network
+
+    from han_arch.registration import register
+
+    register()
+    device = torch.device("cuda" if torch.cuda.is_available() and options.get("num_gpu") != 0 else "cpu")
+    network = build_network(copy.deepcopy(options["network_g"])).to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-8)
+    train = options["datasets"]["train"]
+    side, scale, batch = train["gt_size"], options["scale"], train["batch_size_per_gpu"]
+    lq = torch.rand(batch, 3, side // scale, side // scale, device=device)
+    gt = torch.rand(batch, 3, side, side, device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.l1_loss(network(lq), gt).backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    step()  # the first one also allocates
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < seconds:
+        step()
+        count += 1
+    return str(device), count * batch / (time.perf_counter() - begin)
