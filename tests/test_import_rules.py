@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 # Room (a folder, or a file at the top) -> rooms it may import. Everybody may import errors and compat.
 ALLOWED = {
     "archs": set(),
-    "data": {"download"},
+    "data": {"download", "unpack", "registration"},
     "inference": {"archs"},
     "zoo": {"archs", "download"},
     "models": {"archs", "inference", "zoo"},
@@ -22,12 +22,13 @@ ALLOWED = {
     "bench": {"archs", "inference", "zoo"},
     "doctor": {"archs", "training"},
     "download": set(),
+    "unpack": set(),
     "errors": set(),
     "compat": set(),
 }
 EVERYBODYS = {"errors", "compat"}
 TORCH_ONLY_THIRD_PARTY = {"torch"}
-NEVER_BASICSR = {"archs", "inference", "zoo", "errors", "download"}
+NEVER_BASICSR = {"archs", "inference", "zoo", "errors", "download", "unpack"}
 
 
 def room_of(path: Path) -> str:

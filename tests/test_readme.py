@@ -20,16 +20,14 @@ COMMANDS = [
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 
 # One iteration of the real recipe on one core takes minutes; these make it seconds, by the same command.
+SHORT_NETWORK = ["network_g:num_feat=16", "network_g:num_group=1", "network_g:num_block=1"]
 SHORT_TRAINING = [
+    *SHORT_NETWORK,
     "train:total_iter=1",
-    "network_g:num_feat=16",
-    "network_g:num_group=1",
-    "network_g:num_block=1",
     "datasets:train:batch_size_per_gpu=2",
     "datasets:train:num_worker_per_gpu=0",
     "logger:print_freq=1",
 ]
-SHORT_TEST = ["network_g:num_feat=16", "network_g:num_group=1", "network_g:num_block=1"]
 BENCHMARKS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
 
 
@@ -77,7 +75,7 @@ def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
         if "test" in words:
             for name in BENCHMARKS[1:]:
                 (tmp_path / "datasets" / name).symlink_to(tmp_path / "datasets" / "Set5")
-            words += ["--force_yml", *SHORT_TEST]
+            words += ["--force_yml", *SHORT_NETWORK]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)

@@ -9,6 +9,7 @@ from typing import Any
 
 import han_arch
 from han_arch import compat
+from han_arch.data import loading
 from han_arch.errors import UserError
 from han_arch.training import checkpoint, distributed, options, shipped_options
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         UserError: BasicSR does not import, or the options are wrong.
     """
     compat.require_basicsr()
+    loading.install()
     plugins = load_plugins()
     path = shipped_options.find(args.opt)
     opt = options.load(
