@@ -1,6 +1,7 @@
 """The `basicsr` command: finds the subcommand's module, imports only that one, and turns user errors into one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
         return 2
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `basicsr options list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"basicsr {chosen}: interrupted\n")
         return 130
