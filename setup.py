@@ -26,6 +26,8 @@ setup(
         "torch>=2.4",
         "torchvision",
         "numpy",
+        "scipy",
+        "pillow",
         "opencv-python",
         "lmdb",
         "pyyaml",
