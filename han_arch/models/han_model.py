@@ -1,6 +1,7 @@
 """HANModel: BasicSR's SRModel, with checkpoints that are whole, safe to load and know their network."""
 
 import os
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from han_arch.errors import UserError
+from han_arch.models import random_state
 from han_arch.models.saving import save_atomically
 
 
@@ -25,6 +27,10 @@ class HANModel(SRModel):
     - `load_network`: never runs code, and says which key it took.
     - `test`: the network without its distributed wrapper, whose forward would wait for the other ranks.
     """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.options = deepcopy(opt)  # BasicSR takes entries out of its own while it builds
+        super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As BasicSR's; without a GPU, DistributedDataParallel gets no device."""
@@ -60,7 +66,7 @@ class HANModel(SRModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save what resuming needs as `<iter>.state`; nothing at the end of training (iter -1).
+        """Save what resuming to the bit needs as `<iter>.state`; nothing at the end of training (iter -1).
 
         Raises:
             OSError, RuntimeError: it could not be written.
@@ -72,9 +78,27 @@ class HANModel(SRModel):
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "best_metric_results": self._plain_best_results(),
+            "random": random_state.capture(),
+            "options": self.options,
         }
         path = os.path.join(self.opt["path"]["training_states"], f"{current_iter}.state")
         save_atomically(state, path)
+
+    def _plain_best_results(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """BasicSR's record of best results, NumPy numbers as Python's, which load with `weights_only=True`."""
+        return {
+            dataset: {metric: {**best, "val": float(best["val"])} for metric, best in metrics.items()}
+            for dataset, metrics in getattr(self, "best_metric_results", {}).items()
+        }
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Put back what `save_training_state` saved, or as much of it as a state of BasicSR's SRModel has."""
+        super().resume_training(resume_state)
+        if resume_state.get("best_metric_results"):
+            self.best_metric_results = resume_state["best_metric_results"]
+        if "random" in resume_state:
+            random_state.restore(resume_state["random"])
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"

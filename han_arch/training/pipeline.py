@@ -1,9 +1,7 @@
-"""The train and test commands: BasicSR's own pipelines with the seams replaced that do not hold on today's stack."""
+"""What the train and test commands share: flags, plugins, options, distributed processes."""
 
 import argparse
 import importlib.metadata
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import han_arch
 from han_arch import compat
 from han_arch.data import loading
 from han_arch.errors import UserError
-from han_arch.training import checkpoint, distributed, options, shipped_options
+from han_arch.training import distributed, loop, options, shipped_options
 
 PLUGIN_GROUP = "basicsr.plugins"
 
@@ -30,14 +28,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
-    """Run BasicSR's train or test pipeline in the current folder.
+    """Train, or run BasicSR's test pipeline, in the current folder.
 
     Args:
         args: the flags of `add_flags`.
         is_train: train, else test.
 
     Returns:
-        0.
+        0, or 3 when a signal stopped the training after saving.
 
     Raises:
         UserError: BasicSR does not import, or the options are wrong.
@@ -57,10 +55,10 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     options.check_names(opt)
 
     import basicsr.test
-    import basicsr.train
     from basicsr.utils import set_random_seed
 
     args.opt = str(path)  # BasicSR copies this file into the experiment
+    opt["root_path"] = str(Path.cwd())
 
     def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], argparse.Namespace]:
         return opt, args
@@ -68,27 +66,21 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     def environment() -> str:
         return _environment(plugins)
 
-    module = "basicsr.train" if is_train else "basicsr.test"
-    compat.replace(module, "parse_options", resolved_options, "its YAML loader and --force_yml can run code")
-    compat.replace(module, "get_env_info", environment, "the log also names plugins and what compat changed")
-    if is_train:
-        compat.replace(
-            module, "load_resume_state", checkpoint.load_resume_state, "it fails without a GPU and in other folders"
-        )
-        compat.replace(
-            module,
-            "create_train_val_dataloader",
-            _whole_run(basicsr.train.create_train_val_dataloader),
-            "it counts too few epochs, so that training ends early",
-        )
-
     distributed.join(args.launcher, opt)
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
-        (basicsr.train.train_pipeline if is_train else basicsr.test.test_pipeline)(str(Path.cwd()))
+        if is_train:
+            return loop.train(opt, args, environment())
+        compat.replace(
+            "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
+        )
+        compat.replace(
+            "basicsr.test", "get_env_info", environment, "the log also names plugins and what compat changed"
+        )
+        basicsr.test.test_pipeline(str(Path.cwd()))
+        return 0
     finally:
         distributed.leave()
-    return 0
 
 
 def load_plugins() -> dict[str, str]:
@@ -128,25 +120,3 @@ def _environment(plugins: dict[str, str]) -> str:
         *(f"  {change}" for change in compat.changes()),
     ]
     return "\n".join(lines)
-
-
-def _whole_run(create: Callable[..., Any]) -> Callable[..., Any]:
-    """BasicSR's loader factory, with as many epochs as the iterations take when partial batches are dropped."""
-
-    def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
-        train_loader, train_sampler, val_loaders, total_epochs, total_iters = create(opt, logger)
-        if len(train_loader) == 0:
-            dataset = opt["datasets"]["train"]
-            raise UserError(
-                f"datasets:train has {len(train_loader.dataset)} images, fewer than one batch of "
-                f"{train_loader.batch_size} x {opt['world_size']} processes; lower batch_size_per_gpu "
-                f"({dataset['batch_size_per_gpu']}) or raise dataset_enlarge_ratio"
-            )
-        epochs = math.ceil(total_iters / len(train_loader))
-        if epochs != total_epochs:
-            logger.info(
-                f"An epoch has {len(train_loader)} whole batches, so {total_iters} iterations take {epochs} epochs."
-            )
-        return train_loader, train_sampler, val_loaders, epochs, total_iters
-
-    return create_train_val_dataloader

@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   basicsr train -opt train_HAN_x4 --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
   torchrun --nproc_per_node 4 -m han_arch train -opt options/train_HAN_x4.yml --launcher pytorch
 
+Exit status 0: all iterations are done; 3: SIGINT or SIGTERM ended the run after saving.
 Writes experiments/NAME and tb_logger/NAME under the current folder."""
 
 
@@ -17,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = EXAMPLES
     pipeline.add_flags(parser)
+    parser.add_argument("--fresh", action="store_true", help="set an unfinished run of the same name aside, start anew")
 
 
 def run(args: argparse.Namespace) -> int:
