@@ -187,17 +187,6 @@ class _RunsCode:
         return (open, (self.path, "w"))
 
 
-def test_two_ranks_train_on_cpus(workspace: Path) -> None:
-    option_file(workspace, "HAN", name="tiny_ranks")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         "-m", "han_arch", "train", "-opt", "HAN.yml", "--launcher", "pytorch"],
-        cwd=workspace, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (workspace / "experiments" / "tiny_ranks" / "models" / "net_g_latest.pth").is_file()
-
-
 def test_launcher_without_its_environment(workspace: Path) -> None:
     option_file(workspace, "HAN", name="tiny_alone")
     done = basicsr_command(workspace, "train", "-opt", "HAN.yml", "--launcher", "pytorch")

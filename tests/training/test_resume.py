@@ -20,13 +20,17 @@ TOTAL = 14
 SAVE_EVERY = 5
 
 
-def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
+def start(folder: Path, *flags: str, ranks: int = 1) -> subprocess.Popen[str]:
+    launch = []
+    if ranks > 1:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        flags = (*flags, "--launcher", "pytorch")
+    command = [sys.executable, *launch, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def run(folder: Path, *flags: str) -> tuple[int, str]:
-    process = start(folder, *flags)
+def run(folder: Path, *flags: str, ranks: int = 1) -> tuple[int, str]:
+    process = start(folder, *flags, ranks=ranks)
     text, _ = process.communicate(timeout=120)
     return process.returncode, text
 
@@ -175,3 +179,34 @@ def test_changed_options_are_shown(make_run) -> None:
     code, text = run(folder, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert code == 0, text
     assert "Changed since then: train:total_iter: 14 -> 8" in text
+
+
+def test_two_ranks_equal_one_and_go_on_as_one(make_run) -> None:
+    """The same global batch on one and on two processes; then the second run is gone on with by one process."""
+    alone, together = make_run("alone"), make_run("together")
+    shorter = "train:total_iter=10"
+    code, text = run(alone, "--force_yml", shorter)
+    assert code == 0, text
+    code, text = run(together, "--force_yml", shorter, "datasets:train:batch_size_per_gpu=1", ranks=2)
+    assert code == 0, text
+
+    def weights(folder: Path, iteration: int) -> dict[str, torch.Tensor]:
+        path = folder / f"experiments/run/models/net_g_{iteration}.pth"
+        return torch.load(path, weights_only=True)["params_ema"]
+
+    def compare(iteration: int) -> None:
+        for key, value in weights(alone, iteration).items():
+            torch.testing.assert_close(weights(together, iteration)[key], value, rtol=1e-3, atol=1e-5)
+        for name in ("psnr", "ssim"):
+            values = [
+                [float(row[name]) for row in csv.DictReader((folder / "experiments/run/val_demo_test.csv").open())]
+                for folder in (alone, together)
+            ]
+            assert values[0] == pytest.approx(values[1], abs=1e-3)
+
+    compare(10)
+    assert run(alone, "--auto_resume")[0] == 0
+    code, text = run(together, "--auto_resume")
+    assert code == 0, text
+    assert "Changed since then: datasets:train:batch_size_per_gpu: 1 -> 2" in text
+    compare(TOTAL)

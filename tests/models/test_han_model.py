@@ -1,0 +1,264 @@
+"""HANModel's training step and validation, on tiny networks in this process."""
+
+import copy
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import han_arch
+from han_arch.errors import UserError
+
+NETWORK = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1}
+
+
+@pytest.fixture
+def build(basicsr: ModuleType, tmp_path: Path):
+    """Build a HANModel from the defaults below and changes to the train options."""
+    han_arch.register()
+
+    def make(is_train: bool = True, seed: int = 0, network: dict[str, Any] | None = None, **train: Any) -> Any:
+        from basicsr.models import build_model
+
+        for name in ("models", "training_states"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        opt = {
+            "name": "step", "model_type": "HANModel", "scale": 2, "num_gpu": 0, "is_train": is_train, "dist": False,
+            "rank": 0, "world_size": 1,
+            "network_g": network or {**NETWORK, "squeeze_factor": 4, "upscale": 2},
+            "path": {key: str(tmp_path / key) for key in ("models", "training_states", "visualization")},
+            "train": {
+                "ema_decay": 0.9,
+                "optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99]},
+                "scheduler": {"type": "MultiStepLR", "milestones": [100], "gamma": 0.5},
+                "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
+                **train,
+            },
+            "val": {"metrics": {"psnr": {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": True}}},
+        }  # fmt: skip
+        torch.manual_seed(seed)
+        return build_model(opt)
+
+    return make
+
+
+def batch(size: int = 4, seed: int = 1) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    lq = torch.rand(size, 3, 8, 8, generator=generator)
+    gt = torch.rand(size, 3, 16, 16, generator=generator)
+    return {"lq": lq, "gt": gt, "gt_path": [f"photo{i}.png" for i in range(size)], "lq_path": ["x"] * size}
+
+
+def run_steps(model: Any, count: int = 3) -> dict[str, torch.Tensor]:
+    for current_iter in range(1, count + 1):
+        model.update_learning_rate(current_iter)
+        model.feed_data(batch(seed=current_iter))
+        model.optimize_parameters(current_iter)
+    return {key: value.clone() for key, value in model.net_g.state_dict().items()}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max((one[key] - other[key]).abs().max().item() for key in one)
+
+
+def test_plain_step_is_basicsrs(build, basicsr: ModuleType) -> None:
+    """The same weights as SRModel's own step gives."""
+    from basicsr.models.sr_model import SRModel
+
+    ours = build()
+    theirs = build()
+    for current_iter in range(1, 4):
+        theirs.feed_data(batch(seed=current_iter))
+        theirs.log_dict = {}
+        SRModel.optimize_parameters(theirs, current_iter)
+    weights = run_steps(ours)
+    assert largest_difference(weights, theirs.net_g.state_dict()) < 1e-6
+    assert largest_difference(ours.net_g_ema.state_dict(), theirs.net_g_ema.state_dict()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"accumulate": 2}, 1e-5),
+        ({"accumulate": 3}, 1e-5),
+        ({"channels_last": True}, 1e-5),
+        ({"optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99], "fused": True}}, 1e-5),
+        ({"precision": "bf16"}, 4e-3),
+        ({"precision": "fp16"}, 4e-3),
+    ],
+)
+def test_options_change_the_arithmetic_not_the_result(build, options: dict[str, Any], tolerance: float) -> None:
+    plain = run_steps(build())
+    moved = largest_difference(plain, build().net_g.state_dict())
+    difference = largest_difference(plain, run_steps(build(**options)))
+    assert difference <= tolerance
+    assert moved > 2e-3
+
+
+@pytest.mark.slow
+def test_compiled_step(build) -> None:
+    model = build(compile=True)
+    assert largest_difference(run_steps(build()), run_steps(model)) < 1e-4
+    assert not any("_orig_mod" in key for key in model.net_g.state_dict())
+
+
+def test_channels_last_reaches_the_weights(build) -> None:
+    weight = build(channels_last=True).net_g.conv_first.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_clipped(build) -> None:
+    model = build(grad_clip=1e-3)
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    norm = torch.stack([p.grad.norm() for p in model.net_g.parameters()]).norm()
+    assert norm <= 1.001e-3
+    assert model.get_current_log()["grad_norm"] > 1e-2
+
+
+def test_adamw_and_unknown_optimizers(build) -> None:
+    model = build(optim_g={"type": "AdamW", "lr": 1e-3, "weight_decay": 0.1})
+    assert isinstance(model.optimizer_g, torch.optim.AdamW)
+    with pytest.raises(UserError, match="one of Adam, AdamW; got 'SDG'"):
+        build(optim_g={"type": "SDG", "lr": 1e-3})
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "half"}, {"accumulate": 0}, {"grad_clip": 0}, {"guard": {"action": "pray"}}]
+)
+def test_values_out_of_range(build, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="got"):
+        build(**options)
+
+
+def test_warm_up_reaches_the_schedule(build) -> None:
+    model = build(scheduler={"type": "MultiStepLR", "milestones": [3, 8], "gamma": 0.5})
+    rates = []
+    for current_iter in range(1, 11):
+        model.update_learning_rate(current_iter, warmup_iter=5)
+        rates.append(model.get_current_learning_rate()[0])
+        model.optimizer_g.step()
+    scheduled = [1e-3] * 3 + [0.5e-3] * 5 + [0.25e-3] * 2
+    warm = [min(1, i / 5) for i in range(1, 11)]
+    assert rates == pytest.approx([rate * factor for rate, factor in zip(scheduled, warm, strict=True)])
+
+
+def test_ema_has_parameters_and_buffers(build) -> None:
+    model = build()
+    with_norm = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model.net_g, model.net_g_ema = with_norm, copy.deepcopy(with_norm)
+    before = copy.deepcopy(with_norm)
+    with torch.no_grad():
+        for parameter in with_norm.parameters():
+            parameter.add_(1.0)
+    with_norm(torch.rand(2, 3, 4, 4))
+    model.model_ema(decay=0.9)
+    torch.testing.assert_close(model.net_g_ema[0].weight, before[0].weight + 0.1)
+    assert torch.equal(model.net_g_ema[1].running_mean, with_norm[1].running_mean)
+    assert model.net_g_ema[1].num_batches_tracked == 1
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """BasicSR's log; its logger does not pass messages on."""
+    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+    caplog.set_level(logging.INFO, "basicsr")
+    return caplog
+
+
+def test_bad_batch_is_told_and_left_out(build, messages: pytest.LogCaptureFixture) -> None:
+    model = build()
+    run_steps(model)
+    before = copy.deepcopy(model.net_g.state_dict())
+    bad = batch()
+    bad["gt"][2, 0, 0, 0] = float("nan")
+    model.feed_data(bad)
+    model.optimize_parameters(4)
+    assert largest_difference(before, model.net_g.state_dict()) == 0
+    assert "Iteration 4 is left out: l_pix is nan, in a batch of photo0.png, photo1.png" in messages.text
+    model.feed_data(batch())
+    model.optimize_parameters(5)
+    assert largest_difference(before, model.net_g.state_dict()) > 0
+
+
+def test_exploding_loss_rolls_back_to_the_checkpoint(build, messages: pytest.LogCaptureFixture) -> None:
+    model = build(guard={"action": "rollback", "factor": 5})
+    run_steps(model, 25)
+    model.save(0, 25)
+    saved = copy.deepcopy(model.net_g.state_dict())
+    model.feed_data(batch(seed=99))
+    model.optimize_parameters(26)
+    assert largest_difference(saved, model.net_g.state_dict()) > 0
+    loud = batch()
+    loud["gt"] += 50
+    model.feed_data(loud)
+    model.optimize_parameters(27)
+    assert largest_difference(saved, model.net_g.state_dict()) == 0
+    assert "times the usual (largest term: l_pix)" in messages.text
+    assert "Rolled back to the checkpoint of iteration 25." in messages.text
+
+
+def test_gives_up_after_bad_steps_in_a_row(build) -> None:
+    model = build(guard={"give_up_after": 3, "max_loss": 1e-9})
+    for current_iter in (1, 2):
+        model.feed_data(batch())
+        model.optimize_parameters(current_iter)
+    model.feed_data(batch())
+    with pytest.raises(UserError, match=r"gave up after 3 bad steps in a row.*above max_loss.*photo0.png"):
+        model.optimize_parameters(3)
+
+
+class Photos(torch.utils.data.Dataset):
+    """Validation samples as BasicSR's data sets give them."""
+
+    def __init__(self, name: str, with_gt: bool = True, spoiled: bool = False) -> None:
+        self.opt = {"name": name}
+        self.with_gt, self.spoiled = with_gt, spoiled
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        one = batch(1, seed=index)
+        sample = {"lq": one["lq"][0], "lq_path": f"lq/{index}.png"}
+        if self.spoiled and index == 1:
+            sample["lq"] = sample["lq"] * float("inf")
+        return {**sample, "gt": one["gt"][0]} if self.with_gt else sample
+
+
+def validate(model: Any, dataset: Photos, **settings: Any) -> None:
+    model.validation(torch.utils.data.DataLoader(dataset), 7, None, **settings)
+
+
+def test_sets_keep_their_own_results_and_images(build, tmp_path: Path) -> None:
+    model = build()
+    validate(model, Photos("one"), save_img=True)
+    validate(model, Photos("two"), save_img=True)
+    assert set(model.best_metric_results) == {"one", "two"}
+    images = {str(path.relative_to(tmp_path / "visualization")) for path in tmp_path.rglob("*.png")}
+    assert images == {f"{name}/{i}/{i}_7.png" for name in ("one", "two") for i in range(3)}
+
+
+def test_set_without_gt_is_not_measured_against_the_last_batch(build, messages: pytest.LogCaptureFixture) -> None:
+    model = build()
+    model.feed_data(batch())
+    validate(model, Photos("unpaired", with_gt=False))
+    assert not model.metric_results
+    assert "Validation unpaired: no metrics" in messages.text
+
+
+def test_output_that_is_not_finite_is_nan_and_named(build, messages: pytest.LogCaptureFixture) -> None:
+    model = build()
+    validate(model, Photos("spoiled", spoiled=True))
+    assert model.metric_results["psnr"] != model.metric_results["psnr"]
+    assert "lq/1.png: the output is not finite" in messages.text
+
+
+def test_training_mode_survives_validation(build) -> None:
+    model = build(ema_decay=0)
+    validate(model, Photos("one"))
+    assert model.net_g.training
