@@ -36,7 +36,6 @@ def _pillow(gt: np.ndarray, scale: int) -> np.ndarray:
     return np.asarray(Image.fromarray(gt).resize(size, Image.Resampling.BICUBIC))
 
 
-# In the order of trying; BasicSR's comes last, since it alone needs torch.
 CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "BI symmetric": lambda gt, scale: imresize(gt, 1 / scale, "symmetric"),
     "BI replicate": lambda gt, scale: imresize(gt, 1 / scale, "replicate"),
@@ -45,6 +44,8 @@ CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "Pillow's bicubic": _pillow,
     "BasicSR's imresize": _basicsr,
 }
+# BasicSR's comes last, since it alone needs torch.
+CHEAP = tuple(name for name in CONVENTIONS if CONVENTIONS[name] is not _basicsr)
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,21 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
     """Tell the convention that made most of the LR images of (gt, lq) pairs as in `differing`."""
     shares: dict[str, float] = {}
-    for edge in (0, EDGE):
-        medians = {}
-        for convention in CONVENTIONS:
-            counts = [differing(gt, lq, scale, convention, edge) for gt, lq in pairs]
-            known = [unlike / compared for unlike, compared in counts if compared]
-            medians[convention] = float(np.median(known)) if known else 1.0
-            if medians[convention] == 0:
+    for edge, names in ((0, CHEAP), (EDGE, CHEAP), (0, tuple(CONVENTIONS)), (EDGE, tuple(CONVENTIONS))):
+        tried = {}
+        for name in names:
+            tried[name] = _median_share(pairs, scale, name, edge)
+            if tried[name] == 0:
                 break
-        best = min(medians, key=lambda name: medians[name])
-        shares = shares or medians
-        if medians[best] <= SAME_WAY:
-            return Verdict(best, edge, medians)
+        best = min(tried, key=lambda name: tried[name])
+        if tried[best] <= SAME_WAY:
+            return Verdict(best, edge, tried)
+        if edge == 0:
+            shares |= tried
     return Verdict(UNKNOWN, 0, shares)
+
+
+def _median_share(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int, convention: str, edge: int) -> float:
+    counts = [differing(gt, lq, scale, convention, edge) for gt, lq in pairs]
+    known = [unlike / compared for unlike, compared in counts if compared]
+    return float(np.median(known)) if known else 1.0

@@ -7,6 +7,9 @@ import numpy as np
 from han_arch.data.conventions import SAME_WAY, UNKNOWN, Verdict, differing
 from han_arch.data.image_sets import ImageRef
 from han_arch.data.images import ImageError, decode_image
+from han_arch.data.lmdb_check import LmdbFault
+
+READ_FAULTS = (ImageError, OSError, KeyError, LmdbFault)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray] | None:
     """Both images; None when there is one only or one cannot be read."""
     try:
         return (decode_image(pair.gt.read()), decode_image(pair.lq.read())) if pair.lq else None
-    except (ImageError, OSError, KeyError):
+    except READ_FAULTS:
         return None
 
 
@@ -57,7 +60,7 @@ def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
             continue
         try:
             pixels = decode_image(ref.read())
-        except (ImageError, OSError, KeyError) as error:
+        except READ_FAULTS as error:
             findings.faults.append(f"{ref}: {error}")
             continue
         if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
