@@ -205,7 +205,14 @@ DAMAGES = {
 
 
 PAIRS = {"WHOLE": ("GT_x2", "LR_BIx2"), "SUB": ("sub_x2", "sub_BIx2"), "LMDB": ".lmdb"}
-KINDS = {"LMDB": list(DAMAGES)[12:23], "SUB": [flipped_bytes, swapped], "WHOLE": list(DAMAGES)}
+KINDS = {
+    "LMDB": (
+        *(truncated_mdb, lost_mdb, garbage_header, lost_meta, key_lost, key_extra),
+        *(value_damaged, value_of_another, meta_shape, meta_blank_line, meta_twice),
+    ),
+    "SUB": (flipped_bytes, swapped),
+    "WHOLE": tuple(DAMAGES),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
