@@ -67,7 +67,10 @@ class Verdict:
             return "an unknown convention; samples that differ: " + ", ".join(
                 f"{name} {share:.2%}" for name, share in self.shares.items()
             )
-        return self.name + (" (edges not compared: parts of larger images)" if self.edge else "")
+        if not self.edge:
+            return self.name
+        # Inside, the border conventions are one.
+        return f"{self.name.split()[0] if self.name.startswith('BI ') else self.name} (edges not compared)"
 
 
 def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int = 0) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def test_sub_images_lie_at_the_same_places_and_lmdbs_hold_the_same_bytes(hr_fold
         env.close()
         assert packed == {name: path.read_bytes() for name, path in files.items()}
         meta = (out / f"{folder}.lmdb" / "meta_info.txt").read_text().splitlines()
-        assert meta == [f"{name}.png ({','.join(map(str, read(files[name]).shape))}) 3" for name in sorted(files)]
+        assert meta == [f"{name}.png ({','.join(map(str, read(files[name]).shape))}) 1" for name in sorted(files)]
 
 
 def test_benchmark_sets_keep_grey_files_and_any_size(hr_folder, tmp_path):
