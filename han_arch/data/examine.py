@@ -45,13 +45,14 @@ class Findings:
     compared: int = 0
 
 
-def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
+def examine(pair: Pair, scale: int | None, verdict: Verdict | None, tolerance: float = SAME_WAY) -> Findings:
     """Decode a pair and compare its images.
 
     Args:
         pair: one or two images.
         scale: HR side / LR side; not used for one image.
         verdict: how the set's LR images were made; an LR image made otherwise is a fault.
+        tolerance: share of LR samples that may differ from what the verdict's convention makes.
     """
     findings = Findings()
     decoded = []
@@ -73,19 +74,11 @@ def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
         if fault is not None:
             findings.faults.append(f"{pair.lq}: {fault}")
         elif verdict is not None and verdict.name != UNKNOWN:
-            _compare_content(gt, lq, pair, scale, verdict, findings)
+            findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
+            if findings.unlike > tolerance * findings.compared:
+                share = f"{findings.unlike} of {findings.compared} samples"
+                findings.faults.append(f"{pair.lq}: {share} are not what {verdict} makes of its GT; not its pair?")
     return findings
-
-
-def _compare_content(
-    gt: np.ndarray, lq: np.ndarray, pair: Pair, scale: int, verdict: Verdict, findings: Findings
-) -> None:
-    findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
-    if findings.unlike > SAME_WAY * findings.compared:
-        share = findings.unlike / findings.compared
-        findings.faults.append(
-            f"{pair.lq}: {share:.2%} of the samples are not what {verdict.name} makes of its GT; not its pair?"
-        )
 
 
 def size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:

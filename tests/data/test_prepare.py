@@ -11,6 +11,8 @@ from PIL import Image
 
 from han_arch.cli import main
 from han_arch.data.degradation import get_degradation
+from han_arch.data.images import encode_png
+from han_arch.data.lmdb_store import LmdbStore
 
 OPTIONS = ["--crop-size", "48", "--step", "24", "--gt-size", "24", "--workers", "1"]
 
@@ -125,12 +127,33 @@ def test_results_of_other_settings_or_images_are_not_taken(hr_folder, tmp_path, 
     assert ("step: 24, now 12" if change == "settings" else "hr_images") in error
 
 
-def test_folders_of_others_are_not_touched(hr_folder, tmp_path, capsys):
-    (tmp_path / "out" / "GT_x2").mkdir(parents=True)
-    (tmp_path / "out" / "GT_x2" / "precious.png").write_bytes(b"mine")
+@pytest.mark.parametrize("name", ["GT_x2", "GT_x2.partial"])
+def test_folders_of_others_are_not_touched(hr_folder, tmp_path, capsys, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / name / "precious.png").write_bytes(b"mine")
     assert run(hr_folder, tmp_path / "out", "--scale", "2") == 2
     assert "was not made by this command" in capsys.readouterr().err
-    assert (tmp_path / "out" / "GT_x2" / "precious.png").read_bytes() == b"mine"
+    assert (tmp_path / "out" / name / "precious.png").read_bytes() == b"mine"
+
+
+def test_an_lmdb_grows_beyond_its_first_map_and_mends_a_damaged_part(tmp_path):
+    image = encode_png(np.zeros((4, 4, 3), np.uint8))
+    images = {f"{number:03d}": image + bytes([number]) * 2**20 for number in range(100)}
+    store = LmdbStore(tmp_path / "a.lmdb", {"scale": 2})
+    assert store.begin() == set()
+    for name, data in images.items():
+        store.put({name: data})
+    assert not store.path.exists()
+    store.finish(images)
+    assert store.is_whole(images)
+    assert (store.path / "meta_info.txt").read_text().startswith("000.png (4,4,3) 1\n001.png")
+    data = store.path / "data.mdb"
+    data.write_bytes(data.read_bytes()[:-4096])
+    assert not store.is_whole(images)
+    assert store.begin() == set()
+    store.put(dict(list(images.items())[:3]))
+    store.finish(set(list(images)[:3]))
+    assert store.present(store.path) == {"000", "001", "002"}
 
 
 def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, capsys):
