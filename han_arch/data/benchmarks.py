@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from han_arch.data.images import list_files, read_image
+from han_arch.data.images import ImageError, list_files, read_image
 from han_arch.errors import UserError
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
@@ -135,8 +135,13 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
         raise UserError(f"no benchmark set {name!r}; there are {', '.join(BENCHMARKS)}")
     row = BENCHMARKS[name]
     files = list_files(folder)
-    images = {file: read_image(file) for file in files}
     faults = [] if len(files) == row.images else [f"{folder}: {len(files)} images; {name} has {row.images}"]
+    images = {}
+    for file in files:
+        try:
+            images[file] = read_image(file)
+        except ImageError as error:
+            faults.append(str(error))
     for index, (file, pixels) in enumerate(images.items()):
         size = (pixels.shape[1], pixels.shape[0])
         allowed = row.sizes if row.any_order else row.sizes[index : index + 1]
@@ -149,7 +154,7 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
     notes = [f"{name}: {note}" for note in row.notes]
     if row.pixels is None:
         notes.insert(0, f"{name}: only the number of images is known, neither sizes nor hashes")
-    elif pixel_digest(files) == row.pixels:
+    elif not faults and pixel_digest(files) == row.pixels:
         notes.insert(0, f"{name}: every pixel as in SelfExSR's files")
     elif not faults:
         notes.insert(0, f"{name}: sizes fit; not the very pixels of SelfExSR's files (cropped, or another copy)")

@@ -7,6 +7,9 @@ import numpy as np
 from han_arch.data.conventions import SAME_WAY, UNKNOWN, Verdict, differing
 from han_arch.data.image_sets import ImageRef
 from han_arch.data.images import ImageError, decode_image
+from han_arch.data.lmdb_check import LmdbFault
+
+READ_FAULTS = (ImageError, OSError, KeyError, LmdbFault)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray] | None:
     """Both images; None when there is one only or one cannot be read."""
     try:
         return (decode_image(pair.gt.read()), decode_image(pair.lq.read())) if pair.lq else None
-    except (ImageError, OSError, KeyError):
+    except READ_FAULTS:
         return None
 
 
@@ -42,13 +45,14 @@ class Findings:
     compared: int = 0
 
 
-def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
+def examine(pair: Pair, scale: int | None, verdict: Verdict | None, tolerance: float = SAME_WAY) -> Findings:
     """Decode a pair and compare its images.
 
     Args:
         pair: one or two images.
         scale: HR side / LR side; not used for one image.
         verdict: how the set's LR images were made; an LR image made otherwise is a fault.
+        tolerance: share of LR samples that may differ from what the verdict's convention makes.
     """
     findings = Findings()
     decoded = []
@@ -57,7 +61,7 @@ def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
             continue
         try:
             pixels = decode_image(ref.read())
-        except (ImageError, OSError, KeyError) as error:
+        except READ_FAULTS as error:
             findings.faults.append(f"{ref}: {error}")
             continue
         if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
@@ -70,19 +74,11 @@ def examine(pair: Pair, scale: int | None, verdict: Verdict | None) -> Findings:
         if fault is not None:
             findings.faults.append(f"{pair.lq}: {fault}")
         elif verdict is not None and verdict.name != UNKNOWN:
-            _compare_content(gt, lq, pair, scale, verdict, findings)
+            findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
+            if findings.unlike > tolerance * findings.compared:
+                share = f"{findings.unlike} of {findings.compared} samples"
+                findings.faults.append(f"{pair.lq}: {share} are not what {verdict} makes of its GT; not its pair?")
     return findings
-
-
-def _compare_content(
-    gt: np.ndarray, lq: np.ndarray, pair: Pair, scale: int, verdict: Verdict, findings: Findings
-) -> None:
-    findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
-    if findings.unlike > SAME_WAY * findings.compared:
-        share = findings.unlike / findings.compared
-        findings.faults.append(
-            f"{pair.lq}: {share:.2%} of the samples are not what {verdict.name} makes of its GT; not its pair?"
-        )
 
 
 def size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lmdb
+
 from han_arch.data.images import list_files
 from han_arch.data.lmdb_check import LmdbFault
 from han_arch.data.lmdb_store import lmdb_keys
@@ -24,11 +26,14 @@ class ImageRef:
     in_lmdb: bool
 
     def read(self) -> bytes:
-        """The image file's bytes; KeyError or OSError when they are not there."""
+        """The image file's bytes; KeyError, OSError or LmdbFault when they are not there."""
         if not self.in_lmdb:
             return (self.folder / self.name).read_bytes()
-        with shared_environment(self.folder).begin() as transaction:
-            data = transaction.get(self.name.encode())
+        try:
+            with shared_environment(self.folder).begin() as transaction:
+                data = transaction.get(self.name.encode())
+        except lmdb.Error as error:
+            raise LmdbFault(f"{self.folder / 'data.mdb'} is damaged: {error}") from error
         if data is None:
             raise KeyError(self.name)
         return bytes(data)
@@ -102,7 +107,10 @@ def _load_lmdb(images: ImageSet) -> None:
 
 
 def _keys(path: Path) -> list[str]:
-    return lmdb_keys(shared_environment(path))
+    try:
+        return lmdb_keys(shared_environment(path))
+    except lmdb.Error as error:
+        raise LmdbFault(f"{path / 'data.mdb'} is damaged: {error}") from error
 
 
 def _compare_meta_info(images: ImageSet) -> list[str]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-PNG_LEVEL = 3  # as in BasicSR's sub-image script: small enough, and writing stays fast
+PNG_LEVEL = 1  # as in BasicSR's LMDB writer: photos come out 1 % larger than at 3, in three quarters of the time
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}

@@ -35,15 +35,16 @@ class LmdbStore(Store):
             with open_checked(folder) as env:
                 keys = set(lmdb_keys(env))
             return keys if keys == set(meta_info_keys(folder)) else set()
-        except (LmdbFault, FileNotFoundError):
+        except (LmdbFault, lmdb.Error, FileNotFoundError):
             return set()
 
     def _open_partial(self) -> set[str]:
         data = self.partial / "data.mdb"
         if data.exists():
             try:
-                open_checked(self.partial).close()
-            except LmdbFault:  # cut short: opening it for writing would kill the process
+                with open_checked(self.partial) as env:
+                    lmdb_keys(env)
+            except (LmdbFault, lmdb.Error):  # cut short: opening it for writing would kill the process
                 data.unlink()
         self._env = lmdb.open(str(self.partial), map_size=2**26)
         return set(lmdb_keys(self._env))

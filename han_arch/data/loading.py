@@ -57,8 +57,11 @@ class SharedLmdbBackend:
         """The bytes of a key of one LMDB; SampleError when it is not there, LmdbFault when the LMDB is not whole."""
         folder = self.folders[client_key]
         environment = shared_environment(folder)
-        with environment.begin() as transaction:
-            data = transaction.get(str(filepath).encode())
+        try:
+            with environment.begin() as transaction:
+                data = transaction.get(str(filepath).encode())
+        except lmdb.Error as error:
+            raise SampleError(f"{folder}: key {filepath} cannot be read, data.mdb is damaged: {error}") from error
         if data is None:
             near = get_close_matches(str(filepath), lmdb_keys(environment), 1)
             hint = f"; the nearest is {near[0]}" if near else ""

@@ -51,7 +51,8 @@ class Store(ABC):
 
     def begin(self) -> set[str]:
         """Open or create the partial data set; returns the names that it has already."""
-        if self.partial.exists() and (self.partial / RECORD).exists():
+        # A kill right after the folder was made leaves hidden files at most; anything else must be ours.
+        if self.partial.exists() and any(not path.name.startswith(".") for path in self.partial.iterdir()):
             self._check_record(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
         write_atomically(self.partial / RECORD, json.dumps(self.settings, indent=1).encode())

@@ -1,14 +1,14 @@
 """Checks data sets, folders and LMDBs, alone and as GT-LR pairs, and says how the LR images were made."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from han_arch.data.conventions import Verdict, identify
-from han_arch.data.examine import Pair, examine, read_pair, size_fault
+from han_arch.data.conventions import SAME_WAY, Verdict, identify
+from han_arch.data.examine import Findings, Pair, examine, read_pair, size_fault
 from han_arch.data.image_sets import ImageRef, ImageSet, load_set
 from han_arch.data.parallel import WorkerDied, work_through
 
@@ -34,7 +34,10 @@ def verify_root(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
             continue
         gt_name = f"GT{match['sub'] or ''}_x{match['scale']}{match['lmdb'] or ''}"
         paired |= {gt_name, name}
-        yield f"{gt_name} and {name}", verify_pair(root / gt_name, path, int(match["scale"]), match["label"], workers)
+        yield (
+            f"{gt_name} and {name}",
+            verify_pair(root / gt_name, path, int(match["scale"]), match["label"], workers, 0.0),
+        )
     for name, path in folders.items():
         match = PREPARED.fullmatch(name.removesuffix(".partial"))
         if match is not None and name not in paired:
@@ -48,11 +51,13 @@ def verify_single(path: Path, workers: int) -> Report:
     if images.images:
         report.notes.append(f"{path}: {len(images.images)} images")
         alone = [Pair(ref, None) for ref in images.images.values()]
-        _look_at_all([images], alone, None, None, workers, report)
+        _look_at_all([images], alone, partial(examine, scale=None, verdict=None), workers, report)
     return report
 
 
-def verify_pair(gt_path: Path, lq_path: Path, scale: int | None, wanted: str | None, workers: int) -> Report:
+def verify_pair(
+    gt_path: Path, lq_path: Path, scale: int | None, wanted: str | None, workers: int, tolerance: float = SAME_WAY
+) -> Report:
     """Check a GT set and its LR set.
 
     Args:
@@ -61,6 +66,7 @@ def verify_pair(gt_path: Path, lq_path: Path, scale: int | None, wanted: str | N
         scale: HR side / LR side; None takes what the first pair has.
         wanted: name of the degradation that must have made LR; None takes any.
         workers: processes.
+        tolerance: share of an LR image's samples that may differ; 0 for what `basicsr data prepare` made.
 
     Returns:
         Notes (counts, name template, convention of LR) and faults.
@@ -80,7 +86,8 @@ def verify_pair(gt_path: Path, lq_path: Path, scale: int | None, wanted: str | N
     verdict = _identify_sample(pairs, scale)
     if wanted is not None and not _fits(verdict, wanted):
         report.faults.append(f"{lq_path}: should be made by {wanted}; it is made by {verdict}")
-    unlike, compared = _look_at_all([gt_set, lq_set], pairs, scale, verdict, workers, report)
+    look = partial(examine, scale=scale, verdict=verdict, tolerance=tolerance)
+    unlike, compared = _look_at_all([gt_set, lq_set], pairs, look, workers, report)
     share = f": {unlike} of {compared} samples differ ({unlike / compared:.4%})" if compared else ""
     report.notes.append(f"{lq_path}: x{scale}, made by {verdict}{share}")
     return report
@@ -91,14 +98,14 @@ def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
     first = min(gt_names)
     known = set(lq_names)
     templates = {"{}"} | {name.replace(first, "{}", 1) for name in lq_names if first in name}
-    return max(sorted(templates), key=lambda template: sum(template.format(name) in known for name in gt_names))
+    return max(sorted(templates), key=lambda template: sum(template.replace("{}", name) in known for name in gt_names))
 
 
 def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pair]:
     template = infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
         report.notes.append(f"{lq_set.path}: names are those of GT in filename_tmpl: '{template}'")
-    lq_names = {template.format(name): name for name in gt_set.images}
+    lq_names = {template.replace("{}", name): name for name in gt_set.images}
     for lq_name in sorted(lq_names.keys() - lq_set.images):
         near = get_close_matches(lq_name, lq_set.images.keys() - lq_names.keys(), 1)
         hint = f"; is it {near[0]}?" if near else ""
@@ -137,13 +144,11 @@ def _fits(verdict: Verdict, wanted: str) -> bool:
 def _look_at_all(
     sets: Sequence[ImageSet],
     pairs: Sequence[Pair],
-    scale: int | None,
-    verdict: Verdict | None,
+    look: Callable[[Pair], Findings],
     workers: int,
     report: Report,
 ) -> tuple[int, int]:
     """Look at every image and pair; returns how many LR samples differ from the convention's, and of how many."""
-    look = partial(examine, scale=scale, verdict=verdict)
     # Garbage in LMDB's pages can end the process that reads them: not this one.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)

@@ -1,0 +1,61 @@
+"""The named degradations: BD against a plain loop, names, and what they refuse."""
+
+from math import exp, floor
+
+import numpy as np
+import pytest
+
+from han_arch.data.degradation import DEGRADATIONS, degradations, get_degradation, mod_crop
+from han_arch.data.imresize import imresize
+from han_arch.errors import UserError
+
+
+def test_bd_equals_a_loop_over_pixels():
+    image = np.random.default_rng(3).integers(0, 256, (12, 9), np.uint8)
+    weights = {(y, x): exp(-(y * y + x * x) / (2 * 1.6**2)) for y in range(-3, 4) for x in range(-3, 4)}
+    total = sum(weights.values())
+    wanted = np.zeros((4, 3), np.uint8)
+    for row in range(4):
+        for column in range(3):
+            value = 0.0
+            for (y, x), weight in weights.items():
+                at = min(max(3 * row + 1 + y, 0), 11), min(max(3 * column + 1 + x, 0), 8)
+                value += weight / total * int(image[at])
+            wanted[row, column] = floor(value + 0.5)
+    made = get_degradation("BDx3").degrade(image)
+    assert np.array_equal(made, wanted)
+    colour = np.stack([image, image[::-1], image], axis=2)
+    assert np.array_equal(get_degradation("BDx3").degrade(colour)[:, :, 0], wanted)
+    assert get_degradation("BDx3").degrade(image[:, :, None]).shape == (4, 3, 1)
+
+
+def test_all_degradations_of_the_papers_have_names():
+    assert {"BIx2", "BIx3", "BIx4", "BIx8", "BDx3"} <= set(DEGRADATIONS)
+    for name, degradation in DEGRADATIONS.items():
+        assert degradation.name == name
+        image = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
+        lq = degradation.degrade(image)
+        assert lq.shape == (48 // degradation.scale, 72 // degradation.scale, 3)
+        assert degradation.upscale(lq).shape == image.shape
+
+
+def test_bi_is_imresize_with_its_border():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    symmetric, replicate = (get_degradation(name).degrade(image) for name in ("BIx4", "BIx4_replicate"))
+    assert np.array_equal(symmetric, imresize(image, 0.25))
+    assert np.array_equal(replicate, imresize(image, 0.25, "replicate"))
+
+
+def test_sides_that_do_not_divide_are_refused_and_mod_crop_mends_them():
+    image = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11)
+    with pytest.raises(ValueError, match="multiples of 3; got 7x11"):
+        get_degradation("BIx3").degrade(image)
+    assert np.array_equal(mod_crop(image, 3), image[:6, :9])
+    assert get_degradation("BIx3").degrade(mod_crop(image, 3)).shape == (2, 3)
+
+
+def test_unknown_names_get_the_nearest_one():
+    with pytest.raises(UserError, match=r"did you mean BIx4\?"):
+        get_degradation("BIX4")
+    with pytest.raises(UserError, match="no degradation 'BDx2'"):
+        degradations("BD", [2])

@@ -1,0 +1,309 @@
+"""basicsr data verify: good sets are good, each kind of damage is found and named, conventions are told apart."""
+
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+from pictures import make_picture, write_image
+from PIL import Image
+
+from han_arch.cli import main
+from han_arch.data.conventions import CONVENTIONS, identify
+from han_arch.data.degradation import get_degradation
+from han_arch.data.images import read_image
+
+
+@pytest.fixture
+def prepared(prepared_template, tmp_path) -> Path:
+    """A prepared folder that a test may damage."""
+    return Path(shutil.copytree(prepared_template, tmp_path / "prepared"))
+
+
+def verify(*arguments) -> int:
+    return main(["data", "verify", *map(str, arguments), "--workers", "1"])
+
+
+def edit(path: Path, image: np.ndarray) -> None:
+    write_image(path, np.ascontiguousarray(image))
+
+
+def put(folder: Path, key: str, value: bytes | None) -> None:
+    env = lmdb.open(str(folder), map_size=2**26)
+    with env.begin(write=True) as transaction:
+        if value is None:
+            transaction.delete(key.encode())
+        else:
+            transaction.put(key.encode(), value)
+    env.close()
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_good_sets_are_good(prepared, capsys):
+    assert verify(prepared) == 0
+    told = capsys.readouterr().out
+    assert told.count(": good") == 3
+    assert re.search(r"LR_BIx2: x2, made by BI symmetric: 0 of \d+ samples differ \(0.0000%\)", told)
+
+
+def lost_lq(root):
+    (root / "LR_BIx2" / "a.png").unlink()
+
+
+def extra_lq(root):
+    shutil.copy(root / "LR_BIx2" / "a.png", root / "LR_BIx2" / "z.png")
+
+
+def cut_short(root):
+    path = root / "GT_x2" / "b.png"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped_bytes(root):
+    path = root / "LR_sub_BIx2" / "a_s001.png"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def no_image(root):
+    (root / "GT_x2" / "a.png").write_text("not an image")
+
+
+def empty_file(root):
+    (root / "GT_x2" / "a.png").write_bytes(b"")
+
+
+def wrong_size(root):
+    edit(root / "LR_BIx2" / "a.png", read_image(root / "LR_BIx2" / "a.png")[:-1])
+
+
+def swapped(root):
+    first, second = (root / "LR_sub_BIx2" / f"a_s00{n}.png" for n in (1, 2))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+def one_sample_changed(root):
+    pixels = read_image(root / "LR_BIx2" / "a.png").copy()
+    pixels[0, 0, 0] ^= 1
+    edit(root / "LR_BIx2" / "a.png", pixels)
+
+
+def deep(root):
+    pixels = read_image(root / "GT_x2" / "a.png").astype(np.uint16) * 257
+    cv2.imwrite(str(root / "GT_x2" / "a.png"), pixels)
+
+
+def alpha(root):
+    path = root / "GT_x2" / "a.png"
+    Image.open(path).convert("RGBA").save(path)
+
+
+def grey_partner(root):
+    path = root / "LR_BIx2" / "a.png"
+    Image.open(path).convert("L").save(path)
+
+
+def other_convention(root):
+    for path in (root / "GT_x2").glob("*.png"):
+        edit(root / "LR_BIx2" / path.name, CONVENTIONS["OpenCV's bicubic"](read_image(path), 2))
+
+
+def truncated_mdb(root):
+    data = root / "GT_sub_x2.lmdb" / "data.mdb"
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+
+
+def lost_mdb(root):
+    (root / "GT_sub_x2.lmdb" / "data.mdb").unlink()
+
+
+def garbage_header(root):
+    data = root / "GT_sub_x2.lmdb" / "data.mdb"
+    content = data.read_bytes()
+    data.write_bytes(b"\x5a" * 8192 + content[8192:])
+
+
+def lost_meta(root):
+    (root / "LR_sub_BIx2.lmdb" / "meta_info.txt").unlink()
+
+
+def key_lost(root):
+    put(root / "LR_sub_BIx2.lmdb", "a_s001", None)
+
+
+def key_extra(root):
+    put(root / "GT_sub_x2.lmdb", "stray", (root / "GT_x2" / "a.png").read_bytes())
+
+
+def value_damaged(root):
+    put(root / "GT_sub_x2.lmdb", "a_s001", (root / "GT_sub_x2" / "a_s001.png").read_bytes()[:200])
+
+
+def value_of_another(root):
+    put(root / "LR_sub_BIx2.lmdb", "a_s001", (root / "LR_sub_BIx2" / "a_s004.png").read_bytes())
+
+
+def meta_shape(root):
+    rewrite(root / "GT_sub_x2.lmdb" / "meta_info.txt", "a_s001.png (48,48,3)", "a_s001.png (48,47,3)")
+
+
+def meta_blank_line(root):
+    rewrite(root / "GT_sub_x2.lmdb" / "meta_info.txt", "\n", "\n\n")
+
+
+def meta_twice(root):
+    path = root / "GT_sub_x2.lmdb" / "meta_info.txt"
+    path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
+
+
+def unfinished(root):
+    (root / "GT_x2").rename(root / "GT_x2.partial")
+
+
+def both_lost(root):
+    for folder in ("GT_x2", "LR_BIx2"):
+        (root / folder / "a.png").unlink()
+
+
+def one_stem_twice(root):
+    Image.open(root / "GT_x2" / "a.png").save(root / "GT_x2" / "a.bmp")
+
+
+DAMAGES = {
+    lost_lq: "no a for a of",
+    extra_lq: "nothing for z of",
+    cut_short: "b.png: damaged",
+    flipped_bytes: "a_s001.png: damaged",
+    no_image: "a.png: not an image",
+    empty_file: "a.png: empty file",
+    wrong_size: "times 2 is not GT",
+    swapped: "a_s001.png: .* not its pair",
+    one_sample_changed: r"a.png: 1 of \d+ samples are not what BI symmetric makes",
+    deep: "a.png: 16 bits",
+    alpha: "a.png: has an alpha channel",
+    grey_partner: "grey and colour",
+    other_convention: "should be made by BIx2; it is made by OpenCV's bicubic",
+    truncated_mdb: r"data.mdb is cut short: \d+ of \d+ bytes",
+    lost_mdb: "GT_sub_x2.lmdb has no data.mdb",
+    garbage_header: "data.mdb is not an LMDB or its header is damaged",
+    lost_meta: "no meta_info.txt",
+    key_lost: "key a_s001 is in meta_info.txt and not in the LMDB",
+    key_extra: "key stray is in the LMDB and not in meta_info.txt",
+    value_damaged: "GT_sub_x2.lmdb: a_s001: damaged",
+    value_of_another: "LR_sub_BIx2.lmdb: a_s001: .* not its pair",
+    meta_shape: r"a_s001 is \(48, 48, 3\); meta_info.txt says \(48, 47, 3\)",
+    meta_blank_line: "line 2 is not",
+    meta_twice: "names a_s001 twice",
+    unfinished: "GT_x2.partial: not finished",
+    both_lost: "4 images; 5 were made",
+    one_stem_twice: "same name as",
+}
+
+
+PAIRS = {"WHOLE": ("GT_x2", "LR_BIx2"), "SUB": ("sub_x2", "sub_BIx2"), "LMDB": ".lmdb"}
+KINDS = {
+    "LMDB": (
+        *(truncated_mdb, lost_mdb, garbage_header, lost_meta, key_lost, key_extra),
+        *(value_damaged, value_of_another, meta_shape, meta_blank_line, meta_twice),
+    ),
+    "SUB": (flipped_bytes, swapped),
+    "WHOLE": tuple(DAMAGES),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_is_found_and_named(prepared, capsys, damage):
+    damage(prepared)
+    # Only the damaged pair is looked at, for speed; all of them are good before, as the test above says.
+    kind = next(kind for kind in ("LMDB", "SUB", "WHOLE") if damage in KINDS[kind])
+    for folder in prepared.iterdir():
+        if not folder.name.removesuffix(".partial").endswith(PAIRS[kind]):
+            shutil.rmtree(folder)
+    assert verify(prepared) == 1
+    faults = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  BAD ")]
+    assert any(re.search(DAMAGES[damage], fault) for fault in faults), faults
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_lmdb_does_not_end_the_process(prepared, capsys, share):
+    data = prepared / "LR_sub_BIx2.lmdb" / "data.mdb"
+    data.write_bytes(data.read_bytes()[: int(share * data.stat().st_size)])
+    assert verify(data.parent) == 1
+    assert "is cut short" in capsys.readouterr().out
+
+
+def test_garbage_in_the_pages_does_not_end_the_process(prepared, capsys):
+    data = prepared / "GT_sub_x2.lmdb" / "data.mdb"
+    content = bytearray(data.read_bytes())
+    content[8192:] = np.random.default_rng(0).bytes(len(content) - 8192)
+    data.write_bytes(content)
+    assert verify(data.parent) == 1
+    assert "BAD" in capsys.readouterr().out
+
+
+def pairs_made_by(convention: str, scale: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    gts = [make_picture(60 * scale, 48 * scale, seed) for seed in range(3)]
+    return [(gt, CONVENTIONS[convention](gt, scale)) for gt in gts]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_conventions_are_told_apart(basicsr, convention, scale):
+    verdict = identify(pairs_made_by(convention, scale), scale)
+    assert (verdict.name, verdict.edge, verdict.shares[convention]) == (convention, 0, 0)
+
+
+def test_unknown_convention_gives_the_shares(basicsr):
+    pairs = [(gt, 255 - lq) for gt, lq in pairs_made_by("BI symmetric", 2)]
+    verdict = identify(pairs, 2)
+    assert verdict.name == "unknown"
+    assert set(verdict.shares) == set(CONVENTIONS)
+    assert min(verdict.shares.values()) > 0.5
+
+
+@pytest.mark.parametrize("side", [120, 480])
+def test_sub_images_are_recognised_inside_their_edges(side):
+    # In large sub-images the edges are a small share of the samples, and must be left out all the same.
+    gt = make_picture(side + 160, side + 160, 1)
+    lq = get_degradation("BIx2").degrade(gt)
+    inside, small = slice(80, 80 + side), slice(40, 40 + side // 2)
+    verdict = identify([(gt[inside, inside], lq[small, small])], 2)
+    assert verdict.edge > 0
+    assert verdict.shares[verdict.name] == 0
+    assert str(verdict) == "BI (edges not compared)"
+
+
+def test_matlab_files_and_name_templates(shared_data, tmp_path, capsys):
+    for kind, folder, suffix in (("HR", "gt", ""), ("LRBI", "lq", "x4")):
+        (tmp_path / folder).mkdir()
+        for path in (shared_data / "known_answers" / "x4").glob(f"*_{kind}_x4.png"):
+            shutil.copy(path, tmp_path / folder / f"{path.name.split('_')[0]}{suffix}.png")
+    assert verify(tmp_path / "gt", tmp_path / "lq") == 0
+    told = capsys.readouterr().out
+    assert "filename_tmpl: '{}x4'" in told
+    assert "x4, made by BI replicate: 0 of" in told
+    assert verify(tmp_path / "gt", tmp_path / "lq", "--degradation", "BIx4") == 1
+    assert verify(tmp_path / "gt", tmp_path / "lq", "--degradation", "BIx4_replicate") == 0
+
+
+def test_wrong_scale_is_found(prepared, capsys):
+    assert verify(prepared / "GT_x2", prepared / "LR_BIx2", "--scale", "4") == 1
+    assert "times 4 is not GT" in capsys.readouterr().out
+
+
+def test_missing_folders_and_empty_ones(tmp_path, capsys):
+    assert verify(tmp_path / "nowhere") == 2
+    (tmp_path / "empty").mkdir()
+    assert verify(tmp_path / "empty") == 1
+    assert "no image" in capsys.readouterr().out
