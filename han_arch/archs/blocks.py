@@ -8,31 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from han_arch.archs.channel_gate import gated_residual
+
 
 def conv3x3(num_in: int, num_out: int) -> nn.Conv2d:
     """3x3 convolution that keeps height and width."""
     return nn.Conv2d(num_in, num_out, 3, 1, 1)
 
 
-def global_average(x: Tensor) -> Tensor:
-    """Mean over all positions, (b, c, h, w) -> (b, c)."""
-    if x.device.type == "cpu" and x.dtype == torch.bfloat16:
-        # PyTorch's bfloat16 mean is up to ten times as slow on CPU as its sum, which accumulates in float32 too.
-        return x.sum((2, 3)) / (x.shape[2] * x.shape[3])
-    return x.mean((2, 3))
-
-
 class ChannelAttention(nn.Module):
-    """Gate for each channel, computed from the channels' global averages.
+    """The parameters of channel attention: the gate of each channel, computed from the channels' global averages.
 
-    `gate = sigmoid(W2 relu(W1 mean_hw(x)))`
+    `gate = sigmoid(W2 relu(W1 mean_hw(y)))`
 
     Args:
         num_feat: channels c of the features.
         squeeze_factor: W1 maps c to c // squeeze_factor channels, W2 back.
 
-    Deviation: none in the result. The 1x1 convolutions run on vectors, as the matrix products that they are; RCAB
-    applies the gate.
+    Deviation: none in the result. The 1x1 convolutions run on vectors, as the matrix products that they are, and the
+    gated map is added to the block's input in the same step.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16) -> None:
@@ -46,15 +40,20 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The gate of x, (b, c, h, w) -> (b, c, 1, 1), values in 0..1."""
+    def forward(self, x: Tensor, residual: Tensor, res_scale: float) -> Tensor:
+        """`x + res_scale * gate * residual`; all maps (b, c, h, w)."""
         _, squeeze, _, excite, _ = self.attention
-        hidden = F.relu(F.linear(global_average(x), squeeze.weight.flatten(1), squeeze.bias))
-        return torch.sigmoid(F.linear(hidden, excite.weight.flatten(1), excite.bias))[:, :, None, None]
+        return gated_residual(
+            x,
+            residual,
+            (squeeze.weight.flatten(1), squeeze.bias),
+            (excite.weight.flatten(1), excite.bias),
+            res_scale,
+        )
 
 
 class RCAB(nn.Module):
-    """Residual channel attention block: `y = conv(relu(conv(x))); out = x + res_scale * CA(y) * y`.
+    """Residual channel attention block: `y = conv(relu(conv(x))); out = x + res_scale * gate(y) * y`.
 
     Args:
         num_feat: channels of the features.
@@ -75,8 +74,7 @@ class RCAB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block, (b, c, h, w) -> (b, c, h, w)."""
         conv1, relu, conv2, channel_attention = self.rcab
-        residual = conv2(relu(conv1(x)))
-        return torch.addcmul(x, residual, channel_attention(residual), value=self.res_scale)
+        return channel_attention(x, conv2(relu(conv1(x))), self.res_scale)
 
 
 class ResidualGroup(nn.Module):
@@ -105,6 +103,9 @@ class Upsample(nn.Sequential):
     Args:
         scale: 2, 3, 4 or 8.
         num_feat: channels of the features.
+
+    Deviation: none in the result. The convolution's output channels are computed in the order in which channels_last
+    stores the upsampled map, so that the pixel shuffle moves whole pixels.
     """
 
     def __init__(self, scale: int, num_feat: int) -> None:
@@ -113,3 +114,21 @@ class Upsample(nn.Sequential):
         for factor in stages:
             layers += [conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
         super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upsample, (b, c, h, w) -> (b, c, scale*h, scale*w)."""
+        if torch.compiler.is_compiling():
+            return super().forward(x)
+        stages = list(self)
+        for conv, shuffle in zip(stages[::2], stages[1::2], strict=True):
+            x = _upsample_stage(x, conv.weight, conv.bias, shuffle.upscale_factor)
+        return x
+
+
+def _upsample_stage(x: Tensor, weight: Tensor, bias: Tensor, factor: int) -> Tensor:
+    b, _, h, w = x.shape
+    weight = weight.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1)  # c*r*r -> r*r*c
+    bias = bias.unflatten(0, (-1, factor**2)).T.flatten()
+    pixels = F.conv2d(x, weight, bias, padding=1).permute(0, 2, 3, 1)  # (b, h, w, r*r*c)
+    pixels = pixels.reshape(b, h, w, factor, factor, -1).transpose(2, 3)  # (b, h, r, w, r, c)
+    return pixels.reshape(b, factor * h, factor * w, -1).permute(0, 3, 1, 2)
