@@ -53,9 +53,7 @@ def _gate(y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Te
 
 class _GatedResidual(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, scale: float) -> Tensor:
         average, hidden, gate = _gate(y, w1, b1, w2, b2)
         ctx.save_for_backward(y, w1, w2, average, hidden, gate)
         ctx.scale = scale
