@@ -14,7 +14,9 @@ from han_arch.archs.components import register_component
 from han_arch.archs.layer_mixing import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-COSINE_TEMPERATURE = 0.1  # at the start: with cosines in -1..1 the weights are uneven, and still pass gradients
+# At the start: in the untrained network of full size the weights then have a third of the largest possible entropy, so
+# they choose among layers and still pass gradients (temperature 0.03: a hundredth; 1: nearly all of it).
+COSINE_TEMPERATURE = 0.1
 
 
 @register_component("layer")

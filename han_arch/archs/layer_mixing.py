@@ -1,4 +1,4 @@
-"""Arithmetic over the n layers' maps without a second copy of them: their inner products, and mixing before a convolution.
+"""Arithmetic over the n layers' maps without a second copy of them: inner products, and mixing before a convolution.
 
 The n maps of a 384 x 384 input at 64 channels take 415 MB; stacking them, mixing the stack and convolving the mixture
 would take that three more times, and autograd would keep two of these. What is done instead is exact:

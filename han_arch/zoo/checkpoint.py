@@ -62,7 +62,8 @@ def _read_torch(path: Path) -> Any:
         named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if named:
             raise UserError(
-                f"{path} is a pickle that would run code or build objects ({named.strip(chr(96))}), refused; wanted weights only"
+                f"{path} is a pickle that would run code or build objects ({named.strip('`')}), refused; "
+                "wanted weights only"
             ) from error
         raise UserError(
             f"{path} is damaged or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"

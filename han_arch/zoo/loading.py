@@ -56,7 +56,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Names of the network's weights that were taken and that start fresh, and of the checkpoint's that were not used."""
+    """Names of the network's weights that were taken and that start fresh, and the checkpoint's that were not used."""
 
     taken: list[str]
     fresh: list[str]
@@ -199,8 +199,8 @@ def _recognise(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, sou
         return RCAN_BASICSR
     what = f"of {network_g['type']}" if network_g and "type" in network_g else "of another network"
     raise UserError(
-        f"{source} is a checkpoint {what}: {len(tensors)} weights, such as {', '.join(list(tensors)[:3])}; wanted HAN's "
-        "(ours, the authors', super-image's) or RCAN's (its authors', BasicSR's)"
+        f"{source} is a checkpoint {what}: {len(tensors)} weights, such as {', '.join(list(tensors)[:3])}; wanted "
+        "HAN's (ours, the authors', super-image's) or RCAN's (its authors', BasicSR's)"
     )
 
 
