@@ -119,16 +119,24 @@ class Upsample(nn.Sequential):
         """Upsample, (b, c, h, w) -> (b, c, scale*h, scale*w)."""
         if torch.compiler.is_compiling():
             return super().forward(x)
-        stages = list(self)
-        for conv, shuffle in zip(stages[::2], stages[1::2], strict=True):
-            x = _upsample_stage(x, conv.weight, conv.bias, shuffle.upscale_factor)
+        for layer in self:
+            if isinstance(layer, nn.PixelShuffle):
+                x = _shuffle_pixels(x, layer.upscale_factor)
+            elif isinstance(layer, nn.Conv2d):
+                x = _conv_in_pixel_order(x, layer)
         return x
 
 
-def _upsample_stage(x: Tensor, weight: Tensor, bias: Tensor, factor: int) -> Tensor:
+def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """The convolution with its output channels, c*r*r of them, in the order r*r*c; r*r is their number per input."""
+    factor_squared = conv.out_channels // conv.in_channels
+    weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
+    bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()
+    return F.conv2d(x, weight, bias, padding=1)
+
+
+def _shuffle_pixels(x: Tensor, factor: int) -> Tensor:
+    """(b, r*r*c, h, w) -> (b, c, r*h, r*w), both in channels_last."""
     b, _, h, w = x.shape
-    weight = weight.unflatten(0, (-1, factor**2)).transpose(0, 1).flatten(0, 1)  # c*r*r -> r*r*c
-    bias = bias.unflatten(0, (-1, factor**2)).T.flatten()
-    pixels = F.conv2d(x, weight, bias, padding=1).permute(0, 2, 3, 1)  # (b, h, w, r*r*c)
-    pixels = pixels.reshape(b, h, w, factor, factor, -1).transpose(2, 3)  # (b, h, r, w, r, c)
+    pixels = x.permute(0, 2, 3, 1).reshape(b, h, w, factor, factor, -1).transpose(2, 3)  # (b, h, r, w, r, c)
     return pixels.reshape(b, factor * h, factor * w, -1).permute(0, 3, 1, 2)

@@ -147,8 +147,9 @@ class HAN(nn.Module):
         """conv_lam over the attended layers: n maps (b, c, h, w) -> (b, c, h, w)."""
         if self.lam is None:
             return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, None, feats)
-        if hasattr(self.lam, "mixing"):
-            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, self.lam.mixing(feats), feats)
+        mixing = getattr(self.lam, "mixing", None)
+        if mixing is not None:
+            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, mixing(feats), feats)
         return self.conv_lam(self.lam(feats))
 
     def tail(self, feat: Tensor) -> Tensor:

@@ -55,13 +55,12 @@ def build(name: str, size: Size) -> Candidate:
     """
     torch.manual_seed(0)
     if name == OURS:
-        net = build_ours(size)
-        return Candidate(name, net, infer=lambda lq: super_resolve(net, lq))
-    if name in (AUTHORS, AUTHORS_CHANNELS_LAST):
-        net = build_authors(size)
-        if name == AUTHORS_CHANNELS_LAST:
-            net = InChannelsLast(net)
-        return Candidate(name, net, input_range=255.0)
+        han = build_ours(size)
+        return Candidate(name, han, infer=lambda lq: super_resolve(han, lq))
+    if name == AUTHORS:
+        return Candidate(name, build_authors(size), input_range=255.0)
+    if name == AUTHORS_CHANNELS_LAST:
+        return Candidate(name, InChannelsLast(build_authors(size)), input_range=255.0)
     if name == LIMIT:
         return Candidate(name, BareConvolutions(build_ours(size)))
     compat.require_basicsr()
@@ -82,10 +81,11 @@ def build_ours(size: Size) -> HAN:
     try:
         weights = build_authors(size).state_dict()
     except UserError:
-        _switch_attention_on(net.lam.alpha, net.csam.beta)
+        parameters = dict(net.named_parameters())
+        _switch_attention_on(parameters["lam.alpha"], parameters["csam.beta"])
     else:
         net.load_state_dict(from_authors(weights, DIV2K_RGB_MEAN, AUTHORS).tensors)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last)
 
 
 def build_authors(size: Size) -> nn.Module:
@@ -140,37 +140,35 @@ class BareConvolutions(nn.Module):
 
     def __init__(self, net: HAN) -> None:
         super().__init__()
-        named = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
-        self.convolutions = nn.ModuleList(conv for _, conv in named if conv.kernel_size == (3, 3))
-        names = [name for name, conv in named if conv.kernel_size == (3, 3)]
+        named = {
+            name: module
+            for name, module in net.named_modules()
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+        }
         stage_scale = 3 if net.upscale == 3 else 2
-        self.scales = [_scale_at(name, net.upscale, stage_scale) for name in names]
+        self.scales = [_scale_at(name, net.upscale, stage_scale) for name in named]
+        self.weights = nn.ParameterList(conv.weight for conv in named.values())
+        self.biases = nn.ParameterList(conv.bias for conv in named.values())
         self.maps: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Run all convolutions; returns a number that depends on each, so that backward passes through all."""
-        b, _, h, w = lq.shape
+        """Run all convolutions; returns a number that depends on each."""
         total = lq.new_zeros(())
-        for conv, scale in zip(self.convolutions, self.scales, strict=True):
-            out = F.conv2d(
-                self._map((b, conv.in_channels, scale * h, scale * w), lq), conv.weight, conv.bias, padding=1
-            )
-            total = total + out[0, 0, 0, 0]
+        for weight, bias, scale in zip(self.weights, self.biases, self.scales, strict=True):
+            total = total + F.conv2d(self._map(weight.shape[1], scale, lq), weight, bias, padding=1)[0, 0, 0, 0]
         return total
 
     def step(self, lq: Tensor) -> None:
         """Forward and backward through each convolution, to weights and input."""
-        b, _, h, w = lq.shape
-        for conv, scale in zip(self.convolutions, self.scales, strict=True):
-            x = self._map((b, conv.in_channels, scale * h, scale * w), lq).requires_grad_()
-            out = F.conv2d(x, conv.weight, conv.bias, padding=1)
-            out.backward(self._map(tuple(out.shape), lq).detach())
-            x.grad = None
+        for weight, bias, scale in zip(self.weights, self.biases, self.scales, strict=True):
+            x = self._map(weight.shape[1], scale, lq).detach().requires_grad_()
+            F.conv2d(x, weight, bias, padding=1).backward(self._map(weight.shape[0], scale, lq))
 
-    def _map(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        if shape not in self.maps or self.maps[shape].dtype != like.dtype:
-            values = torch.rand(shape, dtype=like.dtype)
-            self.maps[shape] = values.contiguous(memory_format=torch.channels_last)
+    def _map(self, channels: int, scale: int, lq: Tensor) -> Tensor:
+        b, _, h, w = lq.shape
+        shape = (b, channels, scale * h, scale * w)
+        if shape not in self.maps or self.maps[shape].dtype != lq.dtype:
+            self.maps[shape] = torch.rand(shape, dtype=lq.dtype).contiguous(memory_format=torch.channels_last)
         return self.maps[shape]
 
 

@@ -28,7 +28,7 @@ def chop(
         (b, channels, scale*h, scale*w).
 
     Raises:
-        ValueError: overlap below 0, or max_pixels too small for quadrants to get below it.
+        ValueError: overlap below 0, max_pixels too small for quadrants to get below it, or an empty lq.
     """
     if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
         raise ValueError(
@@ -36,24 +36,27 @@ def chop(
         )
     height, width = lq.shape[-2:]
     rows, columns = _halves(height, overlap), _halves(width, overlap)
-    result = lq.new_empty(0)
+    result: Tensor | None = None
     for top, bottom, row_from, row_to in rows:
         for left, right, column_from, column_to in columns:
             quadrant = lq[..., top:bottom, left:right]
             large = quadrant.shape[-2] * quadrant.shape[-1] >= max_pixels
             part = chop(run, quadrant, scale, overlap, max_pixels) if large else run(quadrant)
-            if result.dim() == 1:
+            if result is None:
                 result = part.new_empty((*part.shape[:2], scale * height, scale * width))
             result[..., scale * row_from : scale * row_to, scale * column_from : scale * column_to] = part[
                 ...,
                 scale * (row_from - top) : scale * (row_to - top),
                 scale * (column_from - left) : scale * (column_to - left),
             ]
+    if result is None:
+        raise ValueError(f"chop needs an image; got lq {tuple(lq.shape)}")
     return result
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Of both parts along one side: where the part begins and ends, and which of it is kept."""
+    """Of the parts along one side: where the part begins and ends, and which of it is kept; two, of one pixel one."""
     half = length // 2
     size = min(length, half + overlap)
-    return [(0, size, 0, half), (length - size, length, half, length)]
+    parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
+    return [part for part in parts if part[2] < part[3]]

@@ -18,11 +18,10 @@ def self_ensemble(run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
-    total: Tensor | None = None
+    results = []
     for transposed in (False, True):
         for flipped in ([], [-1], [-2], [-2, -1]):
             turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
             back = torch.flip(run(turned), flipped)
-            back = back.transpose(-2, -1) if transposed else back
-            total = back if total is None else total + back
-    return total / 8  # type: ignore[operator]
+            results.append(back.transpose(-2, -1) if transposed else back)
+    return torch.stack(results).mean(0)

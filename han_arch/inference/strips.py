@@ -43,12 +43,10 @@ def tail_in_strips(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> 
     if count <= 1:
         return net.tail(feat)
     rows = math.ceil(height / count)
-    result: Tensor | None = None
+    result = feat.new_empty((images, net.conv_last.out_channels, scale * height, scale * width))
     for start in range(0, height, rows):
         end = min(start + rows, height)
         top, bottom = max(0, start - HALO), min(height, end + HALO)
         strip = net.tail(feat[:, :, top:bottom])
-        if result is None:
-            result = strip.new_empty((*strip.shape[:2], scale * height, scale * width))
         result[:, :, scale * start : scale * end] = strip[:, :, scale * (start - top) : scale * (end - top)]
-    return result  # type: ignore[return-value]
+    return result

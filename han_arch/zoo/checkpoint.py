@@ -56,6 +56,8 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
     except pickle.UnpicklingError as error:
         # torch's message names the refused global, in one of its many lines.
         words = str(error).split()
@@ -66,9 +68,9 @@ def _read_torch(path: Path) -> Any:
                 "wanted weights only"
             ) from error
         raise UserError(
-            f"{path} is damaged or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"
+            f"{path} is damaged, a pickle of another kind or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
         raise UserError(
             f"{path} is damaged, cut short or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"
         ) from error

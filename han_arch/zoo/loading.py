@@ -76,7 +76,8 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
         UserError: damaged, no checkpoint, of another network, or with keys that belong to none.
     """
     raw = read_raw(path, weight_key)
-    source, tensors, notes = str(path), raw.tensors, ()
+    source, tensors = str(path), raw.tensors
+    notes: tuple[str, ...] = ()
     found: dict[str, Any] = {}
     kind = _recognise(tensors, raw.network_g, source)
     if kind in (AUTHORS, RCAN_AUTHORS):
@@ -122,7 +123,7 @@ def load_model(path: str | Path) -> HAN:
         )
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
-    return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval().to(memory_format=torch.channels_last)
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
