@@ -4,6 +4,8 @@ Source: Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel A
 names follow BasicSR's `rcan_arch.py`, so that its RCAN checkpoints load into HAN's backbone by name.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,14 +44,13 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor, res_scale: float) -> Tensor:
         """`x + res_scale * gate * residual`; all maps (b, c, h, w)."""
-        _, squeeze, _, excite, _ = self.attention
-        return gated_residual(
-            x,
-            residual,
-            (squeeze.weight.flatten(1), squeeze.bias),
-            (excite.weight.flatten(1), excite.bias),
-            res_scale,
-        )
+        squeeze, excite = (layer for layer in self.attention if isinstance(layer, nn.Conv2d))
+        return gated_residual(x, residual, _as_matrix(squeeze), _as_matrix(excite), res_scale)
+
+
+def _as_matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """A 1x1 convolution's weight (out, in) and bias."""
+    return conv.weight.flatten(1), cast(Tensor, conv.bias)
 
 
 class RCAB(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -95,16 +96,16 @@ def build_authors(size: Size) -> nn.Module:
         UserError: super-image is not installed.
     """
     try:
-        from super_image import HanConfig, HanModel
+        super_image = import_module("super_image")
     except ImportError as error:
         raise UserError(
             f"super-image cannot be imported ({error}); pip install --no-deps super-image, and h5py"
         ) from error
     torch.manual_seed(0)
-    config = HanConfig(
+    config = super_image.HanConfig(
         scale=size.scale, n_resblocks=size.num_block, n_feats=size.num_feat, reduction=size.squeeze_factor
     )
-    net = HanModel(config)
+    net = super_image.HanModel(config)
     _switch_attention_on(net.la.gamma, net.csa.gamma)
     return net
 

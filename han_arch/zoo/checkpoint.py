@@ -68,7 +68,8 @@ def _read_torch(path: Path) -> Any:
                 "wanted weights only"
             ) from error
         raise UserError(
-            f"{path} is damaged, a pickle of another kind or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"
+            f"{path} is damaged, a pickle of another kind or no PyTorch file; wanted a checkpoint (.pth, .pt, "
+            ".safetensors)"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
         raise UserError(
