@@ -14,15 +14,19 @@ from han_arch.errors import UserError
 
 # In the order of preference; the last are what other trainers write.
 WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model_state_dict")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DataParallel's, torch.compile's
 
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """What stands in a file: tensors by name, and the `network_g` options, None where the file has none."""
+    """What stands in a file: tensors by name, the `network_g` options, and the key that the tensors stood under.
+
+    The last two are None where the file has none.
+    """
 
     tensors: dict[str, Tensor]
     network_g: dict[str, Any] | None
+    weight_key: str | None
 
 
 def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
@@ -45,12 +49,12 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
     else:
         content = _read_torch(path)
         network_g = content.get("network_g") if isinstance(content, Mapping) else None
-    tensors = _weights(content, weight_key)
+    tensors, used_key = _weights(content, weight_key)
     if not tensors:
         raise UserError(f"{path} holds {_describe(content)}; wanted a network's weights (tensors by name)")
     if network_g is not None and not isinstance(network_g, Mapping):
         raise UserError(f"{path}: network_g must be a mapping of options; got {_describe(network_g)}")
-    return RawCheckpoint(tensors, None if network_g is None else dict(network_g))
+    return RawCheckpoint(tensors, None if network_g is None else dict(network_g), used_key)
 
 
 def _read_torch(path: Path) -> Any:
@@ -92,20 +96,20 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise UserError(f"{path} is damaged, cut short or no safetensors file: {error}".splitlines()[0]) from error
 
 
-def _weights(content: Any, weight_key: str | None) -> dict[str, Tensor]:
+def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
     if not isinstance(content, Mapping):
-        return {}
-    for key in (weight_key, *WEIGHT_KEYS):
-        if key is not None and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+        return {}, None
+    keys = (key for key in (weight_key, *WEIGHT_KEYS) if key is not None)
+    used_key = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+    if used_key is not None:
+        content = content[used_key]
     if not all(isinstance(value, Tensor) for value in content.values()):
-        return {}
+        return {}, used_key
     tensors = {str(key): value for key, value in content.items()}
-    for prefix in _WRAPPER_PREFIXES:  # DataParallel, torch.compile
+    for prefix in _WRAPPER_PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
+    return tensors, used_key
 
 
 def _describe(content: Any) -> str:

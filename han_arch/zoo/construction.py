@@ -14,7 +14,8 @@ ASSUMED = {"res_scale": 1, "img_range": 255.0, "rgb_mean": None, "lam_form": "re
 def arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
     """Arguments of HAN for which these weights (under our names; HAN's or RCAN's) fit.
 
-    What no shape tells (ASSUMED) is left out, but for `lam_form`, which the cosine form's temperature shows.
+    What no shape tells (ASSUMED) is left out, but for `lam_form`, which the cosine form's temperature shows; so is an
+    attention that is neither LAM, CSAM nor left out.
 
     Raises:
         UserError: the weights lack what is needed to tell.
@@ -34,11 +35,17 @@ def arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, 
     if "conv_lam.weight" in tensors:
         group_csams = {key.split(".")[1] for key in tensors if key.startswith("group_csam.")}
         arguments |= {
-            "layer_attention": "LAM" if "lam.alpha" in tensors else None,
-            "spatial_attention": "CSAM" if "csam.beta" in tensors else None,
             "fusion": "conv" if "conv_fuse.weight" in tensors else "sum",
             "num_csam": 1 + len(group_csams),
         }
+        for slot, prefix, own_key, own_name in (
+            ("layer_attention", "lam.", "lam.alpha", "LAM"),
+            ("spatial_attention", "csam.", "csam.beta", "CSAM"),
+        ):
+            if own_key in tensors:
+                arguments[slot] = own_name
+            elif not any(key.startswith(prefix) for key in tensors):
+                arguments[slot] = None
         if "lam.log_temperature" in tensors:
             arguments["lam_form"] = "cosine"
     return arguments

@@ -30,6 +30,11 @@ OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
 )
 _BACKBONE = ("conv_first.", "body.", "conv_after_body.")
 _OF_SCALE = ("upsample.", "conv_last.")
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(HAN).parameters.items()
+    if parameter.default is not parameter.empty
+}
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,21 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
     raw = read_raw(path, weight_key)
     source, tensors = str(path), raw.tensors
     notes: tuple[str, ...] = ()
-    found: dict[str, Any] = {}
+    if weight_key is not None and raw.weight_key not in (None, weight_key):
+        notes = (f"it has no {weight_key}; {raw.weight_key} is taken",)
     kind = _recognise(tensors, raw.network_g, source)
+    told: dict[str, Any] = {}
     if kind in (AUTHORS, RCAN_AUTHORS):
         converted = from_authors(tensors, DIV2K_RGB_MEAN, source)
-        tensors, notes = converted.tensors, converted.notes
-        found["img_range"] = converted.img_range
-        found["rgb_mean"] = None if converted.rgb_mean is None else list(converted.rgb_mean)
-    found = arguments_from_shapes(tensors, source) | found
-    if kind in (OURS, RCAN_BASICSR) and raw.network_g is not None:
-        found |= {key: value for key, value in raw.network_g.items() if key != "type"}
-    # RCAN says nothing on attention; of HAN in the authors' form the released form is known, not assumed.
-    known = {AUTHORS: ("res_scale", "lam_form"), RCAN_AUTHORS: ("res_scale",)}.get(kind, ())
-    assumed = () if raw.network_g else tuple(key for key in ASSUMED if key not in found and key not in known)
-    return Checkpoint(source, kind, tensors, found, assumed, notes)
+        tensors, notes = converted.tensors, notes + converted.notes
+        told = {"img_range": converted.img_range, "rgb_mean": converted.rgb_mean, "res_scale": 1}
+        if kind == AUTHORS:
+            told["lam_form"] = "released"
+    elif raw.network_g is not None and kind == OURS:
+        told = _DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
+    arguments = arguments_from_shapes(tensors, source) | told
+    assumed = tuple(key for key in ASSUMED if key not in arguments)
+    return Checkpoint(source, kind, tensors, arguments, assumed, notes)
 
 
 def load_model(path: str | Path) -> HAN:
@@ -210,18 +216,15 @@ def _misshapen(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> l
 
 
 def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any]) -> list[str]:
-    defaults = {name: parameter.default for name, parameter in inspect.signature(HAN).parameters.items()}
-    theirs, ours = defaults | checkpoint.arguments, defaults | dict(network_g)
-    differing = [
-        name for name in defaults if name not in checkpoint.assumed and _plain(theirs[name]) != _plain(ours[name])
-    ]
-    return [f"{name} is {theirs[name]} in the file, {ours[name]} in network_g" for name in differing]
+    theirs, ours = checkpoint.arguments, _DEFAULTS | dict(network_g)
+    differing = [name for name in theirs if _comparable(name, theirs[name]) != _comparable(name, ours.get(name))]
+    return [f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g" for name in differing]
 
 
-def _plain(value: Any) -> Any:
-    """The value in a form that compares equal however an option file wrote it."""
-    if isinstance(value, (list, tuple)):
-        return [round(float(number), 6) for number in value]
+def _comparable(name: str, value: Any) -> Any:
+    """The value in a form that is equal for equal networks, however an option file wrote it."""
+    if name == "rgb_mean":
+        return [round(float(number), 6) for number in (DIV2K_RGB_MEAN if value is None else value)]
     return value
 
 
