@@ -15,7 +15,8 @@ from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.models import random_state
 from han_arch.models.saving import save_atomically
-from han_arch.zoo.loading import load_strict, read_checkpoint, warm_start
+from han_arch.zoo.loading import load_strict, warm_start
+from han_arch.zoo.recognition import read_checkpoint
 
 
 class HANModel(SRModel):

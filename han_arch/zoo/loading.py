@@ -1,10 +1,8 @@
-"""Networks from checkpoints: `load_model`, and what `path.pretrain_network_g` accepts.
+"""Networks from checkpoints: `load_model`, and what `path.pretrain_network_g` does with them.
 
-A checkpoint is recognised by its keys: HAN's own form, the HAN authors' (super-image's too), and RCAN's in the RCAN
-authors' and in BasicSR's form. RCAN's give the backbone only.
+Any form that recognition.py knows is loaded whole (`load_strict`) or in part (`warm_start`); RCAN's give the backbone.
 """
 
-import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,47 +14,13 @@ from torch import Tensor, nn
 
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
-from han_arch.zoo.checkpoint import read_raw
-from han_arch.zoo.construction import ASSUMED, arguments_from_shapes
-from han_arch.zoo.convert import from_authors
+from han_arch.zoo.construction import ASSUMED
+from han_arch.zoo.recognition import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
 
 logger = logging.getLogger("han_arch")
 
-OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
-    "HAN",
-    "HAN in the authors' form",
-    "RCAN in its authors' form",
-    "RCAN in BasicSR's form",
-)
 _BACKBONE = ("conv_first.", "body.", "conv_after_body.")
 _OF_SCALE = ("upsample.", "conv_last.")
-_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(HAN).parameters.items()
-    if parameter.default is not parameter.empty
-}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A recognised checkpoint.
-
-    `tensors` are under our names, `arguments` those of HAN for which they fit, `assumed` the names of arguments that
-    the file does not tell, `notes` what was changed on the way.
-    """
-
-    source: str
-    kind: str
-    tensors: dict[str, Tensor]
-    arguments: dict[str, Any]
-    assumed: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def summary(self) -> str:
-        """What the file is, in words."""
-        size = "{num_group} groups x {num_block} blocks x {num_feat} features, x{upscale}".format(**self.arguments)
-        return f"{self.kind}, {size}"
 
 
 @dataclass(frozen=True)
@@ -71,33 +35,6 @@ class WarmStart:
     def summary(self) -> str:
         """One line for the log, by part of the network."""
         return f"taken: {_parts(self.taken)}; starts fresh: {_parts(self.fresh)}; not used: {_parts(self.unused)}"
-
-
-def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint of any of the forms above; see `read_raw` for weight_key and for what may go wrong.
-
-    Raises:
-        FileNotFoundError: no such file.
-        UserError: damaged, no checkpoint, of another network, or with keys that belong to none.
-    """
-    raw = read_raw(path, weight_key)
-    source, tensors = str(path), raw.tensors
-    notes: tuple[str, ...] = ()
-    if weight_key is not None and raw.weight_key not in (None, weight_key):
-        notes = (f"it has no {weight_key}; {raw.weight_key} is taken",)
-    kind = _recognise(tensors, raw.network_g, source)
-    told: dict[str, Any] = {}
-    if kind in (AUTHORS, RCAN_AUTHORS):
-        converted = from_authors(tensors, DIV2K_RGB_MEAN, source)
-        tensors, notes = converted.tensors, notes + converted.notes
-        told = {"img_range": converted.img_range, "rgb_mean": converted.rgb_mean, "res_scale": 1}
-        if kind == AUTHORS:
-            told["lam_form"] = "released"
-    elif raw.network_g is not None and kind == OURS:
-        told = _DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
-    arguments = arguments_from_shapes(tensors, source) | told
-    assumed = tuple(key for key in ASSUMED if key not in arguments)
-    return Checkpoint(source, kind, tensors, arguments, assumed, notes)
 
 
 def load_model(path: str | Path) -> HAN:
@@ -197,26 +134,12 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint) -> WarmStart:
     )
 
 
-def _recognise(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: str) -> str:
-    if "conv_first.weight" in tensors and "conv_lam.weight" in tensors:
-        return OURS
-    if "head.0.weight" in tensors and any(".conv_du." in key for key in tensors):
-        return AUTHORS if "last_conv.weight" in tensors else RCAN_AUTHORS
-    if "conv_first.weight" in tensors and any(".rcab." in key for key in tensors):
-        return RCAN_BASICSR
-    what = f"of {network_g['type']}" if network_g and "type" in network_g else "of another network"
-    raise UserError(
-        f"{source} is a checkpoint {what}: {len(tensors)} weights, such as {', '.join(list(tensors)[:3])}; wanted "
-        "HAN's (ours, the authors', super-image's) or RCAN's (its authors', BasicSR's)"
-    )
-
-
 def _misshapen(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     return sorted(key for key, value in tensors.items() if key in wanted and value.shape != wanted[key].shape)
 
 
 def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any]) -> list[str]:
-    theirs, ours = checkpoint.arguments, _DEFAULTS | dict(network_g)
+    theirs, ours = checkpoint.arguments, HAN_DEFAULTS | dict(network_g)
     differing = [name for name in theirs if _comparable(name, theirs[name]) != _comparable(name, ours.get(name))]
     return [f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g" for name in differing]
 
