@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from han_arch.archs.attention import CSAM, LAM
     from han_arch.archs.han_arch import HAN
     from han_arch.registration import register
+    from han_arch.zoo.loading import load_model
 
 __version__ = "0.1.0"
-__all__ = ["HAN", "LAM", "CSAM", "register", "__version__"]
+__all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "__version__"]
 
 _HOMES = {
     "HAN": "han_arch.archs.han_arch",
     "LAM": "han_arch.archs.attention",
     "CSAM": "han_arch.archs.attention",
     "register": "han_arch.registration",
+    "load_model": "han_arch.zoo.loading",
 }
 
 compat.install_import_fallbacks()

@@ -15,6 +15,7 @@ COMMANDS = {
     "test": ("han_arch.training.test_command", "run a trained network over test sets and measure it"),
     "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
     "data": ("han_arch.data.command", "make, pack and check data sets"),
+    "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),
     "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
 }
 

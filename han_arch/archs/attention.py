@@ -4,60 +4,68 @@ Source: Niu et al., "Single Image Super-Resolution via a Holistic Attention Netw
 and the authors' released code, whose form is the default where the two differ.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_arch.archs.components import register_component
+from han_arch.archs.layer_mixing import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-
-
-def layer_correlation(feats: list[Tensor]) -> Tensor:
-    """Inner products of the layers: `E_ij = <feats_i, feats_j>`, summed over channels and positions.
-
-    At img_range 255 the values reach 1e10 and more, beyond float16, so they are accumulated in float32 at least, under
-    autocast too.
-
-    Args:
-        feats: n maps (b, c, h, w).
-
-    Returns:
-        (b, n, n), float64 for float64 maps, else float32.
-    """
-    dtype = torch.promote_types(feats[0].dtype, torch.float32)
-    with torch.autocast(feats[0].device.type, enabled=False):
-        stack = torch.stack([feat.to(dtype) for feat in feats], dim=1).flatten(2)  # (b, n, c*h*w)
-        return stack @ stack.transpose(1, 2)  # (b, n, k) @ (b, k, n) -> (b, n, n)
+# At the start: in the untrained network of full size the weights then have a third of the largest possible entropy, so
+# they choose among layers and still pass gradients (temperature 0.03: a hundredth; 1: nearly all of it).
+COSINE_TEMPERATURE = 0.1
 
 
 @register_component("layer")
 class LAM(nn.Module):
     """Layer attention: every layer's map gains a weighted sum of all layers' maps.
 
-    `out_i = feats_i + alpha * sum_j w_ij feats_j`, with `w_ij = softmax_j(max_k(E_ik) - E_ij)` and E of
-    `layer_correlation`; alpha is learned and starts at 0, so that LAM starts as the identity.
+    `out_i = feats_i + alpha * sum_j w_ij feats_j`, with w_ij by form, from E of `layer_correlation`:
+
+        released    softmax_j(max_k(E_ik) - E_ij)                   the authors' code: dissimilar layers get the weight
+        paper       softmax_j(E_ij)                                 the paper: similar layers get the weight
+        cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: as the paper, independent of the image's size
+
+    alpha is learned and starts at 0, so that LAM starts as the identity. E is so large that the first two forms pick
+    one layer each, without a gradient through the softmax. The temperature t of the third is learned as its logarithm,
+    `log_temperature`, which keeps it positive, and starts at 0.1.
 
     Args:
-        form: "released" is the form above, which the authors' code and weights have: dissimilar layers get the weight.
-            "paper" (softmax over E) and "cosine" are not there yet.
+        form: "released", "paper" or "cosine".
 
     Raises:
         ValueError: unknown form.
-        NotImplementedError: a form that is not there yet.
 
-    Source: the paper's section 3.2 and [code] `LAM_Module`. Deviation: none in the result; the softmax runs in float32
-    at least.
+    Source: the paper's section 3.2 and [code] `LAM_Module`. Deviation: none in the result of the first two forms; E and
+    the softmax are computed in float32 at least.
     """
 
     def __init__(self, form: str = "released") -> None:
         super().__init__()
         if form not in LAM_FORMS:
             raise ValueError(f"lam_form must be one of {', '.join(LAM_FORMS)}; got {form!r}")
-        if form != "released":
-            raise NotImplementedError(f"lam_form {form!r} is not there yet; use 'released'")
         self.form = form
         self.alpha = nn.Parameter(torch.zeros(1))
+        if form == "cosine":
+            self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
+
+    def attention(self, feats: list[Tensor]) -> Tensor:
+        """The attention weights w of n maps (b, c, h, w): (b, n, n), each row sums to 1; float32 at least."""
+        energy = layer_correlation(feats)
+        if self.form == "cosine":
+            # A map of zeros has no direction: its cosines are 0.
+            tiny = torch.finfo(energy.dtype).tiny
+            inverse_norm = energy.diagonal(dim1=1, dim2=2).clamp_min(tiny).rsqrt()  # (b, n)
+            cosine = energy * inverse_norm.unsqueeze(1) * inverse_norm.unsqueeze(2)
+            logits = cosine * torch.exp(-self.log_temperature.to(energy.dtype))
+        elif self.form == "paper":
+            logits = energy
+        else:
+            logits = energy.amax(dim=-1, keepdim=True) - energy
+        return torch.softmax(logits, dim=-1)
 
     def mixing(self, feats: list[Tensor]) -> Tensor:
         """The matrix M with `out_i = sum_j M_ij feats_j`, that is the identity plus alpha times the attention weights.
@@ -68,13 +76,12 @@ class LAM(nn.Module):
         Returns:
             (b, n, n), in the dtype of `layer_correlation`.
         """
-        energy = layer_correlation(feats)
-        weights = torch.softmax(energy.amax(dim=-1, keepdim=True) - energy, dim=-1)
+        weights = self.attention(feats)
         identity = torch.eye(len(feats), dtype=weights.dtype, device=weights.device)
         return identity + self.alpha.to(weights.dtype) * weights
 
     def forward(self, feats: list[Tensor]) -> Tensor:
-        """Apply LAM, n maps (b, c, h, w), newest first -> (b, n*c, h, w)."""
+        """Apply LAM, n maps (b, c, h, w), newest first -> (b, n*c, h, w). HAN mixes conv_lam's weights instead."""
         stack = torch.stack(feats, dim=1)  # (b, n, c, h, w)
         mixed = self.mixing(feats).to(stack.dtype) @ stack.flatten(2)  # (b, n, n) @ (b, n, c*h*w)
         return mixed.view_as(stack).flatten(1, 2)
@@ -111,5 +118,5 @@ class CSAM(nn.Module):
     def forward(self, feat: Tensor) -> Tensor:
         """Apply CSAM, (b, c, h, w) -> (b, c, h, w)."""
         num_feat = feat.shape[1]
-        gate = F.conv2d(feat, self.banded_weight(num_feat), self.bias.expand(num_feat), padding=1)
-        return feat + self.beta * torch.sigmoid(gate) * feat
+        gate = torch.sigmoid(F.conv2d(feat, self.banded_weight(num_feat), self.bias.expand(num_feat), padding=1))
+        return torch.addcmul(feat, feat, gate * self.beta.to(gate.dtype))

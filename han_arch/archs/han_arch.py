@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from han_arch.archs.attention import LAM_FORMS
 from han_arch.archs.blocks import ResidualGroup, Upsample, conv3x3
 from han_arch.archs.components import build_component
+from han_arch.archs.layer_mixing import conv_of_mixture
 
 DIV2K_RGB_MEAN = (0.4488, 0.4371, 0.4040)
 SCALES = (2, 3, 4, 8)
@@ -19,7 +20,8 @@ class HAN(nn.Module):
 
     With shallow = conv_first(lq) (the paper's F_0), feats = [conv_after_body, group N, ..., group 1] and n = N + 1:
 
-        features = conv_fuse([CSAM(feats_0), conv_lam(LAM(feats))]) + shallow
+        features = conv_fuse([CSAM(feats_0), conv_lam(LAM(feats))]) + shallow        (fusion "conv")
+        features = CSAM(feats_0) + conv_lam(LAM(feats)) + shallow                    (fusion "sum")
         out = conv_last(upsample(features))
 
     The paper's alpha is `lam.alpha`, its beta `csam.beta`. `features` holds all that is global over the image, `tail`
@@ -40,15 +42,16 @@ class HAN(nn.Module):
         spatial_attention: name of a spatial component; None leaves it out, conv_fuse stays.
         lam_form: "released", "paper" or "cosine", see LAM.
         fusion: "conv" (the authors' code) or "sum" (the paper).
-        num_csam: k spatial attentions: one on conv_after_body, one at the end of each of the last k - 1 groups.
+        num_csam: k spatial attentions: one on conv_after_body, and one of its own at the end of each of the last k - 1
+            groups (`group_csam.<group>`), whose output the next group and LAM see.
 
     Raises:
         ValueError: an argument out of its range.
-        NotImplementedError: a variant that is not there yet (fusion "sum", num_csam > 1, LAM's other forms).
 
     Source: Niu et al., ECCV 2020, figure 2, and the authors' released code, which is the default where they differ: LAM
     reads conv_after_body besides the N groups, and the fusion is a convolution where the paper adds. Deviations: n is
-    N + 1 where the code fixes 11; res_scale works; the constant mean-shift convolutions are a buffer.
+    N + 1 where the code fixes 11; res_scale works; the constant mean-shift convolutions are a buffer; LAM's mixing is
+    folded into conv_lam's weights (see layer_mixing.py), with the same result.
     """
 
     mean: Tensor
@@ -91,12 +94,8 @@ class HAN(nn.Module):
             raise ValueError(f"lam_form must be one of {', '.join(LAM_FORMS)}; got {lam_form!r}")
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got {fusion!r}")
-        if fusion != "conv":
-            raise NotImplementedError(f"fusion {fusion!r} is not there yet; use 'conv'")
         if not 1 <= num_csam <= num_group + 1:
             raise ValueError(f"num_csam must be 1 to num_group + 1 = {num_group + 1}; got {num_csam}")
-        if num_csam > 1:
-            raise NotImplementedError(f"num_csam {num_csam} is not there yet; use 1")
 
         self.upscale = upscale
         self.img_range = img_range
@@ -111,7 +110,12 @@ class HAN(nn.Module):
         self.lam = build_component(layer_attention, "layer", num_feat=num_feat, num_layer=num_layer, form=lam_form)
         self.conv_lam = conv3x3(num_layer * num_feat, num_feat)
         self.csam = build_component(spatial_attention, "spatial", num_feat=num_feat)
-        self.conv_fuse = conv3x3(2 * num_feat, num_feat)
+        self.group_csam = nn.ModuleDict()  # by the group's number
+        for group in range(num_group - num_csam + 1, num_group):
+            csam = build_component(spatial_attention, "spatial", num_feat=num_feat)
+            if csam is not None:
+                self.group_csam[str(group)] = csam
+        self.conv_fuse = conv3x3(2 * num_feat, num_feat) if fusion == "conv" else None
         self.upsample = Upsample(upscale, num_feat)
         self.conv_last = conv3x3(num_feat, num_out_ch)
 
@@ -123,18 +127,30 @@ class HAN(nn.Module):
         """
         if lq.dim() != 4 or lq.shape[1] != self.mean.shape[1]:
             raise ValueError(f"lq must be (b, {self.mean.shape[1]}, h, w); got {tuple(lq.shape)}")
+        lq = lq.contiguous(memory_format=torch.channels_last)  # the convolutions' fast format; every map keeps it
         shallow = self.conv_first((lq - self.mean) * self.img_range)
 
         feats = [shallow]
-        for group in self.body:
-            feats.append(group(feats[-1]))
+        for number, group in enumerate(self.body):
+            feat = group(feats[-1])
+            feats.append(self.group_csam[str(number)](feat) if str(number) in self.group_csam else feat)
         feats.append(self.conv_after_body(feats[-1]))
         feats = feats[:0:-1]  # newest first, without shallow
 
-        layered = torch.cat(feats, dim=1) if self.lam is None else self.lam(feats)  # (b, n*c, h, w)
+        layered = self._convolved_layers(feats)  # (b, c, h, w)
         spatial = feats[0] if self.csam is None else self.csam(feats[0])  # (b, c, h, w)
-        fused = self.conv_fuse(torch.cat([spatial, self.conv_lam(layered)], dim=1))  # (b, 2c, h, w) -> (b, c, h, w)
-        return fused + shallow
+        if self.conv_fuse is None:
+            return spatial + layered + shallow
+        return self.conv_fuse(torch.cat([spatial, layered], dim=1)) + shallow  # (b, 2c, h, w) -> (b, c, h, w)
+
+    def _convolved_layers(self, feats: list[Tensor]) -> Tensor:
+        """conv_lam over the attended layers: n maps (b, c, h, w) -> (b, c, h, w)."""
+        if self.lam is None:
+            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, None, feats)
+        mixing = getattr(self.lam, "mixing", None)
+        if mixing is not None:
+            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, mixing(feats), feats)
+        return self.conv_lam(self.lam(feats))
 
     def tail(self, feat: Tensor) -> Tensor:
         """Convolutions only: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), in [0, 1] but not clamped."""

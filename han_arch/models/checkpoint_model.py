@@ -11,9 +11,12 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from torch import nn
 
+from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.models import random_state
 from han_arch.models.saving import save_atomically
+from han_arch.zoo.loading import load_strict, warm_start
+from han_arch.zoo.recognition import read_checkpoint
 
 
 class CheckpointModel(SRModel):
@@ -21,7 +24,7 @@ class CheckpointModel(SRModel):
 
     - `save_network`, `save_training_state`: written whole or not at all, an error stops the run; the checkpoint
       carries the options `network_g` beside `params` and `params_ema`.
-    - `load_network`: never runs code, and says which key it took.
+    - `load_network`: never runs code; for HAN it takes the authors' and RCAN's checkpoints too, and warm-starts.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -116,13 +119,17 @@ class CheckpointModel(SRModel):
 
         Args:
             net: the network, changed in place.
-            load_path: file with a state dict, or a dict of state dicts.
-            strict: every key must be there and fit.
+            load_path: file with a state dict, or a dict of state dicts; for HAN any form that the zoo reads.
+            strict: every key must be there and fit. Not strict is HAN's warm start: the backbone must fit, and the log
+                lists what was taken and what starts fresh.
             param_key: which state dict; None: the file itself is one. When it is missing, the one that is there.
 
         Raises:
             UserError: not a checkpoint, or it does not fit the network.
         """
+        if isinstance(self.get_bare_model(net), HAN):
+            self._load_han(net, load_path, strict, param_key)
+            return
         try:
             content = torch.load(load_path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds, some advising to load unsafely
@@ -140,6 +147,23 @@ class CheckpointModel(SRModel):
             bare.load_state_dict(state, strict=strict)
         except RuntimeError as error:
             raise UserError(f"{load_path} does not fit {type(bare).__name__} as built: {error}") from error
+
+    def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
+        bare = self.get_bare_model(net)
+        checkpoint = read_checkpoint(load_path, param_key)
+        logger = get_root_logger()
+        logger.info(f"{load_path} is {checkpoint.summary}.")
+        for note in checkpoint.notes:
+            logger.info(f"{load_path}: {note}.")
+        if strict:
+            load_strict(bare, checkpoint, self.opt["network_g"])
+            return
+        report = warm_start(bare, checkpoint)
+        logger.info(f"Warm start from {load_path}: {report.summary}.")
+        if net is getattr(self, "net_g_ema", None):
+            # Built with random weights of its own; what starts fresh must be the trained network's.
+            trained = self.get_bare_model(self.net_g).state_dict()
+            bare.load_state_dict({name: trained[name] for name in report.fresh}, strict=False)
 
 
 def _choose_state(content: Any, param_key: str | None, load_path: str) -> tuple[dict[str, torch.Tensor], str]:

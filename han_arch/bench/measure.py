@@ -1,0 +1,105 @@
+"""Times networks in turn, so that what else the machine does meets all of them alike."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from han_arch.bench.networks import AUTHORS, BareConvolutions, Candidate
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the table: `values` are seconds, or MB for a case of memory."""
+
+    case: str
+    network: str
+    values: tuple[float, ...]
+    unit: str = "s"
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median of the values."""
+        return statistics.median(self.values)
+
+
+def alternate(case: str, runs: dict[str, Callable[[], None]], repeat: int) -> list[Row]:
+    """Run each once to warm up, then all in turn, `repeat` times; wall-clock seconds."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeat):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return [Row(case, name, tuple(values)) for name, values in seconds.items()]
+
+
+def inference_rows(candidates: list[Candidate], dtype: str, lr_size: int, repeat: int) -> list[Row]:
+    """Whole images of lr_size x lr_size, in a network of that dtype."""
+    runs = {}
+    for candidate in candidates:
+        net = copy.deepcopy(candidate.net).eval().to(DTYPES[dtype])
+        lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
+        runs[candidate.name] = _inference(net, lq)
+    return alternate(f"inference, LR {lr_size}, {dtype}", runs, repeat)
+
+
+def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[Row]:
+    """Forward, L1 loss and backward; bfloat16 is autocast over float32 weights, the optimizer's step is not counted."""
+    runs = {}
+    for candidate in candidates:
+        lq = torch.rand(TRAIN_BATCH, 3, TRAIN_LR_SIZE, TRAIN_LR_SIZE) * candidate.input_range
+        if isinstance(candidate.net, BareConvolutions):
+            net = copy.deepcopy(candidate.net).to(DTYPES[dtype])
+            runs[candidate.name] = _bare_step(net, lq.to(DTYPES[dtype]))
+        else:
+            runs[candidate.name] = _step(copy.deepcopy(candidate.net).train(), lq, dtype)
+    return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat)
+
+
+def ratio_to_authors(row: Row, rows: list[Row]) -> float | None:
+    """How many times as fast (or as small) as the authors' code in the same case; None where that was not measured."""
+    peers = [peer for peer in rows if peer.case == row.case and peer.network == AUTHORS and peer.values]
+    if not peers or not row.values:
+        return None
+    return peers[0].median / row.median if row.unit == "s" else row.median / peers[0].median
+
+
+def _inference(net: nn.Module, lq: torch.Tensor) -> Callable[[], None]:
+    def run() -> None:
+        with torch.inference_mode():
+            net(lq)
+
+    return run
+
+
+def _step(net: nn.Module, lq: torch.Tensor, dtype: str) -> Callable[[], None]:
+    with torch.no_grad():
+        gt = torch.rand_like(net(lq))
+
+    def run() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+            output = net(lq)
+        F.l1_loss(output.float(), gt).backward()
+        net.zero_grad(set_to_none=True)
+
+    return run
+
+
+def _bare_step(net: BareConvolutions, lq: torch.Tensor) -> Callable[[], None]:
+    def run() -> None:
+        net.step(lq)
+        net.zero_grad(set_to_none=True)
+
+    return run

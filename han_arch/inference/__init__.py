@@ -1,0 +1,1 @@
+"""A network in, an image out: variants of inference that leave the network as it is."""

@@ -1,0 +1,1 @@
+"""Weights: reading checkpoints of several forms, converting them, building networks from them."""

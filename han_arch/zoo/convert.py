@@ -1,0 +1,138 @@
+"""Names of HAN's and RCAN's weights in other codebases, turned into ours.
+
+Ours are those of BasicSR's RCAN, and HAN.md's names for what HAN adds. The HAN authors' code (and PyPI's super-image,
+which has the same names) and the RCAN authors' code share theirs for the backbone:
+
+    sub_mean, head.0                        mean shift; conv_first
+    body.G.body.B.body.{0,2}                body.G.residual_group.B.rcab.{0,2}
+    body.G.body.B.body.3.conv_du.{0,2}      body.G.residual_group.B.rcab.3.attention.{1,3}
+    body.G.body.<number of blocks>          body.G.conv
+    body.<number of groups>                 conv_after_body
+    la.gamma, csa.gamma, csa.conv           lam.alpha, csam.beta, csam
+    last_conv, last                         conv_lam, conv_fuse
+    tail.0, tail.1, add_mean                upsample, conv_last; mean shift
+
+Every key is used once, or dropped after a check; what is left over is an error.
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from han_arch.errors import UserError
+
+_BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
+# Whole keys, tried in order; the group convolution and conv_after_body need the file's own counts and come first.
+_RULES = [
+    (r"head\.0\.(weight|bias)", r"conv_first.\1"),
+    (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
+    (_BLOCK + r"\.3\.conv_du\.0\.(weight|bias)", r"body.\1.residual_group.\2.rcab.3.attention.1.\3"),
+    (_BLOCK + r"\.3\.conv_du\.2\.(weight|bias)", r"body.\1.residual_group.\2.rcab.3.attention.3.\3"),
+    (r"body\.(\d+)\.body\.(\d+)\.(weight|bias)", r"body.\1.conv.\3"),
+    (r"body\.(\d+)\.(weight|bias)", r"conv_after_body.\2"),
+    (r"la\.gamma", r"lam.alpha"),
+    (r"csa\.gamma", r"csam.beta"),
+    (r"csa\.conv\.(weight|bias)", r"csam.\1"),
+    (r"last_conv\.(weight|bias)", r"conv_lam.\1"),
+    (r"last\.(weight|bias)", r"conv_fuse.\1"),
+    (r"tail\.0\.(\d+)\.(weight|bias)", r"upsample.\1.\2"),
+    (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
+]
+_MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
+_SHIFT_TOLERANCE = 1e-3  # on the network's own 0..img_range: rounding of another mean's last digit passes
+_IMG_RANGES = (255.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights under our names, and what the mean-shift convolutions said.
+
+    `rgb_mean` is in [0, 1]; `notes` says in words what was changed on the way.
+    """
+
+    tensors: dict[str, Tensor]
+    img_range: float
+    rgb_mean: tuple[float, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
+    """Convert a state dict of the HAN or RCAN authors' code, or of super-image's HAN.
+
+    The mean-shift convolutions were trained along by some. `sub_mean` computes S x + s, which equals S (x - mean) with
+    mean = -S^-1 s, also at the zero padding; so S goes into conv_first and mean into `rgb_mean`. `add_mean` goes into
+    conv_last.
+
+    Args:
+        tensors: the state dict.
+        default_mean: `rgb_mean` where the constants equal it.
+        source: name of the file, for messages.
+
+    Raises:
+        UserError: a key that the network does not have, or twice, or a mean shift that cannot be folded in.
+    """
+    renamed: dict[str, Tensor] = {}
+    unknown = []
+    for key, value in tensors.items():
+        if key in _MEAN_SHIFT_KEYS:
+            continue
+        name = _renamed(key)
+        if name is None:
+            unknown.append(key)
+        elif name in renamed:
+            raise UserError(f"{source}: two keys stand for {name}, the second is {key}; wanted one")
+        else:
+            renamed[name] = value
+    if unknown:
+        raise UserError(f"{source} has {len(unknown)} keys that HAN does not have: {', '.join(unknown[:4])}")
+    if "csam.weight" in renamed:
+        renamed["csam.weight"] = renamed["csam.weight"].reshape(3, 3, 3)
+    shift = [key for key in _MEAN_SHIFT_KEYS if key in tensors]
+    if not shift:
+        return Converted(renamed, 255.0, None)
+    if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
+        raise UserError(f"{source} has {', '.join(shift)} of the mean shift; wanted all four, conv_first and conv_last")
+    return _fold_mean_shift(tensors, renamed, default_mean, source)
+
+
+def _renamed(key: str) -> str | None:
+    for pattern, replacement in _RULES:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return match.expand(replacement)
+    return None
+
+
+def _fold_mean_shift(
+    tensors: dict[str, Tensor], renamed: dict[str, Tensor], default_mean: tuple[float, ...], source: str
+) -> Converted:
+    scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
+    scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)  # (channels, channels)
+    identity = torch.eye(len(shift_in), dtype=torch.float64)
+    expected = torch.tensor(default_mean, dtype=torch.float64)
+    if scale_in.shape != identity.shape or scale_out.shape != identity.shape or len(expected) != len(shift_in):
+        raise UserError(f"{source}: the mean shift has {len(shift_in)} channels, {len(expected)} were expected")
+    if torch.linalg.matrix_rank(scale_in) < len(identity):
+        raise UserError(f"{source}: sub_mean cannot be undone (its weight is singular); wanted a mean shift")
+    img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
+    constants = [
+        (scale_in, identity),
+        (shift_in, -img_range * expected),
+        (scale_out, identity),
+        (shift_out, img_range * expected),
+    ]
+    if all(float((got - wanted).abs().max()) <= _SHIFT_TOLERANCE for got, wanted in constants):
+        return Converted(renamed, img_range, None)
+    mean = torch.linalg.solve(scale_in, -shift_in) / img_range
+    conv_first, conv_last = renamed["conv_first.weight"], renamed["conv_last.weight"]
+    folded = {
+        "conv_first.weight": torch.einsum("omyx,mi->oiyx", conv_first.double(), scale_in).to(conv_first.dtype),
+        "conv_last.weight": torch.einsum("om,miyx->oiyx", scale_out, conv_last.double()).to(conv_last.dtype),
+        "conv_last.bias": (scale_out @ renamed["conv_last.bias"].double() + shift_out - img_range * mean).to(
+            conv_last.dtype
+        ),
+    }
+    note = f"its mean shift differs from rgb_mean {default_mean}; folded into conv_first, conv_last and rgb_mean"
+    return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

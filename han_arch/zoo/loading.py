@@ -1,0 +1,159 @@
+"""Networks from checkpoints: `load_model`, and what `path.pretrain_network_g` does with them.
+
+Any form that recognition.py knows is loaded whole (`load_strict`) or in part (`warm_start`); RCAN's give the backbone.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
+from han_arch.errors import UserError
+from han_arch.zoo.construction import ASSUMED
+from han_arch.zoo.recognition import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
+
+logger = logging.getLogger("han_arch")
+
+_BACKBONE = ("conv_first.", "body.", "conv_after_body.")
+_OF_SCALE = ("upsample.", "conv_last.")
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Names of the network's weights that were taken and that start fresh, and the checkpoint's that were not used."""
+
+    taken: list[str]
+    fresh: list[str]
+    unused: list[str]
+
+    @property
+    def summary(self) -> str:
+        """One line for the log, by part of the network."""
+        return f"taken: {_parts(self.taken)}; starts fresh: {_parts(self.fresh)}; not used: {_parts(self.unused)}"
+
+
+def load_model(path: str | Path) -> HAN:
+    """The network of a checkpoint, in evaluation mode, on the CPU, in channels_last.
+
+    It maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped. Of `params` and
+    `params_ema` the latter is taken. What the file does not tell is assumed to be as the authors released it, and
+    logged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: the file is damaged, of another network, or does not fit the network that it describes.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.kind in (RCAN_AUTHORS, RCAN_BASICSR):
+        raise UserError(
+            f"{path} is a checkpoint of {checkpoint.summary}; wanted HAN's. It can start HAN's training: "
+            "path:pretrain_network_g with strict_load_g: false"
+        )
+    try:
+        net = HAN(**checkpoint.arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} describes no network that can be built: {error}") from error
+    load_strict(net, checkpoint)
+    if checkpoint.assumed:
+        assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
+        logger.info(
+            "%s is %s; it does not tell and the released form is assumed: %s", path, checkpoint.summary, assumed
+        )
+    for note in checkpoint.notes:
+        logger.info("%s: %s", path, note)
+    return net.eval().to(memory_format=torch.channels_last)
+
+
+def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
+    """Load all of a checkpoint into a network that it fits exactly.
+
+    Args:
+        net: changed in place, or not at all when it does not fit.
+        checkpoint: from `read_checkpoint`.
+        network_g: the options net was built from; where the checkpoint tells one otherwise, it does not fit.
+
+    Raises:
+        UserError: it does not fit; says what the file is and what differs.
+    """
+    wanted = net.state_dict()
+    differences = [] if network_g is None else _differing_options(checkpoint, network_g)
+    for what, keys in (
+        ("missing", sorted(wanted.keys() - checkpoint.tensors.keys())),
+        ("not in the network", sorted(checkpoint.tensors.keys() - wanted.keys())),
+        ("of another shape", _misshapen(checkpoint.tensors, wanted)),
+    ):
+        if keys:
+            differences.append(f"{len(keys)} weights {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    if differences:
+        raise UserError(
+            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To take "
+            "what fits and start the rest fresh, set path:strict_load_g: false"
+        )
+    net.load_state_dict(checkpoint.tensors)
+
+
+def warm_start(net: nn.Module, checkpoint: Checkpoint) -> WarmStart:
+    """Take over what a checkpoint of HAN or RCAN, of any scale, has in common with net; the rest stays as it is.
+
+    The backbone must fit. HAN's attention and fusion weights are taken where name and shape agree; the upsampling and
+    the last convolution belong to their scale, and are taken from the same scale only.
+
+    Args:
+        net: a HAN, changed in place.
+        checkpoint: from `read_checkpoint`.
+
+    Raises:
+        UserError: the backbones differ.
+    """
+    wanted = net.state_dict()
+    own_scale = getattr(net, "upscale", None)
+    candidates = {
+        key: value
+        for key, value in checkpoint.tensors.items()
+        if not (key.startswith(_OF_SCALE) and checkpoint.arguments["upscale"] != own_scale)
+    }
+    misshapen = _misshapen(candidates, wanted)
+    taken = {key: value for key, value in candidates.items() if key in wanted and key not in misshapen}
+    lacking = [key for key in wanted if key.startswith(_BACKBONE) and key not in taken]
+    excess = [key for key in checkpoint.tensors if key.startswith(_BACKBONE) and key not in taken]
+    if lacking or excess:
+        raise UserError(
+            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: "
+            f"{len(lacking)} weights lacking, {len(excess)} in excess, such as {(lacking or excess)[0]}"
+        )
+    net.load_state_dict(taken, strict=False)
+    return WarmStart(
+        taken=list(taken),
+        fresh=[key for key in wanted if key not in taken],
+        unused=[key for key in checkpoint.tensors if key not in taken],
+    )
+
+
+def _misshapen(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    return sorted(key for key, value in tensors.items() if key in wanted and value.shape != wanted[key].shape)
+
+
+def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any]) -> list[str]:
+    theirs, ours = checkpoint.arguments, HAN_DEFAULTS | dict(network_g)
+    differing = [name for name in theirs if _comparable(name, theirs[name]) != _comparable(name, ours.get(name))]
+    return [f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g" for name in differing]
+
+
+def _comparable(name: str, value: Any) -> Any:
+    """The value in a form that is equal for equal networks, however an option file wrote it."""
+    if name == "rgb_mean":
+        return [round(float(number), 6) for number in (DIV2K_RGB_MEAN if value is None else value)]
+    return value
+
+
+def _parts(keys: list[str]) -> str:
+    counts: dict[str, int] = {}
+    for key in keys:
+        part = key.split(".")[0]
+        counts[part] = counts.get(part, 0) + 1
+    return ", ".join(f"{part} ({count})" for part, count in counts.items()) or "nothing"

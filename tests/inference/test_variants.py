@@ -1,0 +1,108 @@
+"""Chop, self-ensemble and strips, on functions whose result is known and on the network itself."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from han_arch import HAN
+from han_arch.inference.chop import chop
+from han_arch.inference.self_ensemble import self_ensemble
+from han_arch.inference.strips import super_resolve, tail_in_strips
+
+
+def nearest(scale: int):
+    return lambda lq: lq.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    scale=st.sampled_from([1, 2, 3, 4]),
+    overlap=st.integers(0, 12),
+    spare=st.integers(1, 600),
+)
+def test_chop_of_a_local_function_is_that_function(height, width, scale, overlap, spare) -> None:
+    lq = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
+    run, sizes = nearest(scale), []
+
+    def counting(part: torch.Tensor) -> torch.Tensor:
+        sizes.append(part.shape[-2] * part.shape[-1])
+        return run(part)
+
+    max_pixels = (2 * overlap + 2) ** 2 + spare
+    assert torch.equal(chop(counting, lq, scale, overlap, max_pixels), run(lq))
+    assert max(sizes) < max_pixels
+    assert len(sizes) >= (4 if min(height, width) > 1 else 1)
+
+
+def test_chop_splits_as_the_authors_do() -> None:
+    """Odd sides: the first half is the shorter; quadrants of 160,000 pixels or more are split again."""
+    shapes: list[tuple[int, ...]] = []
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(part.shape[-2:]))
+        return part
+
+    chop(run, torch.zeros(1, 1, 37, 44), 1)
+    assert shapes == [(28, 32)] * 4
+    shapes.clear()
+    chop(run, torch.zeros(1, 1, 780, 780), 1)  # quadrants 400 x 400
+    assert shapes == [(210, 210)] * 16
+    shapes.clear()
+    chop(run, torch.zeros(1, 1, 780, 778), 1)  # quadrants 400 x 399
+    assert shapes == [(400, 399)] * 4
+
+
+def test_chop_keeps_each_quadrants_own_pixels() -> None:
+    calls = iter([1.0, 2.0, 3.0, 4.0])
+    out = chop(lambda part: torch.full_like(part, next(calls)), torch.zeros(1, 1, 5, 7), 1, overlap=1)
+    assert out[0, 0, :2, :3].eq(1).all()
+    assert out[0, 0, :2, 3:].eq(2).all()
+    assert out[0, 0, 2:, :3].eq(3).all()
+    assert out[0, 0, 2:, 3:].eq(4).all()
+
+
+@pytest.mark.parametrize(("overlap", "max_pixels"), [(-1, 100), (10, 484)])
+def test_chop_refuses_what_would_never_end(overlap: int, max_pixels: int) -> None:
+    with pytest.raises(ValueError, match="max_pixels >"):
+        chop(nearest(2), torch.zeros(1, 1, 90, 90), 2, overlap, max_pixels)
+
+
+def test_self_ensemble_is_the_mean_over_the_square_s_symmetries() -> None:
+    torch.manual_seed(0)
+    lq, kernel = torch.rand(2, 1, 5, 6, dtype=torch.float64), torch.rand(1, 1, 3, 3, dtype=torch.float64)
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(part, kernel, padding=1).sigmoid()
+
+    expected = torch.zeros_like(lq)
+    for quarter_turns in range(4):
+        for mirrored in (False, True):
+            turned = torch.rot90(lq.flip(-1) if mirrored else lq, quarter_turns, (-2, -1))
+            back = torch.rot90(run(turned), -quarter_turns, (-2, -1))
+            expected += (back.flip(-1) if mirrored else back) / 8
+    torch.testing.assert_close(self_ensemble(run, lq), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("upscale", [2, 3, 4, 8])
+@pytest.mark.parametrize("strip_pixels", [1, 30, 75, 10_000])
+def test_strips_are_exact(upscale: int, strip_pixels: int) -> None:
+    torch.manual_seed(0)
+    net = HAN(3, 3, 8, 2, 1, 4, upscale).double().eval()
+    net.conv_last.bias.data.fill_(20)  # so that wrong padding at a strip's edge would show
+    lq = torch.rand(2, 3, 13, 5, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(super_resolve(net, lq, strip_pixels), net(lq), rtol=1e-12, atol=1e-12)
+
+
+def test_strips_bound_what_passes_the_tail() -> None:
+    net = HAN(3, 3, 8, 2, 1, 4, 2)
+    heights = []
+    tail = net.tail
+    net.tail = lambda feat: heights.append(feat.shape[2]) or tail(feat)
+    tail_in_strips(net, torch.rand(1, 8, 40, 10), strip_pixels=100)
+    assert heights == [12, 14, 14, 12]  # 10 rows, and 2 beyond each edge that is not the image's
+    with pytest.raises(ValueError, match="strip_pixels must be at least 1"):
+        tail_in_strips(net, torch.rand(1, 8, 4, 4), strip_pixels=0)

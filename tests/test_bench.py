@@ -1,0 +1,84 @@
+"""`basicsr bench` on tiny networks, and its arithmetic."""
+
+import csv
+import sys
+
+import pytest
+import torch
+
+from han_arch.bench import networks
+from han_arch.bench.measure import Row, alternate, ratio_to_authors
+from han_arch.bench.networks import AUTHORS, LIMIT, OURS, BareConvolutions, Size, build, build_ours
+from han_arch.bench.report import markdown
+from han_arch.cli import main
+
+TINY = Size(num_block=1, num_feat=8)
+
+
+def test_rows_alternate_after_one_round_to_warm_up() -> None:
+    order: list[str] = []
+    rows = alternate("case", {name: lambda n=name: order.append(n) for name in "ab"}, repeat=3)
+    assert "".join(order) == "abababab"
+    assert [(row.network, len(row.values)) for row in rows] == [("a", 3), ("b", 3)]
+
+
+def test_table_gives_medians_ratios_and_the_share_of_the_limit() -> None:
+    rows = [
+        Row("case", OURS, (2.0, 1.0, 4.0)),
+        Row("case", AUTHORS, (3.0, 3.0, 6.0)),
+        Row("case", LIMIT, (1.5,)),
+        Row("memory", OURS, (40.0,), "MB"),
+        Row("memory", AUTHORS, (100.0,), "MB"),
+        Row("memory", "EDSR", (), "MB", "not installed"),
+    ]
+    assert [ratio_to_authors(row, rows) for row in rows] == [1.5, 1.0, 2.0, 0.4, 1.0, None]
+    lines = markdown(rows).splitlines()
+    assert lines[2] == f"| case | {OURS} | 2.000 s | 1.000 to 4.000 | 1.50x as fast | 75 % |"
+    assert lines[5] == f"| memory | {OURS} | 40 MB |  | 0.40x of its memory |  |"
+    assert "skipped: not installed" in lines[7]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bare_convolutions_are_those_of_the_network(scale: int) -> None:
+    """Counted by PyTorch's FLOP counter: only what is no 3x3 convolution is missing."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = build_ours(Size(num_block=1, num_feat=8, scale=scale)).eval()
+    net.lam = net.csam = None
+    counts = []
+    for module in (net, BareConvolutions(net)):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            module(torch.rand(1, 3, 12, 12))
+        counts.append(counter.get_flop_counts()["Global"][torch.ops.aten.convolution])
+    assert counts[0] == counts[1]
+
+
+def test_both_hans_have_the_same_weights() -> None:
+    pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
+    ours, theirs = build(OURS, TINY), build(AUTHORS, TINY)
+    lq = torch.rand(1, 3, 12, 10)
+    with torch.no_grad():
+        difference = 255 * ours.net(lq) - theirs.net(theirs.input_range * lq)
+    assert difference.abs().max() < 1e-3
+
+
+def test_command(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "super_image", None)  # as if it were not installed
+    sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--memory_lr_size", "64", "--repeat", "2"]
+    status = main(["bench", "--networks", "ours", "authors", "limit", *sizes, "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert printed == (tmp_path / "bench.md").read_text("utf-8")
+    assert f"Not measured: {AUTHORS}: super-image cannot be imported" in printed
+    for case in ("inference, LR 8, float32", "inference, LR 8, bfloat16", "training step, batch 4, LR 48, bfloat16"):
+        assert f"| {case} | {OURS} |" in printed
+    with (tmp_path / "bench.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4 * 2 * 2 + 1  # four cases, two networks, two rounds; one of memory
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mistakes(capsys, tmp_path) -> None:
+    assert main(["bench", "--repeat", "0", "--out", str(tmp_path)]) == 2
+    assert "--repeat" in capsys.readouterr().err
+    assert set(networks.__dict__) >= {"OURS", "AUTHORS"}

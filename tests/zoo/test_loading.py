@@ -1,0 +1,262 @@
+"""Checkpoints of every form: recognised, converted, loaded whole or refused in one line."""
+
+import json
+import logging
+import pickle
+
+import pytest
+import torch
+from authors_form import to_authors_names
+
+from han_arch import HAN, load_model
+from han_arch.errors import UserError
+from han_arch.zoo.loading import load_strict, warm_start
+from han_arch.zoo.recognition import read_checkpoint
+
+SMALL = {"num_feat": 8, "num_group": 2, "num_block": 2, "squeeze_factor": 4}
+OF_HAN = ("lam.", "csam.", "conv_lam.", "conv_fuse.")
+
+
+def network(upscale: int = 2, seed: int = 0, channels: int = 3, **settings) -> HAN:
+    torch.manual_seed(seed)
+    net = HAN(channels, channels, upscale=upscale, **(SMALL | settings))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return net.eval()
+
+
+def backbone(net: HAN) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
+
+
+def authors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return to_authors_names(state, SMALL["num_group"], SMALL["num_block"])
+
+
+def save(content: object, path):
+    torch.save(content, path)
+    return path
+
+
+def assert_same_pixels(one: HAN, other: HAN) -> None:
+    lq = torch.rand(2, one.conv_first.in_channels, 7, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(one(lq), other(lq), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("upscale", [2, 3, 4, 8])
+def test_load_model_reads_the_network_off_the_shapes(tmp_path, caplog, upscale: int) -> None:
+    net = network(upscale)
+    with caplog.at_level(logging.INFO, "han_arch"):
+        loaded = load_model(save({"params": net.state_dict()}, tmp_path / "net.pth"))
+    assert loaded.upscale == upscale
+    assert not loaded.training
+    assert_same_pixels(loaded, net)
+    assert "released form is assumed: res_scale 1, img_range 255.0, rgb_mean None, lam_form released" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_feat": 12, "num_group": 3, "num_block": 1, "squeeze_factor": 3},
+        {"channels": 1},
+        {"fusion": "sum", "num_csam": 2},
+        {"lam_form": "cosine"},
+        {"layer_attention": None},
+        {"spatial_attention": None},
+    ],
+)
+def test_load_model_recognises_variants_without_options(tmp_path, settings: dict) -> None:
+    net = network(**settings)
+    assert_same_pixels(load_model(save(net.state_dict(), tmp_path / "net.pth")), net)
+
+
+def test_options_in_the_file_count(tmp_path, caplog) -> None:
+    options = {"res_scale": 0.5, "img_range": 1.0, "rgb_mean": [0.1, 0.2, 0.3], "lam_form": "paper"}
+    net = network(**options)
+    network_g = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL, **options}
+    with caplog.at_level(logging.INFO, "han_arch"):
+        loaded = load_model(save({"params": net.state_dict(), "network_g": network_g}, tmp_path / "net.pth"))
+    assert_same_pixels(loaded, net)
+    assert loaded.lam.form == "paper"
+    assert "assumed" not in caplog.text
+
+
+def test_params_ema_is_preferred_unless_params_is_asked_for(tmp_path) -> None:
+    plain, ema = network(seed=1), network(seed=2)
+    path = save({"params": plain.state_dict(), "params_ema": ema.state_dict()}, tmp_path / "net.pth")
+    assert_same_pixels(load_model(path), ema)
+    assert torch.equal(read_checkpoint(path, "params").tensors["conv_last.bias"], plain.conv_last.bias)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_prefixes_are_taken_off(tmp_path, prefix: str) -> None:
+    net = network()
+    state = {prefix + key: value for key, value in net.state_dict().items()}
+    assert_same_pixels(load_model(save({"params": state}, tmp_path / "net.pth")), net)
+
+
+def test_safetensors_with_and_without_options(tmp_path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    net = network(lam_form="paper")
+    network_g = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, "lam_form": "paper", **SMALL}
+    safetensors.save_file(net.state_dict(), tmp_path / "a.safetensors", {"network_g": json.dumps(network_g)})
+    safetensors.save_file(authors(network().state_dict()), tmp_path / "b.safetensors")
+    assert_same_pixels(load_model(tmp_path / "a.safetensors"), net)
+    assert_same_pixels(load_model(tmp_path / "b.safetensors"), network())
+    (tmp_path / "c.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:500])
+    with pytest.raises(UserError, match=r"c\.safetensors is damaged"):
+        load_model(tmp_path / "c.safetensors")
+
+
+def test_authors_form(tmp_path) -> None:
+    net = network(4)
+    checkpoint = read_checkpoint(save(authors(net.state_dict()), tmp_path / "han.pt"))
+    assert checkpoint.summary == "HAN in the authors' form, 2 groups x 2 blocks x 8 features, x4"
+    assert checkpoint.tensors.keys() == net.state_dict().keys()
+    assert_same_pixels(load_model(tmp_path / "han.pt"), net)
+
+
+def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
+    """The authors' arithmetic, step by step, with mean-shift convolutions that are no longer the constants."""
+    net = network(2)
+    state = authors(net.state_dict())
+    torch.manual_seed(5)
+    state["sub_mean.weight"] = state["sub_mean.weight"] + 0.1 * torch.randn(3, 3, 1, 1)
+    state["sub_mean.bias"] = state["sub_mean.bias"] + 5 * torch.randn(3)
+    state["add_mean.weight"] = state["add_mean.weight"] + 0.1 * torch.randn(3, 3, 1, 1)
+    state["add_mean.bias"] = state["add_mean.bias"] + 5 * torch.randn(3)
+    with caplog.at_level(logging.INFO, "han_arch"):
+        loaded = load_model(save(state, tmp_path / "trained.pt"))
+    assert "folded into conv_first" in caplog.text
+    lq = torch.rand(1, 3, 9, 8)
+    conv = torch.nn.functional.conv2d
+    with torch.no_grad():
+        net.mean.zero_()
+        net.img_range = 1.0  # so that net is what stands between the two convolutions
+        expected = conv(net(conv(255 * lq, state["sub_mean.weight"], state["sub_mean.bias"])),
+                        state["add_mean.weight"], state["add_mean.bias"])  # fmt: skip
+        torch.testing.assert_close(255 * loaded(lq), expected, rtol=0, atol=2e-3)
+
+
+def test_mean_shift_of_range_1_is_recognised(tmp_path) -> None:
+    net = network(2, img_range=1.0)
+    state = authors(net.state_dict())
+    state |= {key: state[key] / 255 for key in ("sub_mean.bias", "add_mean.bias")}
+    loaded = load_model(save(state, tmp_path / "range1.pt"))
+    assert loaded.img_range == 1.0
+    assert_same_pixels(loaded, net)
+
+
+def broken(state: dict[str, torch.Tensor], *drop: str, **add: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if key not in drop} | add
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"layer.weight": torch.zeros(1)}, "is a checkpoint of another network: 1 weights, such as layer.weight"),
+        ({"params": {"layer.weight": torch.zeros(1)}, "network_g": {"type": "EDSR"}}, "is a checkpoint of EDSR"),
+        ({"epoch": 3}, "holds a mapping with epoch; wanted a network's weights"),
+        ([1, 2], "holds a list; wanted a network's weights"),
+        (broken(network().state_dict(), "conv_last.bias"), "1 weights missing (conv_last.bias)"),
+        (broken(network().state_dict(), more=torch.zeros(1)), "1 weights not in the network (more)"),
+        (broken(network().state_dict(), **{"conv_last.bias": torch.zeros(4)}), "1 weights of another shape"),
+        (broken(authors(network().state_dict()), more=torch.zeros(1)), "has 1 keys that HAN does not have: more"),
+        (broken(authors(network().state_dict()), "sub_mean.bias"), "of the mean shift; wanted all four"),
+        (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
+        (broken(network().state_dict(), "upsample.0.weight"), "has upsampling stages of no times num_feat"),
+        (backbone(network()), "is a checkpoint of RCAN in BasicSR's form"),
+        (authors(backbone(network())), "is a checkpoint of RCAN in its authors' form"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale must be one of"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "typo": 1}}, "typo"),
+    ],
+)
+def test_wrong_files_get_one_line(tmp_path, content: object, message: str) -> None:
+    path = save(content, tmp_path / "wrong.pth")
+    with pytest.raises(UserError) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class RunsCode:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_damaged_and_dangerous_files(tmp_path) -> None:
+    good = save(network().state_dict(), tmp_path / "good.pth").read_bytes()
+    files = {
+        "cut.pth": good[: len(good) // 2],
+        "empty.pth": b"",
+        "text.pth": b"not a checkpoint\n",
+        "evil_old.pth": pickle.dumps(RunsCode(), protocol=2),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    save({"params": RunsCode()}, tmp_path / "evil.pth")
+    for name in (*files, "evil.pth"):
+        with pytest.raises(UserError) as caught:
+            load_model(tmp_path / name)
+        wanted = "would run code" if name.startswith("evil") else "is damaged"
+        assert name in str(caught.value)
+        assert wanted in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"no such checkpoint: .*absent\.pth"):
+        load_model(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("form", ["HAN", "authors' HAN", "RCAN", "authors' RCAN"])
+def test_warm_start_from_another_scale(tmp_path, form: str) -> None:
+    source, net = network(2, seed=1), network(4, seed=2)
+    state = backbone(source) if "RCAN" in form else source.state_dict()
+    path = save(authors(state) if "authors" in form else {"params": state}, tmp_path / "x2.pt")
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    report = warm_start(net, read_checkpoint(path))
+    is_taken = {key: not key.startswith(("upsample.", "conv_last.")) for key in before}
+    if "RCAN" in form:
+        is_taken = {key: taken and not key.startswith(OF_HAN) for key, taken in is_taken.items()}
+    assert sorted(report.taken) == sorted(key for key, taken in is_taken.items() if taken)
+    assert sorted(report.fresh) == sorted(key for key, taken in is_taken.items() if not taken)
+    assert {key.split(".")[0] for key in report.unused} == {"upsample", "conv_last"}
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key] if is_taken[key] else before[key])
+    assert "taken: conv_first (2), body (36)" in report.summary
+    assert "upsample (4)" in report.summary.split("starts fresh")[1]
+
+
+def test_warm_start_from_the_same_scale_takes_all_that_fits(tmp_path) -> None:
+    source, net = network(2, seed=1), network(2, seed=2, lam_form="cosine", fusion="sum")
+    report = warm_start(net, read_checkpoint(save(source.state_dict(), tmp_path / "x2.pth")))
+    assert report.fresh == ["lam.log_temperature"]
+    assert {key.split(".")[0] for key in report.unused} == {"conv_fuse"}
+
+
+def test_warm_start_refuses_another_backbone(tmp_path) -> None:
+    path = save(network(num_block=1).state_dict(), tmp_path / "other.pth")
+    net = network()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(UserError, match="has another backbone than the network: 16 weights lacking, 0 in excess"):
+        warm_start(net, read_checkpoint(path))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upscale": 4}, "upscale is 2 in the file, 4 in network_g"),
+        ({"lam_form": "paper"}, "lam_form is released in the file, paper in network_g"),
+        ({"rgb_mean": [0.5, 0.5, 0.5]}, "rgb_mean is None in the file"),
+    ],
+)
+def test_strict_loading_compares_options(tmp_path, options: dict, message: str) -> None:
+    network_g = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL}
+    path = save({"params": network().state_dict(), "network_g": network_g}, tmp_path / "net.pth")
+    wanted = network_g | options
+    net = HAN(**{key: value for key, value in wanted.items() if key != "type"})
+    with pytest.raises(UserError, match=message):
+        load_strict(net, read_checkpoint(path), wanted)
+    load_strict(network(seed=3), read_checkpoint(path), network_g)
