@@ -31,11 +31,22 @@ class CheckpointModel(SRModel):
         self.options = deepcopy(opt)  # BasicSR takes entries out of its own while it builds
         super().__init__(opt)
 
+    def save_networks(self, label: int | str) -> None:
+        """Save the trained network, and its average where there is one, as `net_g_<label>.pth`."""
+        if hasattr(self, "net_g_ema"):
+            self.save_network([self.net_g, self.net_g_ema], "net_g", label, param_key=["params", "params_ema"])
+        else:
+            self.save_network(self.net_g, "net_g", label)
+
     @master_only
     def save_network(
-        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = "params"
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int | str,
+        param_key: str | list[str] = "params",
     ) -> None:
-        """Save networks as `<net_label>_<iter or latest>.pth`: a dict of `network_g` and a state dict a key.
+        """Save networks as `<net_label>_<iter or label>.pth`, -1 is `latest`: `network_g` and a state dict a key.
 
         Raises:
             OSError, RuntimeError: it could not be written.

@@ -15,6 +15,7 @@ from han_arch.training import checkpoint
 from han_arch.training.loaders import build_loaders
 from han_arch.training.run_log import RunLog
 from han_arch.training.stopping import StopRequest
+from han_arch.training.summary import summarise
 
 STOPPED_BY_SIGNAL = 3
 
@@ -113,6 +114,7 @@ class _Run:
             self.model.validation(loader, current_iter, self.tb_logger, val["save_img"])
             results = getattr(self.model, "metric_results", None)
             if results:
+                self._keep_best(loader.dataset.opt["name"], current_iter)
                 self._add_to_csv(f"val_{loader.dataset.opt['name']}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, asked: bool) -> None:
@@ -130,6 +132,16 @@ class _Run:
         self.model.save(epoch=-1, current_iter=-1)
         if self.tb_logger:
             self.tb_logger.close()
+        if self.is_main:
+            self.logger.info(summarise(self.folder))
+
+    def _keep_best(self, set_name: str, current_iter: int) -> None:
+        """Save the networks as `best` when the first validation set's `keep_best` metric is the best so far."""
+        metric = self.opt["logger"].get("keep_best")
+        if not metric or set_name != self.val_loaders[0].dataset.opt["name"]:
+            return
+        if self.model.best_metric_results[set_name][metric]["iter"] == current_iter:
+            self.model.save_networks("best")
 
     def _add_to_csv(self, name: str, row: dict[str, object]) -> None:
         if not self.is_main:

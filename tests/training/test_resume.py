@@ -70,7 +70,7 @@ def make_run(tmp_path: Path):
         opt["val"].update(val_freq=3)
         for metric in opt["val"]["metrics"].values():
             metric["crop_border"] = 2
-        opt["logger"].update(print_freq=1, save_checkpoint_freq=SAVE_EVERY, use_tb_logger=False)
+        opt["logger"].update(print_freq=1, save_checkpoint_freq=SAVE_EVERY, use_tb_logger=False, keep_best="psnr")
         (folder / "run.yml").write_text(yaml.safe_dump(opt))
         return folder
 
@@ -95,7 +95,12 @@ def assert_equal(one: object, other: object, where: str = "") -> None:
 
 
 def assert_same_run(folder: Path, reference: Path) -> None:
-    for name in ("models/net_g_latest.pth", f"models/net_g_{TOTAL}.pth", f"training_states/{TOTAL}.state"):
+    for name in (
+        "models/net_g_latest.pth",
+        f"models/net_g_{TOTAL}.pth",
+        "models/net_g_best.pth",
+        f"training_states/{TOTAL}.state",
+    ):
         loaded = [torch.load(run / "experiments/run" / name, weights_only=True) for run in (folder, reference)]
         for content in loaded:
             content.pop("options", None)  # auto_resume stands in them
@@ -118,8 +123,23 @@ def test_killed_and_resumed_equals_uninterrupted(make_run, workers: int) -> None
     assert code == 0, text
     assert "iter: 10." in text
     assert_same_run(killed, reference)
+    assert "psnr: highest" in text
+    assert (killed / "experiments/run/curves.png").stat().st_size > 10_000
     rows = list(csv.DictReader((killed / "experiments/run/train.csv").open()))
     assert [int(row["iter"]) for row in rows] == list(range(1, TOTAL + 1))
+
+
+@pytest.mark.slow
+def test_only_the_last_states_are_kept(make_run) -> None:
+    folder = make_run("kept")
+    text = (folder / "run.yml").read_text().replace("keep_best: psnr", "keep_best: psnr\n  keep_last: 2")
+    (folder / "run.yml").write_text(text)
+    assert run(folder)[0] == 0
+    experiment = folder / "experiments/run"
+    assert {path.name for path in (experiment / "training_states").iterdir()} == {"10.state", f"{TOTAL}.state"}
+    assert {path.stem for path in (experiment / "models").iterdir()} == {
+        "net_g_10", f"net_g_{TOTAL}", "net_g_best", "net_g_latest",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -173,9 +193,6 @@ def test_an_unfinished_run_is_never_set_aside_silently(make_run) -> None:
 def test_changed_options_are_shown(make_run) -> None:
     folder = make_run("changed")
     assert run_until(folder, 6, signal.SIGKILL)[0] == -signal.SIGKILL
-    code, text = run(folder, "--auto_resume", "--force_yml", "train:total_iter=8", "logger:keep_last=1")
-    assert code == 2
-    assert "logger has no key 'keep_last'" in text
     code, text = run(folder, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert code == 0, text
     assert "Changed since then: train:total_iter: 14 -> 8" in text
