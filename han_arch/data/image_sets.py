@@ -74,7 +74,10 @@ def load_set(path: Path) -> ImageSet:
     else:
         _load_folder(images)
     if (path / RECORD).exists():
-        images.record = json.loads((path / RECORD).read_text("utf-8"))
+        try:
+            images.record = dict(json.loads((path / RECORD).read_text("utf-8")))
+        except (ValueError, TypeError):
+            images.faults.append(f"{path / RECORD} is damaged")
     wanted = images.record.get("count")
     if wanted is not None and wanted != len(images.images):
         images.faults.append(f"{path}: {len(images.images)} images; {wanted} were made")

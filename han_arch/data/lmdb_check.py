@@ -4,8 +4,10 @@ from pathlib import Path
 
 import lmdb
 
+from han_arch.errors import UserError
 
-class LmdbFault(ValueError):
+
+class LmdbFault(UserError):
     """The folder holds no whole LMDB; the message names it and says what is wrong."""
 
 

@@ -79,8 +79,8 @@ class Store(ABC):
 
     def _check_record(self, folder: Path) -> None:
         try:
-            made_with = json.loads((folder / RECORD).read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+            made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
             raise UserError(
                 f"{folder} exists and was not made by this command; remove it or choose another -o"
             ) from None

@@ -176,6 +176,10 @@ def both_lost(root):
         (root / folder / "a.png").unlink()
 
 
+def record_damaged(root):
+    (root / "GT_x2" / ".prepare.json").write_text("[1]")
+
+
 def one_stem_twice(root):
     Image.open(root / "GT_x2" / "a.png").save(root / "GT_x2" / "a.bmp")
 
@@ -208,6 +212,7 @@ DAMAGES = {
     unfinished: "GT_x2.partial: not finished",
     both_lost: "4 images; 5 were made",
     one_stem_twice: "same name as",
+    record_damaged: "prepare.json is damaged",
 }
 
 
