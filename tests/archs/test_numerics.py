@@ -142,7 +142,7 @@ def test_copies(settings: dict) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"lam_form": "paper", "fusion": "sum", "num_csam": 2}])
 def test_export_with_dynamic_batch_height_and_width(settings: dict) -> None:
-    net = network(**settings)
+    net = network(num_block=1, **settings)
     dynamic = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     exported = torch.export.export(net, (torch.rand(2, 3, 8, 9),), dynamic_shapes=(dynamic,))
     targets = {str(node.target) for node in exported.graph.nodes}
@@ -153,7 +153,7 @@ def test_export_with_dynamic_batch_height_and_width(settings: dict) -> None:
 
 
 def test_compiled_graph_is_whole_and_dynamic() -> None:
-    net = network(lam_form="cosine")
+    net = network(lam_form="cosine", num_group=2, num_block=1)
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True, dynamic=True)
     for shape in ((1, 3, 8, 9), (3, 3, 12, 7)):
         lq = torch.rand(*shape)
