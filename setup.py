@@ -39,8 +39,20 @@ setup(
         "setuptools; python_version >= '3.12'",
     ],
     extras_require={
-        "demo": ["matplotlib", "scikit-image"],
-        "dev": ["matplotlib", "scikit-image", "pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "plots": ["matplotlib"],
+        "safetensors": ["safetensors"],
+        # The authors' network as others packaged it, for `basicsr bench` and the parity tests.
+        "peers": ["super-image"],
+        "dev": [
+            "matplotlib",
+            "scikit-image",
+            "safetensors",
+            "pytest",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "types-PyYAML",
+        ],
     },
     entry_points={
         "console_scripts": ["basicsr=han_arch.cli:main"],
