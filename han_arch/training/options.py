@@ -1,18 +1,18 @@
 """From an option file to a run's options: what BasicSR's `parse_options` does, checked before anything is built."""
 
-import difflib
+import copy
 import os
 import random
-import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from han_arch.errors import UserError
-from han_arch.training import yaml_options
-
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+from han_arch.training import check, cross_checks, dataset_files, registries, yaml_options
+from han_arch.training.check import Problem
+from han_arch.training.known_options import OPTIONS
 
 
 def load(
@@ -28,20 +28,21 @@ def load(
         auto_resume: `--auto_resume`.
         debug: `--debug`: the name gains `debug_`, which BasicSR takes for a switch.
 
+    Needs BasicSR imported and the plugins loaded. What is odd but usable is written to stderr as a warning.
+
     Returns:
         The options, checked.
 
     Raises:
-        UserError: the file or an override is wrong.
+        UserError: the file or an override is wrong; all problems, one a line.
     """
     opt = yaml_options.read(path)
     yaml_options.override(opt, overrides)
-    require_keys(opt, is_train)
+    _report(find_problems(opt, is_train=is_train), path)
     if debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"
     opt["is_train"] = is_train
     opt["auto_resume"] = auto_resume
-    opt["num_gpu"] = _available_gpus(opt["num_gpu"])
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = random.randint(1, 10000)
     for key, dataset in opt["datasets"].items():
@@ -56,102 +57,71 @@ def load(
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)
     _add_output_paths(opt, root)
-    check_files(opt)
     return opt
 
 
-def require_keys(opt: dict[str, Any], is_train: bool) -> None:
-    """Check that what every run needs is there, where BasicSR fails after it has built or moved things.
+def find_problems(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
+    """Everything that is wrong with an option file's content, in the order of the file's sections within each check.
 
-    Raises:
-        UserError: a key is missing or its value unusable.
+    Needs BasicSR imported and the plugins loaded. The network is built and thrown away, which draws random numbers. Old
+    names of options become today's, 5e3 becomes 5000 and num_gpu a number that this machine has, in place.
+
+    Args:
+        opt: the content.
+        is_train: for `basicsr train`; else for `basicsr test`.
     """
-    needed = ["name", "model_type", "num_gpu", "datasets", "network_g"]
-    needed += ["train", "logger"] if is_train else ["val"]
-    missing = [key for key in needed if opt.get(key) is None]
-    if missing:
-        raise UserError(f"the option file lacks {', '.join(missing)}; see `basicsr options list` for complete files")
-    if not isinstance(opt["name"], str) or not NAME_PATTERN.fullmatch(opt["name"]):
-        raise UserError(f"name must be letters, digits and _ . + - only, it names a folder; got {opt['name']!r}")
-    for key in ("datasets", "network_g", "logger", "train", "val", "path"):
-        if opt.get(key) is not None and not isinstance(opt[key], dict):
-            raise UserError(f"{key} must be a mapping; got {opt[key]!r}")
-    if is_train and not isinstance(opt["datasets"].get("train"), dict):
-        raise UserError(f"datasets needs a train entry; got {', '.join(opt['datasets']) or 'none'}")
-    for name, dataset in opt["datasets"].items():
-        if not isinstance(dataset, dict) or not isinstance(dataset.get("type"), str):
-            raise UserError(f"datasets:{name} must be a mapping with a type; got {dataset!r}")
-    if not isinstance(opt["network_g"].get("type"), str):
-        raise UserError(f"network_g needs a type, such as HAN; got {opt['network_g']!r}")
-    if opt.get("val") is not None and "save_img" not in opt["val"]:
-        raise UserError("val needs save_img: true or false; BasicSR asks for it at the first validation")
+    problems = check.rename_old(opt) + check.check_options(opt, is_train=is_train)
+    if not any(problem.where == "num_gpu" for problem in problems) and "num_gpu" in opt:
+        opt["num_gpu"] = _available_gpus(opt["num_gpu"])
+    problems += dataset_files.check_files(opt)
+    problems += cross_checks.cross_check({**opt, "is_train": is_train}, problems)
+    if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):
+        problems += _try_network(opt.get("network_g"))
+    return problems
 
 
-def check_names(opt: dict[str, Any]) -> None:
-    """Check names against BasicSR's registries and the network's arguments against its constructor.
+def as_file(opt: dict[str, Any]) -> str:
+    """The options of a run as the text of an option file that gives the same run."""
+    own = copy.deepcopy({key: value for key, value in opt.items() if key in OPTIONS.keys})
+    for dataset in own["datasets"].values():
+        for key in ("phase", "scale"):
+            dataset.pop(key, None)
+    known_paths = OPTIONS.keys["path"].keys  # type: ignore[union-attr]
+    own["path"] = {key: value for key, value in own["path"].items() if key in known_paths}
+    return yaml_options.dump(own)
 
-    Needs BasicSR imported and the plugins loaded. The network is built and thrown away, which draws random numbers.
 
-    Raises:
-        UserError: an unknown name, with the closest known one; or what the network's constructor says.
-    """
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-
-    named = [
-        ("model_type", opt["model_type"], MODEL_REGISTRY),
-        ("network_g:type", opt["network_g"]["type"], ARCH_REGISTRY),
-    ]
-    named += [(f"datasets:{key}:type", value["type"], DATASET_REGISTRY) for key, value in opt["datasets"].items()]
-    metrics = (opt.get("val") or {}).get("metrics") or {}
-    named += [(f"val:metrics:{key}:type", value["type"], METRIC_REGISTRY) for key, value in metrics.items()]
-    for where, name, registry in named:
-        known = list(registry.keys())
-        # BasicSR looks a name up with this suffix too.
-        if name not in known and f"{name}_basicsr" not in known:
-            close = difflib.get_close_matches(str(name), known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
-            raise UserError(f"{where}: nothing named {name!r} is registered; {hint}")
-
-    arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
-    archs = dict(iter(ARCH_REGISTRY))
-    network_type = opt["network_g"]["type"]
+def _try_network(network: Any) -> list[Problem]:
+    if not isinstance(network, dict):
+        return []  # a problem already
+    arguments = {key: value for key, value in network.items() if key != "type"}
     try:
-        (archs.get(network_type) or archs[f"{network_type}_basicsr"])(**arguments)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"network_g: {network_type} cannot be built: {error}") from error
+        registries.entries("network")[network["type"]](**arguments)
+    except Exception as error:  # whatever a constructor of another package raises for such arguments
+        return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
+    squeeze, features = arguments.get("squeeze_factor"), arguments.get("num_feat")
+    if isinstance(squeeze, int) and isinstance(features, int) and squeeze > features:
+        return [Problem("network_g:squeeze_factor", f" must be at most num_feat, {features}; got {squeeze}")]
+    return []
 
 
-def check_files(opt: dict[str, Any]) -> None:
-    """Check that every file and folder the options name is there, before a run of the same name is archived.
-
-    Raises:
-        UserError: all that are missing, one a line.
-    """
-    named = [
-        (f"datasets:{name}:{key}", dataset[key])
-        for name, dataset in opt["datasets"].items()
-        for key in ("dataroot_gt", "dataroot_lq", "meta_info_file")
-        if dataset.get(key) is not None
-    ]
-    named += [
-        (f"path:{key}", value)
-        for key, value in opt["path"].items()
-        if value is not None and (key.startswith("pretrain_network") or key == "resume_state")
-    ]
-    missing = [f"{where}: {value!r} does not exist" for where, value in named if not Path(value).exists()]
-    if missing:
-        hint = "make data sets with `basicsr data prepare`"
-        raise UserError("\n  ".join([f"files that the options name, looked for from {Path.cwd()} ({hint}):", *missing]))
+def _report(problems: list[Problem], path: Path) -> None:
+    """Write warnings to stderr, once for all processes; raise for the rest."""
+    errors = list(dict.fromkeys(str(problem) for problem in problems if not problem.warning))
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        for problem in problems:
+            if problem.warning:
+                sys.stderr.write(f"basicsr: warning: {problem}\n")
+    if len(errors) == 1:
+        raise UserError(f"{path}: {errors[0]}")
+    if errors:
+        raise UserError("\n  ".join([f"{path} has {len(errors)} problems:", *errors]))
 
 
-def _available_gpus(wanted: Any) -> int:
+def _available_gpus(wanted: int | str) -> int:
     available = torch.cuda.device_count()
-    if wanted == "auto":
-        return available
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:
-        raise UserError(f"num_gpu must be auto or a whole number from 0; got {wanted!r}")
     # Upstream's option files say num_gpu: 1; BasicSR fails on them where there is no GPU.
-    return min(wanted, available)
+    return available if isinstance(wanted, str) else min(wanted, available)
 
 
 def _add_output_paths(opt: dict[str, Any], root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state, if any")
     parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument(
+        "--check", action="store_true", help="check the options, print them as they would be used, stop"
+    )
     parser.add_argument(
         "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="change options, e.g. train:total_iter=1000"
     )
@@ -52,7 +56,11 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         auto_resume=args.auto_resume,
         debug=args.debug,
     )
-    options.check_names(opt)
+    if args.check:
+        sys.stdout.write(
+            f"# {path}: no problem found; the run would write {opt['path']['log']}\n{options.as_file(opt)}"
+        )
+        return 0
 
     import basicsr.test
     from basicsr.utils import set_random_seed

@@ -33,6 +33,13 @@ _OptionLoader.add_implicit_resolver(
 )
 
 
+class _OptionDumper(yaml.SafeDumper):
+    """SafeDumper without aliases, which BasicSR would change in all places at once."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def parse(text: str, source: str) -> Any:
     """Parse YAML text.
 
@@ -61,6 +68,11 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise UserError(f"{path} must hold a mapping of options; got {type(options).__name__}")
     return options
+
+
+def dump(options: dict[str, Any]) -> str:
+    """YAML text that `parse`, and BasicSR's own loader, read as the same options."""
+    return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
 def override(options: dict[str, Any], entries: list[str]) -> None:

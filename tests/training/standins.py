@@ -1,0 +1,50 @@
+"""Stand-ins for the tests of options: folders in the documented layout, and a small sound option file."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from han_arch.training import shipped_options, yaml_options
+
+IMAGES = 4
+DELETE = object()
+
+
+def make_files(opt: dict[str, Any], folder: Path) -> None:
+    """Make what the options name, under folder: a few empty images, LMDBs with their listing only, a checkpoint."""
+    for dataset in opt["datasets"].values():
+        for key in ("dataroot_gt", "dataroot_lq"):
+            root = folder / dataset[key]
+            root.mkdir(parents=True, exist_ok=True)
+            names = [f"image{index}.png" for index in range(IMAGES)]
+            if dataset["io_backend"]["type"] == "lmdb":
+                (root / "meta_info.txt").write_text("".join(f"{name} (48,48,3) 1\n" for name in names))
+            else:
+                for name in names:
+                    (root / name).touch()
+    checkpoint = (opt.get("path") or {}).get("pretrain_network_g")
+    if checkpoint:
+        (folder / checkpoint).parent.mkdir(parents=True, exist_ok=True)
+        (folder / checkpoint).touch()
+
+
+def sound_options(name: str = "demo_HAN_x4") -> dict[str, Any]:
+    """A shipped file's options with a network that is built at once."""
+    opt = yaml_options.read(shipped_options.find(name))
+    opt["network_g"].update(num_feat=8, num_group=1, num_block=1, squeeze_factor=4)
+    return opt
+
+
+def changed(opt: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy with options set by their path, such as train:total_iter; DELETE takes one out."""
+    opt = copy.deepcopy(opt)
+    for path, value in changes.items():
+        *parents, key = path.split(":")
+        section = opt
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        if value is DELETE:
+            section.pop(key, None)
+        else:
+            section[key] = copy.deepcopy(value)
+    return opt

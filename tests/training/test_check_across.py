@@ -1,0 +1,152 @@
+"""Options against each other and against the files: each rule fails once and passes once."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from standins import DELETE, IMAGES, changed, make_files, sound_options
+
+import han_arch
+from han_arch.training import options
+
+
+@pytest.fixture(autouse=True)
+def files(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    han_arch.register()
+    for name in ("demo_HAN_x4", "demo_test_HAN_x4"):
+        make_files(sound_options(name), tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
+    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
+    return [("warning: " if problem.warning else "") + str(problem) for problem in problems]
+
+
+TRAIN, SCHEDULER = "datasets:train:", "train:scheduler:"
+STEPS = {"type": "MultiStepLR", "milestones": [600, 900], "gamma": 0.5}
+SECOND = {"name": "second", "type": "PairedImageDataset", "dataroot_gt": "datasets/demo_test/GT_x4",
+          "dataroot_lq": "datasets/demo_test/LR_BIx4", "io_backend": {"type": "disk"}}  # fmt: skip
+SINGLE = {"name": "real", "type": "SingleImageDataset", "dataroot_lq": "datasets/demo_test/LR_BIx4",
+          "io_backend": {"type": "disk"}}  # fmt: skip
+NIQE = {"niqe": {"type": "calculate_niqe", "crop_border": 4}}
+
+# changes, the one problem, changes that mend it
+RULES = [
+    ({"network_g:upscale": 2}, "network_g:upscale must be the scale, 4; got 2", {"network_g:upscale": 4}),
+    ({"val:metrics:psnr:crop_border": 2}, "warning: val:metrics:psnr:crop_border is 2; the papers' tables crop the "
+     "scale, 4: values will differ", {"val:metrics:psnr:crop_border": 4}),
+    ({TRAIN + "gt_size": 130}, "datasets:train:gt_size must be a multiple of the scale, 4, such as 128 or 132; got 130",
+     {TRAIN + "gt_size": 132}),
+    ({"scale": DELETE}, "datasets:train:type PairedImageDataset needs scale at the top level", {"scale": 4}),
+    ({TRAIN + "prefetch_mode": "cpu"}, "datasets:train:prefetch_mode must not be cpu: BasicSR's CPU prefetcher hangs",
+     {TRAIN + "prefetch_mode": None}),
+    ({TRAIN + "prefetch_mode": "cuda", TRAIN + "pin_memory": True, "num_gpu": 0},
+     "datasets:train:prefetch_mode cuda needs a GPU, and this run has none", {TRAIN + "prefetch_mode": None}),
+    ({TRAIN + "persistent_workers": True}, "datasets:train:persistent_workers needs num_worker_per_gpu above 0",
+     {TRAIN + "num_worker_per_gpu": 2}),
+    ({"datasets:val:persistent_workers": True}, "datasets:val:persistent_workers must be false: only training",
+     {"datasets:val:persistent_workers": False}),
+    ({TRAIN + "use_shuffle": False}, "warning: datasets:train:use_shuffle has no effect",
+     {TRAIN + "use_shuffle": True}),
+    ({"datasets:test_1": SECOND}, "datasets must be named train, val, val_1, val_2, ...; got test_1",
+     {"datasets:test_1": DELETE, "datasets:val_1": SECOND}),
+    ({"datasets:val_2": {**SECOND, "name": "demo_test"}}, "datasets must have different names: two are demo_test",
+     {"datasets:val_2": SECOND}),
+    ({"datasets:val_2": SINGLE}, "datasets:val_2:type SingleImageDataset has no GT, which val:metrics psnr, ssim",
+     {"val:metrics": NIQE}),
+    ({SCHEDULER + "periods": [700, 400], SCHEDULER + "restart_weights": [1, 1]},
+     "train:scheduler:periods must add up to total_iter, 1200, or more: BasicSR stops with an error after them; "
+     "got 1100",
+     {SCHEDULER + "periods": [700, 500]}),
+    ({SCHEDULER + "periods": [600, 600]}, "train:scheduler:periods has 2 entries, restart_weights 1",
+     {SCHEDULER + "restart_weights": [1, 0.5]}),
+    ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts has 2 entries, restart_weights 1",
+     {SCHEDULER + "restart_weights": [1, 0.5]}),
+    ({"train:scheduler": STEPS, "train:warmup_iter": 600},
+     "train:scheduler:milestones must come after the warm-up, which ends at 600; got [600]",
+     {"train:warmup_iter": 599}),
+    ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones are all at or after the "
+     "end, total_iter 600", {"train:total_iter": 601}),
+    ({"train:warmup_iter": 1200}, "warning: train:warmup_iter is 1200, not before total_iter",
+     {"train:warmup_iter": 9}),
+    ({"train:pixel_opt": None}, "train needs a loss: pixel_opt or perceptual_opt",
+     {"train:pixel_opt": {"type": "MSELoss"}}),
+    ({"val:inference": "tile"}, "val:inference tile needs val:tile", {"val:tile": 64}),
+    ({"val:tile": 16, "val:tile_overlap": 16}, "val:tile_overlap must be below val:tile, 16; got 16",
+     {"val:tile_overlap": 8}),
+    ({"logger:keep_best": "psn"}, "logger:keep_best must be one of val:metrics; got 'psn'; did you mean psnr?",
+     {"logger:keep_best": "ssim"}),
+    ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project needs use_tb_logger: true",
+     {"logger:use_tb_logger": True}),
+    # files
+    ({TRAIN + "dataset_enlarge_ratio": 1}, f"datasets:train has {IMAGES} images x dataset_enlarge_ratio 1, fewer than "
+     "one batch of 8; lower batch_size_per_gpu or raise dataset_enlarge_ratio", {TRAIN + "dataset_enlarge_ratio": 2}),
+    ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt: 'gone.lmdb' does not exist, from ",
+     {TRAIN + "dataroot_gt": "datasets/demo_train/GT_sub_x4.lmdb"}),
+    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val lacks dataroot_lq: a folder, or an .lmdb",
+     {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
+    ({"datasets:val:dataroot_lq": "datasets"}, "datasets:val:dataroot_lq: 'datasets' has no images",
+     {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
+    ({"datasets:val:io_backend:type": "lmdb"}, "datasets:val:dataroot_gt: io_backend lmdb needs a folder named *.lmdb",
+     {"datasets:val:io_backend:type": "disk"}),
+    ({"path:pretrain_network_g": "gone.pth"}, "path:pretrain_network_g: 'gone.pth' does not exist",
+     {"path:pretrain_network_g": "experiments/demo_HAN_x4/models/net_g_latest.pth"}),
+    ({TRAIN + "meta_info_file": "gone.txt"}, "datasets:train:meta_info_file: 'gone.txt' does not exist",
+     {TRAIN + "meta_info_file": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "message", "mended"), RULES, ids=[row[1][:50] for row in RULES])
+def test_rules(wrong: dict[str, Any], message: str, mended: dict[str, Any]) -> None:
+    problems = found(wrong)
+    assert any(problem.startswith(message) for problem in problems), problems
+    assert found({**wrong, **mended}) == []
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_cuda_prefetch_needs_pinned_memory(pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    problems = found({TRAIN + "prefetch_mode": "cuda", TRAIN + "pin_memory": pinned})
+    wanted = [] if pinned else ["datasets:train:prefetch_mode cuda needs pin_memory: true beside it"]
+    assert problems == wanted
+
+
+def test_batch_of_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {TRAIN + "dataset_enlarge_ratio": 2}
+    assert found(small) == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "fewer than one batch of 16" in found(small)[0]
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert found({**small, "num_gpu": "auto"}) == []
+    monkeypatch.delenv("WORLD_SIZE")
+    assert "fewer than one batch of 16" in found({**small, "num_gpu": "auto"})[0]
+
+
+def test_suffix_of_test_images() -> None:
+    assert found({"val:suffix": DELETE}, "demo_test_HAN_x4") == ["val lacks suffix: text or ~"]
+    assert found({"val:suffix": "_mine"}, "demo_test_HAN_x4") == []
+
+
+def test_training_set_in_a_test() -> None:
+    problems = found({"datasets:train": {**SECOND, "name": "train"}}, "demo_test_HAN_x4")
+    assert "datasets must be named test_1, test_2, ...; got train" in problems
+
+
+def test_unequal_folders_and_lmdb_as_a_folder() -> None:
+    Path("datasets/demo_test/GT_x4/one_more.png").touch()
+    assert found({}) == [f"datasets:val has {IMAGES + 1} GT and {IMAGES} LQ images; each needs its partner"]
+    Path("datasets/demo_test/GT_x4/one_more.png").rename("datasets/demo_test/GT_x4/.hidden.png")
+    assert found({}) == []
+    Path("datasets/demo_test/GT_x4/data.mdb").touch()
+    assert found({}) == [
+        "datasets:val:dataroot_gt: 'datasets/demo_test/GT_x4' is an LMDB; set io_backend: type: lmdb, "
+        "or give a folder of images"
+    ]
+
+
+def test_home_folder_in_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert found({"datasets:val:dataroot_gt": "~/datasets/demo_test/GT_x4"}) == []

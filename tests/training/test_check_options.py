@@ -1,0 +1,207 @@
+"""Single options: missing, unknown, of the wrong type or range, naming nothing; each rule fails once, passes once."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from standins import DELETE, changed, make_files, sound_options
+
+import han_arch
+from han_arch.training import options
+
+
+@pytest.fixture(autouse=True)
+def files(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    han_arch.register()
+    for name in ("demo_HAN_x4", "demo_test_HAN_x4"):
+        make_files(sound_options(name), tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
+    """Errors, and warnings after them, of a shipped file with changes."""
+    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
+    problems.sort(key=lambda problem: problem.warning)
+    return [("warning: " if problem.warning else "") + str(problem) for problem in problems]
+
+
+def test_the_unchanged_files_are_sound() -> None:
+    assert found({}) == []
+    assert found({}, "demo_test_HAN_x4") == []
+
+
+TRAIN, LQ = "datasets:train:", "datasets:train:dataroot_lq"
+WRONG = [
+    # missing
+    ("train", DELETE, "the option file lacks train: a mapping"),
+    ("network_g", None, "the option file lacks network_g: a mapping with a type, from the networks"),
+    ("train:total_iter", DELETE, "train lacks total_iter: a whole number from 1"),
+    ("train:optim_g:lr", DELETE, "train:optim_g lacks lr: a number above 0"),
+    ("val:save_img", DELETE, "val lacks save_img: true or false"),
+    ("val:val_freq", DELETE, "val lacks val_freq: a whole number from 1"),
+    ("logger:use_tb_logger", DELETE, "logger lacks use_tb_logger"),
+    ("datasets:train", DELETE, "datasets lacks train"),
+    ("datasets:val:name", DELETE, "datasets:val lacks name"),
+    (TRAIN + "use_hflip", DELETE, "datasets:train lacks use_hflip: true or false"),
+    (TRAIN + "gt_size", DELETE, "datasets:train lacks gt_size"),
+    ("val:metrics:psnr:crop_border", DELETE, "val:metrics:psnr lacks crop_border: a whole number from 0"),
+    ("network_g:num_in_ch", DELETE, "network_g lacks num_in_ch: a value"),
+    # unknown
+    ("manual_sed", 1, "manual_sed: no such option; did you mean manual_seed?"),
+    ("crop_border", 4, "crop_border is no option of the top level; it is crop_border of each of val:metrics"),
+    ("train:total_iters", 7, "train:total_iters: no such option; did you mean total_iter?"),
+    ("train:optim_g:learning_rate", 1, "train:optim_g:learning_rate: no such option; known: "),
+    ("train:optim_g:beta", [0.9, 0.99], "train:optim_g:beta: no such option; did you mean betas?"),
+    ("train:scheduler:period", [1200], "train:scheduler:period: no such option; did you mean periods?"),
+    ("train:pixel_opt:loss_wieght", 1, "train:pixel_opt:loss_wieght: no such option; did you mean loss_weight?"),
+    ("train:guard:max_los", 1.0, "train:guard:max_los: no such option; did you mean max_loss?"),
+    ("val:val_frequency", 1, "val:val_frequency: no such option; did you mean val_freq?"),
+    ("val:metrics:psnr:test_ychannel", True, "psnr:test_ychannel: no such option; did you mean test_y_channel?"),
+    ("logger:print_frq", 1, "logger:print_frq: no such option; did you mean print_freq?"),
+    ("logger:wandb:proj", "x", "logger:wandb:proj: no such option; did you mean project?"),
+    ("path:pretrained_network_g", "x", "path:pretrained_network_g: no such option; did you mean pretrain_network_g"),
+    ("dist_params:backand", "gloo", "dist_params:backand: no such option; did you mean backend?"),
+    ("network_g:num_feet", 3, "network_g:num_feet: no such option; did you mean num_feat"),
+    (TRAIN + "gt_sise", 3, "datasets:train:gt_sise: no such option; did you mean gt_size?"),
+    (TRAIN + "io_backend:kind", 3, "datasets:train:io_backend:kind: no such option; known: type"),
+    # naming nothing
+    ("model_type", "HANModle", "model_type: nothing named 'HANModle' is registered; did you mean HANModel"),
+    ("network_g:type", "HANN", "network_g:type: nothing named 'HANN' is registered; did you mean HAN"),
+    (TRAIN + "type", "PairImageDataset", "nothing named 'PairImageDataset' is registered; did you mean Paired"),
+    ("train:pixel_opt:type", "L1", "train:pixel_opt:type: nothing named 'L1' is registered; "),
+    ("train:optim_g:type", "Adm", "train:optim_g:type: nothing named 'Adm' is registered; did you mean Adam"),
+    ("train:scheduler:type", "Cosine", "train:scheduler:type: nothing named 'Cosine' is registered; "),
+    ("val:metrics:psnr:type", "psnr", "val:metrics:psnr:type: nothing named 'psnr' is registered; "),
+    # type and range
+    ("name", "../elsewhere", "name must be letters, digits and _ . + - only, as it names a folder; got '../elsewhere'"),
+    ("name", 7, "name must be letters"),
+    ("num_gpu", -1, "num_gpu must be a whole number from 0 or auto; got -1"),
+    ("num_gpu", "all", "num_gpu must be a whole number from 0 or auto; got 'all'"),
+    ("manual_seed", 1.5, "manual_seed must be a whole number from 0 to 2.14748e+09 or ~; got 1.5"),
+    ("scale", True, "scale must be a whole number from 1; got True"),
+    ("train", [1], "train must be a mapping; got [1]"),
+    ("train:ema_decay", 1, "train:ema_decay must be a number from 0 below 1; got 1"),
+    ("train:ema_decay", float("nan"), "train:ema_decay must be a number"),
+    ("train:total_iter", "many", "train:total_iter must be a whole number from 1; got 'many'"),
+    ("train:total_iter", 0, "train:total_iter must be a whole number from 1; got 0"),
+    ("train:warmup_iter", -2, "train:warmup_iter must be a whole number from -1; got -2"),
+    ("train:optim_g:lr", 0, "train:optim_g:lr must be a number above 0; got 0"),
+    ("train:optim_g:betas", [0.9], "train:optim_g:betas must be a list of 2, each a number from 0 below 1; got [0.9]"),
+    ("train:optim_g:betas", [0.9, 1], "train:optim_g:betas must be"),
+    ("train:optim_g:fused", 1, "train:optim_g:fused must be true or false or ~; got 1"),
+    ("train:scheduler:periods", [], "train:scheduler:periods must be a list, each a whole number from 1; got []"),
+    ("train:scheduler:eta_min", -1, "train:scheduler:eta_min must be a number from 0; got -1"),
+    ("train:pixel_opt:reduction", "man", "train:pixel_opt:reduction must be none or mean or sum; got 'man'"),
+    ("train:precision", "half", "train:precision must be fp32 or bf16 or fp16; got 'half'"),
+    ("train:accumulate", 0, "train:accumulate must be a whole number from 1; got 0"),
+    ("train:grad_clip", 0, "train:grad_clip must be a number above 0 or ~; got 0"),
+    ("train:guard:factor", 1, "train:guard:factor must be a number above 1; got 1"),
+    ("train:guard:action", "stop", "train:guard:action must be skip or rollback; got 'stop'"),
+    ("val:metrics:psnr:better", "high", "val:metrics:psnr:better must be higher or lower; got 'high'"),
+    ("val:inference", "tiled", "val:inference must be full or chop or tile or self_ensemble; got 'tiled'"),
+    ("logger:print_freq", 0, "logger:print_freq must be a whole number from 1; got 0"),
+    ("logger:keep_last", 0, "logger:keep_last must be a whole number from 1 or ~; got 0"),
+    ("dist_params:port", 70000, "dist_params:port must be a whole number from 1 to 65535; got 70000"),
+    (TRAIN + "batch_size_per_gpu", 0, "datasets:train:batch_size_per_gpu must be a whole number from 1; got 0"),
+    (TRAIN + "use_rot", "no", "datasets:train:use_rot must be true or false; got 'no'"),
+    (TRAIN + "filename_tmpl", "x4", "datasets:train:filename_tmpl must be text with {}; got 'x4'"),
+    (TRAIN + "prefetch_mode", "gpu", "datasets:train:prefetch_mode must be cuda or cpu or ~; got 'gpu'"),
+    # what the network's constructor says
+    ("network_g:fusion", "add", "network_g: HAN cannot be built: "),
+    ("network_g:squeeze_factor", 16, "network_g: HAN cannot be built: num_feat must be at least"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{row[0]}={row[1]}"[:60] for row in WRONG])
+def test_one_mistake_is_one_problem(path: str, value: Any, message: str) -> None:
+    problems = [problem for problem in found({path: value}) if not problem.startswith("warning")]
+    assert [problem for problem in problems if message in problem], problems
+    assert len(problems) == 1, problems
+
+
+RIGHT = [
+    ("train:total_iter", 1e3), ("train:ema_decay", 0), ("train:warmup_iter", 0), ("manual_seed", None),
+    ("num_gpu", 1), ("num_gpu", 0), ("train:optim_g:fused", True), ("train:optim_g:eps", 1e-8),
+    ("train:optim_g:type", "AdamW"), ("train:pixel_opt:type", "CharbonnierLoss"), ("val:metrics", None),
+    ("train:precision", "bf16"), ("train:channels_last", True), ("train:compile", False), ("train:grad_clip", None),
+    ("train:grad_clip", 0.5), ("train:accumulate", 2), ("logger:keep_last", 3), ("logger:keep_best", "psnr"),
+    ("train:guard", {"max_loss": None, "factor": 10.0, "give_up_after": 3, "action": "rollback"}),
+    ("val:inference", "self_ensemble"), ("val:tile_overlap", 8), ("val", None), ("path", None),
+    ("val:metrics:niqe", {"type": "calculate_niqe", "crop_border": 4, "better": "lower", "convert_to": "y"}),
+    ("network_g:rgb_mean", None), ("network_g:layer_attention", None), (TRAIN + "filename_tmpl", "{}x4"),
+    (TRAIN + "meta_info_file", None), ("find_unused_parameters", True), ("logger:wandb", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), RIGHT, ids=[f"{row[0]}={row[1]}"[:60] for row in RIGHT])
+def test_right_values_are_no_problem(path: str, value: Any) -> None:
+    assert found({path: value}) == []
+
+
+def test_squeeze_factor_of_networks_that_do_not_check_it() -> None:
+    rcan = {"type": "RCAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 1, "num_block": 1}
+    assert found({"network_g": {**rcan, "squeeze_factor": 8}}) == []
+    assert found({"network_g": {**rcan, "squeeze_factor": 16}}) == [
+        "network_g:squeeze_factor must be at most num_feat, 8; got 16"
+    ]
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    changes = {"train:total_iter": "x", "val:val_frq": 1, "network_g:typo": 1, "logger:print_freq": 0, LQ: "gone"}
+    problems = "\n".join(found(changes))
+    for where in ("train:total_iter", "val:val_frq", "network_g:typo", "logger:print_freq", LQ):
+        assert where in problems
+    assert len(problems.splitlines()) == 5
+
+
+OURS = ["train:precision", "train:channels_last", "train:compile", "train:grad_clip", "train:accumulate", "train:guard",
+        "logger:keep_last", "logger:keep_best", "val:inference", "val:tile", "val:tile_overlap"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", OURS)
+def test_options_of_hanmodel_alone(path: str) -> None:
+    value = {**dict(RIGHT), "val:tile": 64}[path] if path != "train:grad_clip" else 0.5
+    assert found({path: value}) == []
+    wanted = [f"{path} works with model_type HANModel only; got SRModel"]
+    assert found({path: value, "model_type": "SRModel"}) == wanted
+
+
+def test_whole_numbers_and_old_names_are_put_right() -> None:
+    opt = changed(sound_options(), {"val:val_freq": 4e2, "train:scheduler:periods": [1.2e3], TRAIN + "use_flip": True,
+                                    TRAIN + "use_hflip": DELETE})  # fmt: skip
+    problems = options.find_problems(opt, is_train=True)
+    assert [str(problem) for problem in problems] == [
+        "datasets:train:use_flip is called use_hflip in this BasicSR; read as that"
+    ]
+    assert [problem.warning for problem in problems] == [True]
+    assert opt["datasets"]["train"]["use_hflip"] is True
+    assert [type(value) for value in (opt["val"]["val_freq"], opt["train"]["scheduler"]["periods"][0])] == [int, int]
+
+
+def test_models_of_other_packages_may_read_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that a foreign model, data set or network may read is refused nowhere; a near miss is a warning."""
+    from basicsr.utils import registry
+
+    class ForeignModel:
+        pass
+
+    class ForeignDataset:
+        pass
+
+    class ForeignNet:
+        def __init__(self, width: int, **rest: int) -> None:
+            pass
+
+    for kind, cls in (("MODEL", ForeignModel), ("DATASET", ForeignDataset), ("ARCH", ForeignNet)):
+        entries = getattr(registry, f"{kind}_REGISTRY")
+        monkeypatch.setattr(entries, "_obj_map", {**entries._obj_map, cls.__name__: cls})
+    foreign = {
+        "model_type": "ForeignModel", "train:teacher": 1, TRAIN + "type": "ForeignDataset", TRAIN + "jitter": 0.5,
+        "network_g": {"type": "ForeignNet", "width": 3, "depth": 2},
+    }  # fmt: skip
+    assert found(foreign) == []
+    assert found({**foreign, "train:total_itr": 3}) == [
+        "warning: train:total_itr: no such option (some other package may read it); did you mean total_iter?"
+    ]
+    assert found({**foreign, "network_g:width": DELETE}) == ["network_g lacks width: a value"]
