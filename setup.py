@@ -21,7 +21,7 @@ setup(
     # options/ stays at the top of the checkout, where users look, and travels in the wheel as han_arch/options.
     packages=[*find_packages(include=["han_arch", "han_arch.*"]), "han_arch.options"],
     package_dir={"han_arch.options": "options"},
-    package_data={"han_arch": ["py.typed"], "han_arch.options": ["*.yml"]},
+    package_data={"han_arch": ["py.typed"], "han_arch.options": ["*.yml", "*.json"]},
     install_requires=[
         "torch>=2.4",
         "torchvision",
@@ -49,6 +49,7 @@ setup(
             "safetensors",
             "pytest",
             "hypothesis",
+            "jsonschema",
             "ruff",
             "mypy",
             "types-PyYAML",

@@ -1,4 +1,6 @@
-"""Write options/*.yml from two templates and the table below; `--check` only compares and fails on drift.
+"""Write options/*.yml from two templates and the table below, and options/schema.json from the table of known options.
+
+`--check` only compares and fails on drift.
 
 Examples:
   python scripts/make_options.py
@@ -10,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+
+from han_arch.training import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -226,7 +230,8 @@ def main() -> int:
     args = parser.parse_args()
 
     wanted = {experiment.file: experiment.render() for experiment in EXPERIMENTS}
-    present = {path.name: path.read_text("utf-8") for path in args.folder.glob("*.yml")}
+    wanted["schema.json"] = json_schema.as_text()
+    present = {path.name: path.read_text("utf-8") for kind in ("yml", "json") for path in args.folder.glob(f"*.{kind}")}
     differing = sorted(name for name, text in wanted.items() if present.get(name) != text)
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:

@@ -49,8 +49,10 @@ def test_no_drift(repository: Path, tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(path.read_text().replace("l1", "l2"))
     changed = tmp_path / "train_HAN_x4.yml"
     changed.write_text(changed.read_text() + "\n")
+    (tmp_path / "schema.json").write_text("{}")
     done = check(tmp_path)
     assert done.returncode == 1
+    assert "schema.json: missing or changed by hand" in done.stdout
     assert "train_HAN_x4.yml: missing or changed by hand" in done.stdout
 
 

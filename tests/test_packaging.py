@@ -34,6 +34,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_contents(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"han_arch/options/{path.name}" for path in (repository / "options").glob("*.yml")} <= names
+    assert "han_arch/options/schema.json" in names
     python_files = {str(path.relative_to(repository)) for path in (repository / "han_arch").rglob("*.py")}
     assert python_files <= names
     assert "han_arch/py.typed" in names

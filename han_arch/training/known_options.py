@@ -29,7 +29,7 @@ _ANY_SET: Nodes = {
     "dataroot_gt": Value("text", "folder or .lmdb of the high-resolution images"),
     "dataroot_lq": Value("text", "folder or .lmdb of the low-resolution images"),
     "meta_info_file": Value("text", "text file with one image name a line", null=True),
-    "filename_tmpl": Value("text", "name of a low-resolution image, {} for that of its GT", pattern=r"(?s:.*\{\}.*)",
+    "filename_tmpl": Value("text", "name of a low-resolution image, {} for that of its GT", pattern=r".*\{\}.*",
                            wanted="text with {}"),
     "io_backend": Section({"type": Value("text", "how images are stored", choices=("disk", "lmdb"), need="always")},
                           need="always"),

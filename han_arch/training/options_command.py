@@ -1,4 +1,4 @@
-"""`basicsr options`: see and copy the option files that come with the package."""
+"""`basicsr options`: see and copy the option files that come with the package, and their JSON schema."""
 
 import argparse
 import sys
@@ -10,7 +10,8 @@ from han_arch.training import shipped_options
 EXAMPLES = """examples:
   basicsr options list
   basicsr options copy train_HAN_x4.yml my_experiment.yml
-  basicsr options copy all options/"""
+  basicsr options copy all options/
+  basicsr options schema > schema.json"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +22,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     copy = actions.add_parser("copy", help="copy one, or all, to edit it; never overwrites")
     copy.add_argument("name", help="a shipped name, or: all")
     copy.add_argument("target", nargs="?", default=".", help="file or folder to copy to (default: the current folder)")
+    actions.add_parser("schema", help="print the JSON schema, from which editors complete and check option files")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or copy."""
+    """List, copy, or print the schema."""
+    if args.action == "schema":
+        from han_arch.training import json_schema  # with torch, which the other actions do without
+
+        sys.stdout.write(json_schema.as_text())
+        return 0
     if args.action == "list":
         for path in sorted(shipped_options.folder().glob("*.yml")):
             sys.stdout.write(f"{path.name:24} {_summary(path)}\n")
@@ -40,9 +47,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"would overwrite {', '.join(existing)}; give another target, or remove it first")
     for source, path in pairs:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(source.read_bytes())
+        text = source.read_text("utf-8").replace("$schema=schema.json", f"$schema={_schema().as_uri()}")
+        path.write_text(text, "utf-8")
         sys.stdout.write(f"{path}\n")
     return 0
+
+
+def _schema() -> Path:
+    return (shipped_options.folder() / "schema.json").resolve()
 
 
 def _summary(path: Path) -> str:
