@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from han_arch.training import registries
-from han_arch.training.known_options import CLOSED_MODELS, MOVED, OLD_NAMES, OPTIONS
+from han_arch.training.known_options import CLOSED_MODELS, CLOSED_SETS, MOVED, OLD_NAMES, OPTIONS
 from han_arch.training.registries import nearest
 from han_arch.training.schema import Node, Section, Value, Values
 
@@ -35,13 +35,13 @@ class _Run:
     Args:
         command: "train" or "test".
         model: the model's name.
-        ours: it is a HANModel.
+        bases: names of its class and their bases; empty where another package may read more than we know.
         closed: the section's options are all known; else an unknown one may be read by another package.
     """
 
     command: str
     model: Any
-    ours: bool
+    bases: tuple[str, ...]
     closed: bool
 
 
@@ -51,7 +51,13 @@ def rename_old(opt: dict[str, Any]) -> list[Problem]:
     for pattern, new in OLD_NAMES.items():
         *parents, old = pattern.split(":")
         for where, section in _sections(opt, parents):
-            if old in section and new not in section:
+            # A data set or model of another package may read the old name as its own.
+            known = (
+                section.get("type") in CLOSED_SETS
+                if parents[0] == "datasets"
+                else opt.get("model_type") in CLOSED_MODELS
+            )
+            if known and old in section and new not in section:
                 section[new] = section.pop(old)
                 text = f":{old} is called {new} in this BasicSR; read as that"
                 renamed.append(Problem(where, text, warning=True))
@@ -70,12 +76,11 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     models = registries.entries("model")
     model = opt.get("model_type")
     known = isinstance(model, str) and model in models
-    bases = [cls.__name__ for cls in models[model].__mro__] if known else []  # type: ignore[index,attr-defined]
+    bases = [cls.__name__ for cls in models[model].__mro__] if model in CLOSED_MODELS and known else []  # type: ignore
     run = _Run(
         command="train" if is_train else "test",
         model=model,
-        # An unknown model is a problem of its own; it raises no others.
-        ours="HANModel" in bases or not known,
+        bases=tuple(bases),
         closed=model in CLOSED_MODELS,
     )
     problems = list(_section(opt, OPTIONS, "", run))
@@ -121,8 +126,8 @@ def _option(section: dict[str, Any], key: str, node: Node, where: str, run: _Run
         value = section[key] = _whole(value)
     elif isinstance(node, Values) and node.item.kind == "whole" and isinstance(value, list):
         value = section[key] = [_whole(item) for item in value]
-    if node.ours and not run.ours:
-        yield Problem(where, f" works with model_type HANModel only; got {run.model}")
+    if node.only and run.bases and node.only not in run.bases:
+        yield Problem(where, f" works with model_type {node.only} only; got {run.model}")
     elif not node.accepts(value):
         if node is not _ANYTHING:
             yield Problem(where, f" must be {node.describe()}; got {value!r}")

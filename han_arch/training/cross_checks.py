@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from han_arch.training.check import Problem
+from han_arch.training.known_options import CLOSED_MODELS
 from han_arch.training.registries import nearest
 
 _MISSING = object()
@@ -197,6 +198,13 @@ def _milestones_reached(milestones: list[int], total: int) -> str | None:
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
 def _warmup_ends(warmup: int, total: int) -> str | None:
     return None if warmup < total else f"is {warmup}, not before total_iter, {total}: the learning rate only rises"
+
+
+@_rule("train:optim_g:type", "model_type")
+def _optimizer(kind: str, model: str) -> str | None:
+    if kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS:
+        return None
+    return f"must be Adam, the one that {model} has; got {kind}; HANModel has AdamW too"
 
 
 @_rule("train", "model_type", "train:pixel_opt?", "train:perceptual_opt?")

@@ -29,7 +29,7 @@ def _node(node: Node) -> dict[str, Any]:
     made = _value(node) if isinstance(node, Value) else _values(node) if isinstance(node, Values) else _section(node)
     if node.null:
         made = {"anyOf": [made, {"type": "null"}]}
-    doc = "; ".join(part for part in (node.doc, "HANModel only" if node.ours else "") if part)
+    doc = "; ".join(part for part in (node.doc, f"{node.only} only" if node.only else "") if part)
     return ({"description": doc} if doc else {}) | made
 
 

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 from han_arch.training.schema import Node, Section, Value, Values
 
-# Models that read the options below and no others.
+# Models and data sets that read the options below and no others.
 CLOSED_MODELS = ("SRModel", "SwinIRModel", "SRGANModel", "ESRGANModel", "HANModel")
+CLOSED_SETS = ("PairedImageDataset", "SingleImageDataset")
 # Options that other versions of BasicSR read under another name, as some of its own option files still have them.
 OLD_NAMES = {
     "datasets:*:use_flip": "use_hflip",
@@ -53,7 +54,6 @@ _TRAIN_SET: Nodes = {
 }
 _EVAL_SET: Nodes = {**_ANY_SET, "num_worker_per_gpu": Value("whole", "without effect: no workers here", low=0),
              "batch_size_per_gpu": Value("whole", "without effect: always 1 here", low=1)}  # fmt: skip
-_CLOSED_SETS = ("PairedImageDataset", "SingleImageDataset")
 
 _OPTIMIZER: Nodes = {
     "type": _TYPE,
@@ -94,28 +94,28 @@ _METRIC: Nodes = {
 }
 
 
-def _loss(doc: str) -> Section:
-    return Section(_LOSS, registry="loss", doc=doc, null=True)
+def _loss(doc: str, only: str = "") -> Section:
+    return Section(_LOSS, registry="loss", doc=doc, null=True, only=only)
 
 
 _TRAIN: Nodes = {
     "ema_decay": Value("number", "exponential moving average of the weights; 0: none", low=0, below=1),
     "optim_g": Section(_OPTIMIZER, registry="optimizer", need="always"),
-    "optim_d": Section(_OPTIMIZER, registry="optimizer"),
+    "optim_d": Section(_OPTIMIZER, registry="optimizer", only="SRGANModel"),
     "scheduler": Section(_SCHEDULER, registry="scheduler", need="always"),
     "total_iter": Value("whole", "iterations in all", low=1, need="always"),
     "warmup_iter": Value("whole", "the learning rate rises over so many iterations; -1: none", low=-1),
     "pixel_opt": _loss("loss on pixels"),
     "perceptual_opt": _loss("loss on VGG features"),
-    "gan_opt": _loss("adversarial loss"),
-    "ldl_opt": _loss("loss on artefacts"),
-    "net_d_iters": Value("whole", low=1),
-    "net_d_init_iters": Value("whole", low=0),
-    "precision": Value("text", "mixed precision", choices=("fp32", "bf16", "fp16"), ours=True),
-    "channels_last": Value("flag", "memory format of images and weights", ours=True),
-    "compile": Value("flag", "torch.compile", ours=True),
-    "grad_clip": Value("number", "highest norm of the gradient", above=0, null=True, ours=True),
-    "accumulate": Value("whole", "batches in an optimiser step", low=1, ours=True),
+    "gan_opt": _loss("adversarial loss", "SRGANModel"),
+    "ldl_opt": _loss("loss on artefacts", "SRGANModel"),
+    "net_d_iters": Value("whole", low=1, only="SRGANModel"),
+    "net_d_init_iters": Value("whole", low=0, only="SRGANModel"),
+    "precision": Value("text", "mixed precision", choices=("fp32", "bf16", "fp16"), only="HANModel"),
+    "channels_last": Value("flag", "memory format of images and weights", only="HANModel"),
+    "compile": Value("flag", "torch.compile", only="HANModel"),
+    "grad_clip": Value("number", "highest norm of the gradient", above=0, null=True, only="HANModel"),
+    "accumulate": Value("whole", "batches in an optimiser step", low=1, only="HANModel"),
     "guard": Section(
         {
             "max_loss": Value("number", "a loss above it is a failure", above=0, null=True),
@@ -123,7 +123,7 @@ _TRAIN: Nodes = {
             "give_up_after": Value("whole", "failures until training stops", low=1),
             "action": Value("text", "what a failure does", choices=("skip", "rollback")),
         },
-        doc="what to do about a loss that is not finite or explodes", null=True, ours=True,
+        doc="what to do about a loss that is not finite or explodes", null=True, only="HANModel",
     ),
 }  # fmt: skip
 _VAL: Nodes = {
@@ -132,25 +132,25 @@ _VAL: Nodes = {
     "suffix": Value("text", "end of the images' names", null=True, need="test"),
     "pbar": Value("flag", "progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"), doc="name of your own: the metric", null=True),
-    "inference": Value("text", choices=("full", "chop", "tile", "self_ensemble"), ours=True),
-    "tile": Value("whole", "side of a tile, in LR pixels", low=1, null=True, ours=True),
-    "tile_overlap": Value("whole", "pixels that tiles share", low=0, ours=True),
+    "inference": Value("text", choices=("full", "chop", "tile", "self_ensemble"), only="HANModel"),
+    "tile": Value("whole", "side of a tile, in LR pixels", low=1, null=True, only="HANModel"),
+    "tile_overlap": Value("whole", "pixels that tiles share", low=0, only="HANModel"),
 }
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "iterations between lines of the log", low=1, need="always"),
     "save_checkpoint_freq": Value("whole", "iterations between checkpoints", low=1, need="always"),
     "use_tb_logger": Value("flag", "write TensorBoard files", need="always"),
     "wandb": Section({"project": Value("text", null=True), "resume_id": Value("text", null=True)}, null=True),
-    "keep_last": Value("whole", "so many checkpoints are kept", low=1, null=True, ours=True),
-    "keep_best": Value("text", "metric whose best checkpoint is kept", null=True, ours=True),
+    "keep_last": Value("whole", "so many checkpoints are kept", low=1, null=True, only="HANModel"),
+    "keep_best": Value("text", "metric whose best checkpoint is kept", null=True, only="HANModel"),
 }
 _PATH: Nodes = {
     "pretrain_network_g": Value("text", "checkpoint to start from", null=True),
     "param_key_g": Value("text", "which weights of it: params, params_ema; ~: the file itself", null=True),
     "strict_load_g": Value("flag", "every weight must fit"),
-    "pretrain_network_d": Value("text", null=True),
-    "param_key_d": Value("text", null=True),
-    "strict_load_d": Value("flag"),
+    "pretrain_network_d": Value("text", null=True, only="SRGANModel"),
+    "param_key_d": Value("text", null=True, only="SRGANModel"),
+    "strict_load_d": Value("flag", only="SRGANModel"),
     "resume_state": Value("text", "training state to go on from", null=True),
     "ignore_resume_networks": Values(Value("text"), null=True),
 }
@@ -164,12 +164,12 @@ OPTIONS = Section(
         "manual_seed": Value("whole", "~: drawn", low=0, high=2**31, null=True),
         "find_unused_parameters": Value("flag", "for distributed training"),
         "datasets": Section(
-            {"train": Section(_TRAIN_SET, registry="dataset", closed_types=_CLOSED_SETS, need="train")},
-            others=Section(_EVAL_SET, registry="dataset", closed_types=_CLOSED_SETS),
+            {"train": Section(_TRAIN_SET, registry="dataset", closed_types=CLOSED_SETS, need="train")},
+            others=Section(_EVAL_SET, registry="dataset", closed_types=CLOSED_SETS),
             doc="train, and val or val_1, val_2, ...; for a test test_1, test_2, ...", need="always",
         ),
         "network_g": Section({"type": _TYPE}, registry="network", need="always"),
-        "network_d": Section({"type": _TYPE}, registry="network"),
+        "network_d": Section({"type": _TYPE}, registry="network", only="SRGANModel"),
         "path": Section(_PATH, null=True),
         "train": Section(_TRAIN, need="train"),
         "val": Section(_VAL, null=True, need="test"),

@@ -22,7 +22,7 @@ class Value:
         wanted: what to call the values in place of kind and bounds.
         null: `~` is allowed.
         need: "train", "test" or "always": the command that needs it.
-        ours: only models that are a HANModel read it.
+        only: only models that are of this class read it.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Value:
     wanted: str = ""
     null: bool = False
     need: str = ""
-    ours: bool = False
+    only: str = ""
 
     def describe(self) -> str:
         """What the option takes, for messages."""
@@ -45,7 +45,7 @@ class Value:
             words = " or ".join(str(choice) for choice in self.choices)
         else:
             bounds = [("from", self.low), ("above", self.above), ("to", self.high), ("below", self.below)]
-            words = " ".join([_KINDS[self.kind], *(f"{word} {bound:g}" for word, bound in bounds if bound is not None)])
+            words = " ".join([_KINDS[self.kind], *(f"{word} {bound}" for word, bound in bounds if bound is not None)])
         return (self.wanted or words) + (f" or {self.word}" if self.word else "") + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
@@ -79,7 +79,7 @@ class Values:
     Args:
         item: what each is.
         length: how many; None: one or more.
-        doc, null, need, ours: as for a Value.
+        doc, null, need, only: as for a Value.
     """
 
     item: Value
@@ -87,7 +87,7 @@ class Values:
     doc: str = ""
     null: bool = False
     need: str = ""
-    ours: bool = False
+    only: str = ""
 
     def describe(self) -> str:
         """What the option takes, for messages."""
@@ -111,7 +111,7 @@ class Section:
         others: what may stand under names of the user's own, as in `val: metrics`; None: no such names.
         registry: `type` names an entry of this registry, whose parameters are options too.
         closed_types: of a registry whose entries take a mapping: those that read the options of `keys` and no others.
-        doc, null, need, ours: as for a Value.
+        doc, null, need, only: as for a Value.
     """
 
     keys: Mapping[str, "Node"] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Section:
     doc: str = ""
     null: bool = False
     need: str = ""
-    ours: bool = False
+    only: str = ""
 
     def describe(self) -> str:
         """What the option takes, for messages."""

@@ -78,7 +78,7 @@ WRONG = [
     ("name", 7, "name must be letters"),
     ("num_gpu", -1, "num_gpu must be a whole number from 0 or auto; got -1"),
     ("num_gpu", "all", "num_gpu must be a whole number from 0 or auto; got 'all'"),
-    ("manual_seed", 1.5, "manual_seed must be a whole number from 0 to 2.14748e+09 or ~; got 1.5"),
+    ("manual_seed", 1.5, "manual_seed must be a whole number from 0 to 2147483648 or ~; got 1.5"),
     ("scale", True, "scale must be a whole number from 1; got True"),
     ("train", [1], "train must be a mapping; got [1]"),
     ("train:ema_decay", 1, "train:ema_decay must be a number from 0 below 1; got 1"),
@@ -167,6 +167,12 @@ def test_options_of_hanmodel_alone(path: str) -> None:
     assert found({path: value, "model_type": "SRModel"}) == wanted
 
 
+def test_options_of_adversarial_models_alone() -> None:
+    wanted = ["train:net_d_iters works with model_type SRGANModel only; got HANModel"]
+    assert found({"train:net_d_iters": 1}) == wanted
+    assert found({"train:net_d_iters": 1, "model_type": "ESRGANModel"}) == []
+
+
 def test_whole_numbers_and_old_names_are_put_right() -> None:
     opt = changed(sound_options(), {"val:val_freq": 4e2, "train:scheduler:periods": [1.2e3], TRAIN + "use_flip": True,
                                     TRAIN + "use_hflip": DELETE})  # fmt: skip
@@ -198,10 +204,13 @@ def test_models_of_other_packages_may_read_more(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(entries, "_obj_map", {**entries._obj_map, cls.__name__: cls})
     foreign = {
         "model_type": "ForeignModel", "train:teacher": 1, TRAIN + "type": "ForeignDataset", TRAIN + "jitter": 0.5,
+        TRAIN + "flips": True, "train:precision": "fp16",
         "network_g": {"type": "ForeignNet", "width": 3, "depth": 2},
     }  # fmt: skip
     assert found(foreign) == []
     assert found({**foreign, "train:total_itr": 3}) == [
         "warning: train:total_itr: no such option (some other package may read it); did you mean total_iter?"
     ]
+    # An old name of BasicSR's may be its own.
+    assert "did you mean use_hflip" in found({**foreign, TRAIN + "use_flip": True})[0]
     assert found({**foreign, "network_g:width": DELETE}) == ["network_g lacks width: a value"]
