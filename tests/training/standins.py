@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from han_arch.training import shipped_options, yaml_options
+from han_arch.training import options, shipped_options, yaml_options
 
 IMAGES = 4
 DELETE = object()
@@ -48,3 +48,9 @@ def changed(opt: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         else:
             section[key] = copy.deepcopy(value)
     return opt
+
+
+def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
+    """Problems of a shipped file with changes, made by `changed`, in the current folder."""
+    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
+    return [("warning: " if problem.warning else "") + str(problem) for problem in problems]

@@ -1,27 +1,12 @@
 """Options against each other and against the files: each rule fails once and passes once."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from standins import DELETE, IMAGES, changed, make_files, sound_options
+from standins import DELETE, IMAGES, found
 
-import han_arch
-from han_arch.training import options
-
-
-@pytest.fixture(autouse=True)
-def files(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    han_arch.register()
-    for name in ("demo_HAN_x4", "demo_test_HAN_x4"):
-        make_files(sound_options(name), tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-
-def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
-    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
-    return [("warning: " if problem.warning else "") + str(problem) for problem in problems]
+pytestmark = pytest.mark.usefixtures("demo_folder")
 
 
 TRAIN, SCHEDULER = "datasets:train:", "train:scheduler:"
@@ -64,9 +49,11 @@ RULES = [
      {SCHEDULER + "restart_weights": [1, 0.5]}),
     ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts has 2 entries, restart_weights 1",
      {SCHEDULER + "restart_weights": [1, 0.5]}),
-    ({"train:scheduler": STEPS, "train:warmup_iter": 600},
-     "train:scheduler:milestones must come after the warm-up, which ends at 600; got [600]",
+    ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
+     "train:scheduler:milestones must come after the warm-up, which ends at 600: SRModel loses the others; got [600]",
      {"train:warmup_iter": 599}),
+    ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
+     "train:scheduler:milestones must come after the warm-up", {"model_type": "HANModel"}),
     ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones are all at or after the "
      "end, total_iter 600", {"train:total_iter": 601}),
     ({"train:warmup_iter": 1200}, "warning: train:warmup_iter is 1200, not before total_iter",

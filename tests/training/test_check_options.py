@@ -1,29 +1,13 @@
 """Single options: missing, unknown, of the wrong type or range, naming nothing; each rule fails once, passes once."""
 
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from standins import DELETE, changed, make_files, sound_options
+from standins import DELETE, changed, found, sound_options
 
-import han_arch
 from han_arch.training import options
 
-
-@pytest.fixture(autouse=True)
-def files(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    han_arch.register()
-    for name in ("demo_HAN_x4", "demo_test_HAN_x4"):
-        make_files(sound_options(name), tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-
-def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
-    """Errors, and warnings after them, of a shipped file with changes."""
-    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
-    problems.sort(key=lambda problem: problem.warning)
-    return [("warning: " if problem.warning else "") + str(problem) for problem in problems]
+pytestmark = pytest.mark.usefixtures("demo_folder")
 
 
 def test_the_unchanged_files_are_sound() -> None:
