@@ -71,7 +71,7 @@ def find_problems(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
         is_train: for `basicsr train`; else for `basicsr test`.
     """
     problems = check.rename_old(opt) + check.check_options(opt, is_train=is_train)
-    if not any(problem.where == "num_gpu" for problem in problems) and "num_gpu" in opt:
+    if opt.get("num_gpu") is not None and not any(problem.where == "num_gpu" for problem in problems):
         opt["num_gpu"] = _available_gpus(opt["num_gpu"])
     problems += dataset_files.check_files(opt)
     problems += cross_checks.cross_check({**opt, "is_train": is_train}, problems)

@@ -198,3 +198,20 @@ def test_models_of_other_packages_may_read_more(monkeypatch: pytest.MonkeyPatch)
     # An old name of BasicSR's may be its own.
     assert "did you mean use_hflip" in found({**foreign, TRAIN + "use_flip": True})[0]
     assert found({**foreign, "network_g:width": DELETE}) == ["network_g lacks width: a value"]
+
+
+def paths(options_: Any, where: str = "") -> list[str]:
+    """Every key:key of a file."""
+    if not isinstance(options_, dict):
+        return []
+    own = [f"{where}:{key}".removeprefix(":") for key in options_]
+    return own + [path for key, path in zip(options_, own, strict=True) for path in paths(options_[key], path)]
+
+
+@pytest.mark.parametrize("value", [None, "x", [{}], {"type": [], 1: 2}], ids=str)
+def test_no_content_breaks_the_check(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands anywhere, problems are found and nothing is raised."""
+    monkeypatch.setattr(options, "_try_network", lambda network: [])
+    for path in paths(sound_options()):
+        assert isinstance(found({path: value}), list)
+    assert found({path: value for path in sound_options()})
