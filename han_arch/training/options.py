@@ -12,7 +12,8 @@ import torch
 from han_arch.errors import UserError
 from han_arch.training import check, cross_checks, dataset_files, registries, yaml_options
 from han_arch.training.check import Problem
-from han_arch.training.known_options import OPTIONS
+
+OUTPUT_PATHS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
 
 
 def load(
@@ -82,12 +83,12 @@ def find_problems(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 
 def as_file(opt: dict[str, Any]) -> str:
     """The options of a run as the text of an option file that gives the same run."""
-    own = copy.deepcopy({key: value for key, value in opt.items() if key in OPTIONS.keys})
+    own = copy.deepcopy({key: value for key, value in opt.items() if key not in ("is_train", "auto_resume")})
     for dataset in own["datasets"].values():
-        for key in ("phase", "scale"):
-            dataset.pop(key, None)
-    known_paths = OPTIONS.keys["path"].keys  # type: ignore[union-attr]
-    own["path"] = {key: value for key, value in own["path"].items() if key in known_paths}
+        del dataset["phase"]
+        if "scale" in own:
+            del dataset["scale"]
+    own["path"] = {key: value for key, value in own["path"].items() if key not in OUTPUT_PATHS}
     return yaml_options.dump(own)
 
 

@@ -214,4 +214,4 @@ def test_no_content_breaks_the_check(value: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(options, "_try_network", lambda network: [])
     for path in paths(sound_options()):
         assert isinstance(found({path: value}), list)
-    assert found({path: value for path in sound_options()})
+    assert found(dict.fromkeys(sound_options(), value))
