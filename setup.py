@@ -48,6 +48,7 @@ setup(
             "scikit-image",
             "safetensors",
             "pytest",
+            "pytest-xdist",
             "hypothesis",
             "jsonschema",
             "ruff",

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_arch.errors import UserError
+from han_arch.inference import variants
 from han_arch.models.checkpoint_model import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
@@ -119,12 +120,13 @@ class HANModel(CheckpointModel):
                 target.copy_(source)
 
     def test(self) -> None:
-        """Set `output` to the network's result for `lq`: the EMA network's where there is one."""
+        """Set `output` to the result for `lq`, of the EMA network if there is one, run as `val:inference` says."""
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = net.training
         net.eval()
         with torch.no_grad():
-            self.output = net(self.lq)
+            run = variants.apply(self.opt["val"].get("inference", "full"), net, self.opt["scale"])
+            self.output = run(self.lq)
         net.train(was_training)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:

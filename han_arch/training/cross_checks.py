@@ -219,16 +219,6 @@ def _some_loss(train: dict[str, Any], model: str, pixel: Any, perceptual: Any) -
 # Validation and log
 
 
-@_rule("val:inference", "val:tile?")
-def _tile_size(inference: str, tile: int | None) -> str | None:
-    return "tile needs val:tile, the side of a tile in LR pixels" if inference == "tile" and not tile else None
-
-
-@_rule("val:tile_overlap", "val:tile")
-def _tile_overlap(overlap: int, tile: int) -> str | None:
-    return None if overlap < tile else f"must be below val:tile, {tile}; got {overlap}"
-
-
 @_rule("logger:keep_best", "val:metrics?")
 def _best_metric(best: str, metrics: dict[str, Any] | None) -> str | None:
     names = metrics or {}

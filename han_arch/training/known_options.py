@@ -6,6 +6,7 @@ optimisers and schedulers are known from their signatures; those that stand here
 
 from typing import TypeAlias
 
+from han_arch.inference.variants import VARIANTS
 from han_arch.training.schema import Node, Section, Value, Values
 
 # Models and data sets that read the options below and no others.
@@ -115,7 +116,7 @@ _TRAIN: Nodes = {
     "channels_last": Value("flag", "memory format of images and weights", only="HANModel"),
     "compile": Value("flag", "torch.compile", only="HANModel"),
     "grad_clip": Value("number", "highest norm of the gradient", above=0, null=True, only="HANModel"),
-    "accumulate": Value("whole", "batches in an optimiser step", low=1, only="HANModel"),
+    "accumulate": Value("whole", "parts in which a batch goes through", low=1, only="HANModel"),
     "guard": Section(
         {
             "max_loss": Value("number", "a loss above it is a failure", above=0, null=True),
@@ -132,9 +133,7 @@ _VAL: Nodes = {
     "suffix": Value("text", "end of the images' names", null=True, need="test"),
     "pbar": Value("flag", "progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"), doc="name of your own: the metric", null=True),
-    "inference": Value("text", choices=("full", "chop", "tile", "self_ensemble"), only="HANModel"),
-    "tile": Value("whole", "side of a tile, in LR pixels", low=1, null=True, only="HANModel"),
-    "tile_overlap": Value("whole", "pixels that tiles share", low=0, only="HANModel"),
+    "inference": Value("text", "how the network is run", choices=VARIANTS, only="HANModel"),
 }
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "iterations between lines of the log", low=1, need="always"),

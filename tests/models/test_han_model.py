@@ -46,10 +46,10 @@ def build(basicsr: ModuleType, tmp_path: Path):
     return make
 
 
-def batch(size: int = 4, seed: int = 1) -> dict[str, Any]:
+def batch(size: int = 4, seed: int = 1, side: int = 8) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
-    lq = torch.rand(size, 3, 8, 8, generator=generator)
-    gt = torch.rand(size, 3, 16, 16, generator=generator)
+    lq = torch.rand(size, 3, side, side, generator=generator)
+    gt = torch.rand(size, 3, 2 * side, 2 * side, generator=generator)
     return {"lq": lq, "gt": gt, "gt_path": [f"photo{i}.png" for i in range(size)], "lq_path": ["x"] * size}
 
 
@@ -262,3 +262,23 @@ def test_training_mode_survives_validation(build) -> None:
     model = build(ema_decay=0)
     validate(model, Photos("one"))
     assert model.net_g.training
+
+
+@pytest.mark.parametrize("variant", ["chop", "self_ensemble", "chop+self_ensemble"])
+def test_validation_runs_the_variant(build, variant: str) -> None:
+    from han_arch.inference.chop import chop
+    from han_arch.inference.self_ensemble import self_ensemble
+
+    model = build(ema_decay=0)
+    model.opt["val"]["inference"] = variant
+    model.feed_data(batch(1, side=40))  # a quadrant of chop reaches 10 pixels beyond its half
+    model.test()
+    net = model.net_g.eval()
+    with torch.no_grad():
+        expected = {
+            "chop": lambda: chop(net, model.lq, 2),
+            "self_ensemble": lambda: self_ensemble(net, model.lq),
+            "chop+self_ensemble": lambda: self_ensemble(lambda lq: chop(net, lq, 2), model.lq),
+        }[variant]()
+        assert torch.equal(model.output, expected)
+        assert not torch.equal(model.output, net(model.lq))

@@ -93,7 +93,7 @@ def training_options(tmp_path: Path, checkpoint: Path) -> dict:
         },
         "train": {
             "ema_decay": 0.5,
-            "optim_g": {"type": "Adam", "lr": 0.0, "betas": [0.9, 0.99]},
+            "optim_g": {"type": "Adam", "lr": 1e-20, "betas": [0.9, 0.99]},
             "scheduler": {"type": "MultiStepLR", "milestones": [9], "gamma": 0.5},
             "total_iter": 1,
             "warmup_iter": -1,

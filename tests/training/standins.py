@@ -7,7 +7,16 @@ from typing import Any
 from han_arch.training import options, shipped_options, yaml_options
 
 IMAGES = 4
-DELETE = object()
+
+
+class _Deleted:
+    """Stands for a key that is taken out; named in the tests' names."""
+
+    def __repr__(self) -> str:
+        return "deleted"
+
+
+DELETE = _Deleted()
 
 
 def make_files(opt: dict[str, Any], folder: Path) -> None:

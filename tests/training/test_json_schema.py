@@ -17,7 +17,7 @@ jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads(json_schema.as_text())
 SAMPLES = [None, True, False, -2, -1, 0, 1, 2, 10**6, 2**40, -0.5, 0.5, 1.5, "", "x", "auto", "a/b", "{}x", [], [0],
            [1], [0.5, 0.5], [1, 1], [2, 0.5], ["x"], [True], ["{}"], {}, "cpu", "none", "higher", "fp32", "skip",
-           "disk", "nccl", "tile", "l1", "y", "HWC"]  # fmt: skip
+           "disk", "nccl", "chop", "l1", "y", "HWC"]  # fmt: skip
 
 
 def nodes(node: Node, schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, Node, dict[str, Any]]]:
