@@ -9,7 +9,7 @@ Examples:
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
@@ -39,28 +39,33 @@ HAN = """\
   num_csam: 1"""
 HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
 HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-RCAN_PAPER = """\
+RCAN = """\
   type: RCAN
   num_in_ch: 3
   num_out_ch: 3
-  num_feat: 64
-  num_group: 10
-  num_block: 20
-  squeeze_factor: 16
+  num_feat: {num_feat}
+  num_group: {num_group}
+  num_block: {num_block}
+  squeeze_factor: {squeeze_factor}
   upscale: *scale
   res_scale: 1
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
-EDSR_PAPER = """\
+RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
+EDSR = """\
   type: EDSR
   num_in_ch: 3
   num_out_ch: 3
-  num_feat: 256
-  num_block: 32
+  num_feat: {num_feat}
+  num_block: {num_block}
   upscale: *scale
-  res_scale: 0.1
+  res_scale: {res_scale}
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
+EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
+# Of HAN_DEMO's size, 0.16 M parameters.
+RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
+EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
 
 HALVED_AT_200K = """\
     type: MultiStepLR
@@ -169,6 +174,27 @@ def _paper_pair(scale: int, degradation: str = "BI") -> list[Training | Test]:
     ]
 
 
+DEMO = Training(
+    file="demo_HAN_x4.yml",
+    title="A small HAN x4 on a few photos, minutes on a CPU: what `make demo` trains",
+    name="demo_HAN_x4",
+    scale=4,
+    network=HAN_DEMO,
+    train_set="demo_train",
+    val_set="demo_test",
+    lq_size=32,
+    batch_size=8,
+    num_worker=0,  # with 2 cores a worker takes more from the training threads than it gives
+    enlarge_ratio=200,
+    ema_decay=0.99,
+    lr="1e-3",
+    scheduler=COSINE_OVER_1200,
+    total_iter=1200,
+    val_freq=400,
+    print_freq=50,
+    save_freq=400,
+)
+
 EXPERIMENTS: list[Training | Test] = [
     *_paper_pair(2),
     *_paper_pair(3),
@@ -189,25 +215,20 @@ EXPERIMENTS: list[Training | Test] = [
         scale=4,
         network=EDSR_PAPER,
     ),
-    Training(
-        file="demo_HAN_x4.yml",
-        title="A small HAN x4 on a few photos, minutes on a CPU: what `make demo` trains",
-        name="demo_HAN_x4",
-        scale=4,
-        network=HAN_DEMO,
-        train_set="demo_train",
-        val_set="demo_test",
-        lq_size=32,
-        batch_size=8,
-        num_worker=0,  # with 2 cores a worker takes more from the training threads than it gives
-        enlarge_ratio=200,
-        ema_decay=0.99,
-        lr="1e-3",
-        scheduler=COSINE_OVER_1200,
-        total_iter=1200,
-        val_freq=400,
-        print_freq=50,
-        save_freq=400,
+    DEMO,
+    replace(
+        DEMO,
+        file="demo_RCAN_x4.yml",
+        title="An RCAN of the demo's size by the demo's recipe, for comparison",
+        name="demo_RCAN_x4",
+        network=RCAN_DEMO,
+    ),
+    replace(
+        DEMO,
+        file="demo_EDSR_x4.yml",
+        title="An EDSR of the demo's size by the demo's recipe, for comparison",
+        name="demo_EDSR_x4",
+        network=EDSR_DEMO,
     ),
     Test(
         file="demo_test_HAN_x4.yml",
