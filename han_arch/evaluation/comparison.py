@@ -1,6 +1,6 @@
 """Results side by side: one picture of crops and one table, with PSNR and SSIM by the papers' protocol.
 
-PSNR in dB and SSIM are BasicSR's, on the Y channel of BT.601, with `scale` pixels cut from each border.
+PSNR in dB and SSIM are those of `evaluate.measure` by the papers' protocol.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch import compat
-
-
-@dataclass(frozen=True)
-class Score:
-    """How close an image is to HR, on Y without the border."""
-
-    psnr: float
-    ssim: float
-
-    def __str__(self) -> str:
-        return f"{self.psnr:.2f} dB / {self.ssim:.4f}"
+from han_arch.evaluation import evaluate
+from han_arch.evaluation.evaluate import Score
+from han_arch.evaluation.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -44,31 +35,18 @@ def measure(image: np.ndarray, hr: np.ndarray, scale: int) -> Score:
     Raises:
         ValueError: their sizes differ.
     """
-    if image.shape != hr.shape:
-        raise ValueError(f"the image must be as large as HR, {hr.shape}; got {image.shape}")
-    compat.require_basicsr()
-    from basicsr.metrics import calculate_psnr, calculate_ssim
-
-    bgr, bgr_hr = image[..., ::-1], hr[..., ::-1]
-    return Score(
-        psnr=float(calculate_psnr(bgr, bgr_hr, crop_border=scale, test_y_channel=True)),
-        ssim=float(calculate_ssim(bgr, bgr_hr, crop_border=scale, test_y_channel=True)),
-    )
+    return evaluate.measure(image, hr, Protocol("BI", scale))
 
 
 def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
     """Mean score of each method over images."""
     return {
-        method: Score(
-            psnr=float(np.mean([row[method].psnr for row in scores])),
-            ssim=float(np.mean([row[method].ssim for row in scores])),
-        )
-        for method in scores[0]
+        method: evaluate.mean_score({str(i): row[method] for i, row in enumerate(scores)}).mean for method in scores[0]
     }
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """A Markdown table, a row for each image and one for the mean, a column for each method."""
+    """A Markdown table, a row for each image and one for the mean, a column for each method; the protocol below."""
     rows = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     corner = "PSNR / SSIM on Y"
     width = max(len(corner), *(len(name) for name, _ in rows))
@@ -77,7 +55,8 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
         f"| {corner:{width}} | " + " | ".join(f"{method:17}" for method in methods) + " |",
         f"|{'-' * (width + 2)}|" + "|".join("-" * 19 for _ in methods) + "|",
     ]
-    lines += [f"| {name:{width}} | " + " | ".join(f"{row[m]!s:17}" for m in methods) + " |" for name, row in rows]
+    lines += [f"| {name:{width}} | " + " | ".join(f"{row[m].cell:17}" for m in methods) + " |" for name, row in rows]
+    lines += ["", f"Protocol: {next(iter(scores[0].values())).protocol}"]
     return "\n".join(lines)
 
 
@@ -120,7 +99,7 @@ def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: P
         for axis, (method, image) in zip(row[1:], {**photo.versions, "HR": photo.hr}.items(), strict=True):
             axis.imshow(image[top : top + size, left : left + size], interpolation="nearest")
             axis.set_title(method, fontsize=10)
-            axis.set_xlabel(str(score[method]) if method in score else "PSNR / SSIM on Y, whole photo", fontsize=8)
+            axis.set_xlabel(score[method].cell if method in score else "PSNR / SSIM on Y, whole photo", fontsize=8)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from han_arch.evaluation import comparison
+from han_arch.evaluation.protocol import Protocol
 
 
 @pytest.fixture
@@ -61,9 +62,11 @@ def test_window_against_a_search_over_all_places() -> None:
 
 def test_table_and_picture(photo: comparison.Photo, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    one = {"blurred": comparison.Score(20.0, 0.5), "same but one": comparison.Score(30.0, 0.7)}
-    two = {"blurred": comparison.Score(22.0, 0.6), "same but one": comparison.Score(34.0, 0.9)}
-    lines = comparison.table(["a", "b"], [one, two]).splitlines()
+    x4 = Protocol("BI", 4)
+    one = {"blurred": comparison.Score(20.0, 0.5, x4), "same but one": comparison.Score(30.0, 0.7, x4)}
+    two = {"blurred": comparison.Score(22.0, 0.6, x4), "same but one": comparison.Score(34.0, 0.9, x4)}
+    *lines, blank, protocol = comparison.table(["a", "b"], [one, two]).splitlines()
+    assert (blank, protocol) == ("", f"Protocol: {x4.name}")
     assert len({len(line) for line in lines}) == 1
     assert "21.00 dB / 0.5500" in lines[-1]
     assert "32.00 dB / 0.8000" in lines[-1]
