@@ -13,6 +13,7 @@ from han_arch.errors import UserError
 COMMANDS = {
     "train": ("han_arch.training.train_command", "train a network from an option file"),
     "test": ("han_arch.training.test_command", "run a trained network over test sets and measure it"),
+    "leaderboard": ("han_arch.training.leaderboard_command", "measure models side by side by one protocol"),
     "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
     "data": ("han_arch.data.command", "make, pack and check data sets"),
     "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),

@@ -1,4 +1,4 @@
-"""Write options/*.yml from two templates and the table below, and options/schema.json from the table of known options.
+"""Write options/*.yml from three templates and the table below, and options/schema.json from the table of known options.
 
 `--check` only compares and fails on drift.
 
@@ -148,11 +148,41 @@ class Test:
         return _template("test.yml").substitute({**self.__dict__, "test_sets": "\n".join(blocks)})
 
 
+@dataclass(frozen=True)
+class Leaderboard:
+    """One leaderboard_*.yml; `models` are (name on the board, experiment)."""
+
+    file: str
+    title: str
+    name: str
+    scale: int
+    models: tuple[tuple[str, str], ...]
+    degradation: str = "BI"
+    sets: tuple[str, ...] = BENCHMARKS
+    variants: str = "full, chop, self_ensemble"
+    notes: str = ""
+
+    def render(self) -> str:
+        """The file's text."""
+        sets = [f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets]
+        models = [f"  {name}:\n    experiment: experiments/{experiment}" for name, experiment in self.models]
+        values = {
+            **self.__dict__,
+            "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
+            "sets": "\n".join(sets),
+            "models": "\n".join(models),
+            "baseline": self.models[0][0],
+        }
+        return _template("leaderboard.yml").substitute(values)
+
+
 def _template(name: str) -> Template:
     return Template((TEMPLATES / name).read_text("utf-8"))
 
 
-def _paper_pair(scale: int, degradation: str = "BI") -> list[Training | Test]:
+def _paper_files(
+    scale: int, degradation: str = "BI", peers: tuple[str, ...] = ()
+) -> list[Training | Test | Leaderboard]:
     tag = f"x{scale}" if degradation == "BI" else f"{degradation}x{scale}"
     what = f"HAN x{scale} ({degradation})"
     return [
@@ -170,6 +200,14 @@ def _paper_pair(scale: int, degradation: str = "BI") -> list[Training | Test]:
             scale=scale,
             degradation=degradation,
             checkpoint=f"experiments/HAN_{tag}_DIV2K/models/net_g_latest.pth",
+        ),
+        Leaderboard(
+            file=f"leaderboard_{tag}.yml",
+            title=f"x{scale} ({degradation}): the networks trained by this folder's files, measured by one protocol",
+            name=f"leaderboard_{tag}",
+            scale=scale,
+            degradation=degradation,
+            models=tuple((name, f"{name}_{tag}_DIV2K") for name in (*peers, "HAN")),
         ),
     ]
 
@@ -195,12 +233,12 @@ DEMO = Training(
     save_freq=400,
 )
 
-EXPERIMENTS: list[Training | Test] = [
-    *_paper_pair(2),
-    *_paper_pair(3),
-    *_paper_pair(4),
-    *_paper_pair(8),
-    *_paper_pair(3, "BD"),
+EXPERIMENTS: list[Training | Test | Leaderboard] = [
+    *_paper_files(2),
+    *_paper_files(3),
+    *_paper_files(4, peers=("RCAN", "EDSR")),
+    *_paper_files(8),
+    *_paper_files(3, "BD"),
     Training(
         file="train_RCAN_x4.yml",
         title="RCAN x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
@@ -239,6 +277,16 @@ EXPERIMENTS: list[Training | Test] = [
         sets=("demo_test",),
         checkpoint="experiments/demo_HAN_x4/models/net_g_latest.pth",
         param_key="params_ema",
+    ),
+    Leaderboard(
+        file="leaderboard_demo_x4.yml",
+        title="x4 (BI): the demo's HAN and networks of its size by the demo's recipe",
+        name="leaderboard_demo_x4",
+        scale=4,
+        models=tuple((f"{name}-demo", f"demo_{name}_x4") for name in ("RCAN", "EDSR", "HAN")),
+        sets=("Set5", "Set14", "B100"),
+        variants="full, self_ensemble",
+        notes="Small networks after minutes on six photos: nothing of this speaks of the papers' networks.",
     ),
 ]
 

@@ -40,7 +40,8 @@ def test_nothing_stands_twice() -> None:
 
 def test_an_unread_row_is_refused() -> None:
     row = {
-        "degradation": "BI", "scale": "2", "method": "HAN+", "dataset": "Set5", "psnr_y_db": "38.33", "ssim_y": "0.9617",
+        "degradation": "BI", "scale": "2", "method": "HAN+", "dataset": "Set5",
+        "psnr_y_db": "38.33", "ssim_y": "0.9617",
         "protocol": "Y border=scale mod-scale", "read_in": "", "status": "unchecked",
     }  # fmt: skip
     with pytest.raises(ValueError, match="must not be printed"):

@@ -1,0 +1,152 @@
+"""What is wrong with a leaderboard is told before anything is measured, one line each."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from han_arch.errors import UserError
+from han_arch.evaluation import board, evaluate
+
+
+def faults(options: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        board.check(options)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def write_lq(hr: Path, folder: Path, suffix: str = "", scale: int = 2) -> None:
+    folder.mkdir()
+    for path in hr.iterdir():
+        image = evaluate.load_rgb_or_grey(path)
+        height, width = (side - side % 2 for side in image.shape[:2])
+        small = cv2.resize(image, (width // scale, height // scale))
+        cv2.imwrite(str(folder / f"{path.stem}{suffix}.png"), small)
+
+
+def test_good_options_are_taken(board_options: dict[str, Any]) -> None:
+    checked = board.check(board_options)
+    assert [model.name for model, _ in checked.runs] == ["Bicubic", "HAN", "HAN", "EDSR", "EDSR"]
+    assert [pair.name for pair in checked.sets[0].pairs] == ["a", "b", "c"]
+    assert [pair.grey for pair in checked.sets[0].pairs] == [False, False, True]
+    assert checked.protocol.lr_border == "symmetric"
+
+
+@pytest.mark.parametrize("suffix", ["", "x2"])
+def test_given_lr_is_named_in_the_protocol(
+    suffix: str, board_options: dict[str, Any], hr_folder: Path, tmp_path: Path
+) -> None:
+    write_lq(hr_folder, tmp_path / "LR", suffix)
+    board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
+    checked = board.check(board_options)
+    assert checked.sets[0].protocol.lr_border == "as given"
+    lq, gt = checked.sets[0].pairs[0].load(checked.sets[0].protocol)
+    assert (lq.shape, gt.shape) == ((16, 20, 3), (32, 40, 3))
+
+
+def test_lr_of_another_scale(board_options: dict[str, Any], hr_folder: Path, tmp_path: Path) -> None:
+    write_lq(hr_folder, tmp_path / "LR", scale=4)
+    board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
+    lines = faults(board_options)
+    assert len(lines) == 3
+    assert "a.png is 10x8; a.png, cut for mod-scale, at x2 wants 20x16" in lines[0]
+
+
+def test_lr_of_other_names(board_options: dict[str, Any], hr_folder: Path, tmp_path: Path) -> None:
+    write_lq(hr_folder, tmp_path / "LR")
+    (tmp_path / "LR" / "b.png").rename(tmp_path / "LR" / "bee.png")
+    board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
+    assert faults(board_options) == [
+        "Set14: b.png has no LR file of its name",
+        "Set14: bee.png in the LR folder has no HR file of its name",
+    ]
+
+
+def test_missing_empty_and_corrupt_sets(board_options: dict[str, Any], hr_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    data = (hr_folder / "a.png").read_bytes()
+    (hr_folder / "a.png").write_bytes(data[: len(data) // 2])
+    board_options["datasets"] |= {
+        "Set5": {"dataroot_gt": str(tmp_path / "nowhere")},
+        "B100": {"dataroot_gt": str(tmp_path / "empty")},
+        "Urban100": {"dataroot": "x"},
+    }
+    lines = faults(board_options)
+    assert "a.png: damaged" in lines[0]
+    assert "Set5: no folder" in lines[1]
+    assert "B100: no image in" in lines[2]
+    assert "Urban100: no option 'dataroot'" in lines[3]
+    assert "dataroot_gt must name a folder" in lines[4]
+    assert len(lines) == 5
+
+
+def test_models_that_cannot_run(board_options: dict[str, Any], tmp_path: Path) -> None:
+    models = board_options["models"]
+    (tmp_path / "garbage.pth").write_bytes(b"no checkpoint at all")
+    whole = tmp_path / "module.pth"
+    torch.save(torch.nn.Linear(2, 2), whole)
+    network_g = models["EDSR"]["network_g"]
+    models |= {
+        "absent": {"checkpoint": "nowhere.pth", "network_g": network_g},
+        "garbage": {"checkpoint": str(tmp_path / "garbage.pth"), "network_g": network_g},
+        "pickle": {"checkpoint": str(whole), "network_g": network_g},
+        "other": {"checkpoint": models["HAN"]["checkpoint"], "network_g": network_g},
+        "wider": {
+            "checkpoint": models["HAN"]["checkpoint"],
+            "network_g": models["HAN"]["network_g"] | {"num_feat": 16},
+        },
+        "x4": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"upscale": 4}},
+        "unknown": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"type": "EDRS"}},
+        "nothing": {},
+        "variant": {"type": "Bicubic", "variant": "full"},
+    }
+    board_options["baseline"] = "RCAN"
+    lines = {line.split(":")[0]: line for line in faults(board_options)}
+    assert lines.keys() == models.keys() - {"Bicubic", "HAN", "EDSR"} | {"baseline RCAN is none of the models"}
+    assert "no checkpoint nowhere.pth" in lines["absent"]
+    assert "damaged" in lines["garbage"]
+    assert "would run code" in lines["pickle"]
+    assert "does not fit EDSR" in lines["other"]
+    assert "does not fit the network" in lines["wider"]
+    assert "does not fit EDSR" in lines["x4"]
+    assert "network_g cannot be built" in lines["unknown"]
+    assert "no option variant" in lines["variant"]
+
+
+def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
+    board_options["scale"] = 3
+    assert "HAN: is a network of x2; the board is x3" in faults(board_options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": {}}, "needs models"),
+        ({"datasets": None}, "needs datasets"),
+        ({"scale": "4"}, "needs scale"),
+        ({"modles": {}}, "no option modles"),
+        ({"variants": ["half"]}, "variant must be full"),
+        ({"variants": ["chop+chop"]}, "variant must be full"),
+        ({"variants": "full"}, "variants must be a list"),
+        ({"cost": {"lr_size": 4}}, "cost:lr_size must be a whole number from 16; got 4"),
+        ({"num_gpu": -1}, "num_gpu"),
+        ({"protocol": {"channel": "YCbCr"}}, "channel must be one of"),
+    ],
+)
+def test_options_that_make_no_board(change: dict, message: str, board_options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=message):
+        board.check(board_options | change)
+
+
+def test_an_image_is_known_by_its_pixels(board_options: dict[str, Any], hr_folder: Path) -> None:
+    before = [pair.digest for pair in board.check(board_options).sets[0].pairs]
+    image = cv2.imread(str(hr_folder / "a.png"))
+    cv2.imwrite(str(hr_folder / "a.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert [pair.digest for pair in board.check(board_options).sets[0].pairs] == before
+    image[0, 0, 0] ^= 1
+    cv2.imwrite(str(hr_folder / "a.png"), image)
+    after = [pair.digest for pair in board.check(board_options).sets[0].pairs]
+    assert np.array([x == y for x, y in zip(before, after, strict=True)]).tolist() == [False, True, True]

@@ -1,0 +1,210 @@
+"""A whole small board: numbers, variants, cache, costs, tables."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from han_arch.evaluation import board, contestants, cost, evaluate, leaderboard, tables, variants
+from han_arch.evaluation.leaderboard import Result
+from han_arch.evaluation.score_cache import ScoreCache
+
+
+@pytest.fixture
+def checked(board_options: dict[str, Any]) -> board.Board:
+    return board.check(board_options)
+
+
+@pytest.fixture
+def results(checked: board.Board, tmp_path: Path) -> list[Result]:
+    return leaderboard.run(checked, ScoreCache(tmp_path / "cache"))
+
+
+def test_every_model_variant_and_set_is_there(results: list[Result]) -> None:
+    assert [(result.label, result.protocol.grey) for result in results] == [
+        ("Bicubic", "as_rgb"),
+        ("Bicubic", "direct"),
+        ("HAN", "as_rgb"),
+        ("HAN (self_ensemble)", "as_rgb"),
+        ("EDSR", "as_rgb"),
+        ("EDSR (self_ensemble)", "as_rgb"),
+    ]
+    assert all(list(result.scores) == ["a", "b", "c"] for result in results)
+
+
+def test_numbers_are_those_of_the_pieces(results: list[Result], checked: board.Board) -> None:
+    """LR, network, rounding and metric, each called by hand."""
+    net = next(model for model, _ in checked.runs if model.name == "HAN").net
+    assert net is not None
+    lq, gt = checked.sets[0].pairs[1].load(checked.protocol)
+    tensor = torch.from_numpy(lq.transpose(2, 0, 1).copy())[None] / 255.0
+    with torch.no_grad():
+        mean = (
+            sum(
+                torch.rot90(net(torch.rot90(flipped, turn, (2, 3))), -turn, (2, 3)).flip(axes)
+                for axes in ([], [3])
+                for flipped in (tensor.flip(axes),)
+                for turn in range(4)
+            )
+            / 8
+        )
+        plain = net(tensor)
+    for result, output in ((results[2], plain), (results[3], mean)):
+        sr = np.rint((output[0].clamp(0, 1) * 255).numpy()).astype(np.uint8).transpose(1, 2, 0)
+        assert result.scores["b"].psnr == pytest.approx(evaluate.measure(sr, gt, checked.protocol).psnr, abs=0.01)
+
+
+def test_cache_is_by_weights_protocol_and_image(
+    checked: board.Board, board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ScoreCache(tmp_path / "cache")
+    first = leaderboard.run(checked, cache)
+    asked: list[str] = []
+    real = contestants.Contestant.upscale
+
+    def spy(self: contestants.Contestant, *args: Any) -> np.ndarray:
+        asked.append(self.name)
+        return real(self, *args)
+
+    monkeypatch.setattr(contestants.Contestant, "upscale", spy)
+    monkeypatch.setattr(leaderboard.cost, "measure", lambda models, *rest: {
+        (model.name, variant): cost.Cost(0, 0.0, 1.0, 0.0, 16) for model, variant in models
+    })  # fmt: skip
+    again = leaderboard.run(checked, cache)
+    assert asked == []
+    assert [r.scores for r in again] == [r.scores for r in first]
+
+    # Another model alone is measured when it joins; another protocol measures all.
+    weights = torch.load(board_options["models"]["EDSR"]["checkpoint"], weights_only=True)
+    weights["params"]["conv_last.bias"] += 0.1
+    torch.save(weights, tmp_path / "other.pth")
+    board_options["models"]["New"] = board_options["models"]["EDSR"] | {"checkpoint": str(tmp_path / "other.pth")}
+    leaderboard.run(board.check(board_options), cache)
+    assert asked == ["New"] * 6
+    asked.clear()
+    leaderboard.run(board.check(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
+    assert sorted(set(asked)) == ["Bicubic", "EDSR", "HAN", "New"]
+
+
+def test_an_interrupted_board_continues(checked: board.Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ScoreCache(tmp_path / "cache")
+    real, count = ScoreCache.store, 0
+
+    def stop_after_four(self: ScoreCache, *args: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > 4:
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    monkeypatch.setattr(ScoreCache, "store", stop_after_four)
+    with pytest.raises(KeyboardInterrupt):
+        leaderboard.run(checked, cache)
+    monkeypatch.setattr(ScoreCache, "store", real)
+    whole = leaderboard.run(checked, cache)
+    fresh = leaderboard.run(checked, ScoreCache(tmp_path / "other"))
+    assert [r.scores for r in whole] == [r.scores for r in fresh]
+    # A result cut short is measured again.
+    damaged = next((tmp_path / "cache").glob("*.json"))
+    damaged.write_text(damaged.read_text()[:10])
+    assert [r.scores for r in leaderboard.run(checked, cache)] == [r.scores for r in fresh]
+
+
+def test_comparisons_are_with_the_baseline(results: list[Result]) -> None:
+    han, edsr = results[2], results[4]
+    assert edsr.comparison is None
+    assert han.comparison is not None
+    differences = [han.scores[name].psnr - edsr.scores[name].psnr for name in "abc"]
+    assert han.comparison.difference == pytest.approx(np.mean(differences))
+    assert han.comparison.verdict == "not settled"
+    assert results[1].comparison is None  # the baseline has nothing by that protocol
+
+
+def test_published_cells_are_of_the_same_protocol_and_variant(results: list[Result]) -> None:
+    found = {(r.label, r.protocol.grey): r.published and r.published.score.psnr for r in results}
+    assert found["HAN", "as_rgb"] == 34.16
+    assert found["HAN (self_ensemble)", "as_rgb"] is None  # nobody has read one
+    assert found["EDSR (self_ensemble)", "as_rgb"] == 34.02
+    assert found["Bicubic", "as_rgb"] is None
+    assert found["Bicubic", "direct"] == 30.24
+
+
+def test_costs(results: list[Result], checked: board.Board) -> None:
+    """EDSR of one block with 8 features, counted by hand per LR pixel."""
+    costs = {result.label: result.cost for result in results}
+    madds = 9 * (3 * 8 + 8 * 8 * 3 + 8 * 32 + 4 * 8 * 3)
+    per_output = madds / 4
+    assert costs["EDSR"].madds_per_mp == pytest.approx(per_output * 1e6)
+    assert costs["EDSR (self_ensemble)"].madds_per_mp == pytest.approx(8 * per_output * 1e6)
+    net = next(model for model, _ in checked.runs if model.name == "EDSR").net
+    assert costs["EDSR"].parameters == sum(p.numel() for p in net.parameters())  # type: ignore[union-attr]
+    assert (costs["Bicubic"].parameters, costs["Bicubic"].madds_per_mp) == (0, 0)
+    assert costs["EDSR"].seconds > 0
+    relative = {result.label: result.relative_time for result in results}
+    assert relative["EDSR"] == 1
+    assert relative["EDSR (self_ensemble)"] > 1.5
+
+
+def test_memory_of_a_large_image_is_seen(checked: board.Board) -> None:
+    """EDSR's largest maps: 32 channels before, 8 after the pixel shuffle, float32, alive together."""
+    model = next(model for model, _ in checked.runs if model.name == "EDSR")
+    small, large = (cost.measure([(model, variants.FULL)], checked.protocol, size, 1) for size in (16, 512))
+    peak = large["EDSR", "full"].peak_mb
+    if math.isnan(peak):
+        pytest.skip("this system does not tell a process's peak memory")
+    least = 2 * 32 * 512 * 512 * 4 / 1e6
+    assert least < peak < 6 * least
+    assert small["EDSR", "full"].peak_mb < 0.2 * peak
+
+
+def test_results_csv_has_every_condition(results: list[Result]) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.results_csv(results))))
+    assert len(rows) == len(results)
+    han = rows[2]
+    for column in ("psnr_db", "ssim", "protocol", "weights_sha256", "command", "device", "date", "parameters",
+                   "published_source", "interval_low_db", "sign_test_p", "relative_time"):  # fmt: skip
+        assert han[column], column
+    assert len(han["weights_sha256"]) == 64
+    assert float(han["minus_published_db"]) == pytest.approx(float(han["psnr_db"]) - 34.16, abs=1e-4)
+    assert None not in han
+
+
+def test_per_image_csv(results: list[Result]) -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.per_image_csv(results))))
+    assert len(rows) == sum(len(result.scores) for result in results)
+    assert {row["protocol"] for row in rows} == {result.protocol.name for result in results}
+    mean = np.mean([float(r["psnr_db"]) for r in rows if (r["model"], r["variant"]) == ("HAN", "full")])
+    assert mean == pytest.approx(results[2].mean.mean.psnr, abs=1e-5)
+
+
+def test_protocols_never_share_a_table(results: list[Result]) -> None:
+    text = tables.markdown("small", results, "EDSR")
+    parts = text.split("## Protocol: ")[1:]
+    assert len(parts) == 2
+    assert parts[0].startswith(results[0].protocol.name)
+    assert parts[1].startswith(results[1].protocol.name)
+    direct, as_rgb = results[1].mean.mean.psnr, results[0].mean.mean.psnr
+    assert f"| {direct:.3f} |" in parts[1]
+    assert f"| {as_rgb:.3f} |" in parts[0]
+    assert f"| {as_rgb:.3f} |" not in parts[1]
+    assert "HAN" not in parts[1].split("## Conditions")[0]
+    for line in text.splitlines():
+        assert "nan" not in line.split("|"), line
+
+
+def test_inf_is_named_and_not_averaged(results: list[Result]) -> None:
+    perfect = evaluate.Score(math.inf, 1.0, results[4].protocol)
+    changed = results[4].scores | {"a": perfect}
+    from dataclasses import replace
+
+    edsr = replace(results[4], scores=changed)
+    text = tables.markdown("small", [edsr], "EDSR")
+    assert "EDSR: a: inf dB / 1.0000, not averaged." in text
+    row = next(csv.DictReader(io.StringIO(tables.results_csv([edsr]))))
+    assert row["images"] == "2"
+    assert math.isfinite(float(row["psnr_db"]))
