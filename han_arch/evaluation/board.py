@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import contestants, protocol, sets, variants
+from han_arch.evaluation import contestants, gallery, protocol, sets, variants
 from han_arch.evaluation.contestants import Contestant
+from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
 
-KEYS = ("name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost")
+KEYS = ("name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery")
 _MODEL_KEYS = ("variants", "published")
 
 
@@ -37,6 +38,7 @@ class Board:
         baseline: name of the model that the others are compared with, in its first variant.
         lr_size, repeat: of `cost.measure`.
         device: where networks run.
+        gallery: which crops the page shows.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Board:
     lr_size: int
     repeat: int
     device: torch.device
+    gallery: GalleryOptions
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:
@@ -88,10 +91,22 @@ def check(options: Mapping[str, Any]) -> Board:
     cost = options.get("cost") or {}
     lr_size = _number(faults, "cost:lr_size", cost.get("lr_size", 64), 16)
     repeat = _number(faults, "cost:repeat", cost.get("repeat", 5), 1)
+    gallery_options, gallery_faults = gallery.check_options(options.get("gallery") or {}, checked_sets)
+    faults += gallery_faults
     if faults:
         count = f"{len(faults)} things are" if len(faults) > 1 else "one thing is"
         raise UserError("\n  ".join([f"{count} wrong with the leaderboard; nothing was measured:", *faults]))
-    return Board(options["name"], rule, tuple(checked_sets), tuple(entrants), baseline, lr_size, repeat, device)
+    return Board(
+        name=options["name"],
+        protocol=rule,
+        sets=tuple(checked_sets),
+        entrants=tuple(entrants),
+        baseline=baseline,
+        lr_size=lr_size,
+        repeat=repeat,
+        device=device,
+        gallery=gallery_options,
+    )
 
 
 def _check_keys(options: Mapping[str, Any]) -> None:

@@ -3,13 +3,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from han_arch import compat
 from han_arch.errors import UserError
-from han_arch.evaluation import board, leaderboard, tables
+from han_arch.evaluation import board, gallery, leaderboard, report, tables
 from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.training import pipeline, shipped_options, yaml_options
 
@@ -17,8 +17,8 @@ EXAMPLES = """examples:
   basicsr leaderboard -opt options/leaderboard_x4.yml
   basicsr leaderboard -opt leaderboard_x4 --force_yml 'variants=[full]' num_gpu=0
 
-Writes results.csv, per_image.csv and README.md to results/NAME under the current folder. What was measured before is
-kept in its cache folder: an interrupted board continues, and a new model alone is measured."""
+Writes results.csv, per_image.csv, README.md and index.html to results/NAME under the current folder. What was measured
+before is kept in its cache folder: an interrupted board continues, and a new model alone is measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +45,13 @@ def run(args: argparse.Namespace) -> int:
     checked = board.check(options)
     folder = args.out or Path("results") / checked.name
     folder.mkdir(parents=True, exist_ok=True)
-    results = leaderboard.run(checked, ScoreCache(folder / "cache"))
+    cache = ScoreCache(folder / "cache")
+    results = leaderboard.run(checked, cache)
     text = tables.markdown(checked.name, results, checked.baseline)
     _write(folder / "results.csv", tables.results_csv(results))
     _write(folder / "per_image.csv", tables.per_image_csv(results))
     _write(folder / "README.md", text)
+    write_page(folder, checked, results, cache)
     sys.stdout.write(text + f"\nwritten: {folder}\n")
     return 0
 
@@ -83,6 +85,21 @@ def _experiment(folder: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     if "checkpoint" not in model and not checkpoint.is_file():
         raise UserError(f"{checkpoint} does not exist: the training has not ended; name a `checkpoint` besides")
     return {"checkpoint": str(checkpoint), "network_g": network_g, **model}
+
+
+def write_page(folder: Path, checked: board.Board, results: Sequence[leaderboard.Result], cache: ScoreCache) -> None:
+    """Write index.html with its crops; without plotly, a line to stderr instead."""
+    shown = [result for result in results if result.protocol.grey == checked.protocol.grey]
+    candidates = [
+        gallery.Candidate(result.label, result.dataset, image, key, result.scores[image].cell)
+        for result in shown
+        for image, key in result.pictures.items()
+    ]
+    crops = gallery.make(checked.gallery, checked.sets, candidates, cache)
+    try:
+        _write(folder / "index.html", report.page(checked.name, checked.baseline, results, crops))
+    except UserError as error:  # everything else has been written
+        sys.stderr.write(f"basicsr leaderboard: no page: {error}\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,106 @@
+"use strict";
+// The palette of Okabe and Ito, told apart by colour-blind readers; black and white take the ink's colour.
+const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f8400"];
+const MODELS = unique(data.rows.map((row) => row.model)).filter((model) => model !== "Bicubic");
+const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross"];
+const SYMBOL_SIGNS = ["\u25CF", "\u25C6", "\u25A0", "\u25B2", "\u271A"];
+const VARIANTS = unique(data.rows.map((row) => row.variant));
+
+const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colour = (model) =>
+  (MODELS.includes(model) ? PALETTE[MODELS.indexOf(model) % PALETTE.length] : variable("--quiet"));
+
+function layout(x, y, more = {}) {
+  const axis = (title) => ({ title: { text: title }, gridcolor: variable("--line"), zeroline: false,
+    linecolor: variable("--line"), automargin: true });
+  return { paper_bgcolor: variable("--paper"), plot_bgcolor: variable("--paper"), height: 384,
+    font: { color: variable("--ink"), family: "system-ui, sans-serif", size: 13 }, margin: { l: 60, r: 20, t: 10, b: 50 },
+    xaxis: { ...axis(x), ...more.xaxis }, yaxis: { ...axis(y), ...more.yaxis }, shapes: more.shapes || [],
+    annotations: more.annotations || [], hoverlabel: { font: { family: "system-ui, sans-serif" } },
+    showlegend: false };
+}
+
+const CONFIG = { displayModeBar: false, responsive: true };
+
+function drawCost(id, key, title) {
+  const set = chartSet();
+  const rows = data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === set && row.psnr !== null);
+  const drawn = rows.filter((row) => row[key] > 0);
+  const traces = drawn.map((row) => ({
+    x: [row[key]], y: [row.psnr], name: row.label, type: "scatter", mode: "markers",
+    marker: { size: 13, color: colour(row.model), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
+    hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${row.label}</extra>`,
+  }));
+  // Bicubic has no multiply-adds, so a logarithmic axis has no place for it: a line.
+  const free = rows.filter((row) => !(row[key] > 0));
+  const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr, y1: row.psnr,
+    line: { dash: "dash", width: 1.5, color: colour(row.model) } }));
+  const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr, yanchor: "bottom",
+    text: row.label, showarrow: false }));
+  const values = drawn.map((row) => row[key]);
+  // Whole decades where there are several; 1, 2, 5 within one or two, where decades alone would leave no label.
+  const wide = Math.max(...values) / Math.min(...values) > 30;
+  Plotly.react(byId(id), traces, layout(title, `PSNR on ${set}, dB`,
+    { xaxis: { type: "log", dtick: wide ? 1 : "D2", tickformat: "~r" }, shapes, annotations }), CONFIG);
+}
+
+function drawPerImage() {
+  const set = chartSet();
+  const find = (label) => data.rows.find((row) =>
+    row.protocol === byId("protocol").value && row.set === set && row.label === label);
+  const [across, up] = [find(byId("across").value), find(byId("up").value)];
+  if (!across || !up) return;
+  const names = Object.keys(across.perImage).filter((name) => across.perImage[name] !== null && up.perImage[name] !== null);
+  const x = names.map((name) => across.perImage[name]);
+  const y = names.map((name) => up.perImage[name]);
+  const ends = [Math.min(...x, ...y) - 0.5, Math.max(...x, ...y) + 0.5];
+  const above = names.filter((name) => up.perImage[name] > across.perImage[name]).length;
+  const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i] - x[i])} dB`), type: "scatter",
+    mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
+  const shapes = [{ type: "line", x0: ends[0], y0: ends[0], x1: ends[1], y1: ends[1],
+    line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
+  Plotly.react(byId("per-image"), [trace], layout(`${across.label}, dB`, `${up.label}, dB`,
+    { shapes, xaxis: { range: ends }, yaxis: { range: ends } }), CONFIG);
+  byId("per-image-note").textContent =
+    `${set}: ${up.label} is above ${across.label} on ${above} of ${names.length} images; the dashed line is equality.`;
+}
+
+function refreshPairs() {
+  const labels = unique(data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === chartSet())
+    .map((row) => row.label));
+  const kept = [byId("across").value, byId("up").value];
+  const first = labels.includes(data.baseline) ? data.baseline : labels[0];
+  const second = [...labels].reverse().find((label) => label !== first) || first;
+  fillSelect(byId("across"), labels, labels.includes(kept[0]) ? kept[0] : first);
+  fillSelect(byId("up"), labels, labels.includes(kept[1]) ? kept[1] : second);
+}
+
+function drawLegend() {
+  const rows = data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === chartSet());
+  byId("legend").replaceChildren(...rows.map((row) => {
+    const item = document.createElement("li");
+    const sign = document.createElement("span");
+    const symbol = VARIANTS.indexOf(row.variant) % SYMBOLS.length;
+    sign.textContent = SYMBOL_SIGNS[symbol];
+    sign.style.color = colour(row.model);
+    item.append(sign, ` ${row.label}`);
+    return item;
+  }));
+}
+
+function drawAll() {
+  drawTables();
+  refreshPairs();
+  drawLegend();
+  drawCost("by-madds", "gmadds", "GMAdd per output megapixel");
+  drawCost("by-time", "time", `time / ${data.baseline}`);
+  drawPerImage();
+}
+
+byId("protocol").addEventListener("change", () => { refreshSets(); drawAll(); });
+byId("set").addEventListener("change", drawAll);
+byId("filter").addEventListener("input", drawTables);
+byId("across").addEventListener("change", drawPerImage);
+byId("up").addEventListener("change", drawPerImage);
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+drawAll();

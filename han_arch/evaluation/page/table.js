@@ -1,0 +1,127 @@
+"use strict";
+// What the page shows: one protocol and one set (or all sets, in the table only) at a time.
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const unique = (values) => [...new Set(values)];
+const fixed = (digits, sign = false) => (v) =>
+  v === null || v === undefined ? "" : (sign && v >= 0 ? "+" : "") + v.toFixed(digits);
+
+const COLUMNS = [
+  { key: "label", title: "model", text: true },
+  { key: "set", title: "set", text: true },
+  { key: "psnr", title: "PSNR, dB", show: fixed(3) },
+  { key: "ssim", title: "SSIM", show: fixed(4) },
+  { key: "published", title: "published, dB", show: fixed(2), hint: (r) => r.source },
+  { key: "minusPublished", title: "difference", show: fixed(2, true), hint: (r) => r.source },
+  { key: "minusBaseline", title: `minus ${data.baseline}, dB`, show: fixed(3, true) },
+  { key: "low", title: "95 % interval", show: (v, r) => (v === null || v === undefined ? "" :
+    `[${fixed(3, true)(r.low)}, ${fixed(3, true)(r.high)}]`) },
+  { key: "p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
+    `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
+  { key: "verdict", title: "is", text: true, mark: true },
+  { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
+  { key: "gmadds", title: "GMAdd / MP", show: fixed(1) },
+  { key: "time", title: `time / ${data.baseline}`, show: fixed(2) },
+  { key: "mb", title: "MB", show: fixed(0) },
+  { key: "weights", title: "weights", text: true },
+  { key: "date", title: "measured", text: true, hint: (r) => `${r.command}; ${r.commit}; ${r.device}; ${r.versions}` },
+];
+const PUBLISHED_COLUMNS = [
+  { key: "method", title: "method", text: true },
+  { key: "set", title: "set", text: true },
+  { key: "psnr", title: "PSNR, dB", show: fixed(2) },
+  { key: "ssim", title: "SSIM", show: fixed(4) },
+  { key: "status", title: "status", text: true },
+  { key: "source", title: "read in", text: true },
+];
+const ALL_SETS = "all sets";
+
+function fillSelect(select, values, wanted) {
+  select.replaceChildren(...values.map((value) => new Option(value, value, false, value === wanted)));
+}
+
+function visibleRows() {
+  const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  return data.rows.filter((row) => row.protocol === byId("protocol").value)
+    .filter((row) => byId("set").value === ALL_SETS || row.set === byId("set").value)
+    .filter((row) => words.every((word) => `${row.label} ${row.set} ${row.verdict}`.toLowerCase().includes(word)));
+}
+
+// The charts need one set; for "all sets" they take the one with the most images.
+function chartSet() {
+  if (byId("set").value !== ALL_SETS) return byId("set").value;
+  const rows = data.rows.filter((row) => row.protocol === byId("protocol").value);
+  return rows.reduce((best, row) => (row.images > best.images ? row : best), rows[0]).set;
+}
+
+function sorted(rows, columns, sort) {
+  if (!sort.key) return rows;
+  const text = columns.find((column) => column.key === sort.key).text;
+  const missing = (row) => row[sort.key] === null || row[sort.key] === undefined || row[sort.key] === "";
+  return [...rows].sort((a, b) => {
+    if (missing(a) || missing(b)) return missing(a) - missing(b);
+    const order = text ? String(a[sort.key]).localeCompare(String(b[sort.key])) : a[sort.key] - b[sort.key];
+    return sort.descending ? -order : order;
+  });
+}
+
+function drawTable(table, columns, rows, sort) {
+  const head = document.createElement("tr");
+  for (const column of columns) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.className = column.text ? "text" : "";
+    if (sort.key === column.key) cell.setAttribute("aria-sort", sort.descending ? "descending" : "ascending");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = column.title;
+    button.addEventListener("click", () => {
+      // The first click puts the largest number, or the first word, on top.
+      const again = sort.key === column.key;
+      sort.descending = again ? !sort.descending : !column.text;
+      sort.key = column.key;
+      drawTable(table, columns, rows, sort);
+      table.tHead.querySelectorAll("button")[columns.indexOf(column)].focus();
+    });
+    cell.append(button);
+    head.append(cell);
+  }
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...sorted(rows, columns, sort).map((row) => {
+    const line = document.createElement("tr");
+    for (const column of columns) {
+      const cell = document.createElement("td");
+      cell.className = [column.text ? "text" : "", column.mark ? row[column.key] : ""].join(" ").trim();
+      cell.textContent = column.text ? row[column.key] : column.show(row[column.key], row);
+      const hint = column.hint && column.hint(row);
+      if (hint) cell.title = hint;
+      line.append(cell);
+    }
+    return line;
+  }));
+}
+
+const resultSort = {};
+const publishedSort = {};
+
+function drawTables() {
+  const rows = visibleRows();
+  drawTable(byId("results"), COLUMNS, rows, resultSort);
+  const papers = data.published.filter((row) => row.protocol === byId("protocol").value)
+    .filter((row) => byId("set").value === ALL_SETS || row.set === byId("set").value);
+  drawTable(byId("published"), PUBLISHED_COLUMNS, papers, publishedSort);
+  byId("published-section").hidden = papers.length === 0;
+  byId("protocol-note").textContent = `Every number below: ${byId("protocol").value}`;
+  byId("notes").textContent = rows.filter((row) => row.note).map((row) => `${row.label}, ${row.set}: ${row.note}.`)
+    .concat(`is: ahead of or behind ${data.baseline} when the 95 % paired bootstrap interval of the mean difference ` +
+      "leaves out 0 and the sign test is below 5 %; five images settle nothing.").join(" ");
+}
+
+function refreshSets() {
+  const sets = unique(data.rows.filter((row) => row.protocol === byId("protocol").value).map((row) => row.set));
+  const kept = byId("set").value;
+  fillSelect(byId("set"), sets.length > 1 ? [ALL_SETS, ...sets] : sets, sets.includes(kept) ? kept : ALL_SETS);
+}
+
+fillSelect(byId("protocol"), unique(data.rows.map((row) => row.protocol)));
+refreshSets();
