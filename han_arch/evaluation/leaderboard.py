@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
-from han_arch.evaluation import conditions, cost, evaluate, published, statistics, variants
+from han_arch.evaluation import conditions, cost, evaluate, full_image, published, statistics, variants
 from han_arch.evaluation.board import Board, Entrant
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
 from han_arch.evaluation.evaluate import Score, SetScore
+from han_arch.evaluation.full_image import FromFull
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.published import Published
 from han_arch.evaluation.score_cache import Entry, ScoreCache
@@ -32,6 +33,7 @@ class Result:
         relative_time: its time / the baseline's, both of this run.
         published: what the papers have for it by the same protocol.
         comparison: its PSNR against the baseline's; None for the baseline and where that has none by the protocol.
+        from_full: for a variant, what it changes against the same model's full image, if the board has that.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Result:
     relative_time: float
     published: Published | None
     comparison: Comparison | None = None
+    from_full: FromFull | None = None
 
     @property
     def mean(self) -> SetScore:
@@ -101,7 +104,14 @@ def run(board: Board, cache: ScoreCache) -> list[Result]:
                 published=_published(job),
             )
         )
-    return [_compared(result, results, board.baseline, first_variant) for result in results]
+    return [
+        replace(
+            result,
+            comparison=_against_baseline(result, results, board.baseline, first_variant),
+            from_full=_against_full(result, results, cache),
+        )
+        for result in results
+    ]
 
 
 def _jobs(board: Board) -> Iterator[_Job]:
@@ -150,13 +160,25 @@ def _published(job: _Job) -> Published | None:
     return published.find(method, job.dataset.name, job.protocol)
 
 
-def _compared(result: Result, results: list[Result], baseline: str, variant: str) -> Result:
-    if (result.model, result.variant) == (baseline, variant):
-        return result
+def _against_baseline(result: Result, results: list[Result], baseline: str, variant: str) -> Comparison | None:
+    other = _find(results, baseline, variant, result)
+    if other is None or other is result:
+        return None
+    names = list(result.scores)
+    return statistics.compare([result.scores[name].psnr for name in names], [other.scores[name].psnr for name in names])
+
+
+def _against_full(result: Result, results: list[Result], cache: ScoreCache) -> FromFull | None:
+    other = _find(results, result.model, variants.FULL, result)
+    if other is None or other is result:
+        return None
+    return full_image.compare(result.scores, other.scores, result.pictures, other.pictures, cache)
+
+
+def _find(results: list[Result], model: str, variant: str, like: Result) -> Result | None:
     for other in results:
         if (other.model, other.variant, other.dataset, other.protocol) == (
-            baseline, variant, result.dataset, result.protocol,
+            model, variant, like.dataset, like.protocol,
         ):  # fmt: skip
-            pairs = [(score.psnr, other.scores[name].psnr) for name, score in result.scores.items()]
-            return replace(result, comparison=statistics.compare(*map(list, zip(*pairs, strict=True))))
-    return result
+            return other
+    return None

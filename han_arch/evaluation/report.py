@@ -77,6 +77,8 @@ def _row(result: Result) -> dict[str, Any]:
         "losses": versus and versus.losses,
         "p": versus and versus.p_value,
         "verdict": versus.verdict if versus else "",
+        "fromFull": result.from_full and _number(result.from_full.psnr),
+        "fromFullNote": result.from_full and str(result.from_full),
         "parameters": cost.parameters,
         "gmadds": _number(cost.madds_per_mp / 1e9),
         "time": _number(result.relative_time),

@@ -14,6 +14,7 @@ COLUMNS = (
     "published_method", "published_psnr_db", "published_ssim", "published_status", "published_source",
     "minus_published_db", "minus_published_ssim",
     "minus_baseline_db", "interval_low_db", "interval_high_db", "wins", "losses", "sign_test_p", "verdict",
+    "minus_full_db", "largest_pixel_from_full",
     "parameters", "madds_per_output_mp", "relative_time", "seconds", "peak_mb", "cost_lr_size",
     "weights_sha256", "commit", "command", "device", "versions", "date",
 )  # fmt: skip
@@ -97,6 +98,8 @@ def _details(results: list[Result], baseline: str) -> list[str]:
     images = len(results[0].scores)
     lines = [f"### {results[0].dataset}, {images} images", "", *_table(heads, rows)]
     for result in results:
+        if result.from_full:
+            lines += [f"{result.label} against the full image: {result.from_full}.", ""]
         if result.mean.note:
             lines += [f"{result.label}: {result.mean.note}.", ""]
     return lines
@@ -177,6 +180,11 @@ def _row(result: Result) -> dict[str, str]:
             "published_source": paper.source,
             "minus_published_db": f"{mean.mean.psnr - paper.score.psnr:+.4f}",
             "minus_published_ssim": number(mean.mean.ssim - paper.score.ssim, 5, sign=True),
+        }
+    if result.from_full:
+        row |= {
+            "minus_full_db": f"{result.from_full.psnr:+.6f}",
+            "largest_pixel_from_full": str(result.from_full.largest),
         }
     if versus:
         row |= {

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 import han_arch
+from han_arch.evaluation.board import Board, check
+from han_arch.evaluation.leaderboard import Result, run
+from han_arch.evaluation.score_cache import ScoreCache
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "HAN": {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 1, "num_block": 1,
@@ -17,38 +20,45 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def hr_folder(tmp_path: Path) -> Path:
-    """Three HR images a.png, b.png, c.png of odd sizes; c is grey."""
-    folder = tmp_path / "HR"
-    folder.mkdir()
+def small_board(folder: Path) -> dict[str, Any]:
+    """A leaderboard's option file as a mapping, with its images and weights written to the folder."""
+    hr = folder / "HR"
+    hr.mkdir()
     generator = np.random.default_rng(0)
     for name, shape in (("a", (33, 40, 3)), ("b", (40, 47, 3)), ("c", (36, 36))):
         image = cv2.GaussianBlur(generator.integers(0, 256, shape).astype(np.uint8), (5, 5), 1.2)
-        cv2.imwrite(str(folder / f"{name}.png"), image)
-    return folder
+        cv2.imwrite(str(hr / f"{name}.png"), image)
 
-
-@pytest.fixture
-def models(tmp_path: Path, basicsr: Any) -> dict[str, dict[str, Any]]:
-    """Name -> options of a model for a leaderboard, with weights from a seed."""
     han_arch.register()
     from basicsr.archs import build_network
 
-    options: dict[str, dict[str, Any]] = {"Bicubic": {"type": "Bicubic"}}
+    models: dict[str, dict[str, Any]] = {"Bicubic": {"type": "Bicubic"}}
     for seed, (name, network_g) in enumerate(NETWORKS.items()):
         torch.manual_seed(seed)
-        path = tmp_path / f"{name}.pth"
-        torch.save({"params": build_network(dict(network_g)).state_dict()}, path)
-        options[name] = {"checkpoint": str(path), "network_g": network_g}
-    return options
-
-
-@pytest.fixture
-def board_options(hr_folder: Path, models: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A leaderboard's option file as a mapping."""
+        torch.save({"params": build_network(dict(network_g)).state_dict()}, folder / f"{name}.pth")
+        models[name] = {"checkpoint": str(folder / f"{name}.pth"), "network_g": network_g}
     return {
-        "name": "small", "scale": 2, "num_gpu": 0, "datasets": {"Set14": {"dataroot_gt": str(hr_folder)}},
+        "name": "small", "scale": 2, "num_gpu": 0, "datasets": {"Set14": {"dataroot_gt": str(hr)}},
         "models": models, "variants": ["full", "self_ensemble"], "baseline": "EDSR",
         "cost": {"lr_size": 16, "repeat": 1},
     }  # fmt: skip
+
+
+@pytest.fixture
+def board_options(tmp_path: Path, basicsr: object) -> dict[str, Any]:
+    """A leaderboard of Bicubic and two tiny networks on three images of odd sizes, c.png grey; for changing."""
+    return small_board(tmp_path)
+
+
+@pytest.fixture
+def hr_folder(board_options: dict[str, Any]) -> Path:
+    """The board's folder of HR images."""
+    return Path(board_options["datasets"]["Set14"]["dataroot_gt"])
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory, basicsr: object) -> tuple[Board, list[Result]]:
+    """The same board, checked and measured; not to be changed."""
+    folder = tmp_path_factory.mktemp("measured")
+    checked = check(small_board(folder))
+    return checked, run(checked, ScoreCache(folder / "cache"))

@@ -130,6 +130,7 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
         ({"modles": {}}, "no option modles"),
         ({"variants": ["half"]}, "variant must be full"),
         ({"variants": ["chop+chop"]}, "variant must be full"),
+        ({"variants": ["tiled-0-4"]}, "variant must be full"),
         ({"variants": "full"}, "variants must be a list"),
         ({"cost": {"lr_size": 4}}, "cost:lr_size must be a whole number from 16; got 4"),
         ({"num_gpu": -1}, "num_gpu"),

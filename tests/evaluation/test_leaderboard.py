@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ import torch
 
 from han_arch.evaluation import board, contestants, cost, evaluate, leaderboard, tables, variants
 from han_arch.evaluation.leaderboard import Result
+from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score_cache import ScoreCache
 
 
 @pytest.fixture
-def checked(board_options: dict[str, Any]) -> board.Board:
-    return board.check(board_options)
+def checked(measured: tuple[board.Board, list[Result]]) -> board.Board:
+    return measured[0]
 
 
 @pytest.fixture
-def results(checked: board.Board, tmp_path: Path) -> list[Result]:
-    return leaderboard.run(checked, ScoreCache(tmp_path / "cache"))
+def results(measured: tuple[board.Board, list[Result]]) -> list[Result]:
+    return measured[1]
 
 
 def test_every_model_variant_and_set_is_there(results: list[Result]) -> None:
@@ -60,9 +62,10 @@ def test_numbers_are_those_of_the_pieces(results: list[Result], checked: board.B
 
 
 def test_cache_is_by_weights_protocol_and_image(
-    checked: board.Board, board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = ScoreCache(tmp_path / "cache")
+    checked = board.check(board_options)
     first = leaderboard.run(checked, cache)
     asked: list[str] = []
     real = contestants.Contestant.upscale
@@ -91,7 +94,9 @@ def test_cache_is_by_weights_protocol_and_image(
     assert sorted(set(asked)) == ["Bicubic", "EDSR", "HAN", "New"]
 
 
-def test_an_interrupted_board_continues(checked: board.Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_board_continues(
+    checked: board.Board, results: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = ScoreCache(tmp_path / "cache")
     real, count = ScoreCache.store, 0
 
@@ -107,12 +112,11 @@ def test_an_interrupted_board_continues(checked: board.Board, tmp_path: Path, mo
         leaderboard.run(checked, cache)
     monkeypatch.setattr(ScoreCache, "store", real)
     whole = leaderboard.run(checked, cache)
-    fresh = leaderboard.run(checked, ScoreCache(tmp_path / "other"))
-    assert [r.scores for r in whole] == [r.scores for r in fresh]
+    assert [r.scores for r in whole] == [r.scores for r in results]
     # A result cut short is measured again.
     damaged = next((tmp_path / "cache").glob("*.json"))
     damaged.write_text(damaged.read_text()[:10])
-    assert [r.scores for r in leaderboard.run(checked, cache)] == [r.scores for r in fresh]
+    assert [r.scores for r in leaderboard.run(checked, cache)] == [r.scores for r in results]
 
 
 def test_comparisons_are_with_the_baseline(results: list[Result]) -> None:
@@ -162,6 +166,43 @@ def test_memory_of_a_large_image_is_seen(checked: board.Board) -> None:
     assert small["EDSR", "full"].peak_mb < 0.2 * peak
 
 
+@pytest.mark.parametrize("variant", ["tiled-8-2", "chop+self_ensemble", "tiled"])
+def test_variants_tell_what_they_change(variant: str, board_options: dict[str, Any], tmp_path: Path) -> None:
+    """A HAN on 16 to 23 LR pixels: tiles of 8 change it, tiles of 96 are the whole image."""
+    del board_options["models"]["EDSR"]
+    board_options |= {"variants": ["full", variant], "baseline": "HAN"}
+    checked = board.check(board_options)
+    net = checked.runs[-1][0].net
+    assert net is not None
+    with torch.no_grad():
+        for attention in (net.lam.alpha, net.csam.beta):  # untrained, both are zero: nothing would be global
+            attention.fill_(5.0)
+    cache = ScoreCache(tmp_path / "cache")
+    full, other = leaderboard.run(checked, cache)[-2:]
+    assert full.from_full is None
+    assert other.from_full is not None
+    pairs = [(cache.load_picture(full.pictures[n]), cache.load_picture(other.pictures[n])) for n in full.pictures]
+    largest = max(int(abs(a.astype(int) - b).max()) for a, b in pairs)
+    assert other.from_full.largest == largest
+    assert (largest == 0) == (variant == "tiled")
+    assert other.from_full.psnr == pytest.approx(other.mean.mean.psnr - full.mean.mean.psnr)
+    text = tables.markdown("small", [full, other], "HAN")
+    assert f"HAN ({variant}) against the full image: {other.from_full}." in text
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_variants_equal_the_authors(scale: int, shared_data: Path) -> None:
+    """The authors' own outputs, through the leaderboard's path from uint8 to uint8."""
+    folder = shared_data / "parity"
+    known = np.load(folder / f"official_han_x{scale}.npz")
+    options = {"checkpoint": str(folder / f"official_han_x{scale}.pt")}
+    model = contestants.build("HAN", options, scale, torch.device("cpu"))
+    for variant in ("full", "chop", "self_ensemble"):
+        ours = model.upscale(known["lq"], Protocol("BI", scale), variant).astype(np.float64)
+        theirs = known[variant].clip(0, 255).transpose(1, 2, 0)
+        assert np.abs(ours - theirs).max() < 0.5 + 1e-3, variant
+
+
 def test_results_csv_has_every_condition(results: list[Result]) -> None:
     rows = list(csv.DictReader(io.StringIO(tables.results_csv(results))))
     assert len(rows) == len(results)
@@ -200,8 +241,6 @@ def test_protocols_never_share_a_table(results: list[Result]) -> None:
 def test_inf_is_named_and_not_averaged(results: list[Result]) -> None:
     perfect = evaluate.Score(math.inf, 1.0, results[4].protocol)
     changed = results[4].scores | {"a": perfect}
-    from dataclasses import replace
-
     edsr = replace(results[4], scores=changed)
     text = tables.markdown("small", [edsr], "EDSR")
     assert "EDSR: a: inf dB / 1.0000, not averaged." in text

@@ -19,6 +19,7 @@ const COLUMNS = [
   { key: "p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
   { key: "verdict", title: "is", text: true, mark: true },
+  { key: "fromFull", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.fromFullNote },
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
   { key: "gmadds", title: "GMAdd / MP", show: fixed(1) },
   { key: "time", title: `time / ${data.baseline}`, show: fixed(2) },
