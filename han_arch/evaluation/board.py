@@ -13,7 +13,20 @@ from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
 
-KEYS = ("name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery")
+KEYS = (
+    "name",
+    "scale",
+    "num_gpu",
+    "protocol",
+    "datasets",
+    "models",
+    "variants",
+    "baseline",
+    "cost",
+    "gallery",
+    "perceptual",
+)
+PERCEPTUAL = ("lpips", "dists", "niqe")  # see perceptual.py
 _MODEL_KEYS = ("variants", "published")
 
 
@@ -39,6 +52,7 @@ class Board:
         lr_size, repeat: of `cost.measure`.
         device: where networks run.
         gallery: which crops the page shows.
+        perceptual: names of perceptual metrics.
     """
 
     name: str
@@ -50,6 +64,7 @@ class Board:
     repeat: int
     device: torch.device
     gallery: GalleryOptions
+    perceptual: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:
@@ -93,6 +108,9 @@ def check(options: Mapping[str, Any]) -> Board:
     repeat = _number(faults, "cost:repeat", cost.get("repeat", 5), 1)
     gallery_options, gallery_faults = gallery.check_options(options.get("gallery") or {}, checked_sets)
     faults += gallery_faults
+    metrics = options.get("perceptual") or []
+    if not isinstance(metrics, list) or not set(metrics) <= set(PERCEPTUAL):
+        faults.append(f"perceptual must be a list of {', '.join(PERCEPTUAL)}; got {metrics!r}")
     if faults:
         count = f"{len(faults)} things are" if len(faults) > 1 else "one thing is"
         raise UserError("\n  ".join([f"{count} wrong with the leaderboard; nothing was measured:", *faults]))
@@ -106,6 +124,7 @@ def check(options: Mapping[str, Any]) -> Board:
         repeat=repeat,
         device=device,
         gallery=gallery_options,
+        perceptual=tuple(metrics),
     )
 
 

@@ -1,7 +1,7 @@
 """Runs a leaderboard: every model over every image, through the cache, and what the numbers say against each other."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
@@ -33,6 +33,7 @@ class Result:
         relative_time: its time / the baseline's, both of this run.
         published: what the papers have for it by the same protocol.
         comparison: its PSNR against the baseline's; None for the baseline and where that has none by the protocol.
+        perceptual: metric name -> mean over the images that have a value, on RGB without the protocol's border.
         from_full: for a variant, what it changes against the same model's full image, if the board has that.
     """
 
@@ -49,6 +50,7 @@ class Result:
     published: Published | None
     comparison: Comparison | None = None
     from_full: FromFull | None = None
+    perceptual: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> SetScore:

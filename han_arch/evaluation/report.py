@@ -32,6 +32,7 @@ def page(name: str, baseline: str, results: Sequence[Result], crops: Sequence[Cr
         raise UserError("the HTML page needs the plotly package: pip install plotly") from error
     data = {
         "baseline": baseline,
+        "perceptual": list(dict.fromkeys(name for result in results for name in result.perceptual)),
         "rows": [_row(result) for result in results],
         "published": _published(results),
         "crops": [
@@ -79,6 +80,7 @@ def _row(result: Result) -> dict[str, Any]:
         "verdict": versus.verdict if versus else "",
         "fromFull": result.from_full and _number(result.from_full.psnr),
         "fromFullNote": result.from_full and str(result.from_full),
+        **{name: _number(value) for name, value in result.perceptual.items()},
         "parameters": cost.parameters,
         "gmadds": _number(cost.madds_per_mp / 1e9),
         "time": _number(result.relative_time),

@@ -52,6 +52,17 @@ class ScoreCache:
         text = json.dumps({"psnr": entry.score.psnr, "ssim": entry.score.ssim, "conditions": entry.conditions})
         _write(self.folder / f"{key}.json", text.encode())
 
+    def load_value(self, key: str, metric: str) -> float | None:
+        """A stored value of another metric of the image; None where there is none."""
+        try:
+            return float((self.folder / f"{key}.{metric}.txt").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def store_value(self, key: str, metric: str, value: float) -> None:
+        """Write a value of another metric of the image."""
+        _write(self.folder / f"{key}.{metric}.txt", repr(value).encode())
+
     def picture(self, key: str) -> Path:
         """Where the image of a result lies."""
         return self.folder / f"{key}.png"

@@ -21,8 +21,9 @@ COLUMNS = (
 
 
 def results_csv(results: Sequence[Result]) -> str:
-    """One row for each model, variant, set and protocol, with all conditions in the columns of `COLUMNS`."""
-    return _csv(COLUMNS, [_row(result) for result in results])
+    """One row for each model, variant, set and protocol: `COLUMNS`, then the perceptual metrics, if any."""
+    perceptual = dict.fromkeys(name for result in results for name in result.perceptual)
+    return _csv([*COLUMNS, *perceptual], [_row(result) for result in results])
 
 
 def per_image_csv(results: Sequence[Result]) -> str:
@@ -100,6 +101,9 @@ def _details(results: list[Result], baseline: str) -> list[str]:
     for result in results:
         if result.from_full:
             lines += [f"{result.label} against the full image: {result.from_full}.", ""]
+        if result.perceptual:
+            values = ", ".join(f"{name} {number(value, 4) or 'none'}" for name, value in result.perceptual.items())
+            lines += [f"{result.label}, lower is better, on RGB: {values}.", ""]
         if result.mean.note:
             lines += [f"{result.label}: {result.mean.note}.", ""]
     return lines
@@ -170,6 +174,7 @@ def _row(result: Result) -> dict[str, str]:
         "cost_lr_size": str(cost.lr_size),
         "weights_sha256": result.weights_sha256,
         **result.conditions,
+        **{name: number(value, 6) for name, value in result.perceptual.items()},
     }
     if paper:
         row |= {

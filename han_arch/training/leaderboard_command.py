@@ -9,7 +9,7 @@ from typing import Any
 
 from han_arch import compat
 from han_arch.errors import UserError
-from han_arch.evaluation import board, gallery, leaderboard, report, tables
+from han_arch.evaluation import board, gallery, leaderboard, perceptual, report, tables
 from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.training import pipeline, shipped_options, yaml_options
 
@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("results") / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     cache = ScoreCache(folder / "cache")
-    results = leaderboard.run(checked, cache)
+    metrics, notes = perceptual.load(checked.perceptual, checked.device)
+    for note in notes:
+        sys.stderr.write(f"basicsr leaderboard: {note}\n")
+    results = perceptual.add(leaderboard.run(checked, cache), metrics, checked.sets, cache)
     text = tables.markdown(checked.name, results, checked.baseline)
     _write(folder / "results.csv", tables.results_csv(results))
     _write(folder / "per_image.csv", tables.per_image_csv(results))

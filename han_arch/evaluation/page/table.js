@@ -20,6 +20,7 @@ const COLUMNS = [
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
   { key: "verdict", title: "is", text: true, mark: true },
   { key: "fromFull", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.fromFullNote },
+  ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(), show: fixed(4) })),
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
   { key: "gmadds", title: "GMAdd / MP", show: fixed(1) },
   { key: "time", title: `time / ${data.baseline}`, show: fixed(2) },
