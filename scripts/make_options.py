@@ -1,4 +1,4 @@
-"""Write options/*.yml from three templates and the table below, and options/schema.json from the table of known options.
+"""Write options/*.yml from three templates and the table below, and options/schema.json from the known options.
 
 `--check` only compares and fails on drift.
 

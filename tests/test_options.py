@@ -12,7 +12,6 @@ from han_arch.training import shipped_options, yaml_options
 
 FOLDER = Path(__file__).resolve().parent.parent / "options"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
-RUNS = [name for name in NAMES if not name.startswith("leaderboard_")]  # what BasicSR's train and test read
 EXPECTED = {
     *(f"{kind}_HAN_{scale}.yml" for kind in ("train", "test") for scale in ("x2", "x3", "x4", "x8", "BDx3")),
     "train_EDSR_x4.yml", "train_RCAN_x4.yml", "demo_HAN_x4.yml", "demo_test_HAN_x4.yml",
@@ -63,7 +62,7 @@ def test_upstream_reads_the_same(name: str, basicsr: ModuleType) -> None:
     assert upstream_load(FOLDER / name, basicsr) == yaml_options.read(FOLDER / name)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", shipped_options.run_names())
 def test_scale_is_one_number_everywhere(name: str) -> None:
     opt = yaml_options.read(FOLDER / name)
     scale = opt["scale"]

@@ -55,12 +55,17 @@ class Contestant:
 
         Returns:
             uint8, (scale * h, scale * w) and the channels of lq; a network's output is clamped and rounded once.
+
+        Raises:
+            FloatingPointError: the network's output has nan or inf.
         """
         if self.net is None:
             return evaluate.degradation_of(protocol).upscale(lq)
         run = variants.apply(variant, self.net, protocol.scale)
         with torch.inference_mode():
             sr = run(to_tensor(evaluate.as_rgb(lq), next(self.net.parameters()).device))
+        if not torch.isfinite(sr).all():
+            raise FloatingPointError(f"{self.name} ({variant}) gives nan or inf")
         image = (sr[0].clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         return image if lq.ndim == 3 else np.rint(image.mean(axis=2)).astype(np.uint8)
 

@@ -1,8 +1,10 @@
 """Runs a leaderboard: every model over every image, through the cache, and what the numbers say against each other."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from tqdm import tqdm
 
 from han_arch.evaluation import conditions, cost, evaluate, full_image, published, statistics, variants
@@ -147,9 +149,13 @@ def _measure(jobs: list[_Job], cache: ScoreCache, now: dict[str, str]) -> dict[s
             lq, gt = pair.load(protocol)
             for job in waiting:
                 bar.set_postfix_str(f"{job.model.name} {job.variant}, {job.dataset.name} {pair.name}", refresh=False)
-                sr = job.model.upscale(lq, protocol, job.variant)
+                try:
+                    sr = job.model.upscale(lq, protocol, job.variant)
+                    score = evaluate.measure(sr, gt, protocol)
+                except FloatingPointError:  # named in the tables; the rest of the board goes on
+                    sr, score = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
                 key = _key(cache, job, pair)
-                entries[key] = Entry(evaluate.measure(sr, gt, protocol), now)
+                entries[key] = Entry(score, now)
                 cache.store(key, entries[key], sr)
                 bar.update()
     return entries

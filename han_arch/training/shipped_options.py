@@ -27,6 +27,11 @@ def names() -> list[str]:
     return sorted(path.name for path in folder().glob("*.yml"))
 
 
+def run_names() -> list[str]:
+    """Those of `basicsr train` and `basicsr test`: without `basicsr leaderboard`'s."""
+    return [name for name in names() if not name.startswith("leaderboard_")]
+
+
 def find(path_or_name: str) -> Path:
     """The file that `-opt` means: a path, or else a shipped name with or without `options/` and `.yml`.
 

@@ -238,6 +238,26 @@ def test_protocols_never_share_a_table(results: list[Result]) -> None:
         assert "nan" not in line.split("|"), line
 
 
+def test_a_network_that_gives_nan_is_reported(
+    board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one image, in full: the others' mean stands, and the image is named."""
+    checked = board.check(board_options | {"variants": ["full"]})
+    net = next(model.net for model, _ in checked.runs if model.name == "EDSR")
+    assert net is not None
+    real = net.forward
+
+    def broken(lq: torch.Tensor) -> torch.Tensor:
+        return real(lq) * (math.nan if lq.shape[-1] in (23, 16) else 1)
+
+    monkeypatch.setattr(net, "forward", broken)
+    edsr = leaderboard.run(checked, ScoreCache(tmp_path / "cache"))[-1]
+    assert [name for name, score in edsr.scores.items() if math.isnan(score.psnr)] == ["b"]
+    assert edsr.mean.images == 2
+    assert math.isfinite(edsr.mean.mean.psnr)
+    assert "EDSR: b: nan dB / nan, not averaged." in tables.markdown("small", [edsr], "EDSR")
+
+
 def test_inf_is_named_and_not_averaged(results: list[Result]) -> None:
     perfect = evaluate.Score(math.inf, 1.0, results[4].protocol)
     changed = results[4].scores | {"a": perfect}

@@ -62,7 +62,7 @@ def upstream_options(network: str) -> dict[str, Any]:
     return changed(base, own)
 
 
-@pytest.mark.parametrize("name", shipped_options.names())
+@pytest.mark.parametrize("name", shipped_options.run_names())
 def test_shipped_files_pass_on_stand_in_folders(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     opt = yaml_options.read(shipped_options.find(name))
     make_files(opt, folder)

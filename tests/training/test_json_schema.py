@@ -45,7 +45,7 @@ def test_schema_takes_the_values_that_the_table_takes() -> None:
     assert all(seen == {True, False} for seen in answers.values()), answers
 
 
-@pytest.mark.parametrize("name", shipped_options.names())
+@pytest.mark.parametrize("name", shipped_options.run_names())
 def test_shipped_files_are_valid(name: str) -> None:
     opt = yaml_options.read(shipped_options.find(name))
     jsonschema.Draft7Validator.check_schema(SCHEMA)
@@ -81,7 +81,7 @@ def test_files_name_their_schema_where_they_are_and_where_they_are_copied(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     schema = (shipped_options.folder() / "schema.json").resolve()
-    for name in shipped_options.names():
+    for name in shipped_options.run_names():
         assert "\n# yaml-language-server: $schema=schema.json\n" in shipped_options.find(name).read_text("utf-8")
     assert main(["options", "copy", "train_HAN_x4", "mine.yml"]) == 0
     assert f"\n# yaml-language-server: $schema={schema.as_uri()}\n" in Path("mine.yml").read_text("utf-8")
