@@ -52,25 +52,26 @@ function drawPerImage() {
   if (!across || !up) return;
   const names = Object.keys(across.perImage).filter((name) => across.perImage[name] !== null && up.perImage[name] !== null);
   const x = names.map((name) => across.perImage[name]);
-  const y = names.map((name) => up.perImage[name]);
-  const ends = [Math.min(...x, ...y) - 0.5, Math.max(...x, ...y) + 0.5];
+  // The difference, since tenths of a dB cannot be seen on axes that span the 15 dB between images.
+  const y = names.map((name) => up.perImage[name] - across.perImage[name]);
   const above = names.filter((name) => up.perImage[name] > across.perImage[name]).length;
-  const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i] - x[i])} dB`), type: "scatter",
+  const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
     mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
-  const shapes = [{ type: "line", x0: ends[0], y0: ends[0], x1: ends[1], y1: ends[1],
+  const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0,
     line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
-  Plotly.react(byId("per-image"), [trace], layout(`${across.label}, dB`, `${up.label}, dB`,
-    { shapes, xaxis: { range: ends }, yaxis: { range: ends } }), CONFIG);
+  Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, "difference, dB", { shapes }), CONFIG);
   byId("per-image-note").textContent =
-    `${set}: ${up.label} is above ${across.label} on ${above} of ${names.length} images; the dashed line is equality.`;
+    `${set}: ${up.label} is above ${across.label} on ${above} of ${names.length} images; up is ${up.label} minus ${across.label}.`;
 }
 
 function refreshPairs() {
   const labels = unique(data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === chartSet())
     .map((row) => row.label));
-  const kept = [byId("across").value, byId("up").value];
+  // A choice stays where it can, but for a model beside itself, all that a protocol with one model leaves.
+  const chosen = [byId("across").value, byId("up").value];
+  const kept = chosen[0] === chosen[1] ? [] : chosen;
   const first = labels.includes(data.baseline) ? data.baseline : labels[0];
-  const second = [...labels].reverse().find((label) => label !== first) || first;
+  const second = [...labels].reverse().find((label) => label !== first && !label.endsWith(")")) || first;
   fillSelect(byId("across"), labels, labels.includes(kept[0]) ? kept[0] : first);
   fillSelect(byId("up"), labels, labels.includes(kept[1]) ? kept[1] : second);
 }

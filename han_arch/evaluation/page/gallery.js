@@ -60,6 +60,6 @@ if (data.crops.length === 0) {
   byId("gallery-section").hidden = true;
 } else {
   fillSelect(byId("left"), versionLabels, versionLabels.includes("Bicubic") ? "Bicubic" : versionLabels[0]);
-  fillSelect(byId("right"), versionLabels, versionLabels[versionLabels.length - 1]);
+  fillSelect(byId("right"), versionLabels, [...versionLabels].reverse().find((label) => !label.endsWith(")")));
   byId("gallery").append(...data.crops.map(cropFigure));
 }

@@ -116,7 +116,8 @@ function drawTables() {
   byId("protocol-note").textContent = `Every number below: ${byId("protocol").value}`;
   byId("notes").textContent = rows.filter((row) => row.note).map((row) => `${row.label}, ${row.set}: ${row.note}.`)
     .concat(`is: ahead of or behind ${data.baseline} when the 95 % paired bootstrap interval of the mean difference ` +
-      "leaves out 0 and the sign test is below 5 %; five images settle nothing.").join(" ");
+      "leaves out 0 and the sign test is below 5 %; five images settle nothing. This speaks of the images: the same " +
+      "network trained with another seed differs too.").join(" ");
 }
 
 function refreshSets() {
