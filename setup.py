@@ -21,7 +21,10 @@ setup(
     # options/ stays at the top of the checkout, where users look, and travels in the wheel as han_arch/options.
     packages=[*find_packages(include=["han_arch", "han_arch.*"]), "han_arch.options"],
     package_dir={"han_arch.options": "options"},
-    package_data={"han_arch": ["py.typed"], "han_arch.options": ["*.yml", "*.json"]},
+    package_data={
+        "han_arch": ["py.typed", "evaluation/published_results.csv", "evaluation/page/*"],
+        "han_arch.options": ["*.yml", "*.json"],
+    },
     install_requires=[
         "torch>=2.4",
         "torchvision",
@@ -41,15 +44,19 @@ setup(
     extras_require={
         "plots": ["matplotlib"],
         "safetensors": ["safetensors"],
+        "leaderboard": ["plotly"],
+        "perceptual": ["pyiqa"],
         # The authors' network as others packaged it, for `basicsr bench` and the parity tests.
         "peers": ["super-image"],
         "dev": [
             "matplotlib",
             "scikit-image",
             "safetensors",
+            "plotly",
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            "selenium",
             "jsonschema",
             "ruff",
             "mypy",

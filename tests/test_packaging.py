@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+DATA_SUFFIXES = {".csv", ".html", ".js", ".css", ".json"}
+
 
 @pytest.fixture(scope="module")
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,6 +39,9 @@ def test_contents(wheel: Path, repository: Path) -> None:
     assert "han_arch/options/schema.json" in names
     python_files = {str(path.relative_to(repository)) for path in (repository / "han_arch").rglob("*.py")}
     assert python_files <= names
+    others = [path for path in (repository / "han_arch").rglob("*") if path.is_file() and path.suffix in DATA_SUFFIXES]
+    assert {str(path.relative_to(repository)) for path in others} <= names
+    assert len(others) >= 2
     assert "han_arch/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"han_arch"}
     metadata = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
