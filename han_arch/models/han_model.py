@@ -46,7 +46,7 @@ class HANModel(CheckpointModel):
         self.net_g: nn.Module = self.step.prepare(self.net_g)
         super().init_training_settings()
         if train_opt.get("compile"):
-            self.net_g.compile()  # in place: the keys of the state dict stay
+            self.net_g.compile(dynamic=False)  # in place: the keys of the state dict stay; batches have one size
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As BasicSR's; without a GPU, DistributedDataParallel gets no device."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.training import checkpoint
+from han_arch.training import checkpoint, options
 from han_arch.training.loaders import build_loaders
 from han_arch.training.run_log import RunLog
 from han_arch.training.stopping import StopRequest
@@ -37,11 +37,12 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str) -> in
     """
     from basicsr.models import build_model
     from basicsr.train import init_tb_loggers
-    from basicsr.utils.options import copy_opt_file
 
+    as_file = options.as_file(opt)  # before a resume names its networks in it
     resume = checkpoint.find(opt)
     _prepare_folders(opt, resume, fresh=args.fresh)
-    copy_opt_file(args.opt, opt["path"]["experiments_root"])
+    if opt["rank"] == 0:
+        _keep_options(opt, args, as_file)
     logger = _start_log(opt, environment, resume)
     train_loader, val_loaders = build_loaders(opt, resume.start_iter, logger)
     model = build_model(opt)
@@ -168,6 +169,17 @@ def _prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: b
         make_exp_dirs(opt)
         if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
             mkdir_and_rename(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
+
+
+def _keep_options(opt: dict[str, Any], args: argparse.Namespace, as_file: str) -> None:
+    """Copy the option file into the experiment, as BasicSR does; what `--force_yml` changed stands in it too."""
+    from basicsr.utils.options import copy_opt_file
+
+    copy_opt_file(args.opt, opt["path"]["experiments_root"])
+    if args.force_yml:
+        copy = Path(opt["path"]["experiments_root"]) / Path(args.opt).name
+        command = copy.read_text("utf-8").splitlines()[:3]  # when and how, as comments
+        copy.write_text("\n".join([*command, "", as_file]), "utf-8")
 
 
 def _start_log(opt: dict[str, Any], environment: str, resume: checkpoint.Resume) -> logging.Logger:

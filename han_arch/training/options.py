@@ -83,7 +83,8 @@ def find_problems(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 
 def as_file(opt: dict[str, Any]) -> str:
     """The options of a run as the text of an option file that gives the same run."""
-    own = copy.deepcopy({key: value for key, value in opt.items() if key not in ("is_train", "auto_resume")})
+    of_the_process = ("is_train", "auto_resume", "root_path", "dist", "rank", "world_size")
+    own = copy.deepcopy({key: value for key, value in opt.items() if key not in of_the_process})
     for dataset in own["datasets"].values():
         del dataset["phase"]
         if "scale" in own:

@@ -41,12 +41,17 @@ def group_members(group: int) -> list[int]:
     return members
 
 
+def count_images(folder: Path) -> int:
+    """PNG files below the folder, while folders in it may be renamed."""
+    return sum(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
+
+
 def kill_when(arguments: list[str], out: Path, files: int) -> None:
     """Start the command in its own process group and kill the main process only, once that many files exist."""
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while sum(1 for path in out.rglob("*.png")) < files:
+        while count_images(out) < files:
             assert process.poll() is None, "finished before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)

@@ -196,6 +196,8 @@ def test_changed_options_are_shown(make_run) -> None:
     code, text = run(folder, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert code == 0, text
     assert "Changed since then: train:total_iter: 14 -> 8" in text
+    kept = yaml_options.read(folder / "experiments/run/run.yml")
+    assert kept["train"]["total_iter"] == 8
 
 
 def test_two_ranks_equal_one_and_go_on_as_one(make_run) -> None:
