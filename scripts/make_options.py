@@ -9,175 +9,24 @@ Examples:
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from string import Template
+
+from option_kinds import (
+    COSINE_OVER_1200,
+    EDSR_DEMO,
+    EDSR_PAPER,
+    HAN_DEMO,
+    RCAN_DEMO,
+    RCAN_PAPER,
+    Leaderboard,
+    Test,
+    Training,
+)
 
 from han_arch.training import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = Path(__file__).resolve().parent / "templates"
-
-BENCHMARKS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
-
-HAN = """\
-  type: HAN
-  num_in_ch: 3
-  num_out_ch: 3
-  num_feat: {num_feat}
-  num_group: {num_group}
-  num_block: {num_block}
-  squeeze_factor: {squeeze_factor}
-  upscale: *scale
-  res_scale: 1
-  img_range: 255.
-  rgb_mean: [0.4488, 0.4371, 0.4040]
-  layer_attention: LAM  # ~ leaves it out; or your own registered component
-  spatial_attention: CSAM
-  lam_form: released
-  fusion: conv
-  num_csam: 1"""
-HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-RCAN = """\
-  type: RCAN
-  num_in_ch: 3
-  num_out_ch: 3
-  num_feat: {num_feat}
-  num_group: {num_group}
-  num_block: {num_block}
-  squeeze_factor: {squeeze_factor}
-  upscale: *scale
-  res_scale: 1
-  img_range: 255.
-  rgb_mean: [0.4488, 0.4371, 0.4040]"""
-RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-EDSR = """\
-  type: EDSR
-  num_in_ch: 3
-  num_out_ch: 3
-  num_feat: {num_feat}
-  num_block: {num_block}
-  upscale: *scale
-  res_scale: {res_scale}
-  img_range: 255.
-  rgb_mean: [0.4488, 0.4371, 0.4040]"""
-EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
-# Of HAN_DEMO's size, 0.16 M parameters.
-RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
-EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
-
-HALVED_AT_200K = """\
-    type: MultiStepLR
-    milestones: [200000]
-    gamma: 0.5"""
-COSINE_OVER_1200 = """\
-    type: CosineAnnealingRestartLR
-    periods: [1200]
-    restart_weights: [1]
-    eta_min: !!float 1e-6"""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One train_*.yml; the defaults are the HAN paper's recipe on DIV2K."""
-
-    file: str
-    title: str
-    name: str
-    scale: int
-    degradation: str = "BI"
-    network: str = HAN_PAPER
-    notes: str = ""
-    train_set: str = "DIV2K"
-    val_set: str = "Set5"
-    lq_size: int = 48
-    batch_size: int = 16
-    num_worker: int = 6
-    enlarge_ratio: int = 10
-    ema_decay: float = 0
-    lr: str = "1e-4"
-    scheduler: str = HALVED_AT_200K
-    total_iter: int = 400000
-    val_freq: int = 5000
-    print_freq: int = 100
-    save_freq: int = 5000
-
-    def render(self) -> str:
-        """The file's text."""
-        degradation = f"{self.degradation}x{self.scale}"
-        values = {
-            **self.__dict__,
-            "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
-            "gt_size": self.lq_size * self.scale,
-            "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
-            "train_lq": f"datasets/{self.train_set}/LR_sub_{degradation}.lmdb",
-            "val_gt": f"datasets/{self.val_set}/GT_x{self.scale}",
-            "val_lq": f"datasets/{self.val_set}/LR_{degradation}",
-        }
-        return _template("train.yml").substitute(values)
-
-
-@dataclass(frozen=True)
-class Test:
-    """One test_*.yml."""
-
-    file: str
-    title: str
-    name: str
-    scale: int
-    checkpoint: str
-    degradation: str = "BI"
-    network: str = HAN_PAPER
-    sets: tuple[str, ...] = BENCHMARKS
-    param_key: str = "params"
-
-    def render(self) -> str:
-        """The file's text."""
-        blocks = []
-        for number, name in enumerate(self.sets, start=1):
-            blocks.append(
-                f"  test_{number}:\n"
-                f"    name: {name}\n"
-                f"    type: PairedImageDataset\n"
-                f"    dataroot_gt: datasets/{name}/GT_x{self.scale}\n"
-                f"    dataroot_lq: datasets/{name}/LR_{self.degradation}x{self.scale}\n"
-                f"    io_backend:\n"
-                f"      type: disk"
-            )
-        return _template("test.yml").substitute({**self.__dict__, "test_sets": "\n".join(blocks)})
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """One leaderboard_*.yml; `models` are (name on the board, experiment)."""
-
-    file: str
-    title: str
-    name: str
-    scale: int
-    models: tuple[tuple[str, str], ...]
-    degradation: str = "BI"
-    sets: tuple[str, ...] = BENCHMARKS
-    variants: str = "full, chop, self_ensemble"
-    notes: str = ""
-
-    def render(self) -> str:
-        """The file's text."""
-        sets = [f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets]
-        models = [f"  {name}:\n    experiment: experiments/{experiment}" for name, experiment in self.models]
-        values = {
-            **self.__dict__,
-            "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
-            "sets": "\n".join(sets),
-            "models": "\n".join(models),
-            "baseline": self.models[0][0],
-        }
-        return _template("leaderboard.yml").substitute(values)
-
-
-def _template(name: str) -> Template:
-    return Template((TEMPLATES / name).read_text("utf-8"))
 
 
 def _paper_files(
