@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import contestants, gallery, protocol, sets, variants
+from han_arch.evaluation import contestants, gallery, protocol, sets
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
+from han_arch.inference import variants
 
 KEYS = (
     "name",

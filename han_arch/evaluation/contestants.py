@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from han_arch import compat
 from han_arch.errors import UserError
-from han_arch.evaluation import evaluate, variants
+from han_arch.evaluation import evaluate
 from han_arch.evaluation.protocol import Protocol
+from han_arch.inference import variants
 from han_arch.zoo import loading
 from han_arch.zoo.checkpoint import read_raw
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from han_arch.evaluation import conditions, cost, evaluate, full_image, published, statistics, variants
+from han_arch.evaluation import conditions, cost, evaluate, full_image, published, statistics
 from han_arch.evaluation.board import Board, Entrant
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
@@ -18,6 +18,7 @@ from han_arch.evaluation.published import Published
 from han_arch.evaluation.score_cache import Entry, ScoreCache
 from han_arch.evaluation.sets import EvaluationSet, Pair
 from han_arch.evaluation.statistics import Comparison
+from han_arch.inference import variants
 
 
 @dataclass(frozen=True)

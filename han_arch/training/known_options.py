@@ -6,7 +6,7 @@ optimisers and schedulers are known from their signatures; those that stand here
 
 from typing import TypeAlias
 
-from han_arch.inference.variants import VARIANTS
+from han_arch.inference.variants import PATTERN, WAYS
 from han_arch.training.schema import Node, Section, Value, Values
 
 # Models and data sets that read the options below and no others.
@@ -133,7 +133,13 @@ _VAL: Nodes = {
     "suffix": Value("text", "end of the images' names", null=True, need="test"),
     "pbar": Value("flag", "progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"), doc="name of your own: the metric", null=True),
-    "inference": Value("text", "how the network is run", choices=VARIANTS, only="HANModel"),
+    "inference": Value(
+        "text",
+        "how the network is run over an image",
+        pattern=PATTERN,
+        only="HANModel",
+        wanted=f"full, or one of {', '.join(WAYS)} or several joined by +",
+    ),
 }
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "iterations between lines of the log", low=1, need="always"),

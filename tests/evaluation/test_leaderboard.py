@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from han_arch.evaluation import board, contestants, cost, evaluate, leaderboard, tables, variants
+from han_arch.evaluation import board, contestants, cost, evaluate, leaderboard, tables
 from han_arch.evaluation.leaderboard import Result
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score_cache import ScoreCache
+from han_arch.inference import variants
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from han_arch.evaluation import board, contestants, gallery, sets, variants
+from han_arch.evaluation import board, contestants, gallery, sets
 from han_arch.evaluation.protocol import Protocol
+from han_arch.inference import variants
 from han_arch.training import shipped_options
 
 

@@ -83,7 +83,7 @@ WRONG = [
     ("train:guard:factor", 1, "train:guard:factor must be a number above 1; got 1"),
     ("train:guard:action", "stop", "train:guard:action must be skip or rollback; got 'stop'"),
     ("val:metrics:psnr:better", "high", "val:metrics:psnr:better must be higher or lower; got 'high'"),
-    ("val:inference", "tiled", "val:inference must be full or chop or self_ensemble or"),
+    ("val:inference", "tile", "val:inference must be full, or one of chop, self_ensemble,"),
     ("logger:print_freq", 0, "logger:print_freq must be a whole number from 1; got 0"),
     ("logger:keep_last", 0, "logger:keep_last must be a whole number from 1 or ~; got 0"),
     ("dist_params:port", 70000, "dist_params:port must be a whole number from 1 to 65535; got 70000"),
