@@ -37,6 +37,8 @@ def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: 
             f"datasets:train has {size} samples an epoch, fewer than one batch of {batch}; "
             f"lower batch_size_per_gpu ({dataset_opt['batch_size_per_gpu']}) or raise dataset_enlarge_ratio"
         )
+    if dataset_opt.get("prefetch_mode"):
+        logger.warning("prefetch_mode has no effect here: data workers fetch ahead, pin_memory speeds up the copy")
     total_iter = int(opt["train"]["total_iter"])
     epochs = math.ceil(total_iter * batch / len(dataset))
     logger.info(f"Training images: {len(dataset)}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
