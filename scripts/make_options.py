@@ -13,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from option_kinds import (
-    COSINE_OVER_1200,
+    COSINE,
     EDSR_DEMO,
     EDSR_PAPER,
+    FAST_ON_CPU,
     HAN_DEMO,
+    HAN_S,
     RCAN_DEMO,
     RCAN_PAPER,
     Leaderboard,
@@ -75,12 +77,47 @@ DEMO = Training(
     enlarge_ratio=200,
     ema_decay=0.99,
     lr="1e-3",
-    scheduler=COSINE_OVER_1200,
+    scheduler=COSINE.format(total_iter=1200),
     total_iter=1200,
     val_freq=400,
     print_freq=50,
     save_freq=400,
 )
+
+HAN_S_X4 = Training(
+    file="train_HAN-S_x4.yml",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the recipe of the zoo's han-s-x4",
+    name="HAN-S_x4_BSDS400",
+    scale=4,
+    network=HAN_S,
+    train_set="BSDS400",
+    lq_size=40,
+    num_worker=1,
+    enlarge_ratio=50,
+    ema_decay=0.999,
+    lr="5e-4",
+    scheduler=COSINE.format(total_iter=24000),
+    total_iter=24000,
+    val_freq=2000,
+    save_freq=1000,
+    step=FAST_ON_CPU,
+)
+
+
+def _small_files(scale: int) -> Training:
+    return replace(
+        HAN_S_X4,
+        file=f"train_HAN-S_x{scale}.yml",
+        title=f"HAN-S x{scale} (BI) on 399 photos of BSDS500, from the x4 network: the recipe of the zoo's han-s-x{scale}",
+        name=f"HAN-S_x{scale}_BSDS400",
+        scale=scale,
+        scheduler=COSINE.format(total_iter=6000),
+        total_iter=6000,
+        val_freq=1000,
+        pretrained="experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth",
+        strict="false",
+    )
+
 
 EXPERIMENTS: list[Training | Test | Leaderboard] = [
     *_paper_files(2),
@@ -102,6 +139,9 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
         scale=4,
         network=EDSR_PAPER,
     ),
+    _small_files(2),
+    _small_files(3),
+    HAN_S_X4,
     DEMO,
     replace(
         DEMO,
