@@ -90,3 +90,15 @@ def test_means_stand_in_the_tables(fake_pyiqa: None, board_options: dict[str, An
 def test_unknown_names_are_told(board_options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="perceptual must be a list of lpips, dists, niqe"):
         board.check(board_options | {"perceptual": ["fid"]})
+
+
+def test_the_real_package_measures_what_it_is_given() -> None:
+    """pyiqa's own PSNR, which needs no weights, through the same path as lpips, against the definition."""
+    pytest.importorskip("pyiqa", reason="needs the perceptual extra: pyiqa")
+    metrics, notes = perceptual.load(["psnr"], CPU)
+    assert notes == []
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    sr = np.clip(gt.astype(int) + rng.integers(-9, 10, gt.shape), 0, 255).astype(np.uint8)
+    error = np.mean((gt.astype(float) - sr) ** 2)
+    assert metrics["psnr"](sr, gt) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
