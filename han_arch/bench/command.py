@@ -19,6 +19,7 @@ from han_arch.errors import UserError
 CASES = ("inference", "training", "memory")
 NETWORKS = {
     "ours": OURS,
+    "ours-compiled": networks.OURS_COMPILED,
     "authors": AUTHORS,
     "authors-channels-last": networks.AUTHORS_CHANNELS_LAST,
     "limit": LIMIT,
@@ -95,7 +96,7 @@ def _cases(
             cases.append((f"training, {dtype}", lambda d=dtype: training_rows(candidates, d, args.repeat)))  # type: ignore[misc]
     if "memory" in args.cases:
         for name in names:
-            if name != LIMIT:
+            if name not in (LIMIT, networks.OURS_COMPILED):
                 cases.append((f"memory, {name}", lambda n=name: [_memory(n, size, args.memory_lr_size)]))  # type: ignore[misc]
     return cases
 
@@ -111,7 +112,7 @@ def _counts(candidates: list[Candidate], lr_size: int = 48) -> str:
     """Parameters, and multiply-adds for an LR image of 96 x 96, by PyTorch's counter on a quarter of it."""
     lines = ["| network | parameters | multiply-adds, LR 96 |", "|---|---|---|"]
     for candidate in candidates:
-        if candidate.name == LIMIT or "channels_last" in candidate.name:
+        if candidate.name == LIMIT or candidate.compiled or "channels_last" in candidate.name:
             continue
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():

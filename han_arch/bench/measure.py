@@ -1,6 +1,5 @@
 """Times networks in turn, so that what else the machine does meets all of them alike."""
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ def inference_rows(candidates: list[Candidate], dtype: str, lr_size: int, repeat
     """Whole images of lr_size x lr_size, in a network of that dtype."""
     runs = {}
     for candidate in candidates:
-        net = copy.deepcopy(candidate.net).eval().to(DTYPES[dtype])
+        net = candidate.copy(DTYPES[dtype]).eval()
         lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
         runs[candidate.name] = _inference(net, lq)
     return alternate(f"inference, LR {lr_size}, {dtype}", runs, repeat)
@@ -60,11 +59,12 @@ def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[
     runs = {}
     for candidate in candidates:
         lq = torch.rand(TRAIN_BATCH, 3, TRAIN_LR_SIZE, TRAIN_LR_SIZE) * candidate.input_range
-        if isinstance(candidate.net, BareConvolutions):
-            net = copy.deepcopy(candidate.net).to(DTYPES[dtype])
+        bare = isinstance(candidate.net, BareConvolutions)
+        net = candidate.copy(DTYPES[dtype] if bare else torch.float32).train()
+        if isinstance(net, BareConvolutions):
             runs[candidate.name] = _bare_step(net, lq.to(DTYPES[dtype]))
         else:
-            runs[candidate.name] = _step(copy.deepcopy(candidate.net).train(), lq, dtype)
+            runs[candidate.name] = _step(net, lq, dtype)
     return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat)
 
 

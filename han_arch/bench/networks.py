@@ -1,5 +1,6 @@
 """The networks that are measured, all built for the same scale; those that cannot be built say why."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_arch import compat
+from han_arch.archs.compilation import compile_blocks
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.inference.strips import super_resolve
 from han_arch.zoo.convert import from_authors
 
 OURS = "HAN (ours)"
+OURS_COMPILED = "HAN (ours), compiled"
 AUTHORS = "HAN (authors' code)"
 AUTHORS_CHANNELS_LAST = "HAN (authors' code), channels_last"
 RCAN_NAME = "RCAN (BasicSR)"
@@ -40,12 +43,23 @@ class Size:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to measure: `net` maps `input_range * [0, 1]` images; inference may have a form of its own."""
+    """A network to measure: `net` maps `input_range * [0, 1]` images; inference may have a form of its own.
+
+    A `compiled` one is compiled after it was copied, since copies are not.
+    """
 
     name: str
     net: nn.Module
     input_range: float = 1.0
     infer: Callable[[Tensor], Tensor] | None = None
+    compiled: bool = False
+
+    def copy(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """A network of its own for one measurement."""
+        net = copy.deepcopy(self.net).to(dtype)
+        if self.compiled:
+            compile_blocks(net)
+        return net
 
 
 def build(name: str, size: Size) -> Candidate:
@@ -58,6 +72,8 @@ def build(name: str, size: Size) -> Candidate:
     if name == OURS:
         han = build_ours(size)
         return Candidate(name, han, infer=lambda lq: super_resolve(han, lq))
+    if name == OURS_COMPILED:
+        return Candidate(name, build_ours(size), compiled=True)
     if name == AUTHORS:
         return Candidate(name, build_authors(size), input_range=255.0)
     if name == AUTHORS_CHANNELS_LAST:

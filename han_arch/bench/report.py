@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from han_arch.bench.measure import Row, ratio_to_authors
-from han_arch.bench.networks import LIMIT, OURS
+from han_arch.bench.networks import LIMIT, OURS, OURS_COMPILED
 
 HEADER = ("case", "network", "median", "range", "against the authors' code", "convolutions at full rate")
 
@@ -47,7 +47,9 @@ def draw_chart(rows: list[Row], path: Path) -> None:
             [row.median - min(row.values) for row in shown],
             [max(row.values) - row.median for row in shown],
         ]
-        colours = ["C0" if row.network == OURS else "0.8" if row.network == LIMIT else "0.6" for row in shown]
+        colours = [
+            "C0" if row.network in (OURS, OURS_COMPILED) else "0.8" if row.network == LIMIT else "0.6" for row in shown
+        ]
         panel.barh([row.network for row in shown], medians, xerr=spread, color=colours)
         panel.set_title(case, loc="left", fontsize=10)
         panel.set_xlabel("seconds" if shown[0].unit == "s" else shown[0].unit)
@@ -66,4 +68,4 @@ def _cells(row: Row, rows: list[Row]) -> list[str]:
 
 def _limit_share(row: Row, rows: list[Row]) -> str:
     limits = [peer for peer in rows if peer.case == row.case and peer.network == LIMIT and peer.values]
-    return f"{100 * limits[0].median / row.median:.0f} %" if limits and row.network == OURS else ""
+    return f"{100 * limits[0].median / row.median:.0f} %" if limits and row.network in (OURS, OURS_COMPILED) else ""

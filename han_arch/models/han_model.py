@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from han_arch.archs.compilation import compile_blocks
 from han_arch.errors import UserError
 from han_arch.inference import variants
 from han_arch.models.checkpoint_model import CheckpointModel
@@ -46,7 +47,7 @@ class HANModel(CheckpointModel):
         self.net_g: nn.Module = self.step.prepare(self.net_g)
         super().init_training_settings()
         if train_opt.get("compile"):
-            self.net_g.compile(dynamic=False)  # in place: the keys of the state dict stay; batches have one size
+            compile_blocks(self.get_bare_model(self.net_g))  # batches have one size
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """As BasicSR's; without a GPU, DistributedDataParallel gets no device."""
