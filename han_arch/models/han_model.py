@@ -14,7 +14,7 @@ from han_arch.inference import variants
 from han_arch.models.checkpoint_model import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
-from han_arch.models.validation import validate
+from han_arch.models.validation import strip, validate
 
 OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
@@ -145,7 +145,13 @@ class HANModel(CheckpointModel):
             parts = [set_name, image] if self.is_train else [set_name]
             return os.path.join(self.opt["path"]["visualization"], *parts, f"{image}_{suffix}.png")
 
-        results = validate(self, dataloader.dataset, image_path, save_img=save_img)
+        def show(image: str, versions: list[Tensor]) -> None:
+            tb_logger.add_image(f"{name}/{image}, LQ SR GT", strip(versions), current_iter)
+
+        # Writers are on the first process only.
+        results = validate(
+            self, dataloader.dataset, image_path, save_img=save_img, show=show if tb_logger is not None else None
+        )
         self.metric_results: dict[str, float] = results or {}
         if not results:
             get_root_logger().info(f"Validation {name}: no metrics, since the set has no GT or none are asked for")

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     loading.install()
     plugins = load_plugins()
     path = shipped_options.find(args.opt)
-    opt = options.load(
+    opt, warnings = options.load(
         path,
         is_train=is_train,
         root=Path.cwd(),
@@ -57,6 +57,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         debug=args.debug,
     )
     if args.check:
+        for warning in warnings:
+            sys.stderr.write(f"basicsr: warning: {warning}\n")
         sys.stdout.write(
             f"# {path}: no problem found; the run would write {opt['path']['log']}\n{options.as_file(opt)}"
         )
@@ -72,13 +74,13 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         return opt, args
 
     def environment() -> str:
-        return _environment(plugins)
+        return "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)])
 
     distributed.join(args.launcher, opt)
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if is_train:
-            return loop.train(opt, args, environment())
+            return loop.train(opt, args, _environment(plugins), warnings)
         compat.replace(
             "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
         )

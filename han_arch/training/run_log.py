@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from han_arch.models.saving import told
+
 
 class RunLog:
     """One CSV file; its first column is the iteration.
@@ -28,8 +30,12 @@ class RunLog:
         os.replace(beside, path)
 
     def add(self, row: dict[str, object]) -> None:
-        """Append a row; values are written so that they read back as the same numbers."""
-        with self.path.open("a", newline="") as file:
+        """Append a row; values are written so that they read back as the same numbers.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        with told(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def rows(self) -> list[dict[str, str]]:
