@@ -21,6 +21,8 @@ def prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: bo
     if resume.state is not None:
         for key in ("experiments_root", "models", "training_states", "visualization"):
             os.makedirs(opt["path"][key], exist_ok=True)
+        if opt["rank"] == 0:
+            remove_half_written(Path(opt["path"]["experiments_root"]))
         return
     done = checkpoint.saved_iterations(opt)
     if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
@@ -32,6 +34,13 @@ def prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: bo
         make_exp_dirs(opt)
         if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
             mkdir_and_rename(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a killed process was writing; nobody else writes here now."""
+    for pattern in (".*.part", "models/.*.part", "training_states/.*.part"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def keep_options(opt: dict[str, Any], args: argparse.Namespace, as_file: str) -> None:
