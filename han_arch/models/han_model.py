@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_arch.errors import UserError
 from han_arch.inference import variants
+from han_arch.models import schedule
 from han_arch.models.checkpoint_model import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
@@ -176,7 +177,8 @@ class HANModel(CheckpointModel):
         if "scaler" in resume_state:
             self.step.scaler.load_state_dict(resume_state["scaler"])
             self.guard.load_state_dict(resume_state["guard"])
-            self.scheduled_lrs = resume_state["scheduled_lrs"]
+            if not schedule.changed(resume_state.get("options"), self.options):
+                self.scheduled_lrs = resume_state["scheduled_lrs"]
 
     def _losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

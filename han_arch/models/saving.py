@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ import torch
 
 from han_arch.errors import UserError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 @contextmanager
-def told(path: str | Path) -> Iterator[None]:
+def told(path: str | Path, *, no_room_only: bool = False) -> Iterator[None]:
     """Context in which the system's refusal to write, such as a full disk, becomes one clear line.
 
     Args:
         path: what is being written.
+        no_room_only: leave other errors as they are, since more than writing happens in the context.
 
     Raises:
         UserError: the system refused.
@@ -27,7 +31,7 @@ def told(path: str | Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         # torch.save hides the system's error behind one of its own.
         refusal = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(refusal, OSError):
+        if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
         raise UserError(
             f"{path} could not be written: {refusal.strerror or refusal}; what was saved before is whole: make room, "

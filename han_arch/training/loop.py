@@ -132,7 +132,7 @@ class _Run:
         if self.tb_logger:
             self.tb_logger.close()
         if self.is_main:
-            self.logger.info(summarise(self.folder))
+            self.logger.info(summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
 
     def _keep_best(self, set_name: str, current_iter: int) -> None:
         """Save the networks as `best` when the first validation set's `keep_best` metric is the best so far."""

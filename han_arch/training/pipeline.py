@@ -10,6 +10,7 @@ import han_arch
 from han_arch import compat
 from han_arch.data import loading
 from han_arch.errors import UserError
+from han_arch.models import saving
 from han_arch.training import distributed, loop, options, shipped_options
 
 PLUGIN_GROUP = "basicsr.plugins"
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         0, or 3 when a signal stopped the training after saving.
 
     Raises:
-        UserError: BasicSR does not import, or the options are wrong.
+        UserError: BasicSR does not import, the options are wrong, or the disk is full.
     """
     compat.require_basicsr()
     loading.install()
@@ -80,7 +81,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if is_train:
-            return loop.train(opt, args, _environment(plugins), warnings)
+            with saving.told(opt["path"]["experiments_root"], no_room_only=True):
+                return loop.train(opt, args, _environment(plugins), warnings)
         compat.replace(
             "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
         )

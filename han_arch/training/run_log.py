@@ -22,12 +22,16 @@ class RunLog:
         self.columns = columns
         kept = [row for row in self.rows() if int(row["iter"]) <= start_iter] if path.exists() else []
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(descriptor, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        try:
+            with os.fdopen(descriptor, "w", newline="") as file:
+                writer = csv.DictWriter(file, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(kept)
+            os.chmod(beside, 0o644)
+            os.replace(beside, path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
 
     def add(self, row: dict[str, object]) -> None:
         """Append a row; values are written so that they read back as the same numbers.
