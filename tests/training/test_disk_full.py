@@ -28,6 +28,7 @@ def assert_told_and_whole(code: int, text: str, folder: Path, why: str) -> None:
         torch.load(path, weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files by Linux's prlimit")
 def test_refused_writes_stop_the_run_and_it_goes_on(make_run) -> None:
     """From iteration 7 on the system lets no file grow beyond 20 kB, which the next training state does."""
