@@ -98,14 +98,14 @@ def known_at(opt: dict[str, Any], keys: list[str]) -> dict[str, Node]:
         opt: the option file's content.
         keys: the way to the section; empty: the top level.
     """
-    node, section, closed = OPTIONS, opt, opt.get("model_type") in CLOSED_MODELS
+    node, section = OPTIONS, opt
     for key in keys:
-        child = _takes(section, node, closed)[0].get(key, node.others)
+        child = _takes(section, node, True)[0].get(key, node.others)
         if not isinstance(child, Section):
             return {}
         inner = section.get(key)
         node, section = child, inner if isinstance(inner, dict) else {}
-    known = _takes(section, node, closed)[0]
+    known = _takes(section, node, True)[0]
     return known if node.others is None else {**known, "*": node.others}
 
 
