@@ -34,7 +34,7 @@ def start(
 def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:
     """Exit status and output of a whole run."""
     process = start(folder, *flags, ranks=ranks, environment=environment)
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     return process.returncode, text
 
 
@@ -47,7 +47,7 @@ def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str) -
         if f"iter:{iteration:8,d}, lr" in line:
             process.send_signal(sent)
             break
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=300)
     return process.returncode, text + rest
 
 

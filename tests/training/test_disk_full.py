@@ -43,7 +43,7 @@ def test_refused_writes_stop_the_run_and_it_goes_on(make_run) -> None:
         if f"iter:{7:8,d}, lr" in line:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
             break
-    text += process.communicate(timeout=120)[0]
+    text += process.communicate(timeout=300)[0]
     assert_told_and_whole(process.returncode, text, limited, "File too large")
     assert run(limited, "--auto_resume")[0] == 0
     assert_same_run(limited, reference)

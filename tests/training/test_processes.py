@@ -135,7 +135,7 @@ def test_dying_rank_ends_the_job_and_the_run_goes_on(make_run, victim: int) -> N
             killed = time.monotonic()
             os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
             break
-    text += job.communicate(timeout=120)[0]
+    text += job.communicate(timeout=300)[0]
     assert job.returncode != 0
     assert time.monotonic() - killed < 60
     assert "Signal 9 (SIGKILL)" in text
@@ -162,7 +162,7 @@ def test_signal_to_one_rank_stops_all_after_saving(make_run) -> None:
         if f"iter:{7:8,d}, lr" in line:
             os.kill(ranks_of(job.pid)[1], signal.SIGTERM)
             break
-    text += job.communicate(timeout=120)[0]
+    text += job.communicate(timeout=300)[0]
     assert "Stopped by a signal to another process after iteration" in text
     assert "Connection closed" not in text  # as it would be if one rank had left the other alone
     newest = max(int(path.stem) for path in (folder / "experiments/run/training_states").glob("*.state"))
