@@ -28,7 +28,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--check", action="store_true", help="check the options, print them as they would be used, stop"
     )
     parser.add_argument(
-        "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="change options, e.g. train:total_iter=1000"
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY:KEY=VALUE",
+        help="change options, or add known ones, e.g. train:total_iter=1000 train:precision=bf16",
     )
 
 
