@@ -1,6 +1,7 @@
 """The kinds of option files that make_options.py writes: what a row of its table may set, and the templates' values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
@@ -65,10 +66,17 @@ COSINE = """\
     periods: [{total_iter}]
     restart_weights: [1]
     eta_min: !!float 1e-6"""
+# The step's options of HANModel, each with its default.
+STEP = {
+    "precision": "fp32  # or bf16, fp16",
+    "channels_last": "false",
+    "compile": "false",
+    "accumulate": "1  # parts in which a batch goes through",
+    "grad_clip": "~  # bound on the norm of the gradient",
+    "guard": "{factor: 10., action: skip}  # a loss so many times the usual; or action: rollback",
+}
 # What makes a step on a processor with bfloat16 instructions fast.
-FAST_ON_CPU = """
-  precision: bf16
-  channels_last: true"""
+FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Training:
     print_freq: int = 100
     save_freq: int = 5000
     seed: int = 0
-    step: str = ""
+    step: Mapping[str, str] = field(default_factory=dict)
     pretrained: str = "~"
     strict: str = "true"
 
@@ -106,6 +114,7 @@ class Training:
         values = {
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
+            "step": _step(self.step),
             "gt_size": self.lq_size * self.scale,
             "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
             "train_lq": f"datasets/{self.train_set}/LR_sub_{degradation}.lmdb",
@@ -171,6 +180,13 @@ class Leaderboard:
             "baseline": self.models[0][0],
         }
         return _template("leaderboard.yml").substitute(values)
+
+
+def _step(own: Mapping[str, str]) -> str:
+    """The step's options: those that a file sets, and the others as comments, which other models pass over."""
+    lines = [f"  {key}: {value}" for key, value in own.items()]
+    rest = [f"  # {key}: {value}" for key, value in STEP.items() if key not in own]
+    return "\n" + "\n".join([*lines, "  # HANModel has these too (docs/training.md); here with their defaults:", *rest])
 
 
 def _template(name: str) -> Template:

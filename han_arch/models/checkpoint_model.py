@@ -13,7 +13,7 @@ from torch import nn
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.models import random_state
+from han_arch.models import random_state, schedule
 from han_arch.models.saving import save_atomically
 from han_arch.zoo.loading import load_strict, warm_start
 from han_arch.zoo.recognition import read_checkpoint
@@ -116,8 +116,14 @@ class CheckpointModel(SRModel):
         return {}
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Put back what `save_training_state` saved, or as much of it as a state of BasicSR's SRModel has."""
+        """Put back what `save_training_state` saved, or as much of it as a state of BasicSR's SRModel has.
+
+        Where the options of optimizer or schedule are others than the state's, the options hold.
+        """
+        groups = schedule.group_options(self.optimizers)
         super().resume_training(resume_state)
+        if schedule.changed(resume_state.get("options"), self.options):
+            schedule.start_anew(self, groups, resume_state["iter"])
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
         if "random" in resume_state:

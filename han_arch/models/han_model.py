@@ -12,10 +12,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from han_arch.archs.compilation import compile_blocks
 from han_arch.errors import UserError
 from han_arch.inference import variants
+from han_arch.models import schedule
 from han_arch.models.checkpoint_model import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
-from han_arch.models.validation import validate
+from han_arch.models.validation import strip, validate
 
 OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
@@ -146,7 +147,13 @@ class HANModel(CheckpointModel):
             parts = [set_name, image] if self.is_train else [set_name]
             return os.path.join(self.opt["path"]["visualization"], *parts, f"{image}_{suffix}.png")
 
-        results = validate(self, dataloader.dataset, image_path, save_img=save_img)
+        def show(image: str, versions: list[Tensor]) -> None:
+            tb_logger.add_image(f"{name}/{image}, LQ SR GT", strip(versions), current_iter)
+
+        # Writers are on the first process only.
+        results = validate(
+            self, dataloader.dataset, image_path, save_img=save_img, show=show if tb_logger is not None else None
+        )
         self.metric_results: dict[str, float] = results or {}
         if not results:
             get_root_logger().info(f"Validation {name}: no metrics, since the set has no GT or none are asked for")
@@ -171,7 +178,8 @@ class HANModel(CheckpointModel):
         if "scaler" in resume_state:
             self.step.scaler.load_state_dict(resume_state["scaler"])
             self.guard.load_state_dict(resume_state["guard"])
-            self.scheduled_lrs = resume_state["scheduled_lrs"]
+            if not schedule.changed(resume_state.get("options"), self.options):
+                self.scheduled_lrs = resume_state["scheduled_lrs"]
 
     def _losses(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -1,18 +1,26 @@
 """Running a network over a validation or test set and measuring it, shared among the processes of a run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger, imwrite, tensor2img
+from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+SHOWN_IMAGES = 3
+SHOWN_SIDE = 192  # pixels of the GT
 
-def validate(model: Any, dataset: Any, image_name: Any, *, save_img: bool) -> dict[str, float] | None:
+Show: TypeAlias = Callable[[str, list[Tensor]], None]
+
+
+def validate(
+    model: Any, dataset: Any, image_name: Any, *, save_img: bool, show: Show | None = None
+) -> dict[str, float] | None:
     """Mean of each metric over a set; every process takes its share of the images and gets the same means.
 
     Deviations from BasicSR's validation: images of several sets do not overwrite each other; an output that is not
@@ -23,12 +31,14 @@ def validate(model: Any, dataset: Any, image_name: Any, *, save_img: bool) -> di
         dataset: BasicSR's dataset; its samples have "lq", "lq_path" and perhaps "gt".
         image_name: (set's name, image's name) -> path of the saved image.
         save_img: whether to save the outputs.
+        show: is called with an image's name and LQ, output and perhaps GT, for the first images of this process.
 
     Returns:
         metric -> mean; None when no metric can be computed.
     """
     metrics = model.opt["val"].get("metrics") or {}
     results: dict[int, dict[str, float]] = {}
+    shown = 0
     for index, sample in _share(dataset, model.opt):
         if hasattr(model, "gt"):
             del model.gt  # of the last training batch
@@ -41,6 +51,9 @@ def validate(model: Any, dataset: Any, image_name: Any, *, save_img: bool) -> di
             continue
         visuals = model.get_current_visuals()
         images = {"img": tensor2img([visuals["result"]])}
+        if show is not None and shown < SHOWN_IMAGES:
+            show(name, [visuals[key] for key in ("lq", "result", "gt") if key in visuals])
+            shown += 1
         if save_img:
             imwrite(images["img"], image_name(dataset.opt["name"], name))
         if "gt" in visuals:
@@ -53,6 +66,28 @@ def validate(model: Any, dataset: Any, image_name: Any, *, save_img: bool) -> di
     if not metrics or not results:
         return None
     return {key: sum(results[index][key] for index in sorted(results)) / len(results) for key in metrics}
+
+
+def strip(images: list[Tensor]) -> Tensor:
+    """The middle of an image in several versions side by side, each enlarged to the largest by whole pixels.
+
+    Args:
+        images: (1, 1 or 3, h*s, w*s) in [0, 1] each, of any whole s; the first is the smallest.
+
+    Returns:
+        (3, height, sum of widths) as 8-bit values; no version is larger than SHOWN_SIDE each way.
+    """
+    height, width = images[0].shape[2:]
+    largest = max(image.shape[2] for image in images) // height
+    rows, columns = (min(SHOWN_SIDE // largest, length) for length in (height, width))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    parts = []
+    for image in images:
+        scale = image.shape[2] // height
+        part = image[0, :, top * scale : (top + rows) * scale, left * scale : (left + columns) * scale].float()
+        part = part.repeat_interleave(largest // scale, dim=1).repeat_interleave(largest // scale, dim=2)
+        parts.append(part.expand(3, -1, -1))
+    return (torch.cat(parts, dim=2).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _share(dataset: Any, opt: dict[str, Any]) -> Iterator[tuple[int, Any]]:

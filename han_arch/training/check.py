@@ -89,23 +89,51 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     return problems
 
 
+def known_at(opt: dict[str, Any], keys: list[str]) -> dict[str, Node]:
+    """The options that may stand in a section, present or not; under `*` what names of the user's own may hold.
+
+    Needs BasicSR imported and the plugins loaded.
+
+    Args:
+        opt: the option file's content.
+        keys: the way to the section; empty: the top level.
+    """
+    node, section = OPTIONS, opt
+    for key in keys:
+        child = _takes(section, node, True)[0].get(key, node.others)
+        if not isinstance(child, Section):
+            return {}
+        inner = section.get(key)
+        node, section = child, inner if isinstance(inner, dict) else {}
+    known = _takes(section, node, True)[0]
+    return known if node.others is None else {**known, "*": node.others}
+
+
+def _takes(section: dict[str, Any], node: Section, closed: bool) -> tuple[dict[str, Node], list[str], bool]:
+    """What a section takes by its `type`: options, those of them that a signature requires, whether these are all."""
+    keys, required = dict(node.keys), list[str]()
+    if not node.registry:
+        return keys, required, closed
+    named, known = section.get("type"), registries.entries(node.registry)
+    if not isinstance(named, str) or named not in known:
+        return keys, required, False
+    if node.closed_types:
+        return keys, required, named in node.closed_types
+    takes = registries.parameters(node.registry, known[named])
+    ranges = keys if registries.trusted(known[named]) else {}
+    named_keys: dict[str, Node] = {"type": keys["type"]}
+    named_keys |= {name: ranges.get(name, _ANYTHING) for name in takes.names}
+    return named_keys, list(takes.required), not takes.passes_on
+
+
 def _section(section: dict[str, Any], node: Section, where: str, run: _Run) -> Iterator[Problem]:
-    keys, required, closed = dict(node.keys), [], run.closed
+    keys, required, closed = _takes(section, node, run.closed)
     if node.registry:
         named = section.get("type")
         known = registries.entries(node.registry)
         if isinstance(named, str) and named not in known:
             hint = nearest(named, known)
             yield Problem(f"{where}:type", f": nothing named {named!r} is registered; {hint}")
-        if not isinstance(named, str) or named not in known:
-            closed = False
-        elif node.closed_types:
-            closed = named in node.closed_types
-        else:
-            takes = registries.parameters(node.registry, known[named])
-            required, closed = list(takes.required), not takes.passes_on
-            ranges = keys if registries.trusted(known[named]) else {}
-            keys = {"type": keys["type"]} | {name: ranges.get(name, _ANYTHING) for name in takes.names}
     required += [key for key, child in keys.items() if child.need in ("always", run.command)]
     for key in dict.fromkeys(required):
         # `~` for something that must be there is as good as its absence.

@@ -2,24 +2,32 @@
 
 import datetime
 import os
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from han_arch.errors import UserError
 
-# Rank 0 validates alone while the others wait; torch's default would end the run after 10 to 30 minutes.
+# Ranks wait for the one whose validation images are the largest; torch's default would end the run after 10 to 30
+# minutes. A rank that dies is noticed at once, by its closed connections or by torchrun.
 TIMEOUT = datetime.timedelta(hours=6)
+
+DEFAULT_PORT = 29500
+NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def join(launcher: str, opt: dict[str, Any]) -> None:
     """Initialise torch.distributed for the launcher and note `dist`, `rank` and `world_size` in opt.
 
-    BasicSR's own `init_dist` divides by the number of GPUs and knows NCCL only; here processes without a GPU use gloo.
+    BasicSR's own `init_dist` divides by the number of GPUs, knows NCCL only, and hands SLURM_NODELIST to a shell; here
+    processes without a GPU use gloo.
 
     Args:
         launcher: "none", "pytorch" (torchrun) or "slurm".
-        opt: the options, changed in place.
+        opt: the options, changed in place. `dist_params:backend` counts where there are GPUs, `dist_params:port` for
+            slurm where MASTER_PORT is not set.
 
     Raises:
         UserError: the launcher's environment variables are missing.
@@ -28,23 +36,59 @@ def join(launcher: str, opt: dict[str, Any]) -> None:
     opt["rank"], opt["world_size"] = 0, 1
     if launcher == "none":
         return
-    variable, hint = {
-        "pytorch": ("RANK", "torchrun --nproc_per_node N -m han_arch train -opt FILE --launcher pytorch"),
-        "slurm": ("SLURM_PROCID", "srun basicsr train -opt FILE --launcher slurm"),
-    }[launcher]
-    if variable not in os.environ:
-        raise UserError(f"--launcher {launcher} needs the variable {variable}, which is not set; start it as: {hint}")
+    settings = opt.get("dist_params") or {}
     if launcher == "slurm":
-        from basicsr.utils.dist_util import init_dist
-
-        init_dist(launcher, **(opt.get("dist_params") or {}))
-    elif torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl", timeout=TIMEOUT)
+        os.environ.update(slurm_as_torchrun(os.environ, settings.get("port") or DEFAULT_PORT))
+    missing = [name for name in NEEDED if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"--launcher pytorch needs the variable {missing[0]}, which is not set; start it as: "
+            "torchrun --nproc_per_node N -m han_arch train -opt FILE --launcher pytorch"
+        )
+    if torch.cuda.is_available():
+        # A slurm task may see one GPU only, whatever its number on the node.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.distributed.init_process_group(settings.get("backend") or "nccl", timeout=TIMEOUT)
     else:
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
     opt["rank"] = torch.distributed.get_rank()
     opt["world_size"] = torch.distributed.get_world_size()
+
+
+def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
+    """The variables that torchrun would set, from those of a slurm task.
+
+    Args:
+        environment: with SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or SLURM_NODELIST);
+            MASTER_ADDR and MASTER_PORT win where they are set.
+        port: where the processes meet on the first node.
+
+    Raises:
+        UserError: one of slurm's variables is missing.
+    """
+    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
+    named = {"SLURM_JOB_NODELIST": nodes} | {
+        name: environment.get(name) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    }
+    missing = [name for name, value in named.items() if not value]
+    if missing or nodes is None:
+        raise UserError(
+            f"--launcher slurm needs the variable {missing[0]}, which is not set; start it as: "
+            "srun --kill-on-bad-exit=1 basicsr train -opt FILE --launcher slurm"
+        )
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_NTASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or first_host(nodes),
+        "MASTER_PORT": environment.get("MASTER_PORT") or str(port),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """The first of slurm's list of nodes: `gpu[03-05,9],login` is gpu03."""
+    first = re.split(r",(?![^\[]*\])", nodes)[0]
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first)
 
 
 def leave() -> None:

@@ -5,14 +5,14 @@ workers anew each epoch, and goes on from a training state in another way than a
 """
 
 import argparse
-import logging
-import os
+import time
 from pathlib import Path
 from typing import Any
 
-from han_arch.errors import UserError
-from han_arch.training import checkpoint, options
+from han_arch import allocator
+from han_arch.training import checkpoint, experiment, options, tensorboard
 from han_arch.training.loaders import build_loaders
+from han_arch.training.progress import Progress
 from han_arch.training.run_log import RunLog
 from han_arch.training.stopping import StopRequest
 from han_arch.training.summary import summarise
@@ -20,59 +20,63 @@ from han_arch.training.summary import summarise
 STOPPED_BY_SIGNAL = 3
 
 
-def train(opt: dict[str, Any], args: argparse.Namespace, environment: str) -> int:
+def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warnings: list[str]) -> int:
     """Train as the options say, from the start or from a training state.
 
     Args:
         opt: checked options, `dist`, `rank` and `world_size` among them.
-        args: the command's flags: `opt`, the option file, and `fresh`.
+        args: the command's flags: `opt`, the option file, `force_yml` and `fresh`.
         environment: what the log says of versions and plugins.
+        warnings: what the check of the options found odd, for the log.
 
     Returns:
         0 when all iterations are done, 3 when a signal ended the run after saving.
 
     Raises:
-        UserError: nothing could be trained with these options, or a run of that name could be resumed and neither
-            `--auto_resume` nor `--fresh` says what to do with it.
+        UserError: nothing could be trained with these options, a run of that name could be resumed and neither
+            `--auto_resume` nor `--fresh` says what to do with it, or something could not be written.
     """
     from basicsr.models import build_model
-    from basicsr.train import init_tb_loggers
 
     as_file = options.as_file(opt)  # before a resume names its networks in it
     resume = checkpoint.find(opt)
-    _prepare_folders(opt, resume, fresh=args.fresh)
+    experiment.prepare_folders(opt, resume, fresh=args.fresh)
     if opt["rank"] == 0:
-        _keep_options(opt, args, as_file)
-    logger = _start_log(opt, environment, resume)
+        experiment.keep_options(opt, args, as_file)
+    logger = experiment.start_log(opt, environment, warnings, resume)
+    kept = allocator.keep_freed_memory() if opt["num_gpu"] == 0 else None
+    if kept:
+        logger.info(kept)
     train_loader, val_loaders = build_loaders(opt, resume.start_iter, logger)
     model = build_model(opt)
-    run = _Run(opt, model, val_loaders, resume.start_iter, init_tb_loggers(opt), logger)
+    run = _Run(opt, model, val_loaders, resume.start_iter, tensorboard.open_writer(opt, resume.start_iter), logger)
     batches = iter(train_loader)
     if resume.state is not None:
         model.resume_training(resume.state)  # after the loaders, which draw from torch's generator
         logger.info(f"Resuming training from epoch: {resume.state['epoch']}, iter: {resume.start_iter}.")
 
-    samples_per_iter = train_loader.batch_size * opt["world_size"]
-    with StopRequest() as stop:
+    samples = train_loader.batch_size * opt["world_size"]
+    with StopRequest() as stop, Progress(opt, resume.start_iter, samples, run.tb_logger, logger) as progress:
         for current_iter in range(resume.start_iter + 1, run.total_iter + 1):
-            run.data_timer.start()
-            run.iter_timer.start()
+            began = time.monotonic()
             batch = next(batches)
-            run.data_timer.record()
+            waited = time.monotonic() - began
             model.update_learning_rate(current_iter, warmup_iter=opt["train"].get("warmup_iter", -1))
             model.feed_data(batch)
             model.optimize_parameters(current_iter)
-            run.iter_timer.record()
+            numbers = dict(model.get_current_log())
+            progress.count(current_iter, time.monotonic() - began, waited, numbers)
 
-            epoch = (current_iter * samples_per_iter - 1) // len(train_loader.dataset)
-            run.log(epoch, current_iter)
+            epoch = (current_iter * samples - 1) // len(train_loader.dataset)
+            run.log(epoch, current_iter, numbers, progress)
             run.validate(current_iter)
+            stopped = stop.agreed(opt["dist"])
             # After the validation, so that a state knows the best result of its own iteration.
-            run.save(epoch, current_iter, asked=stop.signal_name is not None)
-            if stop.signal_name and current_iter < run.total_iter:
+            run.save(epoch, current_iter, asked=stopped)
+            if stopped and current_iter < run.total_iter:
                 logger.warning(
-                    f"Stopped by {stop.signal_name} after iteration {current_iter}, which is saved; "
-                    "the same command with --auto_resume goes on from it."
+                    f"Stopped by {stop.signal_name or 'a signal to another process'} after iteration {current_iter}, "
+                    "which is saved; the same command with --auto_resume goes on from it."
                 )
                 return STOPPED_BY_SIGNAL
     run.finish()
@@ -85,26 +89,20 @@ class _Run:
     def __init__(
         self, opt: dict[str, Any], model: Any, val_loaders: list[Any], start_iter: int, tb_logger: Any, logger: Any
     ) -> None:
-        from basicsr.utils import AvgTimer, MessageLogger
-
         self.opt, self.model, self.val_loaders = opt, model, val_loaders
         self.start_iter, self.tb_logger, self.logger = start_iter, tb_logger, logger
         self.total_iter = int(opt["train"]["total_iter"])
         self.folder = Path(opt["path"]["experiments_root"])
         self.is_main = opt["rank"] == 0
-        self.message_logger = MessageLogger(opt, start_iter, tb_logger)
-        self.data_timer, self.iter_timer = AvgTimer(), AvgTimer()
         self.csv_logs: dict[str, RunLog] = {}
 
-    def log(self, epoch: int, current_iter: int) -> None:
-        """Losses, learning rates and times, every `print_freq` iterations."""
+    def log(self, epoch: int, current_iter: int, numbers: dict[str, float], progress: Progress) -> None:
+        """Losses, learning rates and speed, every `print_freq` iterations."""
         if current_iter % self.opt["logger"]["print_freq"]:
             return
-        losses = dict(self.model.get_current_log())
         learning_rates = self.model.get_current_learning_rate()
-        self._add_to_csv("train.csv", {"iter": current_iter, "epoch": epoch, "lr": learning_rates[0], **losses})
-        times = {"time": self.iter_timer.get_avg_time(), "data_time": self.data_timer.get_avg_time()}
-        self.message_logger({"epoch": epoch, "iter": current_iter, "lrs": learning_rates, **times, **losses})
+        self._add_to_csv("train.csv", {"iter": current_iter, "epoch": epoch, "lr": learning_rates[0], **numbers})
+        progress.line(epoch, current_iter, learning_rates, numbers)
 
     def validate(self, current_iter: int) -> None:
         """Every validation set, every `val_freq` iterations and after the last one."""
@@ -134,7 +132,7 @@ class _Run:
         if self.tb_logger:
             self.tb_logger.close()
         if self.is_main:
-            self.logger.info(summarise(self.folder))
+            self.logger.info(summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
 
     def _keep_best(self, set_name: str, current_iter: int) -> None:
         """Save the networks as `best` when the first validation set's `keep_best` metric is the best so far."""
@@ -150,46 +148,3 @@ class _Run:
         if name not in self.csv_logs:
             self.csv_logs[name] = RunLog(self.folder / name, list(row), self.start_iter)
         self.csv_logs[name].add(row)
-
-
-def _prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: bool) -> None:
-    from basicsr.utils import make_exp_dirs, mkdir_and_rename
-
-    if resume.state is not None:
-        for key in ("experiments_root", "models", "training_states", "visualization"):
-            os.makedirs(opt["path"][key], exist_ok=True)
-        return
-    done = checkpoint.saved_iterations(opt)
-    if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
-        raise UserError(
-            f"{opt['path']['experiments_root']} holds a run that was stopped at iteration {done[0]}; "
-            "add --auto_resume to go on from there, or --fresh to set it aside and start anew"
-        )
-    if opt["rank"] == 0:
-        make_exp_dirs(opt)
-        if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
-            mkdir_and_rename(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
-
-
-def _keep_options(opt: dict[str, Any], args: argparse.Namespace, as_file: str) -> None:
-    """Copy the option file into the experiment, as BasicSR does; what `--force_yml` changed stands in it too."""
-    from basicsr.utils.options import copy_opt_file
-
-    copy_opt_file(args.opt, opt["path"]["experiments_root"])
-    if args.force_yml:
-        copy = Path(opt["path"]["experiments_root"]) / Path(args.opt).name
-        command = copy.read_text("utf-8").splitlines()[:3]  # when and how, as comments
-        copy.write_text("\n".join([*command, "", as_file]), "utf-8")
-
-
-def _start_log(opt: dict[str, Any], environment: str, resume: checkpoint.Resume) -> logging.Logger:
-    from basicsr.utils import get_root_logger, get_time_str
-    from basicsr.utils.options import dict2str
-
-    log_file = os.path.join(opt["path"]["log"], f"train_{opt['name']}_{get_time_str()}.log")
-    logger: logging.Logger = get_root_logger(log_level=logging.INFO, log_file=log_file)
-    logger.info(environment)
-    logger.info(dict2str(opt))
-    for note in resume.notes:
-        logger.warning(note)
-    return logger

@@ -3,7 +3,6 @@
 import copy
 import os
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import torch
 from han_arch.errors import UserError
 from han_arch.training import check, cross_checks, dataset_files, registries, yaml_options
 from han_arch.training.check import Problem
+from han_arch.training.schema import Section
 
 OUTPUT_PATHS = ("experiments_root", "results_root", "models", "training_states", "log", "visualization")
 
 
 def load(
     path: Path, *, is_train: bool, root: Path, overrides: list[str], auto_resume: bool = False, debug: bool = False
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """Read an option file and complete it as BasicSR's `parse_options` does, without the distributed part.
 
     Args:
@@ -29,17 +29,18 @@ def load(
         auto_resume: `--auto_resume`.
         debug: `--debug`: the name gains `debug_`, which BasicSR takes for a switch.
 
-    Needs BasicSR imported and the plugins loaded. What is odd but usable is written to stderr as a warning.
+    Needs BasicSR imported and the plugins loaded.
 
     Returns:
-        The options, checked.
+        The options, checked, and what is odd about them but usable.
 
     Raises:
         UserError: the file or an override is wrong; all problems, one a line.
     """
     opt = yaml_options.read(path)
-    yaml_options.override(opt, overrides)
-    _report(find_problems(opt, is_train=is_train), path)
+    yaml_options.override(opt, overrides, _known)
+    problems = find_problems(opt, is_train=is_train)
+    _refuse(problems, path)
     if debug and not opt["name"].startswith("debug"):
         opt["name"] = f"debug_{opt['name']}"
     opt["is_train"] = is_train
@@ -58,7 +59,7 @@ def load(
         if value is not None and ("resume_state" in key or "pretrain_network" in key):
             opt["path"][key] = os.path.expanduser(value)
     _add_output_paths(opt, root)
-    return opt
+    return opt, [str(problem) for problem in problems if problem.warning]
 
 
 def find_problems(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
@@ -93,6 +94,10 @@ def as_file(opt: dict[str, Any]) -> str:
     return yaml_options.dump(own)
 
 
+def _known(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
+    return {name: isinstance(node, Section) for name, node in check.known_at(opt, keys).items()}
+
+
 def _try_network(network: Any) -> list[Problem]:
     if not isinstance(network, dict):
         return []  # a problem already
@@ -107,13 +112,9 @@ def _try_network(network: Any) -> list[Problem]:
     return []
 
 
-def _report(problems: list[Problem], path: Path) -> None:
-    """Write warnings to stderr, once for all processes; raise for the rest."""
+def _refuse(problems: list[Problem], path: Path) -> None:
+    """Raise for all that are no mere warnings."""
     errors = list(dict.fromkeys(str(problem) for problem in problems if not problem.warning))
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        for problem in problems:
-            if problem.warning:
-                sys.stderr.write(f"basicsr: warning: {problem}\n")
     if len(errors) == 1:
         raise UserError(f"{path}: {errors[0]}")
     if errors:

@@ -10,6 +10,7 @@ import han_arch
 from han_arch import compat
 from han_arch.data import loading
 from han_arch.errors import UserError
+from han_arch.models import saving
 from han_arch.training import distributed, loop, options, shipped_options
 
 PLUGIN_GROUP = "basicsr.plugins"
@@ -27,7 +28,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--check", action="store_true", help="check the options, print them as they would be used, stop"
     )
     parser.add_argument(
-        "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="change options, e.g. train:total_iter=1000"
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY:KEY=VALUE",
+        help="change options, or add known ones, e.g. train:total_iter=1000 train:precision=bf16",
     )
 
 
@@ -42,13 +47,13 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         0, or 3 when a signal stopped the training after saving.
 
     Raises:
-        UserError: BasicSR does not import, or the options are wrong.
+        UserError: BasicSR does not import, the options are wrong, or the disk is full.
     """
     compat.require_basicsr()
     loading.install()
     plugins = load_plugins()
     path = shipped_options.find(args.opt)
-    opt = options.load(
+    opt, warnings = options.load(
         path,
         is_train=is_train,
         root=Path.cwd(),
@@ -57,6 +62,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         debug=args.debug,
     )
     if args.check:
+        for warning in warnings:
+            sys.stderr.write(f"basicsr: warning: {warning}\n")
         sys.stdout.write(
             f"# {path}: no problem found; the run would write {opt['path']['log']}\n{options.as_file(opt)}"
         )
@@ -72,13 +79,14 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         return opt, args
 
     def environment() -> str:
-        return _environment(plugins)
+        return "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)])
 
     distributed.join(args.launcher, opt)
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if is_train:
-            return loop.train(opt, args, environment())
+            with saving.told(opt["path"]["experiments_root"], no_room_only=True):
+                return loop.train(opt, args, _environment(plugins), warnings)
         compat.replace(
             "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
         )

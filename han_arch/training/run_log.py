@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from han_arch.models.saving import told
+
 
 class RunLog:
     """One CSV file; its first column is the iteration.
@@ -20,16 +22,24 @@ class RunLog:
         self.columns = columns
         kept = [row for row in self.rows() if int(row["iter"]) <= start_iter] if path.exists() else []
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(descriptor, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        try:
+            with os.fdopen(descriptor, "w", newline="") as file:
+                writer = csv.DictWriter(file, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(kept)
+            os.chmod(beside, 0o644)
+            os.replace(beside, path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
 
     def add(self, row: dict[str, object]) -> None:
-        """Append a row; values are written so that they read back as the same numbers."""
-        with self.path.open("a", newline="") as file:
+        """Append a row; values are written so that they read back as the same numbers.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        with told(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def rows(self) -> list[dict[str, str]]:

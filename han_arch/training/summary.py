@@ -2,22 +2,26 @@
 
 import csv
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
-def summarise(folder: Path) -> str:
+def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """The best and the last value of every validation metric, and where weights, numbers and curves are.
 
     Args:
         folder: the experiment.
+        metrics: the option `val: metrics`, which says which way the best value of each lies.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
         rows = _rows(path)
-        for metric in rows[0].keys() - {"iter"} if rows else ():
-            best = max(rows, key=lambda row: row[metric])
+        for metric in (column for column in rows[0] if column != "iter") if rows else ():
+            which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
+            best = choose(rows, key=lambda row: row[metric])
             lines.append(
-                f"  {path.stem.removeprefix('val_')} {metric}: highest {best[metric]:.4f} at {best['iter']:.0f}, "
+                f"  {path.stem.removeprefix('val_')} {metric}: {which} {best[metric]:.4f} at {best['iter']:.0f}, "
                 f"last {rows[-1][metric]:.4f} at {rows[-1]['iter']:.0f}"
             )
     weights = [name for name in ("net_g_latest.pth", "net_g_best.pth") if (folder / "models" / name).exists()]

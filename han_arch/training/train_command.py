@@ -9,7 +9,9 @@ EXAMPLES = """examples:
   basicsr train -opt train_HAN_x4 --check
   basicsr train -opt train_HAN_x4 --auto_resume
   basicsr train -opt train_HAN_x4 --force_yml train:total_iter=1000 datasets:train:batch_size_per_gpu=4
+  basicsr train -opt train_HAN_x4 --force_yml train:precision=bf16 train:channels_last=true
   torchrun --nproc_per_node 4 -m han_arch train -opt options/train_HAN_x4.yml --launcher pytorch
+  srun --ntasks-per-node 4 --kill-on-bad-exit=1 basicsr train -opt train_HAN_x4 --launcher slurm
 
 Exit status 0: all iterations are done; 3: SIGINT or SIGTERM ended the run after saving.
 Writes experiments/NAME and tb_logger/NAME under the current folder."""

@@ -5,12 +5,19 @@ BasicSR reads option files with a loader that executes tags, and overrides with 
 
 import difflib
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from han_arch.errors import UserError
+
+Known: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
+
+
+def _nothing(options: dict[str, Any], keys: list[str]) -> dict[str, bool]:
+    return {}
 
 
 class _OptionLoader(yaml.SafeLoader):
@@ -75,25 +82,38 @@ def dump(options: dict[str, Any]) -> str:
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def override(options: dict[str, Any], entries: list[str]) -> None:
+def override(options: dict[str, Any], entries: list[str], known: Known = _nothing) -> None:
     """Change options in place by `--force_yml` entries such as `train:optim_g:lr=1e-3`; values are YAML.
 
+    Args:
+        options: the file's content.
+        entries: key:key=value each.
+        known: options and the way to a section -> what may be added there, each with whether it is a section itself;
+            `*` stands for any name whose value is a mapping.
+
     Raises:
-        UserError: an entry that is not key:key=value, or a key that the file does not have.
+        UserError: an entry that is not key:key=value, or a key that is neither in the file nor known.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")
         keys = [key.strip() for key in key_path.split(":")]
         if not equals or not all(keys):
             raise UserError(f"--force_yml takes key:key=value, such as train:optim_g:lr=1e-3; got {entry!r}")
+        value = parse(text, f"--force_yml {entry!r}")
         target: Any = options
         for depth, key in enumerate(keys):
-            if not isinstance(target, dict) or key not in target:
+            last = depth == len(keys) - 1
+            present = target if isinstance(target, dict) else {}
+            addable = known(options, keys[:depth]) if isinstance(target, dict) else {}
+            if not (key in present or key in addable or (last and "*" in addable and isinstance(value, dict))):
                 where = ":".join(keys[:depth]) or "the top level"
-                known = [str(name) for name in target] if isinstance(target, dict) else []
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'no keys'}"
+                names = sorted({str(name) for name in (*present, *addable)} - {"*"})
+                close = difflib.get_close_matches(key, names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it may have {', '.join(names) or 'no keys'}"
                 raise UserError(f"--force_yml {entry!r}: {where} has no key {key!r}; {hint}")
-            if depth < len(keys) - 1:
+            if last:
+                target[key] = value
+            else:
+                if present.get(key) is None and addable.get(key):
+                    target[key] = {}
                 target = target[key]
-        target[keys[-1]] = parse(text, f"--force_yml {entry!r}")

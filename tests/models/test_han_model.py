@@ -147,6 +147,78 @@ def test_warm_up_reaches_the_schedule(build) -> None:
     assert rates == pytest.approx([rate * factor for rate, factor in zip(scheduled, warm, strict=True)])
 
 
+STEPS = {"type": "MultiStepLR", "milestones": [3, 8], "gamma": 0.5}
+CHANGES = [
+    {},
+    {"scheduler": {**STEPS, "milestones": [2, 7]}},
+    {"scheduler": {"type": "CosineAnnealingRestartLR", "periods": [20], "eta_min": 1e-6}},
+    {"optim_g": {"type": "Adam", "lr": 4e-3, "betas": [0.8, 0.95]}},
+]
+
+
+@pytest.mark.parametrize("warmup", [-1, 7])
+@pytest.mark.parametrize("change", CHANGES, ids=["nothing", "milestones", "cosine", "rate"])
+def test_changed_schedule_holds_after_a_resume(build, change: dict[str, Any], warmup: int, tmp_path: Path) -> None:
+    """The rates from there on are those of a run that had the new options from the start."""
+
+    def rates(model: Any, first: int, last: int) -> list[float]:
+        found = []
+        for current_iter in range(first, last + 1):
+            model.update_learning_rate(current_iter, warmup_iter=warmup)
+            model.feed_data(batch())
+            model.optimize_parameters(current_iter)
+            found.append(model.get_current_learning_rate()[0])
+        return found
+
+    before, after = build(scheduler=STEPS), build(**{"scheduler": STEPS, **change})
+    rates(before, 1, 5)
+    before.save(0, 5)
+    after.resume_training(torch.load(tmp_path / "training_states" / "5.state", weights_only=True))
+    whole = rates(build(**{"scheduler": STEPS, **change}), 1, 12)
+    assert rates(after, 6, 12) == (whole[5:] if not change else pytest.approx(whole[5:]))
+    assert list(after.optimizer_g.param_groups[0]["betas"]) == list(change.get("optim_g", {}).get("betas", [0.9, 0.99]))
+
+
+RECIPES = [
+    {"accumulate": 2},
+    {"accumulate": 3, "grad_clip": 0.01},
+    {"precision": "bf16", "channels_last": True},
+    {"precision": "fp16", "optim_g": {"type": "AdamW", "lr": 1e-3, "fused": True}},
+    pytest.param({"compile": True, "accumulate": 2}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("options", RECIPES, ids=str)
+def test_resume_of_every_recipe_is_exact(build, options: dict[str, Any], tmp_path: Path) -> None:
+    """Another seed builds the second model, so that what is equal in the end comes from the files."""
+
+    def steps(model: Any, first: int, last: int) -> list[float]:
+        losses = []
+        for current_iter in range(first, last + 1):
+            model.update_learning_rate(current_iter, warmup_iter=4)
+            model.feed_data(batch(seed=current_iter))
+            model.optimize_parameters(current_iter)
+            losses.append(model.get_current_log()["l_pix"])
+        return losses
+
+    uninterrupted = build(**options)
+    losses = steps(uninterrupted, 1, 3)
+    uninterrupted.save(0, 3)
+    losses += steps(uninterrupted, 4, 6)
+
+    resumed = build(**options, seed=5)
+    network = str(tmp_path / "models" / "net_g_3.pth")
+    resumed.load_network(resumed.net_g, network, True, "params")
+    resumed.load_network(resumed.net_g_ema, network, True, "params_ema")
+    resumed.resume_training(torch.load(tmp_path / "training_states" / "3.state", weights_only=True))
+    assert steps(resumed, 4, 6) == losses[3:]
+    assert largest_difference(resumed.net_g.state_dict(), uninterrupted.net_g.state_dict()) == 0
+    assert largest_difference(resumed.net_g_ema.state_dict(), uninterrupted.net_g_ema.state_dict()) == 0
+    moments = [model.optimizer_g.state_dict()["state"] for model in (resumed, uninterrupted)]
+    assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[0])
+    assert resumed.step.scaler.state_dict() == uninterrupted.step.scaler.state_dict()
+
+
 def test_ema_has_parameters_and_buffers(build) -> None:
     model = build()
     with_norm = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
+from runs import make_folder
 from standins import make_files, sound_options
 
 import han_arch
@@ -17,3 +19,13 @@ def demo_folder(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyP
         make_files(sound_options(name), tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+class MakeRun(Protocol):
+    def __call__(self, name: str, workers: int = 0) -> Path: ...
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Make folders with photos and an option file, the same every time."""
+    return lambda name, workers=0: make_folder(tmp_path / name, workers)

@@ -1,0 +1,230 @@
+"""Kill a training run again and again, go on each time, and compare with a run that was left alone: to the bit.
+
+A third of the kills wait until a checkpoint is half written. Kills, their moments and the training data follow from
+the seed; where exactly a moment falls, the machine decides. Exit status 1 when anything differs.
+
+Examples:
+  python scripts/soak.py
+  python scripts/soak.py --kills 20 --iterations 120 --workers 2
+"""
+
+import argparse
+import csv
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+
+from han_arch.training import shipped_options, yaml_options
+
+SAVE_EVERY = 5
+LONGEST_START = 120  # seconds until a run must have begun to train
+
+
+@dataclass
+class Kills:
+    """What the kills met.
+
+    Attributes:
+        inside_a_save: those that left a half-written file behind.
+        resumed_at: iteration at which each start went on.
+    """
+
+    count: int = 0
+    inside_a_save: int = 0
+    resumed_at: list[int] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run the soak; 0 when both runs are the same."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="how often the run is killed (default: 20)")
+    parser.add_argument("--iterations", type=int, default=100, help="iterations of the run (default: 100)")
+    parser.add_argument("--workers", type=int, default=0, help="data workers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
+    parser.add_argument("--out", type=Path, help="an empty or new folder to keep (default: a temporary one)")
+    args = parser.parse_args()
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        if any(args.out.iterdir()):
+            parser.error(f"--out {args.out} is not empty")
+        return soak(args.out.resolve(), args)
+    with tempfile.TemporaryDirectory(prefix="soak_") as folder:
+        return soak(Path(folder), args)
+
+
+def soak(folder: Path, args: argparse.Namespace) -> int:
+    """Both runs, and what came out."""
+    began = time.monotonic()
+    left_alone, killed = (
+        make_run(folder / name, args.iterations, args.workers, args.seed) for name in ("left_alone", "killed")
+    )
+    for run in (left_alone, killed):
+        (run / "experiments").mkdir()
+    finish(left_alone)
+    kills = Kills()
+    random_moments = random.Random(args.seed)
+    for _ in tqdm(range(args.kills), desc="kills", unit="kill", disable=None):
+        kill_once(killed, random_moments, kills, args)
+    kills.resumed_at.append(newest_state(killed))
+    finish(killed)
+    differences = list(compare(killed, left_alone))
+    print(
+        f"{kills.count} kills, {kills.inside_a_save} of them inside a save, {args.workers} workers, "
+        f"{args.iterations} iterations; went on from {', '.join(map(str, kills.resumed_at))}"
+    )
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
+    for difference in differences:
+        print(f"DIFFERENT: {difference}")
+    if kills.count < args.kills:
+        print(f"FAILED: the run ended after {kills.count} kills; give it more --iterations")
+    print("network, EMA, optimizer, best results and CSV files are equal to the bit" if not differences else "FAILED")
+    return 1 if differences or kills.count < args.kills else 0
+
+
+def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
+    """The demo's options with a small network, photos of noise, and a checkpoint every few iterations."""
+    generator = np.random.default_rng(seed)
+    for side, factor in (("gt", 4), ("lq", 1)):
+        (folder / side).mkdir(parents=True)
+        for index in range(5):
+            image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / side / f"{index}.png"), image)
+    opt = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    opt["name"] = "soak"
+    opt["network_g"].update(num_feat=16, num_group=2, num_block=2)
+    for dataset in opt["datasets"].values():
+        dataset.update(dataroot_gt="gt", dataroot_lq="lq", io_backend={"type": "disk"})
+    opt["datasets"]["train"].update(gt_size=48, batch_size_per_gpu=2, num_worker_per_gpu=workers)
+    opt["train"]["total_iter"] = iterations
+    opt["train"]["scheduler"].update(periods=[iterations])
+    opt["val"]["val_freq"] = 2 * SAVE_EVERY
+    opt["logger"].update(
+        print_freq=1, save_checkpoint_freq=SAVE_EVERY, keep_last=3, keep_best="psnr", use_tb_logger=True
+    )
+    (folder / "soak.yml").write_text(yaml.safe_dump(opt), "utf-8")
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The same command every time; its output goes to a file."""
+    command = [sys.executable, "-m", "han_arch", "train", "-opt", "soak.yml", "--auto_resume"]
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+
+
+def finish(folder: Path) -> None:
+    """A start that is left alone."""
+    if start(folder).wait() != 0:
+        sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
+
+
+def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse.Namespace) -> None:
+    """Start, wait for a moment after training has begun, kill; at most a few checkpoints further on."""
+    left = args.kills - kills.count
+    aim_at_save = kills.count % 3 == 2
+    step = max(1, (args.iterations - newest_state(folder)) // (left + 1))
+    target = newest_state(folder) + moments.randint(1, max(1, min(2 * step, 2 * SAVE_EVERY)))
+    pause = moments.uniform(0, 0.05)
+    kills.resumed_at.append(newest_state(folder))
+    parts_before, rows_before = set(half_written(folder)), inode_of_rows(folder)
+    process = start(folder)
+    deadline = time.monotonic() + LONGEST_START
+    while process.poll() is None and time.monotonic() < deadline:
+        if aim_at_save:
+            if set(half_written(folder)) - parts_before:
+                break
+        elif inode_of_rows(folder) != rows_before and last_row(folder) >= target:
+            time.sleep(pause)
+            break
+        time.sleep(0.0002 if aim_at_save else 0.005)
+    if process.poll() is not None:
+        if process.returncode != 0:
+            sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
+        return
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kills.count += 1
+    kills.inside_a_save += bool(set(half_written(folder)) - parts_before)
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Checkpoints that are being written, or were when a process died."""
+    experiment = folder / "experiments" / "soak"
+    return [*experiment.glob("models/.*.part"), *experiment.glob("training_states/.*.part")]
+
+
+def newest_state(folder: Path) -> int:
+    """Iteration of the newest training state, 0 for none."""
+    states = (folder / "experiments" / "soak" / "training_states").glob("*.state")
+    return max((int(path.stem) for path in states), default=0)
+
+
+def inode_of_rows(folder: Path) -> int:
+    """Tells a run's CSV file from the one that it replaces when it has trained its first iteration."""
+    path = folder / "experiments" / "soak" / "train.csv"
+    return path.stat().st_ino if path.exists() else 0
+
+
+def last_row(folder: Path) -> int:
+    """Last iteration in the CSV file."""
+    path = folder / "experiments" / "soak" / "train.csv"
+    if not path.exists():
+        return 0
+    with path.open(newline="") as file:
+        rows = [row["iter"] for row in csv.DictReader(file)]
+    return int(rows[-1]) if rows and rows[-1].isdigit() else 0
+
+
+def compare(folder: Path, reference: Path) -> Iterator[str]:
+    """What differs between two finished runs."""
+    experiments = [run / "experiments" / "soak" for run in (folder, reference)]
+    for pattern in ("models/*.pth", "training_states/*.state"):
+        names = [sorted(str(path.relative_to(one)) for path in one.glob(pattern)) for one in experiments]
+        if names[0] != names[1]:
+            yield f"files: {names[0]} and {names[1]}"
+            continue
+        for name in names[0]:
+            contents = [torch.load(one / name, weights_only=True) for one in experiments]
+            for content in contents:
+                content.pop("options", None)  # the folders' own paths stand in them
+            yield from unequal(contents[0], contents[1], name)
+    for path in sorted(experiments[1].glob("*.csv")):
+        if (experiments[0] / path.name).read_bytes() != path.read_bytes():
+            yield path.name
+    if half_written(folder):
+        yield f"half-written files are left: {half_written(folder)}"
+
+
+def unequal(one: Any, other: Any, where: str) -> Iterator[str]:
+    """Where two nests of dicts, lists and tensors differ in a bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+    elif isinstance(one, dict) and isinstance(other, dict):
+        same = one.keys() == other.keys()
+        for key in one.keys() & other.keys():
+            yield from unequal(one[key], other[key], f"{where}: {key}")
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        same = len(one) == len(other)
+        for index, pair in enumerate(zip(one, other, strict=False)):
+            yield from unequal(*pair, f"{where}: {index}")
+    else:
+        same = bool(one == other)
+    if not same:
+        yield where
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Real training runs for the tests: a small option file with synthetic photos, started as processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from han_arch.training import yaml_options
+from han_arch.training.shipped_options import find
+
+TOTAL = 14
+SAVE_EVERY = 5
+
+
+def start(
+    folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start the training of run.yml; several ranks by torchrun."""
+    launch = []
+    if ranks > 1:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        flags = (*flags, "--launcher", "pytorch")
+    command = [sys.executable, *launch, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
+    own = {**os.environ, **(environment or {})}
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
+
+
+def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit status and output of a whole run."""
+    process = start(folder, *flags, ranks=ranks, environment=environment)
+    text, _ = process.communicate(timeout=300)
+    return process.returncode, text
+
+
+def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str) -> tuple[int, str]:
+    """Start a run and send it a signal as soon as it has logged an iteration."""
+    process = start(folder, *flags)
+    text = ""
+    for line in process.stdout:
+        text += line
+        if f"iter:{iteration:8,d}, lr" in line:
+            process.send_signal(sent)
+            break
+    rest, _ = process.communicate(timeout=300)
+    return process.returncode, text + rest
+
+
+def make_folder(folder: Path, workers: int = 0) -> Path:
+    """Make a folder with photos and an option file, the same every time."""
+    generator = np.random.default_rng(0)
+    for side, factor in (("gt", 2), ("lq", 1)):
+        (folder / side).mkdir(parents=True)
+        for index in range(5):
+            image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / side / f"{index}.png"), image)
+    opt = yaml_options.read(find("demo_HAN_x4"))
+    opt.update(name="run", scale=2)
+    opt["network_g"].update(upscale=2, num_feat=8, num_group=2, num_block=1)
+    for dataset in opt["datasets"].values():
+        dataset.update(dataroot_gt="gt", dataroot_lq="lq", io_backend={"type": "disk"})
+    opt["datasets"]["train"].update(gt_size=16, batch_size_per_gpu=2, num_worker_per_gpu=workers)
+    opt["train"].update(total_iter=TOTAL, scheduler={"type": "MultiStepLR", "milestones": [6, 11], "gamma": 0.5})
+    opt["val"].update(val_freq=3)
+    for metric in opt["val"]["metrics"].values():
+        metric["crop_border"] = 2
+    opt["logger"].update(print_freq=1, save_checkpoint_freq=SAVE_EVERY, use_tb_logger=False, keep_best="psnr")
+    (folder / "run.yml").write_text(yaml.safe_dump(opt))
+    return folder
+
+
+def assert_equal(one: object, other: object, where: str = "") -> None:
+    """Equality to the bit through dicts, lists and tensors."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{where}[{index}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    for name in (
+        "models/net_g_latest.pth",
+        f"models/net_g_{TOTAL}.pth",
+        "models/net_g_best.pth",
+        f"training_states/{TOTAL}.state",
+    ):
+        loaded = [torch.load(run / "experiments/run" / name, weights_only=True) for run in (folder, reference)]
+        for content in loaded:
+            content.pop("options", None)  # auto_resume stands in them
+        assert_equal(loaded[0], loaded[1], name)
+    for name in ("train.csv", "val_demo_test.csv"):
+        texts = [(run / "experiments/run" / name).read_text() for run in (folder, reference)]
+        assert texts[0] == texts[1]

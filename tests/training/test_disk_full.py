@@ -1,0 +1,111 @@
+"""A disk that takes no more: one clear line, what was saved before is whole, and the run goes on later."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import TOTAL, assert_same_run, run, start
+
+pytestmark = pytest.mark.usefixtures("basicsr")
+
+
+def assert_told_and_whole(code: int, text: str, folder: Path, why: str) -> None:
+    assert code == 2, text
+    assert "Traceback" not in text
+    assert "Logging error" not in text
+    lines = [line for line in text.splitlines() if line.startswith("basicsr train: error:")]
+    assert len(lines) == 1, text
+    assert f"could not be written: {why}" in lines[0]
+    assert "--auto_resume" in lines[0]
+    experiment = folder / "experiments/run"
+    assert (experiment / "training_states/5.state").is_file()
+    assert not list(experiment.rglob("*.part"))
+    for path in [*experiment.glob("models/*.pth"), *experiment.glob("training_states/*.state")]:
+        torch.load(path, weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files by Linux's prlimit")
+def test_refused_writes_stop_the_run_and_it_goes_on(make_run) -> None:
+    """From iteration 7 on the system lets no file grow beyond 20 kB, which the next training state does."""
+    import resource
+
+    reference, limited = make_run("reference"), make_run("limited")
+    assert run(reference)[0] == 0
+    process = start(limited)
+    text = ""
+    for line in process.stdout:
+        text += line
+        if f"iter:{7:8,d}, lr" in line:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+            break
+    text += process.communicate(timeout=300)[0]
+    assert_told_and_whole(process.returncode, text, limited, "File too large")
+    assert run(limited, "--auto_resume")[0] == 0
+    assert_same_run(limited, reference)
+
+
+def can_mount() -> bool:
+    if sys.platform != "linux" or shutil.which("unshare") is None:
+        return False
+    test = ["unshare", "-rm", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt"]
+    return subprocess.run(test, capture_output=True).returncode == 0
+
+
+FILL = """
+set -e
+mount -t tmpfs -o size=6m tmpfs "$1/experiments"
+cp -r "$1/saved/." "$1/experiments"
+head -c 100m /dev/zero > "$1/experiments/filler" 2>/dev/null || true
+rm "$1/experiments/filler"
+free=$(df --output=avail -B1 "$1/experiments" | tail -1)
+head -c $((free - 150000)) /dev/zero > "$1/experiments/filler"  # room for the logs, not for a checkpoint
+set +e
+"$2" -m han_arch train -opt run.yml --auto_resume
+echo "first start: $?"
+rm -rf "$1/after"; cp -r "$1/experiments" "$1/after"
+rm "$1/experiments/filler"
+"$2" -m han_arch train -opt run.yml --auto_resume
+echo "second start: $?"
+rm -rf "$1/saved"; cp -r "$1/experiments" "$1/saved"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="may not mount a small file system in a namespace of its own")
+def test_full_file_system(make_run) -> None:
+    """A real file system without room, in a mount namespace of the test's own; TensorBoard's files are on it too."""
+    folder, reference = make_run("full"), make_run("reference")
+    for one in (folder, reference):
+        text = (one / "run.yml").read_text()
+        (one / "run.yml").write_text(text.replace("use_tb_logger: false", "use_tb_logger: true"))
+    assert run(reference)[0] == 0
+    assert run(folder, "--force_yml", "train:total_iter=7")[0] == 0  # saves 5 and 7
+    (folder / "experiments/run/training_states/7.state").unlink()
+    (folder / "experiments").rename(folder / "saved")
+    (folder / "experiments").mkdir()
+    (folder / "tb_logger").rename(folder / "saved/tb_logger")
+    (folder / "tb_logger").symlink_to(folder / "experiments/tb_logger")
+    command = ["unshare", "-rm", "bash", "-c", FILL, "bash", str(folder), sys.executable]
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200, env=os.environ
+    )
+    first, _, second = done.stdout.partition("first start: ")
+    after = folder / "after/run"
+    assert second.startswith("2"), done.stdout
+    assert "No space left on device" in first
+    assert "Traceback" not in first
+    assert "Logging error" not in first
+    assert len([line for line in first.splitlines() if line.startswith("basicsr train: error:")]) == 1
+    assert not list(after.rglob("*.part"))
+    for path in [*after.glob("models/*.pth"), *after.glob("training_states/*.state")]:
+        torch.load(path, weights_only=True)
+    assert "second start: 0" in done.stdout, done.stdout
+    (folder / "experiments").rmdir()
+    (folder / "saved").rename(folder / "experiments")
+    assert (folder / f"experiments/run/training_states/{TOTAL}.state").is_file()
+    assert_same_run(folder, reference)

@@ -1,0 +1,80 @@
+"""`--force_yml` adds options that the table or a signature knows, and refuses others with the nearest known name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from han_arch.cli import main
+from han_arch.training import shipped_options, yaml_options
+
+pytestmark = pytest.mark.usefixtures("demo_folder")
+
+
+def forced(*entries: str) -> list[str]:
+    return ["train", "-opt", "demo_HAN_x4", "--check", "--force_yml", *entries]
+
+
+ADDED = [
+    ("train:precision=bf16", "bf16"),
+    ("train:grad_clip=1e1", 10.0),
+    ("train:guard:factor=5", 5),
+    ("train:optim_g:fused=yes", True),
+    ("val:inference=chop", "chop"),
+    ("logger:keep_last=3", 3),
+    ("datasets:train:filename_tmpl='{}x4'", "{}x4"),
+    ("network_g:num_csam=2", 2),
+    ("val:metrics:psnr:input_order=HWC", "HWC"),
+    ("val:metrics:niqe={type: calculate_niqe, crop_border: 4}", {"type": "calculate_niqe", "crop_border": 4}),
+    ("find_unused_parameters=false", False),
+]
+
+
+@pytest.mark.parametrize(("entry", "value"), ADDED, ids=[row[0].partition("=")[0] for row in ADDED])
+def test_known_options_are_added(entry: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    way = entry.partition("=")[0].split(":")
+    before: Any = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    for key in way[:-1]:
+        before = before.get(key) or {}
+    if way[-1] != "num_csam":
+        assert way[-1] not in before  # else this would show nothing
+    assert main(forced(entry)) == 0, capsys.readouterr().err
+    resolved: Any = yaml.safe_load(capsys.readouterr().out)
+    for key in way:
+        resolved = resolved[key]
+    assert resolved == value
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("train:precison=bf16", "train has no key 'precison'; did you mean precision?"),
+        ("train:guard:faktor=5", "train:guard has no key 'faktor'; did you mean factor?"),
+        ("tarin:precision=bf16", "the top level has no key 'tarin'; did you mean train?"),
+        ("network_g:num_groups=2", "network_g has no key 'num_groups'; did you mean num_group?"),
+        ("val:metrics:pnsr:crop_border=2", "val:metrics has no key 'pnsr'; did you mean psnr?"),
+        ("datasets:trian={}", "datasets:trian lacks"),
+        ("train:precision=bf17", "train:precision must be fp32 or bf16 or fp16; got 'bf17'"),
+        ("train:total_iter:x=1", "train:total_iter has no key 'x'"),
+        ("train:grad_clip=!!python/name:os.system ''", "could not determine a constructor"),
+    ],
+)
+def test_others_are_refused(entry: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(forced(entry)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_models_of_others_may_read_more_but_the_file_must_name_it(
+    demo_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option that nobody here knows is changed where the file has it, and not added."""
+    opt = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    opt["model_type"] = "RealESRNetModel"
+    opt["train"]["own"] = 1
+    (demo_folder / "own.yml").write_text(yaml.safe_dump(opt))
+    command = ["train", "-opt", "own.yml", "--check", "--force_yml"]
+    assert main([*command, "train:own=2"]) == 0, capsys.readouterr().err
+    assert yaml.safe_load(capsys.readouterr().out)["train"]["own"] == 2
+    assert main([*command, "train:owner=2"]) == 2
+    assert "train has no key 'owner'; did you mean own?" in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""Several processes: slurm's variables, two nodes, a rank that dies; all with real processes on gloo."""
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import run, start
+
+from han_arch.errors import UserError
+from han_arch.training import distributed
+
+pytestmark = pytest.mark.usefixtures("basicsr")
+HALF_BATCH = ("--force_yml", "datasets:train:batch_size_per_gpu=1", "train:total_iter=8")
+WHOLE_BATCH = ("--force_yml", "train:total_iter=8")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    texts = [process.communicate(timeout=200)[0] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, texts, strict=True)]
+
+
+def assert_close_runs(folder: Path, reference: Path) -> None:
+    """The same weights and validation numbers, to rounding."""
+    path = "experiments/run/models/net_g_latest.pth"
+    weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (folder, reference)]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5)
+    scores = [
+        [float(row["psnr"]) for row in csv.DictReader((one / "experiments/run/val_demo_test.csv").open())]
+        for one in (folder, reference)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    assert len(scores[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("gpu[03-05,9],login", "gpu03"),
+        ("gpu[9,11]", "gpu9"),
+        ("rack[2-4]n[1,7-8].site", "rack2n1.site"),
+        ("a-b[1-2]", "a-b1"),
+    ],
+)
+def test_first_of_slurms_nodes(nodes: str, first: str) -> None:
+    assert distributed.first_host(nodes) == first
+
+
+def test_slurms_variables_become_torchruns() -> None:
+    task = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_NODELIST": "gpu[03-04]"}
+    assert distributed.slurm_as_torchrun(task, 29500) == {
+        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu03", "MASTER_PORT": "29500",
+    }  # fmt: skip
+    own = {**task, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
+    assert distributed.slurm_as_torchrun(own, 29500)["MASTER_ADDR"] == "10.0.0.1"
+    assert distributed.slurm_as_torchrun(own, 29500)["MASTER_PORT"] == "1234"
+    with pytest.raises(UserError, match="SLURM_JOB_NODELIST, which is not set; start it as: srun"):
+        distributed.slurm_as_torchrun({"SLURM_PROCID": "0"}, 29500)
+
+
+@pytest.mark.slow
+def test_slurm_tasks_equal_one_process(make_run) -> None:
+    """Two processes with the variables that srun sets; no scontrol is at hand, nor asked for."""
+    alone, together = make_run("alone"), make_run("together")
+    assert run(alone, *WHOLE_BATCH)[0] == 0
+    port = str(free_port())
+    tasks = [
+        start(
+            together, *HALF_BATCH, f"dist_params:port={port}", "--launcher", "slurm",
+            environment={
+                "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_NTASKS": "2",
+                "SLURM_JOB_NODELIST": "localhost",
+            },
+        )
+        for task in (0, 1)
+    ]  # fmt: skip
+    for code, text in finish(tasks):
+        assert code == 0, text
+    assert_close_runs(together, alone)
+
+
+@pytest.mark.slow
+def test_two_nodes_equal_one_process(make_run) -> None:
+    """Two torchrun agents that meet over TCP."""
+    alone, together = make_run("alone"), make_run("together")
+    assert run(alone, *WHOLE_BATCH)[0] == 0
+    agents = []
+    port = free_port()
+    for _ in range(2):
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
+            "--rdzv_id", "pair", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}",
+            "-m", "han_arch", "train", "-opt", "run.yml", "--launcher", "pytorch", *HALF_BATCH,
+        ]  # fmt: skip
+        agents.append(
+            subprocess.Popen(command, cwd=together, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+    for code, text in finish(agents):
+        assert code == 0, text
+    assert_close_runs(together, alone)
+
+
+def ranks_of(agent: int) -> list[int]:
+    """Process ids of torchrun's workers, rank 0 first."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    return sorted(int(child) for child in children)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in Linux's /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_dying_rank_ends_the_job_and_the_run_goes_on(make_run, victim: int) -> None:
+    alone, together = make_run("alone"), make_run("together")
+    assert run(alone)[0] == 0
+    job = start(together, "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
+    text = ""
+    for line in job.stdout:
+        text += line
+        if f"iter:{7:8,d}, lr" in line:
+            killed = time.monotonic()
+            os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
+            break
+    text += job.communicate(timeout=300)[0]
+    assert job.returncode != 0
+    assert time.monotonic() - killed < 60
+    assert "Signal 9 (SIGKILL)" in text
+    # One rank goes on; then the end is two ranks' again.
+    code, text = run(together, "--auto_resume", "--force_yml", "train:total_iter=11")
+    assert code == 0, text
+    assert "iter: 5." in text
+    code, text = run(together, "--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
+    assert code == 0, text
+    path = "experiments/run/models/net_g_latest.pth"
+    weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (together, alone)]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in Linux's /proc")
+def test_signal_to_one_rank_stops_all_after_saving(make_run) -> None:
+    folder = make_run("stopped")
+    job = start(folder, "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
+    text = ""
+    for line in job.stdout:
+        text += line
+        if f"iter:{7:8,d}, lr" in line:
+            os.kill(ranks_of(job.pid)[1], signal.SIGTERM)
+            break
+    text += job.communicate(timeout=300)[0]
+    assert "Stopped by a signal to another process after iteration" in text
+    assert "Connection closed" not in text  # as it would be if one rank had left the other alone
+    newest = max(int(path.stem) for path in (folder / "experiments/run/training_states").glob("*.state"))
+    assert newest >= 7

@@ -1,0 +1,132 @@
+"""What a run tells while it runs: the line of the log, the live line of a terminal, TensorBoard."""
+
+import io
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import run
+
+from han_arch.training.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("basicsr")
+
+LINE = re.compile(
+    r"INFO: \[run\]\[epoch: +(\d+), iter: +([\d,]+), lr:\(([\d.e+-]+),\)\] "
+    r"\[eta: (\d+:\d\d:\d\d), ([\d.e+]+) it/s, ([\d.e+]+) samples/s, data \d+%, memory ([\d,]+) MiB\] "
+    r"l_pix: ([\d.e+-]+) grad_norm: ([\d.e+-]+)$"
+)
+
+
+def scalars(folder: Path) -> dict[str, list[Any]]:
+    """Tag -> events, as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
+    tags = events.Tags()
+    return {tag: events.Scalars(tag) for tag in tags["scalars"]} | {tag: events.Images(tag) for tag in tags["images"]}
+
+
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_log_and_tensorboard_of_a_run(make_run, resumed: bool) -> None:
+    """Also after going on from an earlier state: no step stands twice."""
+    import cv2
+    import numpy as np
+
+    folder = make_run("told")
+    text = (folder / "run.yml").read_text().replace("use_tb_logger: false", "use_tb_logger: true")
+    (folder / "run.yml").write_text(text)
+    odd = ("--force_yml", "val:metrics:psnr:crop_border=4")
+    if resumed:
+        code, text = run(folder, *odd, "train:total_iter=7")
+        assert code == 0, text
+        (folder / "experiments/run/training_states/7.state").unlink()
+    code, text = run(folder, "--auto_resume", *odd, "train:total_iter=8")
+    assert code == 0, text
+    log = max((folder / "experiments/run").glob("train_run_*.log")).read_text()
+    assert "WARNING: val:metrics:psnr:crop_border is 4; the papers' tables crop the scale, 2" in log
+    assert text.count("the papers' tables crop the scale") == 1
+    lines = [LINE.search(line) for line in log.splitlines() if "iter:  " in line]
+    assert [line and line[2] for line in lines] == [str(i) for i in range(6 if resumed else 1, 9)]
+    assert all(float(line[5]) * 2 == pytest.approx(float(line[6]), rel=2e-3) for line in lines if line)
+    assert all(100 < int(line[7].replace(",", "")) < 20_000 for line in lines if line)
+    assert "\r" not in text  # no live line where nobody looks
+
+    shown = scalars(folder / "tb_logger/run")
+    steps = {tag: [event.step for event in events] for tag, events in shown.items()}
+    for tag in ("losses/l_pix", "grad_norm", "lr", "speed/samples_per_s", "memory_MiB"):
+        assert steps[tag] == list(range(1, 9)), tag
+    for tag in ("metrics/demo_test/psnr", "metrics/demo_test/ssim"):
+        assert steps[tag] == [3, 6, 8], tag
+    images = {tag: events for tag, events in shown.items() if "LQ SR GT" in tag}
+    assert len(images) == 3
+    last = next(iter(images.values()))[-1]
+    picture = cv2.imdecode(np.frombuffer(last.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (40, 3 * 48, 3)
+    name = next(iter(images)).split("/")[1].split(",")[0]
+    assert np.array_equal(picture[:, 96:], cv2.imread(str(folder / f"gt/{name}.png")))
+    lq = cv2.imread(str(folder / f"lq/{name}.png"))
+    assert np.array_equal(picture[:, :48], lq.repeat(2, axis=0).repeat(2, axis=1))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def logger():
+    """A log that writes to stderr, as BasicSR's."""
+    logger = logging.getLogger("test_progress")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    yield logger
+    logger.handlers.clear()
+
+
+def progress_of(logger: logging.Logger, rank: int = 0) -> Progress:
+    return Progress({"name": "live", "rank": rank, "train": {"total_iter": 100}}, 10, 4, None, logger)
+
+
+@pytest.mark.parametrize(("rank", "is_terminal"), [(0, True), (1, True), (0, False)])
+def test_live_line_is_the_first_process_on_a_terminal(
+    rank: int, is_terminal: bool, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal() if is_terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    logger.addHandler(logging.StreamHandler())
+    with progress_of(logger, rank) as progress:
+        for current_iter in range(11, 14):
+            progress.count(current_iter, 0.5, 0.1, {"l_pix": 0.25, "l_percep": 0.5, "grad_norm": 3.0})
+        progress.line(0, 13, [1e-3], {"l_pix": 0.25, "grad_norm": 3.0})
+    text = screen.getvalue()
+    assert "2 it/s, 8 samples/s, data 20%" in text
+    assert ("\r" in text) == (rank == 0 and is_terminal)
+    if rank == 0 and is_terminal:
+        assert "13/100" in text
+        assert "loss 0.75" in text
+        assert any(line.startswith("[live][epoch:") for line in re.split(r"[\r\n]+", text))  # not after the bar
+
+
+def test_rates_leave_validation_out_and_eta_counts_it(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines: list[str] = []
+    handler = logging.StreamHandler(io.StringIO())
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    with progress_of(logger) as progress:
+        now[0] += 60  # the first iteration compiles
+        progress.count(11, 60, 0, {})
+        progress.line(0, 11, [1e-3], {})
+        for current_iter in range(12, 22):
+            now[0] += 0.5
+            progress.count(current_iter, 0.5, 0, {})
+        now[0] += 5  # a validation
+        progress.line(0, 21, [1e-3], {})
+    assert "eta: 1:29:00" in lines[0]
+    assert "2 it/s" in lines[1]
+    assert "eta: 0:01:19" in lines[1]  # 79 iterations of 1 s
