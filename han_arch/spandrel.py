@@ -59,7 +59,7 @@ def detects(state_dict: Mapping[str, Any]) -> bool:
 def _architecture(spandrel: Any) -> Any:
     """An instance of HAN's `spandrel.Architecture`; the class needs spandrel, which importing this file does not."""
 
-    class HANArch(spandrel.Architecture):  # type: ignore[misc]
+    class HANArch(spandrel.Architecture):
         def __init__(self) -> None:
             super().__init__(id=ID, detect=detects)
 

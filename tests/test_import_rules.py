@@ -20,7 +20,7 @@ ALLOWED = {
     "training": {"archs", "inference", "zoo", "models", "evaluation", "data"},
     "registration": {"archs", "models"},
     "export": {"archs", "zoo"},
-    "inspection": {"archs", "zoo"},
+    "inspection": {"archs", "zoo", "data"},
     "spandrel": {"archs", "zoo"},
     "bench": {"archs", "inference", "zoo", "export"},
     "doctor": {"archs", "training"},
