@@ -1,6 +1,7 @@
 """`basicsr inspect`: arguments and messages, and the crop that is looked at."""
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -167,17 +168,16 @@ def _write(findings: Findings, path: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _summary(findings: Findings, path: Path) -> str:
     lines = [f"{path}: {findings.title}"]
     layer, spatial = findings.attentions.layer, findings.attentions.spatial
     if isinstance(layer, LayerAttention):
-        note = "; 0 adds nothing" if layer.alpha == 0 else ""
-        lines.append(
-            f"  LAM ({layer.form}): alpha {layer.alpha:.4g}{note}, adds at most {layer.gain.max():.2%} to a layer"
-        )
+        adds = f"adds up to {layer.gain.max():.2%} to a layer" if layer.alpha else "adds nothing"
+        lines.append(f"  LAM ({layer.form}): alpha {layer.alpha:.4g}, {adds}")
     else:
         lines.append(f"  {layer}")
     if isinstance(spatial, SpatialAttention):

@@ -63,9 +63,10 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     matrix.set_title("weights w of the mixture; each row sums to 1", fontsize=11)
     if count <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(weights):
-            if value >= 0.005:
+            if value >= 0.01:
                 colour = "black" if value > 0.6 else "white"
-                matrix.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+                text = f"{value:.2f}".removeprefix("0")
+                matrix.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if count < 8 else 8)
     part.colorbar(shown, ax=matrix, fraction=0.046, pad=0.02)
 
     percent = 100 * layer.gain.numpy()
@@ -73,10 +74,10 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     gains.bar_label(bars, [f"{value:.3g} %" for value in percent], padding=4, fontsize=10)
     gains.set_yticks(range(count), layer.names)
     gains.invert_yaxis()
-    gains.set_xlim(0, 1.2 * max(float(percent.max()), 1e-9))
+    gains.set_xlim(0, 1.2 * float(percent.max()) if percent.max() > 0 else 1)
     gains.set_xlabel("norm of alpha * mixture, in percent of the layer's own norm")
-    note = "nothing: alpha is 0 (the matrix is what it would mix)" if layer.alpha == 0 else ""
-    gains.set_title(f"what LAM adds to each layer{': ' + note if note else ''}", fontsize=11)
+    note = ": nothing, alpha is 0 (the matrix is what it would mix)" if layer.alpha == 0 else ""
+    gains.set_title(f"what LAM adds to each layer{note}", fontsize=11)
     gains.spines[["top", "right"]].set_visible(False)
     gains.margins(y=0.03)
 
