@@ -62,15 +62,20 @@ def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
     Raises:
         UserError: as `write_onnx`, or OpenVINO is not installed.
     """
-    openvino = require("openvino", "openvino")
+    require("openvino", "openvino")  # said before the minutes that tracing takes
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
+    openvino_from_onnx(onnx_path, path, metadata)
+    onnx_path.unlink()
+
+
+def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
+    """Write what an ONNX file holds as OpenVINO's `.xml` and `.bin`, the weights in float32."""
+    openvino = require("openvino", "openvino")
     model = openvino.convert_model(str(onnx_path))
     for key, value in metadata.items():
         model.set_rt_info(value, [RT_INFO, key])
     openvino.save_model(model, path, compress_to_fp16=False)
-    del model  # it may map the file
-    onnx_path.unlink()
 
 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:

@@ -8,6 +8,7 @@ from conftest import need
 from han_arch.cli import main
 
 
+@pytest.mark.slow
 def test_writes_and_says_what_it_compared(tmp_path, checkpoint, capsys, monkeypatch) -> None:
     need("openvino")
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ def test_torch_program_runs_without_our_classes(exported, checkpoint) -> None:
             torch.testing.assert_close(run(lq), net(lq), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -46,7 +47,7 @@ def test_torch_program_runs_without_our_classes(exported, checkpoint) -> None:
 def test_every_form_of_the_network(tmp_path, settings: dict) -> None:
     """Each passes the check of three sizes, or export raises."""
     need("onnx")
-    model = save_network(tmp_path / "net.pth", num_group=1, **{"num_csam": 1} | settings)
+    model = save_network(tmp_path / "net.pth", num_group=2, **settings)
     path = tmp_path / "net.onnx"
     steps: list[str] = []
     checks = export(load_model(model), str(model), "onnx", path, done=steps.append)
