@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
             progress.update()
 
         checks = export(net, args.model, args.to, path, args.overwrite, done)
-    sys.stdout.write(f"{path}: x{net.upscale}, {path.stat().st_size / 1e6:.1f} MB, same pixels as PyTorch:\n")
+    size = sum(path.with_suffix(suffix).stat().st_size for suffix in SUFFIXES[args.to])
+    sys.stdout.write(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, same pixels as PyTorch:\n")
     for check in checks:
         sys.stdout.write(f"  {check}\n")
     if args.to == "openvino":

@@ -106,7 +106,7 @@ def _look(net: HAN, photo: Tensor, args: argparse.Namespace) -> Findings:
     size = "{1} x {0}".format(*lq.shape[2:])
     where = f"{size} of {width} x {height} pixels at ({x}, {y})" if lq.shape != photo.shape else f"{size} pixels"
     title = f"{Path(args.model).name}, x{scale}, on {args.image.name} ({where})"
-    return Findings(title, lq[0], output[0], scale, found, channels, within, attribution)
+    return Findings(title, lq[0], output[0], scale, found, channels, within, attribution, (x, y))
 
 
 def _read(path: Path, channels: int) -> Tensor:
@@ -187,9 +187,9 @@ def _summary(findings: Findings, path: Path) -> str:
         )
     else:
         lines.append(f"  {spatial}")
-    patch = findings.patch
+    patch = findings.patch_in_photo
     lines.append(
         f"  diffusion index {findings.attribution.diffusion:.1f} of the {patch.size} x {patch.size} patch at "
-        f"({patch.x}, {patch.y}) of the window's output"
+        f"({patch.x}, {patch.y}) of the output"
     )
     return "\n".join(lines) + "\n"

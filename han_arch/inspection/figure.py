@@ -17,7 +17,11 @@ _MOST_NUMBERS = 12  # layers up to which the matrix shows its numbers
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is drawn. Images are (channels, h, w) in [0, 1]: `lq` the input, `output` the network's result."""
+    """All that is drawn.
+
+    Images are (channels, h, w) in [0, 1]: `lq` the window of the photo that is looked at, `output` the network's result
+    for it. `origin` is the window's left and top edge in the photo; `patch` counts from the window's output.
+    """
 
     title: str
     lq: Tensor
@@ -27,6 +31,13 @@ class Findings:
     channels: list[int]
     patch: Patch
     attribution: Attribution
+    origin: tuple[int, int]
+
+    @property
+    def patch_in_photo(self) -> Patch:
+        """The patch in the whole photo's output, as `--patch` takes it."""
+        x, y = (self.scale * edge for edge in self.origin)
+        return Patch(self.patch.x + x, self.patch.y + y, self.patch.size)
 
 
 def draw(findings: Findings, path: Path) -> None:
@@ -119,8 +130,9 @@ def _draw_attribution(part: Any, findings: Findings) -> None:
 
     photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
     photo.imshow(_displayed(findings.lq), cmap="gray", vmin=0, vmax=1)
+    whole = findings.patch_in_photo
     photo.set_title(
-        f"input; output patch at ({patch.x}, {patch.y}), {patch.size} x {patch.size}, is {patch.size / scale:g} here",
+        f"input; output patch at ({whole.x}, {whole.y}), {patch.size} x {patch.size}, is {patch.size / scale:g} here",
         fontsize=11,
     )
     heat.imshow(0.3 + 0.7 * _luma(findings.lq), cmap="gray", vmin=0, vmax=1)

@@ -27,6 +27,12 @@ def test_never_overwrites_unless_told(tmp_path, checkpoint, capsys) -> None:
     assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path)]) == 2
     assert "exists; give --overwrite" in capsys.readouterr().err
     assert path.read_text() == "precious"
+
+
+@pytest.mark.slow
+def test_overwrites_when_told(tmp_path, checkpoint) -> None:
+    path = tmp_path / "small.pt2"
+    path.write_text("old")
     assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path), "--overwrite"]) == 0
     assert path.read_bytes().startswith(b"PK")
     assert list(tmp_path.iterdir()) == [path]

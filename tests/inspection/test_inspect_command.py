@@ -48,8 +48,7 @@ def test_picture_and_summary(tmp_path, photo, capsys) -> None:
     assert "net.pth, x2, on photo.png (32 x 32 of 80 x 60 pixels at (37, 17))" in printed
     assert "alpha 0, adds nothing" in printed
     assert "beta 0; 0 changes nothing" in printed
-    # (100, 60) of the whole output, in the window's output.
-    assert "12 x 12 patch at (26, 26)" in printed
+    assert "12 x 12 patch at (100, 60) of the output" in printed
     assert [path.name for path in out.parent.iterdir()] == ["inside.png"]
 
 
