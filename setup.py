@@ -46,6 +46,10 @@ setup(
         "safetensors": ["safetensors"],
         "leaderboard": ["plotly"],
         "perceptual": ["pyiqa"],
+        # `basicsr export`: OpenVINO files are made by way of ONNX.
+        "export": ["onnx", "onnxscript", "onnxruntime"],
+        "openvino": ["openvino", "onnx", "onnxscript"],
+        "spandrel": ["spandrel"],
         # The authors' network as others packaged it, for `basicsr bench` and the parity tests.
         "peers": ["super-image"],
         "dev": [

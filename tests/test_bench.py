@@ -8,8 +8,18 @@ import torch
 
 from han_arch.bench import networks
 from han_arch.bench.measure import Row, alternate, ratio_to_authors
-from han_arch.bench.networks import AUTHORS, LIMIT, OURS, BareConvolutions, Size, build, build_ours
-from han_arch.bench.report import markdown
+from han_arch.bench.networks import (
+    AUTHORS,
+    LIMIT,
+    ONNX_NAME,
+    OPENVINO_NAME,
+    OURS,
+    BareConvolutions,
+    Size,
+    build,
+    build_ours,
+)
+from han_arch.bench.report import across_dtypes, markdown
 from han_arch.cli import main
 
 TINY = Size(num_block=1, num_feat=8)
@@ -76,6 +86,41 @@ def test_command(tmp_path, capsys, monkeypatch) -> None:
         lines = list(csv.DictReader(file))
     assert len(lines) == 4 * 2 * 2 + 1  # four cases, two networks, two rounds; one of memory
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_runtimes_stand_beside_the_networks(tmp_path, capsys) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (pip install openvino)")
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed (pip install {package})")
+    sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--repeat", "1", "--cases", "inference"]
+    assert main(["bench", "--networks", "ours", "onnx", "openvino", *sizes, "--out", str(tmp_path)]) == 0
+    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("| inference")]
+    assert [(case.split()[-1], network) for case, network in rows] == [
+        ("float32", OURS),
+        ("float32", ONNX_NAME),
+        ("float32", OPENVINO_NAME),
+        ("bfloat16", OURS),
+        ("bfloat16", OPENVINO_NAME),  # ONNX Runtime has float32 only
+    ]
+
+
+def test_bfloat16_of_openvino_is_compared_with_the_authors_float32() -> None:
+    rows = [
+        Row("inference, LR 8, float32", AUTHORS, (6.0,)),
+        Row("inference, LR 8, bfloat16", AUTHORS, (4.0,)),
+        Row("inference, LR 8, bfloat16", OPENVINO_NAME, (2.0,)),
+    ]
+    wanted = f"{OPENVINO_NAME}, inference, LR 8, bfloat16: 3.00x as fast as {AUTHORS} in float32."
+    assert across_dtypes(rows) == wanted
+    assert across_dtypes(rows[1:]) == ""
+
+
+def test_a_runtime_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--repeat", "1", "--cases", "inference"]
+    assert main(["bench", "--networks", "ours", "onnx", *sizes, "--out", str(tmp_path)]) == 0
+    assert f"Not measured: {ONNX_NAME}: onnx cannot be imported" in capsys.readouterr().out
 
 
 def test_mistakes(capsys, tmp_path) -> None:

@@ -19,7 +19,10 @@ ALLOWED = {
     "evaluation": {"archs", "inference", "zoo", "data"},
     "training": {"allocator", "archs", "inference", "zoo", "models", "evaluation", "data"},
     "registration": {"archs", "models"},
-    "bench": {"archs", "inference", "zoo"},
+    "export": {"archs", "zoo"},
+    "inspection": {"archs", "zoo", "data"},
+    "spandrel": {"archs", "zoo"},
+    "bench": {"archs", "inference", "zoo", "export"},
     "doctor": {"archs", "training"},
     "download": set(),
     "unpack": set(),
@@ -29,7 +32,7 @@ ALLOWED = {
 }
 EVERYBODYS = {"errors", "compat"}
 TORCH_ONLY_THIRD_PARTY = {"torch"}
-NEVER_BASICSR = {"archs", "inference", "zoo", "errors", "download", "unpack"}
+NEVER_BASICSR = {"archs", "inference", "zoo", "export", "inspection", "spandrel", "errors", "download", "unpack"}
 
 
 def room_of(path: Path) -> str:

@@ -3,17 +3,18 @@
 import argparse
 import platform
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from han_arch.bench import networks
+from han_arch.bench import networks, runtimes
 from han_arch.bench.measure import Row, inference_rows, training_rows
 from han_arch.bench.memory import memory_row
 from han_arch.bench.networks import AUTHORS, LIMIT, OURS, Candidate, Size, build
-from han_arch.bench.report import draw_chart, markdown, write_csv
+from han_arch.bench.report import across_dtypes, draw_chart, markdown, write_csv
 from han_arch.errors import UserError
 
 CASES = ("inference", "training", "memory")
@@ -22,6 +23,8 @@ NETWORKS = {
     "ours-compiled": networks.OURS_COMPILED,
     "authors": AUTHORS,
     "authors-channels-last": networks.AUTHORS_CHANNELS_LAST,
+    "onnx": networks.ONNX_NAME,
+    "openvino": networks.OPENVINO_NAME,
     "limit": LIMIT,
     "rcan": networks.RCAN_NAME,
     "rcan-channels-last": networks.RCAN_CHANNELS_LAST,
@@ -50,12 +53,18 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     size = Size(args.num_block, args.num_feat)
-    candidates, skipped = _build_all([NETWORKS[name] for name in args.networks], size)
+    names = [NETWORKS[name] for name in args.networks]
+    candidates, skipped = _build_all([name for name in names if name not in networks.RUNTIME_NAMES], size)
     rows: list[Row] = []
-    for case, measure in _cases(args, size, [candidate.name for candidate in candidates], candidates):
-        sys.stderr.write(f"measuring: {case}\n")
-        rows += measure()
-    sections = [_machine(), _counts(candidates), markdown(rows)]
+    with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
+        files: dict[str, Path] = {}
+        if "inference" in args.cases:
+            files, failed = runtimes.write(names, size, Path(folder))
+            skipped |= failed
+        for case, measure in _cases(args, size, candidates, files):
+            sys.stderr.write(f"measuring: {case}\n")
+            rows += measure()
+    sections = [_machine(), _counts(candidates), markdown(rows), across_dtypes(rows)]
     sections += [f"Not measured: {name}: {reason}." for name, reason in skipped.items()]
     text = "\n\n".join(section for section in sections if section) + "\n"
     sys.stdout.write(text)
@@ -80,7 +89,7 @@ def _build_all(names: list[str], size: Size) -> tuple[list[Candidate], dict[str,
 
 
 def _cases(
-    args: argparse.Namespace, size: Size, names: list[str], candidates: list[Candidate]
+    args: argparse.Namespace, size: Size, candidates: list[Candidate], files: dict[str, Path]
 ) -> list[tuple[str, Callable[[], list[Row]]]]:
     cases: list[tuple[str, Callable[[], list[Row]]]] = []
     for dtype in args.dtypes:
@@ -89,13 +98,15 @@ def _cases(
                 cases.append(
                     (
                         f"inference, LR {lr_size}, {dtype}",
-                        lambda d=dtype, s=lr_size: inference_rows(candidates, d, s, args.repeat),  # type: ignore[misc]
+                        lambda d=dtype, s=lr_size: inference_rows(  # type: ignore[misc]
+                            candidates, d, s, args.repeat, runtimes.runs(files, d, s)
+                        ),
                     )
                 )
         if "training" in args.cases:
             cases.append((f"training, {dtype}", lambda d=dtype: training_rows(candidates, d, args.repeat)))  # type: ignore[misc]
     if "memory" in args.cases:
-        for name in names:
+        for name in (candidate.name for candidate in candidates):
             if name not in (LIMIT, networks.OURS_COMPILED):
                 cases.append((f"memory, {name}", lambda n=name: [_memory(n, size, args.memory_lr_size)]))  # type: ignore[misc]
     return cases

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class Row:
         return statistics.median(self.values)
 
 
-def alternate(case: str, runs: dict[str, Callable[[], None]], repeat: int) -> list[Row]:
+def alternate(case: str, runs: Mapping[str, Callable[[], object]], repeat: int) -> list[Row]:
     """Run each once to warm up, then all in turn, `repeat` times; wall-clock seconds."""
     for run in runs.values():
         run()
@@ -44,13 +44,20 @@ def alternate(case: str, runs: dict[str, Callable[[], None]], repeat: int) -> li
     return [Row(case, name, tuple(values)) for name, values in seconds.items()]
 
 
-def inference_rows(candidates: list[Candidate], dtype: str, lr_size: int, repeat: int) -> list[Row]:
-    """Whole images of lr_size x lr_size, in a network of that dtype."""
-    runs = {}
+def inference_rows(
+    candidates: list[Candidate],
+    dtype: str,
+    lr_size: int,
+    repeat: int,
+    others: Mapping[str, Callable[[], object]] | None = None,
+) -> list[Row]:
+    """Whole images of lr_size x lr_size, in a network of that dtype; `others` are further runs by name."""
+    runs: dict[str, Callable[[], object]] = {}
     for candidate in candidates:
         net = candidate.copy(DTYPES[dtype]).eval()
         lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
         runs[candidate.name] = _inference(net, lq)
+    runs |= others or {}
     return alternate(f"inference, LR {lr_size}, {dtype}", runs, repeat)
 
 

@@ -23,6 +23,9 @@ AUTHORS_CHANNELS_LAST = "HAN (authors' code), channels_last"
 RCAN_NAME = "RCAN (BasicSR)"
 RCAN_CHANNELS_LAST = "RCAN (BasicSR), channels_last"
 EDSR_NAME = "EDSR (BasicSR)"
+ONNX_NAME = "HAN (ours), ONNX Runtime"
+OPENVINO_NAME = "HAN (ours), OpenVINO"
+RUNTIME_NAMES = {ONNX_NAME: "onnx", OPENVINO_NAME: "openvino"}
 LIMIT = "bare convolutions of HAN"
 
 

@@ -1,10 +1,11 @@
 """What was measured, as a markdown table, as CSV and as a chart."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from han_arch.bench.measure import Row, ratio_to_authors
-from han_arch.bench.networks import LIMIT, OURS, OURS_COMPILED
+from han_arch.bench.networks import AUTHORS, LIMIT, OPENVINO_NAME, OURS, OURS_COMPILED
 
 HEADER = ("case", "network", "median", "range", "against the authors' code", "convolutions at full rate")
 
@@ -14,6 +15,18 @@ def markdown(rows: list[Row]) -> str:
     lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
     lines += ["| " + " | ".join(_cells(row, rows)) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def across_dtypes(rows: list[Row]) -> str:
+    """What bfloat16 in OpenVINO gains over the authors' code in float32, a line for each size that has both."""
+    lines = []
+    for row in rows:
+        if row.network == OPENVINO_NAME and row.values and "bfloat16" in row.case:
+            case = row.case.replace("bfloat16", "float32")
+            ratio = ratio_to_authors(replace(row, case=case), rows)
+            if ratio is not None:
+                lines.append(f"{row.network}, {row.case}: {ratio:.2f}x as fast as {AUTHORS} in float32.")
+    return "\n\n".join(lines)
 
 
 def write_csv(rows: list[Row], path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
-from han_arch.zoo.checkpoint import read_raw
+from han_arch.zoo.checkpoint import RawCheckpoint, read_raw
 from han_arch.zoo.construction import ASSUMED, arguments_from_shapes
 from han_arch.zoo.convert import from_authors
 
@@ -56,10 +56,24 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
         UserError: damaged, no checkpoint, of another network, or with keys that belong to none.
     """
     raw = read_raw(path, weight_key)
-    source, tensors = str(path), raw.tensors
     notes: tuple[str, ...] = ()
     if weight_key is not None and raw.weight_key not in (None, weight_key):
         notes = (f"it has no {weight_key}; {raw.weight_key} is taken",)
+    return understand(raw, str(path), notes)
+
+
+def understand(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> Checkpoint:
+    """Recognise what was read.
+
+    Args:
+        raw: the tensors, and the options where there were any.
+        source: name of the file, for messages.
+        notes: what is already to be said of it.
+
+    Raises:
+        UserError: of another network, or with keys that belong to none.
+    """
+    tensors = raw.tensors
     kind = _recognise(tensors, raw.network_g, source)
     told: dict[str, Any] = {}
     if kind in (AUTHORS, RCAN_AUTHORS):

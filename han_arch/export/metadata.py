@@ -1,0 +1,80 @@
+"""What an exported file says of itself, as text under short keys: its use, and which weights it holds."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from han_arch import __version__
+from han_arch.archs.han_arch import HAN
+from han_arch.errors import UserError
+
+INPUT, OUTPUT = "lq", "output"  # names of the graph's one input and one output
+RT_INFO = "han_arch"  # where OpenVINO's rt_info holds the keys
+TORCH_EXTRA_FILE = "han_arch.json"  # where a .pt2 archive holds them
+
+_LARGEST_SCALE, _MOST_CHANNELS = 64, 64  # far beyond any network of ours; a wild number is a damaged or foreign file
+
+
+def describe(net: HAN, source: str) -> dict[str, str]:
+    """The metadata of an exported network.
+
+    Args:
+        net: the network.
+        source: name or path that `load_model` took it from; of a path, the file's name and SHA-256 are noted.
+
+    Returns:
+        scale, num_in_ch, input and output (in words), source, source_sha256 (where it is a file), weights_sha256 (see
+        `weights_hash`), written_by.
+    """
+    path = Path(source)
+    is_file = path.is_file()
+    channels = net.conv_first.in_channels
+    noted = {
+        "scale": str(net.upscale),
+        "num_in_ch": str(channels),
+        "input": f"{INPUT}: float32 (batch, {channels}, height, width), {'RGB' if channels == 3 else 'grey'} in [0, 1]",
+        "output": f"{OUTPUT}: float32 (batch, {channels}, scale*height, scale*width), in [0, 1] but not clamped",
+        "source": path.name if is_file else source,
+        "weights_sha256": weights_hash(net),
+        "written_by": f"han_arch {__version__}, PyTorch {torch.__version__}",
+    }
+    if is_file:
+        noted["source_sha256"] = file_hash(path)
+    return noted
+
+
+def weights_hash(net: torch.nn.Module) -> str:
+    """SHA-256 over all weights by sorted name (name, dtype, shape, bytes): equal for equal weights in any file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def scale_and_channels(metadata: dict[str, str], path: Path) -> tuple[int, int]:
+    """Read `scale` and `num_in_ch` back.
+
+    Raises:
+        UserError: they are missing or no sensible numbers: the file was not written by `basicsr export`.
+    """
+    try:
+        scale, channels = int(metadata["scale"]), int(metadata["num_in_ch"])
+    except (KeyError, ValueError):
+        scale = channels = 0
+    if not (1 <= scale <= _LARGEST_SCALE and 1 <= channels <= _MOST_CHANNELS):
+        raise UserError(
+            f"{path} does not tell its scale and channels; wanted a file written by basicsr export (or with "
+            "metadata scale and num_in_ch)"
+        )
+    return scale, channels

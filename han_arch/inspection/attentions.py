@@ -1,0 +1,105 @@
+"""What HAN's two attentions do on one image, read off one run of the network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from han_arch.archs.attention import CSAM, LAM
+from han_arch.archs.han_arch import HAN
+from han_arch.archs.layer_mixing import layer_correlation
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """LAM on one image of n layers.
+
+    `names` are the layers' in LAM's order, newest first; `weights` (n, n), row i is how layer i's gain is mixed, each
+    row sums to 1; `gain` (n,) is `|alpha * mixture_i| / |feats_i|`, the norm of what is added over the layer's own.
+    """
+
+    form: str
+    alpha: float
+    names: tuple[str, ...]
+    weights: Tensor
+    gain: Tensor
+
+
+@dataclass(frozen=True)
+class SpatialAttention:
+    """CSAM on one image: its `gate` sigmoid(W), (c, h, w) in 0..1; each feature is multiplied by 1 + beta * gate."""
+
+    beta: float
+    gate: Tensor
+
+
+@dataclass(frozen=True)
+class Attentions:
+    """Both attentions; for one that the network has not, its slot holds a line that says so."""
+
+    layer: LayerAttention | str
+    spatial: SpatialAttention | str
+
+
+def attentions(net: HAN, lq: Tensor) -> Attentions:
+    """Run net on one image, (1, channels, h, w) in [0, 1], and read its attentions."""
+    with torch.inference_mode(), _recorded(net) as feats:
+        net.features(lq)
+    newest_first = feats[::-1]
+    return Attentions(_layer_attention(net.lam, newest_first), _spatial_attention(net.csam, newest_first[0]))
+
+
+def layer_names(num_group: int) -> tuple[str, ...]:
+    """Names of the layers that enter LAM, newest first."""
+    return ("conv_after_body", *(f"group {number}" for number in range(num_group, 0, -1)))
+
+
+def most_varied_channels(gate: Tensor, count: int) -> list[int]:
+    """The channels whose gate differs most from place to place, (c, h, w) -> count numbers, the strongest first."""
+    spread = gate.flatten(1).std(dim=1, unbiased=False)
+    return spread.argsort(descending=True, stable=True)[:count].tolist()
+
+
+@contextmanager
+def _recorded(net: HAN) -> Iterator[list[Tensor]]:
+    """The maps that enter LAM are appended as the network makes them, oldest first."""
+    group_csam = dict(net.group_csam.items())
+    sources = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
+    feats: list[Tensor] = []
+    handles = [
+        source.register_forward_hook(lambda module, inputs, output: feats.append(output))
+        for source in (*sources, net.conv_after_body)
+    ]
+    try:
+        yield feats
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer_attention(lam: nn.Module | None, feats: list[Tensor]) -> LayerAttention | str:
+    if not isinstance(lam, LAM):
+        return f"this network has no LAM (its layer attention: {_name(lam)})"
+    weights = lam.attention(feats)[0].double()  # (n, n)
+    energy = layer_correlation(feats)[0].double()
+    alpha = float(lam.alpha.detach())
+    # |sum_j w_ij f_j|^2 = sum_jk w_ij E_jk w_ik, so the mixtures themselves are not needed.
+    mixture = torch.einsum("ij,jk,ik->i", weights, energy, weights).clamp_min(0).sqrt()
+    own = energy.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    return LayerAttention(lam.form, alpha, layer_names(len(feats) - 1), weights, abs(alpha) * mixture / own)
+
+
+def _spatial_attention(csam: nn.Module | None, feat: Tensor) -> SpatialAttention | str:
+    if not isinstance(csam, CSAM):
+        return f"this network has no CSAM (its spatial attention: {_name(csam)})"
+    channels = feat.shape[1]
+    with torch.inference_mode():
+        gate = torch.sigmoid(F.conv2d(feat, csam.banded_weight(channels), csam.bias.expand(channels), padding=1))
+    return SpatialAttention(float(csam.beta.detach()), gate[0])
+
+
+def _name(component: nn.Module | None) -> str:
+    return "none" if component is None else type(component).__name__

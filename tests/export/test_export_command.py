@@ -1,0 +1,63 @@
+"""`basicsr export` from the command line."""
+
+import sys
+
+import pytest
+from conftest import need
+
+from han_arch.cli import main
+
+
+@pytest.mark.slow
+def test_writes_and_says_what_it_compared(tmp_path, checkpoint, capsys, monkeypatch) -> None:
+    need("openvino")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(checkpoint), "--to", "openvino"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("small.xml: x2, ")
+    assert [line.split(":")[0].strip() for line in lines[1:4]] == ["1 x 17 x 23", "2 x 21 x 30", "1 x 40 x 11"]
+    assert all("largest difference" in line for line in lines[1:4])
+    assert "in bfloat16" in lines[4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml"]
+
+
+def test_never_overwrites_unless_told(tmp_path, checkpoint, capsys) -> None:
+    path = tmp_path / "small.pt2"
+    path.write_text("precious")
+    assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path)]) == 2
+    assert "exists; give --overwrite" in capsys.readouterr().err
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.slow
+def test_overwrites_when_told(tmp_path, checkpoint) -> None:
+    path = tmp_path / "small.pt2"
+    path.write_text("old")
+    assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path), "--overwrite"]) == 0
+    assert path.read_bytes().startswith(b"PK")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_mistakes_are_one_line(tmp_path, checkpoint, capsys, monkeypatch) -> None:
+    cases = [
+        ([str(tmp_path / "none.pth"), "--to", "onnx"], "none.pth"),
+        ([str(checkpoint), "--to", "onnx", "-o", "a.xml"], "--to onnx writes .onnx files; got a.xml"),
+        ([str(checkpoint), "--to", "torch", "-o", "/dev/null/a.pt2"], "cannot write into /dev/null"),
+    ]
+    for arguments, message in cases:
+        assert main(["export", *arguments]) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert len(error) == 1
+        assert message in error[0]
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(checkpoint), "--to", "onnx"]) == 2
+    assert "onnxscript cannot be imported" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["export", "inspect"])
+def test_help_shows_examples(word: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main([word, "--help"])
+    assert f"basicsr {word} " in capsys.readouterr().out.split("examples:")[1]

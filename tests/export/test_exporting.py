@@ -1,0 +1,132 @@
+"""Exported files: PyTorch's pixels at any size, metadata, and nothing left behind when they are refused."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from conftest import need, save_network
+
+from han_arch import load_model
+from han_arch.errors import UserError
+from han_arch.export import exporting, writing
+from han_arch.export.checking import Check, check, picture
+from han_arch.export.exporting import STEPS, export, output_path
+from han_arch.export.metadata import weights_hash
+from han_arch.export.runtime import load_runtime
+
+SIZES = [(1, 3, 1, 1), (1, 3, 5, 64), (3, 3, 31, 7), (1, 3, 12, 14)]
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_same_pixels_at_any_size(exported, checkpoint, target: str) -> None:
+    run, net = load_runtime(exported(target), target), load_model(checkpoint)
+    for size in SIZES:
+        lq = torch.rand(size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            torch.testing.assert_close(run(lq), net(lq), rtol=0, atol=1e-5)
+
+
+def test_torch_program_runs_without_our_classes(exported, checkpoint) -> None:
+    run, net = torch.export.load(exported("torch")).module(), load_model(checkpoint)
+    for size in SIZES:
+        lq = torch.rand(size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            torch.testing.assert_close(run(lq), net(lq), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels": 1, "upscale": 3, "lam_form": "cosine"},
+        {"upscale": 4, "lam_form": "paper", "fusion": "sum", "num_csam": 2},
+        {"layer_attention": "LAM", "upscale": 8, "img_range": 1.0},
+    ],
+)
+def test_every_form_of_the_network(tmp_path, settings: dict) -> None:
+    """Each passes the check of three sizes, or export raises."""
+    need("onnx")
+    model = save_network(tmp_path / "net.pth", num_group=2, **settings)
+    path = tmp_path / "net.onnx"
+    steps: list[str] = []
+    checks = export(load_model(model), str(model), "onnx", path, done=steps.append)
+    assert len(steps) == STEPS
+    assert [result.size[0] for result in checks] == [1, 2, 1]
+    assert max(result.difference for result in checks) < 1e-2
+    run = load_runtime(path, "onnx")
+    assert (run.scale, run.num_in_ch) == (settings["upscale"], settings.get("channels", 3))
+
+
+def test_onnx_metadata(exported, checkpoint) -> None:
+    path = exported("onnx")
+    import onnx
+
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert_metadata(said, checkpoint)
+    sides = [axis.dim_param or axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", 3, "height", "width"]
+    assert [entry.name for entry in (*model.graph.input, *model.graph.output)] == ["lq", "output"]
+
+
+def test_openvino_metadata_and_float32_weights(exported, checkpoint) -> None:
+    run = load_runtime(exported("openvino"), "openvino")
+    assert_metadata(dict(run.metadata), checkpoint)
+    parameters = sum(parameter.numel() for parameter in load_model(checkpoint).parameters())
+    assert exported("openvino").with_suffix(".bin").stat().st_size > 4 * parameters * 0.95
+
+
+def test_torch_metadata(exported, checkpoint) -> None:
+    files = {"han_arch.json": ""}
+    torch.export.load(exported("torch"), extra_files=files)
+    assert_metadata(json.loads(files["han_arch.json"]), checkpoint)
+
+
+def assert_metadata(said: dict[str, str], checkpoint) -> None:
+    assert (said["scale"], said["num_in_ch"], said["source"]) == ("2", "3", "small.pth")
+    assert said["source_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert said["weights_sha256"] == weights_hash(load_model(checkpoint))
+    assert "RGB in [0, 1]" in said["input"]
+    assert "not clamped" in said["output"]
+
+
+def test_weights_hash_depends_on_the_weights_alone(checkpoint, tmp_path) -> None:
+    net = load_model(checkpoint)
+    torch.save(net.state_dict(), tmp_path / "bare.pt")
+    assert weights_hash(load_model(tmp_path / "bare.pt")) == weights_hash(net)
+    with torch.no_grad():
+        net.csam.bias.add_(1e-6)
+    assert weights_hash(net) != weights_hash(load_model(checkpoint))
+
+
+@pytest.mark.parametrize("fault", [0.02 / 255, float("nan")])
+def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: float) -> None:
+    """A runtime that is off by 0.02 of 255 stands for any fault; the file that was there stays."""
+    path = tmp_path / "net.pt2"
+    path.write_text("the one before")
+    net = load_model(checkpoint)
+    monkeypatch.setitem(writing.WRITERS, "torch", lambda net, path, metadata: path.write_text("new"))
+    monkeypatch.setattr(exporting, "open_written", lambda written, target: lambda lq: net(lq) + fault)
+    with pytest.raises(UserError, match=r"gives other pixels than PyTorch .*allowed 0\.01\); it was not kept"):
+        export(net, "net", "torch", path, overwrite=True)
+    assert path.read_text() == "the one before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_check_takes_another_shape_for_a_failure(checkpoint) -> None:
+    result = check(load_model(checkpoint), lambda lq: torch.zeros(1, 3, 4, 4), (1, 6, 6))
+    assert not result.passed
+    assert not Check((1, 2, 3), 0.011).passed
+    assert picture(2, 3, 9, 5).shape == (2, 3, 9, 5)
+
+
+def test_output_path(tmp_path) -> None:
+    (tmp_path / "net.v2.pth").touch()
+    source = str(tmp_path / "net.v2.pth")
+    assert str(output_path(source, "onnx", None)) == "net.v2.onnx"
+    assert output_path(source, "openvino", tmp_path) == tmp_path / "net.v2.xml"
+    assert str(output_path("han-s-x4", "torch", None)) == "han-s-x4.pt2"
+    with pytest.raises(UserError, match=r"--to openvino writes \.xml files; got a\.onnx"):
+        output_path(source, "openvino", tmp_path.__class__("a.onnx"))

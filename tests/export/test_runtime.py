@@ -1,0 +1,119 @@
+"""`load_runtime`: the interface that upscaling builds on, and its refusals."""
+
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from han_arch import load_model
+from han_arch.errors import UserError
+from han_arch.export.runtime import load_runtime
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_interface(exported, runtime: str) -> None:
+    run = load_runtime(str(exported(runtime)), runtime, threads=1)
+    assert (run.scale, run.num_in_ch) == (2, 3)
+    out = run(torch.rand(2, 3, 6, 9))
+    assert (out.shape, out.dtype) == ((2, 3, 12, 18), torch.float32)
+    with pytest.raises(ValueError, match=r"lq must be \(b, 3, h, w\); got \(2, 1, 6, 9\)"):
+        run(torch.rand(2, 1, 6, 9))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_threads_do_not_mix_results(exported, runtime: str) -> None:
+    run = load_runtime(exported(runtime), runtime, threads=1)
+    images = [torch.full((1, 3, 8 + number, 8), number / 8) for number in range(8)]
+    expected = [run(image).clone() for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for got, wanted in zip(pool.map(run, images), expected, strict=True):
+                torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
+
+
+def test_results_are_not_overwritten_by_the_next_call(exported) -> None:
+    run = load_runtime(exported("openvino"), "openvino")
+    first = run(torch.zeros(1, 3, 6, 6))
+    kept = first.clone()
+    run(torch.ones(1, 3, 6, 6))
+    assert first.equal(kept)
+
+
+def test_openvino_is_float32_unless_told(exported, checkpoint) -> None:
+    """By itself OpenVINO computes in bfloat16 on processors that have it; told to, it stays within 45 dB of float32."""
+    lq = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = load_model(checkpoint)(lq)
+    path = exported("openvino")
+    exact = load_runtime(path, "openvino")(lq)
+    assert (exact - expected).abs().max() < 1e-5
+    coarse = load_runtime(path, "openvino", dtype="bfloat16")(lq)
+    psnr = -10 * torch.log10((coarse - expected).square().mean())
+    assert psnr > 45
+    assert coarse.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "message"),
+    [
+        ("tensorrt", {}, "runtime must be one of onnx, openvino; got 'tensorrt'"),
+        ("onnx", {"dtype": "float16"}, "dtype must be one of float32, bfloat16"),
+        ("onnx", {"dtype": "bfloat16"}, "ONNX Runtime computes in float32 here"),
+        ("onnx", {"device": "tpu"}, "runs on cpu or cuda; got device 'tpu'"),
+        ("openvino", {"device": "cuda"}, "runs on cpu or gpu; got device 'cuda'"),
+        ("onnx", {"threads": 0}, "threads must be at least 1; got 0"),
+    ],
+)
+def test_mistakes(exported, runtime: str, options: dict, message: str) -> None:
+    path = exported("openvino" if runtime == "openvino" else "onnx")
+    with pytest.raises(UserError) as caught:
+        load_runtime(path, runtime, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_files(exported, tmp_path) -> None:
+    onnx_file, xml_file = exported("onnx"), exported("openvino")
+    with pytest.raises(FileNotFoundError, match="no such exported network"):
+        load_runtime(tmp_path / "none.onnx", "onnx")
+    with pytest.raises(UserError, match=r"runtime openvino reads \.xml files"):
+        load_runtime(onnx_file, "openvino")
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(onnx_file.read_bytes()[:3000])
+    with pytest.raises(UserError, match="damaged or no ONNX network"):
+        load_runtime(cut, "onnx")
+    alone = tmp_path / "alone.xml"
+    shutil.copy(xml_file, alone)
+    with pytest.raises(FileNotFoundError, match=r"alone\.bin is missing"):
+        load_runtime(alone, "openvino")
+    shutil.copy(xml_file.with_suffix(".bin"), alone.with_suffix(".bin"))
+    alone.write_text("<?xml version='1.0'?><net>")
+    with pytest.raises(UserError, match="damaged or no network") as caught:
+        load_runtime(alone, "openvino")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stranger_s_file_is_refused(exported, tmp_path) -> None:
+    path = exported("onnx")
+    import onnx
+
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(UserError, match="does not tell its scale and channels"):
+        load_runtime(tmp_path / "bare.onnx", "onnx")
+    model.metadata_props.add(key="scale", value="2000000")
+    model.metadata_props.add(key="num_in_ch", value="3")
+    onnx.save(model, tmp_path / "wild.onnx")
+    with pytest.raises(UserError, match="does not tell its scale and channels"):
+        load_runtime(tmp_path / "wild.onnx", "onnx")
+
+
+@pytest.mark.parametrize(("runtime", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_missing_package_says_how_to_install(exported, monkeypatch, runtime: str, package: str) -> None:
+    path = exported(runtime)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"{package} cannot be imported .*pip install"):
+        load_runtime(path, runtime)

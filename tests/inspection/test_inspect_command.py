@@ -1,0 +1,110 @@
+"""`basicsr inspect`: one PNG, and one clear line for each mistake."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from han_arch import HAN
+from han_arch.cli import main
+
+SMALL = {"num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4, "upscale": 2}
+
+
+@pytest.fixture(autouse=True)
+def matplotlib() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (pip install matplotlib)")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).resize((80, 60), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def checkpoint(path, channels: int = 3, **settings):
+    torch.manual_seed(0)
+    net = HAN(channels, channels, **(SMALL | settings))
+    torch.save({"params": net.state_dict()}, path)
+    return path
+
+
+def inspect(photo, model, *more: str) -> int:
+    return main(["inspect", str(photo), "--model", str(model), "--steps", "2", *more])
+
+
+def test_picture_and_summary(tmp_path, photo, capsys) -> None:
+    out = tmp_path / "new" / "inside.png"
+    model = checkpoint(tmp_path / "net.pth")
+    assert inspect(photo, model, "-o", str(out), "--window", "32", "--patch", "100", "60", "12", "--channels", "5") == 0
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 1000
+    printed = capsys.readouterr().out
+    assert "net.pth, x2, on photo.png (32 x 32 of 80 x 60 pixels at (37, 17))" in printed
+    assert "alpha 0, adds nothing" in printed
+    assert "beta 0; 0 changes nothing" in printed
+    assert "12 x 12 patch at (100, 60) of the output" in printed
+    assert [path.name for path in out.parent.iterdir()] == ["inside.png"]
+
+
+def test_network_without_attentions_and_grey(tmp_path, photo, capsys) -> None:
+    model = checkpoint(tmp_path / "net.pth", channels=1, layer_attention=None, spatial_attention=None)
+    assert inspect(photo, model, "-o", str(tmp_path / "a.png"), "--window", "24") == 0
+    printed = capsys.readouterr().out
+    assert "this network has no LAM" in printed
+    assert "this network has no CSAM" in printed
+
+
+def test_grey_photo_in_a_colour_network(tmp_path, photo) -> None:
+    grey = tmp_path / "grey.png"
+    Image.open(photo).convert("L").save(grey)
+    assert inspect(grey, checkpoint(tmp_path / "n.pth"), "-o", str(tmp_path / "a.png"), "--window", "24") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--patch", "150", "0", "16"], "--patch 150 0 16 must lie in the output of 160 x 120 pixels"),
+        (["--patch", "0", "0", "1"], "SIZE at least 2"),
+        (["--patch", "0", "0", "100", "--window", "20"], "needs --window 53 or more; got 20"),
+        (["--channels", "8"], "numbers of 0 to 7; got [8]"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["-o", "picture.jpg"], "-o writes .png files"),
+        (["-o", "/dev/null/a.png"], "cannot write /dev/null/a.png"),
+        (["-o", "photo.png"], "photo.png exists; give --overwrite"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, photo, capsys, monkeypatch, more: list[str], message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = photo.read_bytes()
+    status = inspect(photo, checkpoint(tmp_path / "net.pth"), "-o", "out.png", *more)
+    error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert (status, len(error)) == (2, 1)
+    assert message in error[0]
+    assert photo.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.pth", "photo.png"]
+
+
+def test_bad_images_are_one_line(tmp_path, photo, capsys) -> None:
+    model = checkpoint(tmp_path / "net.pth")
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(photo.read_bytes()[:200])
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    for path, message in ((cut, "damaged"), (text, "not an image"), (tmp_path / "none.png", "no such image")):
+        assert inspect(path, model, "-o", str(tmp_path / "out.png")) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert message in error
+        assert path.name in error
+
+
+def test_without_matplotlib(tmp_path, photo, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert inspect(photo, tmp_path / "net.pth", "-o", str(tmp_path / "out.png")) == 2
+    assert "pip install 'han_arch[plots]'" in capsys.readouterr().err
