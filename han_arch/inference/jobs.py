@@ -25,6 +25,11 @@ class Job:
         """The source, for messages."""
         return "standard input" if self.source is None else str(self.source)
 
+    @property
+    def comparison(self) -> Path | None:
+        """Where a comparison of the result with bicubic interpolation goes."""
+        return None if self.target is None else self.target.with_name(f"{self.target.stem}_compare.png")
+
 
 def collect(paths: list[str], out: str, format: str | None, suffix: str = "") -> list[Job]:
     """The jobs of a command line.
@@ -58,9 +63,10 @@ def collect(paths: list[str], out: str, format: str | None, suffix: str = "") ->
     return jobs
 
 
-def existing(jobs: list[Job]) -> list[Job]:
-    """The jobs whose target is there already."""
-    return [job for job in jobs if job.target is not None and os.path.lexists(job.target)]
+def existing(jobs: list[Job], compare: bool) -> list[Path]:
+    """What is there already, of the results and, if asked for, their comparisons."""
+    targets = [target for job in jobs for target in (job.target, job.comparison if compare else None)]
+    return [target for target in targets if target is not None and os.path.lexists(target)]
 
 
 def _sources(path: str, out: Path | None) -> list[tuple[Path | None, Path]]:
@@ -82,10 +88,10 @@ def _sources(path: str, out: Path | None) -> list[tuple[Path | None, Path]]:
 
 
 def _images_below(folder: Path, out: Path | None) -> list[Path]:
-    own = out.resolve() if out is not None and out.resolve() != folder.resolve() else None
+    own = None if out is None or _real(out) == _real(folder) else _real(out)
     images = []
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and (Path(place) / name).resolve() != own)
+        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(place) / name) != own)
         images += [Path(place) / name for name in sorted(files) if name[0] != "."]
     return [path for path in images if path.suffix.lower() in READ_SUFFIXES]
 
@@ -108,15 +114,20 @@ def _into_folder(source: Path | None, place: Path, out: Path, format: str | None
 
 def _check_targets(jobs: list[Job]) -> None:
     taken: dict[str, Job] = {}
-    sources = {str(job.source.resolve()) for job in jobs if job.source is not None}
+    sources = {_real(job.source) for job in jobs if job.source is not None}
     for job in jobs:
         if job.target is None:
             continue
-        key = str(job.target.resolve()).casefold()  # some file systems do not tell upper from lower case
+        key = _real(job.target).casefold()  # some file systems do not tell upper from lower case
         if key in taken:
             raise UserError(
                 f"{taken[key].name} and {job.name} would both become {job.target}; give them different folders"
             )
         taken[key] = job
-        if str(job.target.resolve()) in sources:
+        if _real(job.target) in sources:
             raise UserError(f"{job.target} is itself an image to upscale; choose another folder, or --suffix _x4")
+
+
+def _real(path: Path) -> str:
+    """Without links; unlike Path.resolve it takes links that go in circles."""
+    return os.path.realpath(path)

@@ -33,6 +33,11 @@ class PictureError(ValueError):
     """A file that is not read or written; the message says why, without its name."""
 
 
+def too_large(width: int, height: int, max_pixels: int) -> PictureError:
+    """The error for a picture of more pixels than are taken."""
+    return PictureError(f"{width}x{height} are more than {max_pixels:,} pixels; a larger --max-pixels takes it")
+
+
 @dataclass(frozen=True)
 class Picture:
     """Samples and what belongs to them.
@@ -67,7 +72,7 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
     if samples is None:
         samples, icc, note = _samples(image, icc)
         notes += note
-    icc, note = _checked_profile(icc, samples.shape[2])
+    icc, note = checked_profile(icc, samples.shape[2])
     return Picture(upright(samples, orientation), icc, _dpi(image, orientation), exif, notes + note)
 
 
@@ -135,7 +140,8 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
     return np.asarray(image.convert("RGB")), None, ("CMYK without a profile became RGB by the plain formula",)
 
 
-def _checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
+def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile if it is one for samples of so many channels, else None and a note."""
     if icc is None:
         return None, ()
     try:

@@ -12,13 +12,18 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from han_arch.inference.picture import Picture, PictureError, from_pillow
+from han_arch.inference.picture import Picture, PictureError, from_pillow, too_large
+from han_arch.inference.tiff16 import read_tiff16
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # JPEG includes MPO, which phones write: the first picture is taken
 MAX_PIXELS = 256_000_000
-_BITS_PER_SAMPLE = 258
+_BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 _MAGIC_BYTES = 16
 _FAULTS = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, OverflowError, struct.error, IndexError)
+
+
+class _OtherTiff(PictureError):
+    """A TIFF that Pillow does not know, or OpenCV reads wrongly."""
 
 
 def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -45,6 +50,13 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         PictureError: empty, cut short, damaged, another format, too many pixels, more than one picture, or samples of
             another kind.
     """
+    try:
+        return _read(data, max_pixels)
+    except _OtherTiff:
+        return read_tiff16(data, max_pixels)
+
+
+def _read(data: bytes, max_pixels: int) -> Picture:
     with _opened(io.BytesIO(data), max_pixels) as image:
         try:
             samples = _sixteen_bits(image, data)
@@ -67,9 +79,7 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     image = _identified(file, start)
     with image:
         if image.width * image.height > max_pixels:
-            raise PictureError(
-                f"{image.width}x{image.height} are more than {max_pixels:,} pixels; a larger --max-pixels takes it"
-            )
+            raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and _pictures(image) > 1:
             raise PictureError(f"{_pictures(image)} pictures in one {image.format} file; wanted a single still image")
         yield image
@@ -83,7 +93,8 @@ def _identified(file: BinaryIO, start: bytes) -> Image.Image:
         try:
             return Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise PictureError(_unknown(start)) from None
+            kind = _OtherTiff if start.startswith((b"II*\0", b"MM\0*")) else PictureError
+            raise kind(_unknown(start)) from None
         except _FAULTS as error:
             raise PictureError(f"damaged or cut short: {error}") from error
         finally:
@@ -102,6 +113,8 @@ def _sixteen_bits(image: Image.Image, data: bytes) -> np.ndarray | None:
     if image.format == "PNG" and data[24] == 16:
         grey, alpha = data[25] in (0, 4), data[25] == 4
     elif image.format == "TIFF" and image.mode in ("RGB", "RGBA") and set(_bits(image)) == {16}:
+        if getattr(image, "tag_v2", {}).get(_PLANES) == _SEPARATE:
+            raise _OtherTiff("16-bit samples in planes")
         grey = alpha = False
     else:
         return None
@@ -127,6 +140,4 @@ def _unknown(start: bytes) -> str:
     if start.startswith(b"GIF8") or start[4:12] in (b"ftypheic", b"ftypmif1", b"ftypavif"):
         name = "GIF" if start.startswith(b"GIF8") else "HEIC or AVIF"
         return f"{name}; {wanted}"
-    if start.startswith((b"II*\0", b"MM\0*")):
-        return "a TIFF whose samples are not read; wanted 8 or 16 bit integers in 1, 3 or 4 channels, or 8 bit in 2"
     return f"not an image; {wanted}"

@@ -94,10 +94,10 @@ def _check(args: argparse.Namespace) -> None:
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
     jobs = collect(args.paths, args.out, args.format, args.suffix)
-    there = existing(jobs)
     if args.skip_existing:
-        return [job for job in jobs if job not in there]
+        jobs = [job for job in jobs if not existing([job], compare=False)]
+    there = existing(jobs, args.compare)
     if there and not args.overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0].target}{more} would be overwritten; --overwrite or --skip-existing says what to do")
+        raise UserError(f"{there[0]}{more} would be overwritten; --overwrite or --skip-existing says what to do")
     return jobs

@@ -90,9 +90,8 @@ class _FileWork:
         picture = read_picture(self._read(), self.settings.max_pixels)
         height, width, channels = picture.pixels.shape
         scale = self.engine.scale
-        notes = fitting(
-            replace(picture, pixels=picture.pixels[:1, :1]), self.style, scale * height, scale * width
-        ).notes
+        sample = replace(picture, pixels=picture.pixels[:1, :1])
+        notes = fitting(sample, self.style, scale * height, scale * width).notes
         plan = plan_for(
             (height, width, channels),
             picture.pixels.itemsize,
@@ -114,10 +113,9 @@ class _FileWork:
         del picture
         finished = fitting(finished, self.style, scale * height, scale * width)
         self._write(finished, self.job.target, self.style, result.plan)
-        if comparison is not None and self.job.target is not None:
-            beside = self.job.target.with_name(f"{self.job.target.stem}_compare.png")
-            self._write(comparison, beside, self.settings.styles["png"], result.plan)
-            self._say(f"  {beside}: bicubic on the left, {self.engine.name} on the right")
+        if comparison is not None and self.job.comparison is not None:
+            self._write(comparison, self.job.comparison, self.settings.styles["png"], result.plan)
+            self._say(f"  {self.job.comparison}: bicubic on the left, {self.engine.name} on the right")
 
     def _read(self) -> bytes:
         if self.job.source is None:
@@ -171,7 +169,7 @@ class _FileWork:
         self.bar.update(self.start + self.size * done // total - self.bar.n)
 
     def _say(self, message: str, warning: bool = False) -> None:
-        if not self.job.target is None and not warning:
+        if self.job.target is not None and not warning:
             tqdm.write(message, file=sys.stdout)
         else:
             tqdm.write(message, file=sys.stderr)

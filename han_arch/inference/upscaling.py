@@ -180,7 +180,8 @@ class _Run:
     def _lq(self, region: Region) -> Tensor:
         """(1, colours, h, w) in [0, 1]."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
-        lq = torch.from_numpy(part.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)
+        # One order in memory, channels_last: other kernels run for others, and round otherwise.
+        lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2)
         return lq / _white(self.pixels.dtype)
 
     def _put(self, row: int, column: int, block: Tensor) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from han_arch.errors import UserError
 from han_arch.inference.picture import Picture, PictureError, to_pillow
 from han_arch.inference.png16 import write_png16
+from han_arch.inference.tiff16 import tifffile, write_tiff16
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 FORMAT_OF = {
@@ -72,7 +72,7 @@ def fitting(picture: Picture, style: Style, height: int, width: int) -> Picture:
         pixels = _eight_bits(pixels)
         notes += (f"16 bits became 8, which is what {style.format} holds",)
     if pixels.dtype == np.uint16 and style.format == "tiff":
-        _tifffile()
+        tifffile()
         if picture.exif:
             notes += ("its EXIF data is left out, which 16-bit TIFF is written without",)
     if style.format == "webp" and channels < 3:
@@ -94,7 +94,7 @@ def write(file: BinaryIO, picture: Picture, style: Style, software: str) -> None
     if picture.pixels.dtype == np.uint16 and style.format == "png":
         write_png16(file, picture, {"Software": software}, style.png_level)
     elif picture.pixels.dtype == np.uint16:
-        _write_tiff16(file, picture, style, software)
+        write_tiff16(file, picture, software, style.png_level)
     else:
         to_pillow(picture).save(file, style.format, **_options(picture, style, software))
 
@@ -121,34 +121,6 @@ def _options(picture: Picture, style: Style, software: str) -> dict[str, Any]:
     else:
         options["compression"] = "tiff_adobe_deflate"
     return options
-
-
-def _write_tiff16(file: BinaryIO, picture: Picture, style: Style, software: str) -> None:
-    channels = picture.pixels.shape[2]
-    resolution: dict[str, Any] = {}
-    if picture.dpi:
-        resolution = {"resolution": picture.dpi, "resolutionunit": "INCH"}
-    _tifffile().imwrite(
-        file,
-        picture.pixels[..., 0] if channels == 1 else picture.pixels,
-        photometric="minisblack" if channels < 3 else "rgb",
-        planarconfig="contig" if channels > 1 else None,
-        extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        compression="zlib",
-        compressionargs={"level": style.png_level},
-        iccprofile=picture.icc,
-        software=software,
-        metadata=None,
-        **resolution,
-    )
-
-
-def _tifffile() -> Any:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise UserError("writing 16-bit TIFF needs the tifffile package (pip install tifffile)") from error
-    return tifffile
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
