@@ -98,6 +98,7 @@ class _FileWork:
             self.engine,
             self.settings.budget,
             self.settings.self_ensemble,
+            self.style.bytes_a_pixel,
         )
         target = "standard output" if self.job.target is None else str(self.job.target)
         self._say(

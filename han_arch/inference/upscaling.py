@@ -18,7 +18,7 @@ from han_arch.inference.self_ensemble import self_ensemble
 
 LUMA = (0.299, 0.587, 0.114)  # of BT.601, for a grey image from a colour network
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
-_PASSING_BYTES = 4  # a pixel in Pillow's memory, while a file is read or written
+PILLOW_BYTES = 5  # for a pixel, while a file is read or written
 
 
 class NotFinite(ValueError):
@@ -42,7 +42,12 @@ class Listener:
 
 
 def plan_for(
-    shape: tuple[int, int, int], itemsize: int, engine: Engine, budget: int, self_ensemble: bool = False
+    shape: tuple[int, int, int],
+    itemsize: int,
+    engine: Engine,
+    budget: int,
+    self_ensemble: bool = False,
+    writing: int = PILLOW_BYTES,
 ) -> Plan:
     """The plan for an image.
 
@@ -52,6 +57,7 @@ def plan_for(
         engine: what runs it.
         budget: bytes for the process, without the finished image.
         self_ensemble: the mean of eight runs.
+        writing: bytes for a pixel of the finished image while it is written; they may forbid a plan, not change it.
 
     Raises:
         UserError: it cannot be done within the budget.
@@ -60,7 +66,7 @@ def plan_for(
     pixels, finished = height * width, height * width * engine.scale**2
     held = pixels * channels * itemsize
     alpha = finished * itemsize if channels in (2, 4) else 0
-    passing = max(2 * held + _PASSING_BYTES * pixels, held + alpha, _PASSING_BYTES * finished)
+    passing = max(2 * held + PILLOW_BYTES * pixels, held + alpha, writing * finished)
     return choose(height, width, engine.cost, budget, Load(held, passing), self_ensemble)
 
 

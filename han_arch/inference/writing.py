@@ -47,6 +47,13 @@ class Style:
     lossless: bool = False
     png_level: int = 6
 
+    @property
+    def bytes_a_pixel(self) -> int:
+        """What writing takes besides the picture: measured on 12 megapixels, 4 for most, 18 and 42 for WebP."""
+        if self.format == "webp":
+            return 46 if self.lossless else 20
+        return 5
+
 
 def fitting(picture: Picture, style: Style, height: int, width: int) -> Picture:
     """The picture as its format can hold it, with notes on what was changed; asked before the work, of the input.

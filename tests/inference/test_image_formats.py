@@ -244,3 +244,14 @@ def test_sides_that_a_format_cannot_hold() -> None:
         fitting(picture, Style("webp"), 10, 20_000)
     with pytest.raises(ValueError, match="jpeg holds sides of 65500 pixels"):
         fitting(picture, Style("jpeg"), 70_000, 10)
+
+
+def test_webp_s_encoder_counts_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """4 megapixels out: 80 MB for WebP, four times what PNG takes."""
+    Image.fromarray(photo(1000, 1000)).save(tmp_path / "in.png")
+    settings = Settings(LOSSLESS, 700_000_000, "700M")
+    jobs = [Job(tmp_path / "in.png", tmp_path / f"out{suffix}", FORMAT_OF[suffix]) for suffix in (".webp", ".png")]
+    assert upscale_files(jobs, Repeat(), settings) == 1
+    assert "1000x1000 pixels need --memory 0.9G at least; got 700 MB" in capsys.readouterr().err
+    assert not jobs[0].target.exists()
+    assert jobs[1].target.exists()

@@ -22,6 +22,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "photos" / "below" / ".hidden").mkdir(parents=True)
     for seed, name in enumerate(["a.png", "b.jpg", "below/c.png", "below/.hidden/d.png", ".e.png"]):
         Image.fromarray(photo(12, 17, seed=seed)).save(tmp_path / "photos" / name)
+    (tmp_path / "upper").mkdir()
+    Image.fromarray(photo(5, 5)).save(tmp_path / "upper" / "A.png")
     (tmp_path / "photos" / "notes.txt").write_text("no photo")
     return tmp_path
 
@@ -76,7 +78,7 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, checkpoint: Path)
         (["*.gone", "-o", "out"], "no such file or folder: *.gone"),
         (["photos/below/.hidden", "photos", "-o", "x.png"], "images do not go into one file"),
         (["photos/a.png", "photos/below/../a.png", "-o", "out"], "would both become"),
-        (["photos", "photos/below", "photos/below/c.png", "-o", "out"], "would both become out/c.png"),
+        (["photos/a.png", "upper/A.png", "-o", "out"], "would both become out/A.png"),
         (["photos/a.png", "-o", "photos"], "photos/a.png is itself an image to upscale"),
         (["photos/notes.txt", "-o", "photos/notes.txt"], "photos/notes.txt is a file; wanted a folder"),
         (["photos/a.png", "-o", "out", "--memory", "lots"], "--memory must be a number"),
@@ -141,19 +143,19 @@ def test_the_plan_is_told_and_python_gives_the_same_pixels(
     photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Under tiles, which a small budget forces, and under the whole image."""
-    pixels = photo(700, 800)
+    pixels = photo(260, 300)
     Image.fromarray(pixels).save(photos / "scan.png")
-    for budget in ("700M", "2G"):
+    for budget in ("665M", "2G"):
         assert run(checkpoint, "scan.png", "-o", f"{budget}.png", "--memory", budget) == 0
         told = capsys.readouterr().out
-        assert f"scan.png 800x700 -> {budget}.png 1600x1400: " in told
-        assert ("tiles-" if budget == "700M" else "strips") in told
-        assert "MB of 700 MB" in told or "MB of 2.0 GB" in told
+        assert f"scan.png 300x260 -> {budget}.png 600x520: " in told
+        assert ("tiles-" if budget == "665M" else "full (") in told
+        assert "MB of 665 MB" in told or "MB of 2.0 GB" in told
         with Image.open(photos / f"{budget}.png") as image:
             written = np.asarray(image)
             plan = str(image.info["Software"]).split("plan=")[1].split(";")[0]
         np.testing.assert_array_equal(written, han_arch.upscale(pixels, checkpoint, memory=budget))
-        if budget == "700M":
+        if budget == "665M":
             kind, tile, overlap = plan.split("-")
             followed = Plan(kind, int(tile), int(overlap))
             np.testing.assert_array_equal(written, han_arch.upscale(pixels, checkpoint, plan=followed))
@@ -185,9 +187,17 @@ def test_standard_input_and_output(photos: Path, checkpoint: Path) -> None:
     with Image.open(io.BytesIO(done.stdout)) as image:
         assert (image.format, image.size) == ("TIFF", (34, 24))
     assert b"standard input 17x12 -> standard output 34x24: full" in done.stderr
-    done = stream(checkpoint, source[:200], "-", "-o", "-")
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"basicsr upscale: standard input: damaged or cut short" in done.stderr
+
+
+def test_damaged_standard_input(
+    photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    source = (photos / "photos" / "a.png").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source[:200])))
+    assert run(checkpoint, "-", "-o", "-") == 1
+    told = capsysbinary.readouterr()
+    assert told.out == b""
+    assert b"basicsr upscale: standard input: damaged or cut short" in told.err
 
 
 @pytest.mark.slow
