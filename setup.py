@@ -44,6 +44,7 @@ setup(
     extras_require={
         "plots": ["matplotlib"],
         "safetensors": ["safetensors"],
+        "tiff": ["tifffile"],  # 16-bit TIFF in `basicsr upscale`
         "leaderboard": ["plotly"],
         "perceptual": ["pyiqa"],
         # The authors' network as others packaged it, for `basicsr bench` and the parity tests.

@@ -13,7 +13,7 @@ from han_arch.inference.engine import Engine, get_engine
 from han_arch.inference.memory import DEFAULT, parse_size
 from han_arch.inference.picture import Picture, from_pillow, to_pillow
 from han_arch.inference.plan import Plan
-from han_arch.inference.upscaling import plan_for, upscale_pixels
+from han_arch.inference.upscaling import PILLOW_BYTES, plan_for, upscale_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class _Job:
 
     def pillow(self, image: Image.Image) -> Image.Image:
         picture = from_pillow(image)
-        return to_pillow(Picture(self.pixels(picture.pixels), picture.icc, picture.dpi))
+        return to_pillow(Picture(self.pixels(picture.pixels, PILLOW_BYTES), picture.icc, picture.dpi))
 
     def tensor(self, image: Tensor) -> Tensor:
         if not image.is_floating_point():
@@ -109,12 +109,12 @@ class _Job:
         stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
         return stacked.to(image.device, image.dtype)
 
-    def pixels(self, pixels: np.ndarray) -> np.ndarray:
+    def pixels(self, pixels: np.ndarray, writing: int = 0) -> np.ndarray:
         """(h, w, 1 to 4) of uint8, uint16 or float32, checked, and super-resolved by the plan."""
         if 0 in pixels.shape:
             raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("an image's values must be finite; got nan or infinity")
         shape = cast(tuple[int, int, int], pixels.shape)
-        plan = self.plan or plan_for(shape, pixels.itemsize, self.engine, self.budget, self.self_ensemble)
+        plan = self.plan or plan_for(shape, pixels.itemsize, self.engine, self.budget, self.self_ensemble, writing)
         return upscale_pixels(pixels, self.engine, plan, self.self_ensemble).pixels

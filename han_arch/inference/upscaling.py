@@ -17,7 +17,16 @@ from han_arch.inference.plan import TILES, Load, Plan, choose
 from han_arch.inference.self_ensemble import self_ensemble
 
 LUMA = (0.299, 0.587, 0.114)  # of BT.601, for a grey image from a colour network
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+# What PyTorch's allocators say, and oneDNN, which tells no reason but fails at nothing else in these networks.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+)
 PILLOW_BYTES = 5  # for a pixel, while a file is read or written
 
 

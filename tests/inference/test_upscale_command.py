@@ -175,18 +175,17 @@ def test_comparison(photos: Path, checkpoint: Path) -> None:
     assert run(checkpoint, "photos/a.png", "-o", "out", "--compare") == 2  # the comparison is still there
 
 
-def stream(checkpoint: Path, data: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "han_arch", "upscale", *words, "--model", str(checkpoint)]
-    return subprocess.run(command, input=data, capture_output=True, timeout=120)
-
-
-def test_standard_input_and_output(photos: Path, checkpoint: Path) -> None:
+def test_standard_input_and_output(
+    photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Here within the process; test_upscale_docs.py has a real pipe."""
     source = (photos / "photos" / "a.png").read_bytes()
-    done = stream(checkpoint, source, "-", "-o", "-", "--format", "tiff")
-    assert done.returncode == 0, done.stderr.decode()
-    with Image.open(io.BytesIO(done.stdout)) as image:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source)))
+    assert run(checkpoint, "-", "-o", "-", "--format", "tiff") == 0
+    told = capsysbinary.readouterr()
+    with Image.open(io.BytesIO(told.out)) as image:
         assert (image.format, image.size) == ("TIFF", (34, 24))
-    assert b"standard input 17x12 -> standard output 34x24: full" in done.stderr
+    assert b"standard input 17x12 -> standard output 34x24: full" in told.err
 
 
 def test_damaged_standard_input(

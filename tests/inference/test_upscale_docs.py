@@ -15,14 +15,11 @@ from PIL import Image
 import han_arch
 from han_arch import HAN
 from han_arch.cli import main
+from han_arch.inference import engine
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "upscale.md").read_text("utf-8").split("## Export")[0]
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
-    for line in block.splitlines()
-    if line.strip()
-]
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
 PYTHON = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
 
 
@@ -35,6 +32,7 @@ def stand_in(name_or_path: object) -> HAN:
 @pytest.mark.usefixtures("workplace")
 def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(han_arch, "load_model", stand_in, raising=False)
+    monkeypatch.setattr(engine, "_KEPT_ENGINES", engine._Kept())  # nothing of these networks stays for other tests
     ran = 0
     for command in COMMANDS:
         words = shlex.split(command)
@@ -44,12 +42,8 @@ def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
         ran += 1
     assert ran == 5
     sizes = {name: Image.open(name).size for name in ("large.png", "large/a.png", "large/below/b.jpg", "webp/c.webp")}
-    assert sizes == {
-        "large.png": (96, 64),
-        "large/a.png": (48, 32),
-        "large/below/b.jpg": (48, 32),
-        "webp/c.webp": (96, 64),
-    }
+    assert sizes["large.png"] == sizes["webp/c.webp"] == (96, 64)
+    assert sizes["large/a.png"] == sizes["large/below/b.jpg"] == (48, 32)
     assert Image.open("mine/photo_compare.png").size == (2 * 96, 64)
     exec(PYTHON[0], {})
     np.testing.assert_array_equal(np.asarray(Image.open("from_python.png")), np.asarray(Image.open("large.png")))
