@@ -86,9 +86,9 @@ class Cost:
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Bytes at the peak of `HAN.features`, or of a strip of the tail where that is more."""
+        """Bytes of `HAN.features` and a strip of the tail; of the first the C library may keep what has been freed."""
         one_map = height * width * self.num_feat * _FLOAT
-        return int(max(FEATURES_FACTOR * self.maps * one_map, one_map + self._strip(height, width)))
+        return int(FEATURES_FACTOR * self.maps * one_map + self._strip(height, width))
 
     def whole_tail(self, height: int, width: int) -> int:
         """Bytes of the tail without strips."""
