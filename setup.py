@@ -44,6 +44,7 @@ setup(
     extras_require={
         "plots": ["matplotlib"],
         "safetensors": ["safetensors"],
+        "tiff": ["tifffile"],  # 16-bit TIFF in `basicsr upscale`
         "leaderboard": ["plotly"],
         "perceptual": ["pyiqa"],
         # `basicsr export`: OpenVINO files are made by way of ONNX.

@@ -13,11 +13,12 @@ from han_arch import compat
 if TYPE_CHECKING:
     from han_arch.archs.attention import CSAM, LAM
     from han_arch.archs.han_arch import HAN
+    from han_arch.inference.upscale import upscale
     from han_arch.registration import register
     from han_arch.zoo.loading import load_model
 
 __version__ = "0.1.0"
-__all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "__version__"]
+__all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "upscale", "__version__"]
 
 _HOMES = {
     "HAN": "han_arch.archs.han_arch",
@@ -25,6 +26,7 @@ _HOMES = {
     "CSAM": "han_arch.archs.attention",
     "register": "han_arch.registration",
     "load_model": "han_arch.zoo.loading",
+    "upscale": "han_arch.inference.upscale",
 }
 
 compat.install_import_fallbacks()

@@ -18,6 +18,7 @@ COMMANDS = {
     "data": ("han_arch.data.command", "make, pack and check data sets"),
     "export": ("han_arch.export.command", "write a network for ONNX Runtime, OpenVINO or torch.export, checked"),
     "inspect": ("han_arch.inspection.command", "draw what the attentions do and which pixels a patch depends on"),
+    "upscale": ("han_arch.inference.upscale_command", "super-resolve photos, folders of them, or standard input"),
     "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),
     "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
 }

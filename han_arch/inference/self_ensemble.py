@@ -18,10 +18,11 @@ def self_ensemble(run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
-    results = []
+    total: Tensor | None = None
     for transposed in (False, True):
         for flipped in ([], [-1], [-2], [-2, -1]):
             turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
             back = torch.flip(run(turned), flipped)
-            results.append(back.transpose(-2, -1) if transposed else back)
-    return torch.stack(results).mean(0)
+            back = back.transpose(-2, -1) if transposed else back
+            total = back.clone() if total is None else total.add_(back)  # a stack would hold all eight
+    return total.div_(8)  # type: ignore[union-attr]

@@ -5,6 +5,7 @@ scale^2 times their size. Each strip is computed with as many rows beyond its ed
 """
 
 import math
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -35,18 +36,46 @@ def tail_in_strips(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> 
     Raises:
         ValueError: strip_pixels below 1.
     """
+    images, _, height, width = feat.shape
+    result: Tensor | None = None
+    for row, strip in each_strip(net, feat, strip_pixels):
+        if strip.shape[2] == net.upscale * height:
+            return strip
+        if result is None:
+            result = strip.new_empty((images, strip.shape[1], net.upscale * height, net.upscale * width))
+        result[:, :, row : row + strip.shape[2]] = strip
+    if result is None:
+        raise ValueError(f"the tail needs features with at least one row; got {tuple(feat.shape)}")
+    return result
+
+
+def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iterator[tuple[int, Tensor]]:
+    """`net.tail(feat)` as its strips, from the top: so that no more than one needs to be held.
+
+    Args:
+        net: the network.
+        feat: (b, c, h, w), from `net.features`.
+        strip_pixels: LR pixels, over the batch, that go through the tail at a time.
+
+    Yields:
+        The strip's first row in the result, and the strip, (b, channels, rows, scale*w).
+
+    Raises:
+        ValueError: strip_pixels below 1.
+    """
     if strip_pixels < 1:
         raise ValueError(f"strip_pixels must be at least 1; got {strip_pixels}")
     images, _, height, width = feat.shape
     scale = net.upscale
-    count = min(height, math.ceil(images * height * width / strip_pixels))
-    if count <= 1:
-        return net.tail(feat)
-    rows = math.ceil(height / count)
-    result = feat.new_empty((images, net.conv_last.out_channels, scale * height, scale * width))
+    rows = strip_rows(height, width * images, strip_pixels)
     for start in range(0, height, rows):
         end = min(start + rows, height)
         top, bottom = max(0, start - HALO), min(height, end + HALO)
         strip = net.tail(feat[:, :, top:bottom])
-        result[:, :, scale * start : scale * end] = strip[:, :, scale * (start - top) : scale * (end - top)]
-    return result
+        yield scale * start, strip[:, :, scale * (start - top) : scale * (end - top)]
+
+
+def strip_rows(height: int, width: int, strip_pixels: int) -> int:
+    """LR rows in each strip, but for the last: as equal as they can be, and at least one."""
+    count = max(1, min(height, math.ceil(height * width / strip_pixels)))
+    return max(1, math.ceil(height / count))

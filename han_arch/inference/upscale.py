@@ -1,0 +1,120 @@
+"""`han_arch.upscale`: an image in memory, as NumPy, Pillow or PyTorch have it, super-resolved to the same kind."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from han_arch.archs.han_arch import HAN
+from han_arch.inference.engine import Engine, get_engine
+from han_arch.inference.memory import DEFAULT, parse_size
+from han_arch.inference.picture import Picture, from_pillow, to_pillow
+from han_arch.inference.plan import Plan
+from han_arch.inference.upscaling import PILLOW_BYTES, plan_for, upscale_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Images = TypeVar("Images", "NDArray[np.generic]", Image.Image, Tensor)
+MODEL = "han-s-x4"
+
+
+def upscale(
+    image: Images,
+    model: str | Path | HAN = MODEL,
+    *,
+    memory: str | int = DEFAULT,
+    device: str = "auto",
+    dtype: str = "fp32",
+    self_ensemble: bool = False,
+    plan: Plan | None = None,
+) -> Images:
+    """Super-resolve an image; the same pixels as `basicsr upscale` writes without loss.
+
+    Safe to call from several threads. A model that is named is loaded once and kept.
+
+    Args:
+        image: one of
+            a NumPy array (h, w) or (h, w, c), c 1 to 4: grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or
+            float16, float32, float64 in [0, 1];
+            a Pillow image; palettes, CMYK and 1 bit become RGB or grey, and an orientation in its EXIF is applied;
+            a tensor (c, h, w) or (b, c, h, w) of floats in [0, 1], c as above, on any device.
+        model: a name or path that `han_arch.load_model` takes, or a network.
+        memory: bytes for the process, without the result: a number, or a text such as "2G". The plan is chosen
+            by it, never by what the machine has left.
+        device: "auto" (the first that is there), "cuda", "xpu", "mps" or "cpu".
+        dtype: "fp32", "bf16" or "fp16": what the network computes in.
+        self_ensemble: the mean over the image's eight flips and transposes: eight times the time, slightly better.
+        plan: followed in place of the one that the budget gives.
+
+    Returns:
+        The same kind, dtype and number of channels, scale times as high and wide; floats clipped to [0, 1]. A tensor is
+        on the input's device, without a gradient. Pillow's has the ICC profile and DPI of the input.
+
+    Raises:
+        TypeError: image or model is of another kind or dtype.
+        ValueError: image has another shape, is empty, or has values that are not finite (UserError, a ValueError: what
+            the budget, device, dtype or model is refused for).
+        FileNotFoundError: there is no such model.
+
+    Example:
+        >>> import han_arch, numpy as np
+        >>> han_arch.upscale(np.zeros((48, 64, 3), np.uint8), "han-s-x4").shape  # doctest: +SKIP
+        (192, 256, 3)
+    """
+    engine = get_engine(model, device, dtype)
+    job = _Job(engine, parse_size(memory, "memory"), self_ensemble, plan)
+    if isinstance(image, Image.Image):
+        return job.pillow(image)
+    if isinstance(image, Tensor):
+        return job.tensor(image)
+    if isinstance(image, np.ndarray):
+        return job.array(image)
+    raise TypeError(f"image must be a NumPy array, a Pillow image or a tensor; got {type(image).__name__}")
+
+
+class _Job:
+    """The kinds of image, each by way of (h, w, c) pixels."""
+
+    def __init__(self, engine: Engine, budget: int, self_ensemble: bool, plan: Plan | None) -> None:
+        self.engine, self.budget, self.self_ensemble, self.plan = engine, budget, self_ensemble, plan
+
+    def array(self, image: np.ndarray) -> np.ndarray:
+        if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+            raise TypeError(f"an array must be uint8, uint16, or floats in [0, 1]; got {image.dtype}")
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
+            raise ValueError(f"an array must be (h, w) or (h, w, 1 to 4); got {image.shape}")
+        pixels = image if image.ndim == 3 else image[..., None]
+        if image.dtype.kind == "f":  # float32 is what the network sees of float64 too
+            pixels = pixels.astype(np.float32)
+        result = self.pixels(pixels).astype(image.dtype, copy=False)
+        return result if image.ndim == 3 else result[..., 0]
+
+    def pillow(self, image: Image.Image) -> Image.Image:
+        picture = from_pillow(image)
+        return to_pillow(Picture(self.pixels(picture.pixels, PILLOW_BYTES), picture.icc, picture.dpi))
+
+    def tensor(self, image: Tensor) -> Tensor:
+        if not image.is_floating_point():
+            raise TypeError(f"a tensor must be of floats in [0, 1]; got {image.dtype}")
+        if image.dim() not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4):
+            raise ValueError(f"a tensor must be (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
+        batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
+        if not len(batch):
+            raise ValueError("a tensor must hold at least one image; got none")
+        results = [torch.from_numpy(self.pixels(pixels)).permute(2, 0, 1) for pixels in batch]
+        stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
+        return stacked.to(image.device, image.dtype)
+
+    def pixels(self, pixels: np.ndarray, writing: int = 0) -> np.ndarray:
+        """(h, w, 1 to 4) of uint8, uint16 or float32, checked, and super-resolved by the plan."""
+        if 0 in pixels.shape:
+            raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise ValueError("an image's values must be finite; got nan or infinity")
+        shape = cast(tuple[int, int, int], pixels.shape)
+        plan = self.plan or plan_for(shape, pixels.itemsize, self.engine, self.budget, self.self_ensemble, writing)
+        return upscale_pixels(pixels, self.engine, plan, self.self_ensemble).pixels

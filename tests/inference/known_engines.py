@@ -1,0 +1,60 @@
+"""Networks and photos whose results are known, for the tests of upscaling."""
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from han_arch import HAN
+from han_arch.inference.memory import Cost
+
+ARGUMENTS = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4}
+
+
+class Repeat:
+    """An engine whose result is known: each pixel becomes scale x scale of them."""
+
+    name, device, dtype, scale, channels = "repeat", "cpu", "fp32", 2, 3
+
+    def __init__(self, change: Callable[[Tensor], Tensor] = lambda result: result) -> None:
+        self.cost = Cost(num_feat=8, maps=9, scale=self.scale, channels=3, weights=0)
+        self.change = change
+        self.shapes: list[tuple[int, ...]] = []
+
+    def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """In strips of four LR rows."""
+        self.shapes.append(tuple(lq.shape))
+        for row in range(0, lq.shape[2], 4):
+            part = lq[:, :, row : row + 4]
+            yield self.scale * row, self.change(part.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+    def in_float32(self) -> "Repeat | None":
+        """It is in float32."""
+        return None
+
+
+def tiny_net(**changes: object) -> HAN:
+    """A small network whose attention is switched on, with random weights from a fixed seed, in evaluation mode."""
+    torch.manual_seed(0)
+    net = HAN(**{**ARGUMENTS, "upscale": 2, **changes}).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        net.lam.alpha.fill_(0.3)
+        net.csam.beta.fill_(-0.2)
+    return net
+
+
+def photo(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    """(h, w, channels) with structure at several scales."""
+    generator = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(generator.random((height // step + 2, width // step + 2, channels)), (width, height))
+        for step in (2, 5, 13)
+    ]
+    return (sum(layers) / 3 * np.iinfo(dtype).max).astype(dtype).reshape(height, width, channels)
+
+
+def repeated(pixels: np.ndarray) -> np.ndarray:
+    """What `Repeat` makes of an image, independently."""
+    return np.kron(pixels, np.ones((2, 2, 1), pixels.dtype))

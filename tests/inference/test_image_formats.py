@@ -1,0 +1,257 @@
+"""Round trips through files: samples, alpha, 16 bits, orientation, ICC profile, DPI and EXIF, for every format."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from known_engines import Repeat, photo, repeated
+from PIL import Image, ImageCms
+
+from han_arch.inference.jobs import Job
+from han_arch.inference.picture import Picture, from_pillow
+from han_arch.inference.reading import read_picture
+from han_arch.inference.upscale_files import Settings, upscale_files
+from han_arch.inference.writing import FORMAT_OF, SUFFIXES, Style, fitting, write
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+FORMATS = ("png", "jpeg", "webp", "tiff")
+LOSSLESS = {name: Style(name, lossless=True) for name in FORMATS}
+
+
+def encoded(picture: Picture, style: Style) -> bytes:
+    file = io.BytesIO()
+    height, width = picture.pixels.shape[:2]
+    write(file, fitting(picture, style, height, width), style, "test")
+    return file.getvalue()
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def through_command(source: Path, target: Path, **settings: object) -> bytes:
+    """The file that upscaling makes; every pixel is 2 x 2 of them."""
+    job = Job(source, target, FORMAT_OF[target.suffix])
+    assert upscale_files([job], Repeat(), Settings(LOSSLESS, 2 * 10**9, "2G", **settings)) == 0  # type: ignore[arg-type]
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8", "16"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("source", ["png", "tiff"])
+@pytest.mark.parametrize("target", ["png", "tiff"])
+def test_samples_stay_to_the_bit(source: str, target: str, channels: int, dtype: type, tmp_path: Path) -> None:
+    pixels = photo(21, 34, channels, dtype)
+    if channels in (2, 4):
+        pixels[..., -1] = np.iinfo(dtype).max // 3  # what bicubic interpolation leaves as it is
+    profile = SRGB if channels > 2 else None
+    before = Picture(pixels, profile, (300.0, 200.0))
+    (tmp_path / f"in{SUFFIXES[source]}").write_bytes(encoded(before, LOSSLESS[source]))
+    data = through_command(tmp_path / f"in{SUFFIXES[source]}", tmp_path / f"out{SUFFIXES[target]}")
+    after = read_picture(data)
+    assert after.pixels.dtype == dtype
+    assert after.pixels.shape == (42, 68, channels)
+    assert np.abs(after.pixels.astype(int) - repeated(pixels)).max() <= (dtype is np.uint16)  # luma in float32
+    assert after.icc == profile
+    assert after.dpi == pytest.approx((300, 200), abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_as_opencv_reads_them(channels: int) -> None:
+    pixels = photo(30, 50, channels, np.uint16)
+    for style in (Style("png"), Style("tiff")):
+        read = cv2.imdecode(np.frombuffer(encoded(Picture(pixels), style), np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(read.reshape(pixels.shape)[..., ::-1], pixels)
+
+
+def test_a_large_sixteen_bit_png_goes_band_by_band() -> None:
+    pixels = photo(900, 1200, 4, np.uint16)
+    data = encoded(Picture(pixels), Style("png", png_level=1))
+    np.testing.assert_array_equal(read_picture(data).pixels, pixels)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()  # checks every chunk
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_lossy_formats(format: str, channels: int) -> None:
+    if format == "jpeg" and channels in (2, 4):
+        with pytest.raises(ValueError, match="jpeg holds no alpha"):
+            encoded(Picture(photo(8, 8, channels)), Style(format))
+        return
+    smooth = cv2.resize(photo(10, 10, channels), (80, 80), interpolation=cv2.INTER_CUBIC).reshape(80, 80, channels)
+    after = read_picture(encoded(Picture(smooth, SRGB if channels > 2 else None, (72, 72)), Style(format)))
+    expected = smooth if format == "jpeg" or channels > 2 else smooth[..., [0] * 3 + [1] * (channels == 2)]
+    assert after.pixels.shape == expected.shape
+    assert np.abs(after.pixels.astype(int) - expected).mean() < 3
+    assert after.dpi == pytest.approx((72, 72))
+    assert after.icc == (SRGB if channels > 2 else None)
+
+
+def test_quality_is_passed_on() -> None:
+    picture = Picture(photo(60, 60))
+    for format in ("jpeg", "webp"):
+        assert len(encoded(picture, Style(format, quality=30))) < len(encoded(picture, Style(format, quality=95)))
+    np.testing.assert_array_equal(read_picture(encoded(picture, Style("webp", lossless=True))).pixels, picture.pixels)
+    assert len(encoded(picture, Style("png", png_level=9))) < len(encoded(picture, Style("png", png_level=0)))
+
+
+def test_sixteen_bits_into_eight() -> None:
+    pixels = np.array([[[0], [128], [129], [257], [32768], [65535]]], np.uint16)
+    fitted = fitting(Picture(pixels), Style("jpeg"), 1, 6)
+    assert fitted.pixels.ravel().tolist() == [0, 0, 1, 1, 128, 255]
+    assert fitted.notes == ("16 bits became 8, which is what jpeg holds",)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
+def test_orientation_is_applied_once(orientation: int, format: str, tmp_path: Path) -> None:
+    """Against Pillow's own exif_transpose."""
+    from PIL import ImageOps
+
+    blocks = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3, 1) * 40, np.ones((16, 16, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    exif[0x8769] = {0x9003: "2026:01:02 03:04:05", 0xA002: 48}
+    options: dict = {"lossless": True} if format == "webp" else {}
+    source = tmp_path / f"in{SUFFIXES[format]}"
+    source.write_bytes(saved(Image.fromarray(blocks), format, exif=exif.tobytes(), **options))
+    with Image.open(source) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    data = through_command(source, tmp_path / "out.png")
+    after = read_picture(data)
+    np.testing.assert_array_equal(after.pixels, repeated(upright))
+    with Image.open(io.BytesIO(data)) as image:
+        found = image.getexif()
+    assert found.get(0x0112, 1) == 1
+    assert found[0x010F] == "Maker"
+    assert found.get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}  # without the old file's width
+
+
+def test_dpi_turns_with_the_image() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.new("RGB", (6, 4)), "jpeg", exif=exif, dpi=(100, 200))
+    assert read_picture(data).dpi == (200, 100)
+
+
+def cmyk_profile() -> bytes:
+    paths = [*Path("/usr/share/color/icc").rglob("*.icc")] if Path("/usr/share/color/icc").is_dir() else []
+    for path in paths:
+        if path.read_bytes()[16:20] == b"CMYK":
+            return path.read_bytes()
+    pytest.skip("no CMYK profile on this machine (/usr/share/color/icc)")
+
+
+def test_cmyk_without_a_profile() -> None:
+    image = Image.new("CMYK", (5, 4), (0, 255, 255, 0))
+    for format in ("tiff", "jpeg"):
+        after = read_picture(saved(image, format))
+        assert np.abs(after.pixels.astype(int) - [255, 0, 0]).max() <= 3
+        assert after.notes == ("CMYK without a profile became RGB by the plain formula",)
+        assert after.icc is None
+
+
+def test_cmyk_by_its_profile() -> None:
+    data = saved(Image.new("CMYK", (5, 4), (0, 255, 255, 0)), "tiff", icc_profile=cmyk_profile())
+    after = read_picture(data)
+    assert after.notes == ("CMYK became sRGB by its profile",)
+    assert after.pixels[0, 0, 0] > 150 > after.pixels[0, 0, 1]
+    assert after.icc is not None
+
+
+def test_palettes_and_bilevel() -> None:
+    image = Image.fromarray(photo(9, 7)).quantize(5)
+    expected = np.asarray(image.convert("RGB"))
+    for format in ("png", "bmp", "tiff"):
+        after = read_picture(saved(image, format))
+        np.testing.assert_array_equal(after.pixels, expected)
+        assert after.notes == ("palette became RGB",)
+    transparent = read_picture(saved(image, "png", transparency=0))
+    np.testing.assert_array_equal(transparent.pixels[..., 3], np.where(np.asarray(image) == 0, 0, 255))
+    bilevel = Image.fromarray(np.eye(8, dtype=bool))
+    for format in ("png", "bmp", "tiff"):
+        np.testing.assert_array_equal(read_picture(saved(bilevel, format)).pixels[..., 0], np.eye(8) * 255)
+
+
+def test_a_transparent_colour_becomes_alpha() -> None:
+    grey, colour = photo(5, 5, 1), photo(5, 5)
+    data = saved(Image.fromarray(grey[..., 0]), "png", transparency=int(grey[0, 0, 0]))
+    assert read_picture(data).pixels.shape == (5, 5, 2)
+    data = saved(Image.fromarray(colour), "png", transparency=tuple(map(int, colour[0, 0])))
+    after = read_picture(data).pixels
+    assert after.shape == (5, 5, 4)
+    assert after[0, 0, 3] == 0
+
+
+def test_bmp_goes_in() -> None:
+    for channels in (1, 3):
+        pixels = photo(6, 9, channels)
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        np.testing.assert_array_equal(read_picture(saved(image, "bmp", dpi=(150, 150))).pixels, pixels)
+
+
+def test_first_picture_of_a_phones_file() -> None:
+    """MPO: the photo, and previews or depth behind it."""
+    first, second = Image.fromarray(photo(40, 48)), Image.new("RGB", (20, 24))
+    data = saved(first, "mpo", save_all=True, append_images=[second], quality=95)
+    after = read_picture(data)
+    assert after.pixels.shape == (40, 48, 3)
+    assert np.abs(after.pixels.astype(int) - photo(40, 48)).mean() < 15
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8", "16"])
+def test_the_file_says_how_it_was_made(format: str, dtype: type, tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(encoded(Picture(photo(9, 9, 3, dtype)), Style("png")))
+    data = through_command(tmp_path / "in.png", tmp_path / f"out{SUFFIXES[format]}")
+    with Image.open(io.BytesIO(data)) as image:
+        made = image.info.get("Software") or image.getexif()[305]
+    assert "model=repeat; scale=2; plan=full; memory=2G; dtype=fp32; self_ensemble=no" in made
+
+
+def test_damaged_profile_and_exif_are_left_out() -> None:
+    image = Image.fromarray(photo(6, 6))
+    after = read_picture(saved(image, "png", icc_profile=b"no profile at all" * 20))
+    assert after.icc is None
+    assert "its ICC profile is damaged and was left out" in after.notes
+    after = read_picture(saved(image, "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage"))
+    assert after.exif is None
+    assert after.pixels.shape == (6, 6, 3)
+
+
+def test_profile_of_another_colour_space_is_left_out() -> None:
+    after = read_picture(saved(Image.fromarray(photo(6, 6, 1)[..., 0]), "png", icc_profile=SRGB))
+    assert after.icc is None
+    assert after.notes == ("its ICC profile is for RGB and was left out",)
+
+
+def test_pillow_images_are_not_changed() -> None:
+    image = Image.fromarray(photo(6, 8))
+    image.getexif()[0x0112] = 6
+    assert from_pillow(image).pixels.shape == (8, 6, 3)
+    assert image.size == (8, 6)
+    assert image.getexif()[0x0112] == 6
+
+
+def test_sides_that_a_format_cannot_hold() -> None:
+    picture = Picture(photo(1, 1))
+    with pytest.raises(ValueError, match="webp holds sides of 16383 pixels, not 20000x10"):
+        fitting(picture, Style("webp"), 10, 20_000)
+    with pytest.raises(ValueError, match="jpeg holds sides of 65500 pixels"):
+        fitting(picture, Style("jpeg"), 70_000, 10)
+
+
+def test_webp_s_encoder_counts_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """4 megapixels out: 80 MB for WebP, four times what PNG takes."""
+    Image.fromarray(photo(1000, 1000)).save(tmp_path / "in.png")
+    settings = Settings(LOSSLESS, 700_000_000, "700M")
+    jobs = [Job(tmp_path / "in.png", tmp_path / f"out{suffix}", FORMAT_OF[suffix]) for suffix in (".webp", ".png")]
+    assert upscale_files(jobs, Repeat(), settings) == 1
+    assert "1000x1000 pixels need --memory 0.9G at least; got 700 MB" in capsys.readouterr().err
+    assert not jobs[0].target.exists()
+    assert jobs[1].target.exists()

@@ -1,0 +1,71 @@
+"""Every command and the Python block of docs/upscale.md run, in its order, on small pictures and networks."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from known_engines import ARGUMENTS, photo, tiny_net
+from PIL import Image
+
+import han_arch
+from han_arch import HAN
+from han_arch.cli import main
+from han_arch.inference import engine
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "upscale.md").read_text("utf-8").split("## Export")[0]
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+PYTHON = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
+
+
+def stand_in(name_or_path: object) -> HAN:
+    """A small network of the scale that the name says."""
+    name = str(name_or_path)
+    return tiny_net(upscale=int(name[-1]) if name.startswith("han-s-x") else 4)
+
+
+@pytest.mark.usefixtures("workplace")
+def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(han_arch, "load_model", stand_in, raising=False)
+    monkeypatch.setattr(engine, "_KEPT_ENGINES", engine._Kept())  # nothing of these networks stays for other tests
+    ran = 0
+    for command in COMMANDS:
+        words = shlex.split(command)
+        if words[0] != "basicsr" or "<" in words:
+            continue
+        assert main(words[1:]) == 0, command
+        ran += 1
+    assert ran == 5
+    sizes = {name: Image.open(name).size for name in ("large.png", "large/a.png", "large/below/b.jpg", "webp/c.webp")}
+    assert sizes["large.png"] == sizes["webp/c.webp"] == (96, 64)
+    assert sizes["large/a.png"] == sizes["large/below/b.jpg"] == (48, 32)
+    assert Image.open("mine/photo_compare.png").size == (2 * 96, 64)
+    exec(PYTHON[0], {})
+    np.testing.assert_array_equal(np.asarray(Image.open("from_python.png")), np.asarray(Image.open("large.png")))
+
+
+@pytest.mark.usefixtures("workplace")
+def test_the_pipe() -> None:
+    (command,) = [command for command in COMMANDS if "<" in command]
+    command = command.replace("basicsr", f"{shlex.quote(sys.executable)} -m han_arch")
+    command = command.replace("- -o -", "- -o - --model net_g_latest.pth")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with Image.open("large.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", (96, 64))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the guide's user has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "below").mkdir(parents=True)
+    for name in ("photo.jpg", "photos/a.png", "photos/below/b.jpg", "photos/c.jpg", "scan.tif"):
+        Image.fromarray(photo(16, 24)).save(tmp_path / name)
+    network = {"type": "HAN", **ARGUMENTS, "upscale": 4}
+    torch.save({"params": tiny_net(upscale=4).state_dict(), "network_g": network}, tmp_path / "net_g_latest.pth")
