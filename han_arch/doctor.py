@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 Exit status 0: all that is needed works; 1: something needed is broken, marked with BROKEN."""
 
-PACKAGES = ["torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "scikit-image", "matplotlib"]
+PACKAGES = ["torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "safetensors", "scikit-image", "matplotlib"]
 OPTIONAL = ["scikit-image", "matplotlib"]
 
 
