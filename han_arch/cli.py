@@ -16,6 +16,7 @@ COMMANDS = {
     "leaderboard": ("han_arch.training.leaderboard_command", "measure models side by side by one protocol"),
     "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
     "data": ("han_arch.data.command", "make, pack and check data sets"),
+    "zoo": ("han_arch.release.zoo_command", "list, fetch, check, convert, publish and reproduce weights"),
     "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),
     "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
 }

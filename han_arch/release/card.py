@@ -83,8 +83,8 @@ Data: {training_set.terms} ({training_set.licence_link}).
 
 ## Limits
 
-Trained for this one degradation and on few photos: on images from cameras or with compression it sharpens artefacts too.
-HAN's attention looks at the whole image, so cutting an image into tiles changes its result.
+Trained for this one degradation and on few photos: on images from cameras or with compression it sharpens artefacts
+too. HAN's attention looks at the whole image, so cutting an image into tiles changes its result.
 
 ## Files
 

@@ -15,11 +15,11 @@ from han_arch.zoo.entry import Entry
 
 ARCHITECTURE = "han"
 TAGS = ("photo", "research")
-_REQUIRED = {
+_REQUIRED: dict[str, Any] = {
     "name": str, "author": (str, list), "tags": list, "description": str, "date": str, "architecture": str,
     "scale": int, "inputChannels": int, "outputChannels": int, "resources": list, "images": list,
 }  # fmt: skip
-_OPTIONAL = {
+_OPTIONAL: dict[str, Any] = {
     "license": str, "size": list, "trainingIterations": int, "trainingEpochs": int, "trainingBatchSize": int,
     "trainingHRSize": int, "trainingOTF": bool, "dataset": str, "datasetSize": int, "pretrainedModelG": str,
     "pretrainedModelD": str, "thumbnail": dict,
@@ -51,7 +51,10 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
         "description": description,
         "date": entry.date,
         "architecture": ARCHITECTURE,
-        "size": [f"{entry.arguments['num_feat']}nf", f"{entry.arguments['num_group']}x{entry.arguments['num_block']}nb"],
+        "size": [
+            f"{entry.arguments['num_feat']}nf",
+            f"{entry.arguments['num_group']}x{entry.arguments['num_block']}nb",
+        ],
         "scale": entry.scale,
         "inputChannels": entry.arguments["num_in_ch"],
         "outputChannels": entry.arguments["num_out_ch"],

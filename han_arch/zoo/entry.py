@@ -1,11 +1,13 @@
 """What the zoo knows of one weight file."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 MEASURED, FOUND = "measured", "found"
+_WIDTH = 120  # of a line of code
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,23 @@ class Entry:
 
 
 def row(entry: Entry) -> str:
-    """The entry as it stands in entries.py, formatted as the linter wants it, with a comma behind."""
-    return _call(entry, 1) + ","
+    """The entry as it stands in entries.py: in the fourth column, formatted as the linter wants it, a comma behind."""
+    return f"    {_call(entry, 1)},"
 
 
 def _call(value: "Entry | Expected", depth: int) -> str:
-    pad = "    " * (depth + 1)
-    lines = [f"{pad}{field.name}={_literal(getattr(value, field.name), depth + 1)}," for field in fields(value)]
-    return f"{type(value).__name__}(\n" + "\n".join(lines) + "\n" + "    " * depth + ")"
+    lines = [_line(field.name + "=", getattr(value, field.name), depth + 1) for field in fields(value)]
+    return f"{type(value).__name__}(\n" + "".join(lines) + "    " * depth + ")"
+
+
+def _line(before: str, value: Any, depth: int) -> str:
+    pad = "    " * depth
+    line = f"{pad}{before}{_literal(value, depth)},\n"
+    if not isinstance(value, str) or len(line) <= _WIDTH + 1:
+        return line
+    parts = textwrap.wrap(value, _WIDTH - len(pad) - 10, drop_whitespace=False, break_on_hyphens=False)
+    inner = "".join(f"{pad}    {_literal(part, 0)}\n" for part in parts)
+    return f"{pad}{before}(\n{inner}{pad}),\n"
 
 
 def _literal(value: Any, depth: int) -> str:
@@ -107,7 +118,7 @@ def _literal(value: Any, depth: int) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        inner = "".join(f"{pad}{_literal(key, 0)}: {_literal(item, depth + 1)},\n" for key, item in value.items())
+        inner = "".join(_line(f"{_literal(key, 0)}: ", item, depth + 1) for key, item in value.items())
         return "{\n" + inner + "    " * depth + "}"
     if isinstance(value, tuple) and value and isinstance(value[0], Expected):
         return "(\n" + "".join(f"{pad}{_call(item, depth + 1)},\n" for item in value) + "    " * depth + ")"

@@ -42,9 +42,9 @@ def load_model(path: str | Path) -> HAN:
     """The network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last.
 
     Args:
-        path: a name of `basicsr zoo list`, such as "han-s-x4": the file in the package is taken, or the one in the cache
-            folder, or it is fetched, which is logged as a warning; always with the hash that the table has. Else a
-            checkpoint in any form that recognition.py knows; `./NAME` is a file that is called like an entry.
+        path: a name of `basicsr zoo list`, such as "han-s-x4": the file in the package is taken, or the one in the
+            cache folder, or it is fetched, which is logged as a warning; always with the hash that the table has. Else
+            a checkpoint in any form that recognition.py knows; `./NAME` is a file that is called like an entry.
 
     It maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped. Of `params` and
     `params_ema` the latter is taken. What the file does not tell is assumed to be as the authors released it, and

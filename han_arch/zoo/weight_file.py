@@ -55,10 +55,12 @@ def as_bytes(
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
     """What the network does with its input, RGB in [0, 1]: (input - rgb_mean) * img_range."""
-    mean = network_g.get("rgb_mean")
+    mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
+    if mean is None:  # as HAN fills it
+        mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
     return {
-        "input": "RGB, [0, 1]",
-        "rgb_mean": list(DIV2K_RGB_MEAN if mean is None else mean),
+        "input": "grey, [0, 1]" if channels == 1 else "RGB, [0, 1]",
+        "rgb_mean": list(mean),
         "img_range": network_g.get("img_range", 255.0),
     }
 
