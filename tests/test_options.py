@@ -76,7 +76,7 @@ def test_scale_is_one_number_everywhere(name: str) -> None:
         assert opt["datasets"]["train"]["gt_size"] % scale == 0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("train_HAN")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("train_HAN_")])
 def test_training_files_follow_the_paper(name: str) -> None:
     opt = yaml_options.read(FOLDER / name)
     train, data, net = opt["train"], opt["datasets"]["train"], opt["network_g"]

@@ -84,9 +84,10 @@ def build(name: str, options: Mapping[str, Any], scale: int, device: torch.devic
 
     Args:
         name: as the board prints it.
-        options: `type: Bicubic`; or `zoo`, the name of an entry, which is fetched if need be; or `checkpoint` (a file), `network_g` (as in an option file; HAN's own checkpoints
-            need none) and `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's
-            registry need it imported and the plugins loaded.
+        options: `type: Bicubic`; or `zoo`, the name of an entry, which is fetched if need be; or `checkpoint` (a
+            file), `network_g` (as in an option file; HAN's own checkpoints need none) and
+            `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's registry need it
+            imported and the plugins loaded.
         scale: the board's scale.
         device: where it runs.
 
