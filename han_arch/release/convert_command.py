@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and say what came out; UserError when it cannot be done, and nothing is written then."""
     checkpoint = read_checkpoint(args.source, args.param_key)
     kind = "RCAN" if checkpoint.kind in (RCAN_AUTHORS, RCAN_BASICSR) else "HAN"
+    # What an option file leaves out has the network's default, which is the released form too.
     told = _network_of(args.opt, kind) if args.opt else {}
-    assumed = tuple(key for key in checkpoint.assumed if key not in told)
+    assumed = () if args.opt else checkpoint.assumed
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | told
     arguments["rgb_mean"] = weight_file.normalisation(arguments)["rgb_mean"]
     if kind == "RCAN":

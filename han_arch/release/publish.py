@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -128,7 +129,8 @@ def _weights(experiment: Experiment) -> tuple[dict[str, torch.Tensor], dict[str,
         raise UserError(f"{experiment.checkpoint} is {checkpoint.summary}; only HAN is released")
     if any(experiment.weight_key in note for note in checkpoint.notes):
         raise UserError(f"{experiment.checkpoint} has no averaged weights ({experiment.weight_key})")
-    arguments = HAN_DEFAULTS | {key: value for key, value in network_g.items() if key != "type"}
+    given = HAN_DEFAULTS | network_g
+    arguments = {name: given[name] for name in inspect.signature(HAN).parameters}
     arguments["rgb_mean"] = weight_file.normalisation(arguments)["rgb_mean"]
     net = HAN(**arguments)
     load_strict(net, checkpoint, arguments)

@@ -116,7 +116,8 @@ def _line(before: str, value: Any, depth: int) -> str:
 def _literal(value: Any, depth: int) -> str:
     pad = "    " * (depth + 1)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        # The linter wants double quotes, unless they would have to be escaped.
+        return repr(value) if '"' in value else json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
         inner = "".join(_line(f"{_literal(key, 0)}: ", item, depth + 1) for key, item in value.items())
         return "{\n" + inner + "    " * depth + "}"
