@@ -1,7 +1,9 @@
 """The zoo's table: every entry is rebuilt, counted, compared with its file, its recipe, its sources and Set5."""
 
 import inspect
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +79,7 @@ def test_the_recipe_makes_this_network(entry: Entry) -> None:
     options = yaml_options.read(shipped_options.find(entry.recipe))
     network_g = {key: value for key, value in options["network_g"].items() if key != "type"}
     assert dict(entry.arguments) == network_g
-    assert options["train"]["total_iter"] == entry.iterations
+    assert 0 < entry.iterations <= options["train"]["total_iter"]
     assert options["datasets"]["train"]["name"] == entry.training_set
 
 
@@ -97,6 +99,26 @@ def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> Non
     found = checking.compare(entry, {name: (score.psnr, score.ssim) for name, score in scores.items()})
     assert not found.faults
     assert len(found.good) == 1
+
+
+@SHIPPED
+def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path: Path) -> None:
+    """A socket that refuses to be made stands for the absent network, a finder for the absent BasicSR."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise OSError('no network')\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'basicsr': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import torch, han_arch\n"
+        f"out = han_arch.load_model({entry.name!r})(torch.rand(1, 3, 8, 9))\n"
+        "print(tuple(out.shape), bool(out.isfinite().all()))\n"
+    )
+    environment = {**os.environ, store.CACHE_VARIABLE: str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.stdout == f"(1, 3, {8 * entry.scale}, {9 * entry.scale}) True\n", done.stderr
 
 
 def test_names_and_files_are_each_of_one_entry() -> None:

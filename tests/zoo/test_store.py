@@ -2,9 +2,9 @@
 
 import json
 import logging
-import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,20 +123,11 @@ def test_a_damaged_cached_file_is_fetched_anew(
     assert "is damaged and is fetched anew" in caplog.text
 
 
-def _obtain(entry: Entry, answers: "multiprocessing.Queue[str]") -> None:
-    answers.put(str(store.obtain(entry, lambda line: None)))
-
-
-def test_processes_that_want_the_same_file_at_once_get_it(entry: Entry, server: Server, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    processes = [context.Process(target=_obtain, args=(entry, answers)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    got = {answers.get(timeout=30) for _ in processes}
-    for process in processes:
-        process.join(30)
-    assert got == {str(tmp_path / "cache" / entry.file)}
+def test_several_that_want_the_same_file_at_once_get_it(entry: Entry, server: Server, tmp_path: Path) -> None:
+    """Threads with a lock of their own each stand for the processes of one training."""
+    with ThreadPoolExecutor(4) as pool:
+        got = set(pool.map(lambda _: store.obtain(entry, lambda line: None), range(4)))
+    assert got == {tmp_path / "cache" / entry.file}
     assert len(server.ranges) == 1
 
 
