@@ -108,7 +108,10 @@ def _line(before: str, value: Any, depth: int) -> str:
     line = f"{pad}{before}{_literal(value, depth)},\n"
     if not isinstance(value, str) or len(line) <= _WIDTH + 1:
         return line
-    parts = textwrap.wrap(value, _WIDTH - len(pad) - 10, drop_whitespace=False, break_on_hyphens=False)
+    # The linter joins the parts of what would fit into one line of its own.
+    whole = len(pad) + 4 + len(_literal(value, 0)) <= _WIDTH
+    width = _WIDTH - len(pad) - 10
+    parts = [value] if whole else textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
     inner = "".join(f"{pad}    {_literal(part, 0)}\n" for part in parts)
     return f"{pad}{before}(\n{inner}{pad}),\n"
 

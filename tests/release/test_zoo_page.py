@@ -45,7 +45,7 @@ def test_a_release_is_shown_with_what_is_missing(made: Made, script: Callable[..
     with pytest.raises(UserError, match=r"run scripts/make_model_zoo\.py --add RELEASE_OF_han-s-x4"):
         zoo_page.page([made.entry], tmp_path)
     assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
-    text = zoo_page.page([made.entry, *ENTRIES], tmp_path)
+    text = zoo_page.page([made.entry, *(entry for entry in ENTRIES if entry.recipe is None)], tmp_path)
     set5 = made.entry.expected[0]
     (line,) = [line for line in text.splitlines() if line.startswith("| Set5 |")]
     assert f"{set5.psnr:.2f} / {set5.ssim:.4f} | 31.50 | {31.5 - set5.psnr:.2f} dB are missing |" in line

@@ -128,11 +128,11 @@ def test_names_and_files_are_each_of_one_entry() -> None:
     assert {f"han-authors-{name}" for name in ("bix2", "bix3", "bix4", "bix8", "bdx3")} <= {e.name for e in ENTRIES}
 
 
-def test_a_row_is_the_entry_again_and_as_the_linter_wants_it(tmp_path: Path) -> None:
+# Of every length around that of a line.
+@pytest.mark.parametrize("terms", ["so long that it must be broken, " * 9, *("x y " * 22 + "z" * n for n in range(24))])
+def test_a_row_is_the_entry_again_and_as_the_linter_wants_it(terms: str, tmp_path: Path) -> None:
     expected = Expected("Set5", 31.5, 0.8867, 0.01, "a protocol", "full", MEASURED, 'a "quoted" source')
-    made = replace(
-        entries.find("han-authors-bix4"), expected=(expected,), data_terms="so long that it must be broken, " * 9
-    )
+    made = replace(entries.find("han-authors-bix4"), expected=(expected,), data_terms=terms)
     text = f"ENTRIES = (\n{row(made)}\n)\n"
     (again,) = eval(text.removeprefix("ENTRIES = "), {"Entry": Entry, "Expected": Expected})
     assert again == made
