@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import hashlib
+import importlib.util
 import inspect
 import json
 import os
@@ -89,6 +90,8 @@ def publish(request: Request, out: Path) -> Release:
         raise UserError(
             f"the name must be lower-case words of letters and digits joined by -, the last no hash; got {request.name}"
         )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("a release has the training's curves, for which matplotlib is missing: pip install matplotlib")
     experiment = request.experiment
     training_set = training_sets.find(experiment.training_set)
     test_sets = measure.find_sets(request.data, Protocol(experiment.degradation, experiment.scale))

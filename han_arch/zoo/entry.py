@@ -63,7 +63,7 @@ class Entry:
         origin: who trained it, and where the file comes from.
         how_to_get: the steps by hand, for a file that cannot be fetched; "" otherwise.
         date: of publication, yyyy-mm-dd; "" where nobody said.
-        commit: of the code that it was trained by; "" where nobody said.
+        commit: of the code that published it; "" where nobody said.
     """
 
     name: str
