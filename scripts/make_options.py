@@ -112,8 +112,7 @@ def _small_files(scale: int) -> Training:
     return replace(
         HAN_S_X4,
         file=f"train_HAN-S_x{scale}.yml",
-        title=f"HAN-S x{scale} (BI) on 399 photos of BSDS500, from the x4 network: the recipe of the zoo's "
-        f"han-s-x{scale}",
+        title=f"HAN-S x{scale} (BI) on BSDS500, from the x4 network: the recipe of the zoo's han-s-x{scale}",
         name=f"HAN-S_x{scale}_BSDS400",
         scale=scale,
         scheduler=COSINE.format(total_iter=6000),
