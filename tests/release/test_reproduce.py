@@ -85,7 +85,7 @@ def prepare_data(folder: Path, photos: Path) -> None:
 
 def run_apart(folder: Path, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "han_arch", *words], cwd=folder, capture_output=True, text=True, timeout=400,
+        [sys.executable, "-m", "han_arch", *words], cwd=folder, capture_output=True, text=True, timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
