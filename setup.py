@@ -22,7 +22,7 @@ setup(
     packages=[*find_packages(include=["han_arch", "han_arch.*"]), "han_arch.options"],
     package_dir={"han_arch.options": "options"},
     package_data={
-        "han_arch": ["py.typed", "evaluation/published_results.csv", "evaluation/page/*"],
+        "han_arch": ["py.typed", "evaluation/published_results.csv", "evaluation/page/*", "zoo/weights/*"],
         "han_arch.options": ["*.yml", "*.json"],
     },
     install_requires=[
@@ -35,6 +35,8 @@ setup(
         "lmdb",
         "pyyaml",
         "tqdm",
+        "safetensors",  # the zoo's weights, also those in the wheel
+        "filelock",
         # BasicSR brings TensorBoard (tb-nightly); a second one would overwrite its files, so none is named here.
         # Its release cannot be built on Python 3.13 and later.
         "basicsr==1.4.2; python_version < '3.13'",
@@ -43,7 +45,6 @@ setup(
     ],
     extras_require={
         "plots": ["matplotlib"],
-        "safetensors": ["safetensors"],
         "tiff": ["tifffile"],  # 16-bit TIFF in `basicsr upscale`
         "leaderboard": ["plotly"],
         "perceptual": ["pyiqa"],
@@ -56,7 +57,6 @@ setup(
         "dev": [
             "matplotlib",
             "scikit-image",
-            "safetensors",
             "plotly",
             "pytest",
             "pytest-xdist",

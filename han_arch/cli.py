@@ -16,9 +16,10 @@ COMMANDS = {
     "leaderboard": ("han_arch.training.leaderboard_command", "measure models side by side by one protocol"),
     "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
     "data": ("han_arch.data.command", "make, pack and check data sets"),
+    "upscale": ("han_arch.inference.upscale_command", "super-resolve photos, folders of them, or standard input"),
+    "zoo": ("han_arch.release.zoo_command", "list, fetch, check, convert, publish and reproduce weights"),
     "export": ("han_arch.export.command", "write a network for ONNX Runtime, OpenVINO or torch.export, checked"),
     "inspect": ("han_arch.inspection.command", "draw what the attentions do and which pixels a patch depends on"),
-    "upscale": ("han_arch.inference.upscale_command", "super-resolve photos, folders of them, or standard input"),
     "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),
     "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
 }

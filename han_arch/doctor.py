@@ -16,7 +16,18 @@ EXAMPLES = """examples:
 
 Exit status 0: all that is needed works; 1: something needed is broken, marked with BROKEN."""
 
-PACKAGES = ["torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "scikit-image", "matplotlib"]
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "lmdb",
+    "PyYAML",
+    "scipy",
+    "safetensors",
+    "scikit-image",
+    "matplotlib",
+]
 OPTIONAL = ["scikit-image", "matplotlib"]
 
 
@@ -36,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         ("changed in other packages", _changes),
         ("option files", _option_files),
         ("network", _network),
+        ("zoo", _zoo),
     ]
     broken = 0
     for title, section in sections:
@@ -145,3 +157,17 @@ def _network() -> list[str]:
         out = net(torch.zeros(1, 3, 5, 7))
     good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
     return [f"a small HAN maps 5x7 to {out.shape[2]}x{out.shape[3]} pixels" if good else "BROKEN HAN's output is wrong"]
+
+
+def _zoo() -> list[str]:
+    from han_arch.zoo import store, weight_file
+    from han_arch.zoo.entries import ENTRIES
+
+    shipped = [(entry, store.SHIPPED / entry.file) for entry in ENTRIES if entry.sha256 and entry.url is None]
+    lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {store.cache_folder()}"]
+    for entry, path in shipped:
+        if not path.is_file():
+            lines.append(f"BROKEN {entry.name}: {path} is missing; install the package again")
+        elif weight_file.sha256(path) != entry.sha256:
+            lines.append(f"BROKEN {entry.name}: {path} is damaged; install the package again")
+    return lines

@@ -14,11 +14,15 @@ from pathlib import Path
 
 from option_kinds import (
     COSINE,
+    COSINE_LAM,
     EDSR_DEMO,
     EDSR_PAPER,
     FAST_ON_CPU,
     HAN_DEMO,
     HAN_S,
+    NO_CSAM,
+    NO_LAM,
+    RCAN_BACKBONE,
     RCAN_DEMO,
     RCAN_PAPER,
     Leaderboard,
@@ -119,6 +123,40 @@ def _small_files(scale: int) -> Training:
     )
 
 
+def _ablation(model: str, what: str, network: str) -> Training:
+    return Training(
+        file=f"ablation_{model}_x4.yml",
+        title=f"Ablation: {what}, about 0.15 M parameters; scripts/ablation.py trains it with several seeds",
+        name=f"ablation_{model}_x4",
+        scale=4,
+        network=network,
+        train_set="BSDS400",
+        lq_size=32,
+        num_worker=0,
+        enlarge_ratio=50,
+        ema_decay=0.99,
+        lr="1e-3",
+        scheduler=COSINE.format(total_iter=3000),
+        total_iter=3000,
+        val_freq=1000,
+        save_freq=500,
+        step=FAST_ON_CPU,
+    )
+
+
+def _zoo_board(scale: int) -> Leaderboard:
+    return Leaderboard(
+        file=f"leaderboard_zoo_x{scale}.yml",
+        title=f"x{scale} (BI): the zoo's small HAN, which comes with the package, beside the published numbers",
+        name=f"leaderboard_zoo_x{scale}",
+        scale=scale,
+        models=((f"HAN-S x{scale}", f"han-s-x{scale}"),),
+        source="zoo",
+        sets=("Set5", "Set14", "B100"),
+        variants="full, self_ensemble",
+    )
+
+
 EXPERIMENTS: list[Training | Test | Leaderboard] = [
     *_paper_files(2),
     *_paper_files(3),
@@ -142,6 +180,13 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
     _small_files(2),
     _small_files(3),
     HAN_S_X4,
+    *map(_zoo_board, (2, 3, 4)),
+    _ablation("RCAN", "RCAN, the backbone alone", RCAN_BACKBONE),
+    _ablation("HAN", "HAN", HAN_DEMO),
+    _ablation("HAN-no-LAM", "HAN without layer attention", NO_LAM),
+    _ablation("HAN-no-CSAM", "HAN without channel-spatial attention", NO_CSAM),
+    _ablation("HAN-cosine-LAM", "HAN with the cosine form of LAM", COSINE_LAM),
+    _ablation("EDSR", "EDSR with HAN's number of parameters", EDSR_DEMO),
     DEMO,
     replace(
         DEMO,

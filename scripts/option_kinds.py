@@ -56,6 +56,12 @@ EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
 # Of HAN_DEMO's size, 0.16 M parameters.
 RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
 EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
+# The ablation: one backbone; EDSR has as many parameters as HAN (158,979 and 159,405).
+RCAN_BACKBONE = RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
+NO_LAM = HAN_DEMO.replace("layer_attention: LAM  # ~ leaves it out; or your own registered component",
+                          "layer_attention: ~  # left out; conv_lam stays")  # fmt: skip
+NO_CSAM = HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # left out; conv_fuse stays")
+COSINE_LAM = HAN_DEMO.replace("lam_form: released", "lam_form: cosine")
 
 HALVED_AT_200K = """\
     type: MultiStepLR
@@ -156,7 +162,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """One leaderboard_*.yml; `models` are (name on the board, experiment)."""
+    """One leaderboard_*.yml; `models` are (name on the board, experiment, or zoo entry where the source is "zoo")."""
 
     file: str
     title: str
@@ -167,11 +173,13 @@ class Leaderboard:
     sets: tuple[str, ...] = BENCHMARKS
     variants: str = "full, chop, self_ensemble"
     notes: str = ""
+    source: str = "experiment"
 
     def render(self) -> str:
         """The file's text."""
+        before = "experiment: experiments/" if self.source == "experiment" else "zoo: "
         sets = [f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets]
-        models = [f"  {name}:\n    experiment: experiments/{experiment}" for name, experiment in self.models]
+        models = [f"  {name}:\n    {before}{source}" for name, source in self.models]
         values = {
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),

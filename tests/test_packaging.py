@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DATA_SUFFIXES = {".csv", ".html", ".js", ".css", ".json"}
+DATA_SUFFIXES = {".csv", ".html", ".js", ".css", ".json", ".md", ".safetensors"}
 
 
 @pytest.fixture(scope="module")

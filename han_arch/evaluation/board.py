@@ -13,6 +13,7 @@ from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
 from han_arch.inference import variants
+from han_arch.zoo import entries
 
 KEYS = (
     "name",
@@ -144,8 +145,13 @@ def _check_keys(options: Mapping[str, Any]) -> None:
 
 
 def _entrant(name: str, model_options: Any, options: Mapping[str, Any], scale: int, device: torch.device) -> Entrant:
+    # `HAN-S: han-s-x4`, or `han-s-x4:` alone, is an entry of the zoo.
+    if model_options is None and entries.is_name(name):
+        model_options = name
+    if isinstance(model_options, str):
+        model_options = {"zoo": model_options}
     if not isinstance(model_options, Mapping):
-        raise UserError(f"must be a mapping; got {model_options!r}")
+        raise UserError(f"must be a mapping, or an entry of the zoo; got {model_options!r}")
     own = {key: value for key, value in model_options.items() if key not in _MODEL_KEYS}
     model = contestants.build(name, own, scale, device)
     wanted = model_options.get("variants", options.get("variants")) or [variants.FULL]

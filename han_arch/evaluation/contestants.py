@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from han_arch.errors import UserError
 from han_arch.evaluation import evaluate
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
-from han_arch.zoo import loading
+from han_arch.zoo import entries, loading, store
 from han_arch.zoo.checkpoint import read_raw
 
+logger = logging.getLogger("han_arch")
+
 BICUBIC = "Bicubic"
-KEYS = ("type", "checkpoint", "param_key", "network_g")
+KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g")
 _PROBE = 12  # LR pixels of a side for trying whether a network runs at the scale
 
 
@@ -81,9 +84,10 @@ def build(name: str, options: Mapping[str, Any], scale: int, device: torch.devic
 
     Args:
         name: as the board prints it.
-        options: `type: Bicubic`; or `checkpoint` (a file), `network_g` (as in an option file; HAN's own checkpoints
-            need none) and `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's
-            registry need it imported and the plugins loaded.
+        options: `type: Bicubic`; or `zoo`, the name of an entry, which is fetched if need be; or `checkpoint` (a
+            file), `network_g` (as in an option file; HAN's own checkpoints need none) and
+            `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's registry need it
+            imported and the plugins loaded.
         scale: the board's scale.
         device: where it runs.
 
@@ -95,9 +99,14 @@ def build(name: str, options: Mapping[str, Any], scale: int, device: torch.devic
         raise UserError(f"no option {', '.join(unknown)}; there are {', '.join(KEYS)}")
     if options.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC.encode()))
+    if "zoo" in options:
+        rest = [key for key in options if key != "zoo"]
+        if rest:
+            raise UserError(f"zoo says all of the model; {', '.join(rest)} cannot stand beside it")
+        options = {"checkpoint": str(store.obtain(entries.find(str(options["zoo"])), logger.warning))}
     path = options.get("checkpoint")
     if not isinstance(path, str):
-        raise UserError(f"wants `type: {BICUBIC}`, `checkpoint` or `experiment`; got {dict(options)}")
+        raise UserError(f"wants `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"no checkpoint {file} (looked for from {Path.cwd()})")

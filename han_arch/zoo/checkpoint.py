@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from han_arch.errors import UserError
@@ -82,12 +83,6 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise UserError(
-            f"{path}: reading .safetensors needs the safetensors package (pip install safetensors)"
-        ) from error
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             options = (file.metadata() or {}).get("network_g")

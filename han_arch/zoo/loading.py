@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
+from han_arch.zoo import entries, store
 from han_arch.zoo.construction import ASSUMED
 from han_arch.zoo.recognition import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
 
@@ -38,7 +39,12 @@ class WarmStart:
 
 
 def load_model(path: str | Path) -> HAN:
-    """The network of a checkpoint, in evaluation mode, on the CPU, in channels_last.
+    """The network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last.
+
+    Args:
+        path: a name of `basicsr zoo list`, such as "han-s-x4": the file in the package is taken, or the one in the
+            cache folder, or it is fetched, which is logged as a warning; always with the hash that the table has. Else
+            a checkpoint in any form that recognition.py knows; `./NAME` is a file that is called like an entry.
 
     It maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped. Of `params` and
     `params_ema` the latter is taken. What the file does not tell is assumed to be as the authors released it, and
@@ -46,8 +52,10 @@ def load_model(path: str | Path) -> HAN:
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: the file is damaged, of another network, or does not fit the network that it describes.
+        UserError: the file is damaged, of another network, or does not fit the network that it describes; no such
+            entry, or its file cannot be had.
     """
+    path = find_file(path)
     checkpoint = read_checkpoint(path)
     if checkpoint.kind in (RCAN_AUTHORS, RCAN_BASICSR):
         raise UserError(
@@ -67,6 +75,20 @@ def load_model(path: str | Path) -> HAN:
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
     return net.eval().to(memory_format=torch.channels_last)
+
+
+def find_file(path: str | Path) -> Path:
+    """The file that `load_model` loads for a zoo name or a path; fetched when need be.
+
+    Raises:
+        UserError: neither an entry nor a file, or the entry's file cannot be had.
+    """
+    if isinstance(path, str) and entries.is_name(path):
+        return store.obtain(entries.find(path), logger.warning)
+    # A bare word without a file's ending is a name.
+    if isinstance(path, str) and Path(path).name == path and not Path(path).suffix and not Path(path).is_file():
+        entries.find(path)
+    return Path(path)
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:

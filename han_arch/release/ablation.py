@@ -1,0 +1,182 @@
+"""The ablation's table: networks of one backbone by one recipe, several seeds each, compared on the test sets.
+
+Two CSV files hold all that is printed: runs (`RUN_COLUMNS`, a row for each network, seed and set) and images
+(`IMAGE_COLUMNS`, each image's PSNR averaged over the seeds, for the paired test).
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from han_arch.errors import UserError
+from han_arch.evaluation import statistics
+from han_arch.evaluation.leaderboard import Result
+
+# Name in the table -> its option file, in the table's order.
+MODELS = {
+    "EDSR": "ablation_EDSR_x4",
+    "RCAN": "ablation_RCAN_x4",
+    "HAN": "ablation_HAN_x4",
+    "HAN without LAM": "ablation_HAN-no-LAM_x4",
+    "HAN without CSAM": "ablation_HAN-no-CSAM_x4",
+    "HAN, cosine LAM": "ablation_HAN-cosine-LAM_x4",
+}
+# HAN against its backbone is the paper's claim; the rest against HAN tells what each part gives.
+BASELINES = ("RCAN", "HAN")
+RUNS, IMAGES = "runs.csv", "images.csv"
+RUN_COLUMNS = (
+    "model", "seed", "set", "images", "psnr_db", "ssim", "parameters", "iterations", "alpha", "beta", "protocol",
+    "weights_sha256",
+)  # fmt: skip
+IMAGE_COLUMNS = ("model", "set", "image", "psnr_db")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training: which network and seed, and what its weights tell.
+
+    Attributes:
+        model: a name of `MODELS`.
+        seed: its manual_seed.
+        iterations: how long.
+        alpha, beta: of LAM and CSAM; None where the network has none.
+    """
+
+    model: str
+    seed: int
+    iterations: int
+    alpha: float | None
+    beta: float | None
+
+    @property
+    def label(self) -> str:
+        """Its name on the leaderboard."""
+        return f"{self.model}, seed {self.seed}"
+
+
+def tables(runs: Sequence[TrainedRun], results: Iterable[Result]) -> tuple[str, str]:
+    """The two CSV files' texts from a leaderboard on which each run stands under its label."""
+    by_label = {run.label: run for run in runs}
+    rows: list[dict[str, str]] = []
+    images: dict[tuple[str, str, str], list[float]] = {}
+    for result in results:
+        run = by_label[result.model]
+        mean = result.mean
+        rows.append(
+            {
+                "model": run.model,
+                "seed": str(run.seed),
+                "set": result.dataset,
+                "images": str(mean.images),
+                "psnr_db": f"{mean.mean.psnr:.6f}",
+                "ssim": f"{mean.mean.ssim:.6f}",
+                "parameters": str(result.cost.parameters),
+                "iterations": str(run.iterations),
+                "alpha": "" if run.alpha is None else f"{run.alpha:.6g}",
+                "beta": "" if run.beta is None else f"{run.beta:.6g}",
+                "protocol": result.protocol.name,
+                "weights_sha256": result.weights_sha256,
+            }
+        )
+        for name, score in result.scores.items():
+            images.setdefault((run.model, result.dataset, name), []).append(score.psnr)
+    order = {name: number for number, name in enumerate(MODELS)}
+    rows.sort(key=lambda row: (order[row["model"]], int(row["seed"])))  # stable: the sets keep their order
+    image_rows = [
+        dict(zip(IMAGE_COLUMNS, (*key, f"{np.mean(values):.6f}"), strict=True)) for key, values in images.items()
+    ]
+    image_rows.sort(key=lambda row: order[row["model"]])
+    return _csv(RUN_COLUMNS, rows), _csv(IMAGE_COLUMNS, image_rows)
+
+
+def markdown(folder: Path) -> str:
+    """The tables of a folder's two CSV files.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        UserError: they do not belong together.
+    """
+    runs, images = _read(folder / RUNS, RUN_COLUMNS), _read(folder / IMAGES, IMAGE_COLUMNS)
+    names = [name for name in MODELS if any(row["model"] == name for row in runs)]
+    datasets = list(dict.fromkeys(row["set"] for row in runs))
+    psnr = {(row["model"], row["set"], row["image"]): float(row["psnr_db"]) for row in images}
+    if {(row["model"], row["set"]) for row in runs} != {key[:2] for key in psnr}:
+        raise UserError(f"{folder / RUNS} and {folder / IMAGES} are of different networks or sets; make both anew")
+    seeds = sorted({row["seed"] for row in runs}, key=int)
+    iterations = sorted({row["iterations"] for row in runs}, key=int)
+    lines = [
+        f"x4, BSDS400, {' or '.join(iterations)} iterations of batch 16, seeds {', '.join(seeds)}. "
+        "Mean PSNR over the seeds, ± their standard deviation (dB).",
+        f"Protocol: `{runs[0]['protocol']}`",
+        "",
+        "| network | parameters | seeds | " + " | ".join(datasets) + " | alpha | beta |",
+        "|" + "---|" * (5 + len(datasets)),
+    ]
+    for name in names:
+        own = [row for row in runs if row["model"] == name]
+        own_seeds = dict.fromkeys(row["seed"] for row in own)
+        cells = [_spread([float(row["psnr_db"]) for row in own if row["set"] == dataset]) for dataset in datasets]
+        first = [row for row in own if row["set"] == datasets[0]]
+        gates = [", ".join(row[key] for row in first if row[key]) for key in ("alpha", "beta")]
+        lines.append(
+            f"| {name} | {int(own[0]['parameters']):,} | {len(own_seeds)} | {' | '.join(cells)} | {' | '.join(gates)} |"
+        )
+    for baseline in BASELINES:
+        if baseline in names and len(names) > 1:
+            lines += ["", *_comparison(baseline, names, datasets, psnr)]
+    return "\n".join(lines) + "\n"
+
+
+def _comparison(
+    baseline: str, names: list[str], datasets: list[str], psnr: Mapping[tuple[str, str, str], float]
+) -> list[str]:
+    lines = [
+        f"Each network minus {baseline}, image by image, PSNR averaged over the seeds: mean difference in dB with its "
+        "95 % bootstrap interval, images won : lost, two-sided sign test. It speaks of the images; whether another "
+        "seed would turn it, the ± above tells.",
+        "",
+        f"| network | set | minus {baseline}, dB [95 %] | won : lost | p | is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        for dataset in datasets:
+            if name == baseline:
+                continue
+            images = [key[2] for key in psnr if key[:2] == (name, dataset)]
+            try:
+                base = [psnr[baseline, dataset, image] for image in images]
+            except KeyError as error:
+                raise UserError(f"{baseline} was not measured on {error.args[0][1:]}") from error
+            versus = statistics.compare([psnr[name, dataset, image] for image in images], base)
+            lines.append(
+                f"| {name} | {dataset} | {versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}] | "
+                f"{versus.wins} : {versus.losses} | {versus.p_value:.3g} | {versus.verdict} |"
+            )
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if tuple(reader.fieldnames or ()) != tuple(columns) or not rows:
+        raise UserError(f"{path} must have rows with the columns {', '.join(columns)}; make it anew")
+    return rows

@@ -1,0 +1,115 @@
+"""An experiment of `basicsr train` as a release needs it: options, weights, how long it was trained."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from han_arch.errors import UserError
+from han_arch.training import yaml_options
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What stands in an experiment's folder.
+
+    Attributes:
+        folder: the experiment.
+        option_file: the options as they were used.
+        options: its contents.
+        checkpoint: the weights to release.
+        iterations: of the training that made them.
+        weight_key: "params_ema" where weights were averaged, else "params".
+    """
+
+    folder: Path
+    option_file: Path
+    options: dict[str, Any]
+    checkpoint: Path
+    iterations: int
+    weight_key: str
+
+    @property
+    def scale(self) -> int:
+        """HR side / LR side."""
+        return int(self.options["scale"])
+
+    @property
+    def degradation(self) -> str:
+        """Kind of the degradation that made LR, from the name of LR's folder (LR_sub_BIx4.lmdb): BI or BD."""
+        lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
+        match = re.search(rf"(BI|BD)x{self.scale}", lq)
+        if not match:
+            raise UserError(f"{self.option_file}: dataroot_lq {lq} does not say its degradation (BIx{self.scale})")
+        return match[1]
+
+    @property
+    def training_set(self) -> str:
+        """Name of the training set."""
+        return str(self.options["datasets"]["train"]["name"])
+
+    @property
+    def logs(self) -> list[Path]:
+        """The logs of the training, in their order."""
+        return sorted(self.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
+
+    @property
+    def numbers(self) -> list[Path]:
+        """The CSV files of loss and validation."""
+        return [path for path in (self.folder / "train.csv", *sorted(self.folder.glob("val_*.csv"))) if path.is_file()]
+
+
+def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
+    """Look at an experiment.
+
+    Args:
+        folder: experiments/NAME.
+        checkpoint: the weights to take; None: models/net_g_latest.pth, which a finished training has.
+
+    Raises:
+        UserError: no such folder, not one option file, no weights, or options that lack what a release says.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no experiment {folder} (looked for from {Path.cwd()})")
+    files = sorted(folder.glob("*.yml"))
+    if len(files) != 1:
+        raise UserError(f"{folder} must hold the one option file of its training; it has {len(files)}")
+    options = yaml_options.read(files[0])
+    try:
+        options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
+        options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{files[0]} is no option file of a training: {error} is missing") from error
+    weights = checkpoint or folder / "models" / "net_g_latest.pth"
+    if not weights.is_file():
+        present = sorted(path.name for path in (folder / "models").glob("net_g_*.pth"))
+        there = f"; there are {', '.join(present)}: name one by --checkpoint" if present else ""
+        ended = "" if checkpoint else ": the training has not ended"
+        raise UserError(f"no {weights}{ended}{there}")
+    decay = options["train"].get("ema_decay") or 0
+    return Experiment(
+        folder, files[0], options, weights, _iterations(folder, weights), "params_ema" if decay else "params"
+    )
+
+
+def _iterations(folder: Path, weights: Path) -> int:
+    stem = weights.stem.removeprefix("net_g_")
+    if stem.isdigit():
+        return int(stem)
+    if stem == "best":
+        rows = [row for path in sorted(folder.glob("val_*.csv")) for row in _rows(path) if "psnr" in row]
+        if rows:
+            return int(max(rows, key=lambda row: float(row["psnr"]))["iter"])
+    states = [int(path.stem) for path in (folder / "training_states").glob("*.state") if path.stem.isdigit()]
+    logged = [int(row["iter"]) for row in _rows(folder / "train.csv")]
+    if not states and not logged:
+        raise UserError(f"{folder} does not tell how long {weights.name} was trained: no training state, no train.csv")
+    return max([*states, *logged])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["iter"].isdigit()]

@@ -1,0 +1,132 @@
+"""The entry of a release for OpenModelDB (openmodeldb.info), by the field rules of its own checks.
+
+Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. Its table of
+architectures has no `han`; the description says that a row there must come with the entry.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from han_arch.release.experiment import Experiment
+from han_arch.release.training_sets import TrainingSet
+from han_arch.zoo.entry import Entry
+
+ARCHITECTURE = "han"
+TAGS = ("photo", "research")
+_REQUIRED: dict[str, Any] = {
+    "name": str, "author": (str, list), "tags": list, "description": str, "date": str, "architecture": str,
+    "scale": int, "inputChannels": int, "outputChannels": int, "resources": list, "images": list,
+}  # fmt: skip
+_OPTIONAL: dict[str, Any] = {
+    "license": str, "size": list, "trainingIterations": int, "trainingEpochs": int, "trainingBatchSize": int,
+    "trainingHRSize": int, "trainingOTF": bool, "dataset": str, "datasetSize": int, "pretrainedModelG": str,
+    "pretrainedModelD": str, "thumbnail": dict,
+}  # fmt: skip
+
+
+def model_id(entry: Entry) -> str:
+    """The file's name without its ending; it starts with the scale."""
+    return f"{entry.scale}x-{entry.name}"
+
+
+def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, author: str) -> dict[str, Any]:
+    """The entry; licence null, since terms of the data are no SPDX licence, and the description tells them."""
+    data = experiment.options["datasets"]["train"]
+    numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
+    description = (
+        f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
+        f"{entry.parameters:,} parameters, for photos that were shrunk by MATLAB's bicubic.\n\n"
+        f"PSNR / SSIM on Y: {numbers}. Protocol: {entry.expected[0].protocol}.\n\n"
+        f"Data terms: {training_set.terms}.\n\n"
+        "The architecture is not RCAN, although its backbone is: a program must look for HAN's keys (lam, csam, "
+        "conv_lam, conv_fuse) first."
+    )
+    return {
+        "name": entry.name,
+        "author": author,
+        "license": None,
+        "tags": list(TAGS),
+        "description": description,
+        "date": entry.date,
+        "architecture": ARCHITECTURE,
+        "size": [
+            f"{entry.arguments['num_feat']}nf",
+            f"{entry.arguments['num_group']}x{entry.arguments['num_block']}nb",
+        ],
+        "scale": entry.scale,
+        "inputChannels": entry.arguments["num_in_ch"],
+        "outputChannels": entry.arguments["num_out_ch"],
+        "resources": [
+            {
+                "platform": "pytorch",
+                "type": "safetensors",
+                "size": entry.size,
+                "sha256": entry.sha256,
+                "urls": [entry.url] if entry.url else [],
+            }
+        ],
+        "trainingIterations": entry.iterations,
+        "trainingBatchSize": data["batch_size_per_gpu"],
+        "trainingHRSize": data["gt_size"],
+        "trainingOTF": False,
+        "dataset": f"{training_set.name}: {training_set.what}",
+        "datasetSize": training_set.images,
+        "images": [],
+    }
+
+
+def text(content: Mapping[str, Any]) -> str:
+    """The file's text, as JSON.stringify with 4 spaces writes it."""
+    return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def faults(name: str, content: Mapping[str, Any]) -> list[str]:
+    """What OpenModelDB's checks would refuse, one line each; ids of users and architectures are not looked up.
+
+    Args:
+        name: the model's id.
+        content: the entry.
+    """
+    found = [f"{key} is missing" for key in _REQUIRED if content.get(key) is None]
+    found += [f"{key} is no field" for key in content if key not in _REQUIRED and key not in _OPTIONAL]
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        value = content.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            found.append(f"{key} is {value!r}, of the wrong type")
+        elif kind is int and value < 1:
+            found.append(f"{key} is {value}; it must be at least 1")
+        elif kind is list and key not in ("images", "size") and not value:
+            found.append(f"{key} is empty")
+    if found:
+        return found
+    if not name.startswith(f"{content['scale']}x-"):
+        found.append(f"the id {name} does not start with the scale, {content['scale']}x-")
+    if content["scale"] > 16 or not {content["inputChannels"], content["outputChannels"]} <= {1, 2, 3, 4}:
+        found.append("scale goes to 16, channels to 4")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", content["date"]):
+        found.append(f"date {content['date']} is not yyyy-mm-dd")
+    if content["description"] != content["description"].strip():
+        found.append("description has white space at an end")
+    for number, resource in enumerate(content["resources"]):
+        found += [f"resources[{number}].{fault}" for fault in _resource_faults(resource)]
+    return found
+
+
+def _resource_faults(resource: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, known in (("platform", ("pytorch", "onnx", "ncnn")), ("type", ("pth", "safetensors", "onnx"))):
+        if resource.get(key) not in known:
+            found.append(f"{key} must be one of {', '.join(known)}")
+    if not isinstance(resource.get("size"), int) or resource["size"] < 1:
+        found.append("size must be the file's bytes")
+    if not re.fullmatch(r"[0-9a-f]{64}", str(resource.get("sha256"))):
+        found.append("sha256 must be 64 hex digits")
+    urls = resource.get("urls") or []
+    if not urls:
+        found.append("urls is empty: publish with --url")
+    found += [f"urls: {url} expires" for url in urls if url.startswith("https://cdn.discordapp.com/")]
+    return found

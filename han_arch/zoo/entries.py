@@ -1,0 +1,119 @@
+"""The zoo's table: one entry a weight. `basicsr zoo publish` prints the row for a new one."""
+
+import difflib
+from typing import Any
+
+from han_arch.errors import UserError
+from han_arch.zoo.entry import FOUND, Entry, Expected
+
+AUTHORS_FOLDER = "Google Drive folder 17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1"
+_PAPER_SIZE: dict[str, Any] = {
+    "num_in_ch": 3,
+    "num_out_ch": 3,
+    "num_feat": 64,
+    "num_group": 10,
+    "num_block": 20,
+    "squeeze_factor": 16,
+    "res_scale": 1,
+    "img_range": 255.0,
+    "rgb_mean": [0.4488, 0.4371, 0.404],
+    "layer_attention": "LAM",
+    "spatial_attention": "CSAM",
+    "lam_form": "released",
+    "fusion": "conv",
+    "num_csam": 1,
+}
+
+
+def _of_authors(file: str, parameters: int, found: tuple[tuple[str, float, float], ...] = ()) -> Entry:
+    """One of the weights that the authors of HAN keep; file is their name for it, such as BIX4."""
+    degradation, scale = file[:2], int(file[3:])
+    name = f"han-authors-{file.lower()}"
+    protocol = f"{degradation}x{scale}, GT mod-scale, Y, border {scale}, grey as_rgb, SR uint8, LR not stated"
+    return Entry(
+        name=name,
+        architecture="HAN",
+        arguments={**_PAPER_SIZE, "upscale": scale},
+        scale=scale,
+        degradation=degradation,
+        training_set="DIV2K",
+        recipe=None,
+        iterations=None,
+        file=file,
+        url=None,
+        sha256=None,
+        size=None,
+        parameters=parameters,
+        licence="not stated for the weights; the authors' code is Apache-2.0",
+        data_terms="DIV2K: academic research only",
+        # Published values are rounded to 0.01 dB; the papers do not state the border of LR.
+        expected=tuple(
+            Expected(dataset, psnr, ssim, 0.02, protocol, "chop", FOUND, "SwinIR paper, table 2")
+            for dataset, psnr, ssim in found
+        ),
+        origin=f"the authors of HAN (Niu et al., ECCV 2020), who keep it in their {AUTHORS_FOLDER}; nothing of it was "
+        "measured here, and its hash is unknown: no one has published it",
+        how_to_get=f"download {file} from https://drive.google.com/drive/folders/{AUTHORS_FOLDER.split()[-1]} by a "
+        f"browser, then: basicsr zoo convert FILE {name}.safetensors",
+        date="",
+        commit="",
+    )
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _of_authors(
+        "BIX2",
+        15924033,
+        (
+            ("Set5", 38.27, 0.9614),
+            ("Set14", 34.16, 0.9217),
+            ("B100", 32.41, 0.9027),
+            ("Urban100", 33.35, 0.9385),
+            ("Manga109", 39.46, 0.9785),
+        ),
+    ),
+    _of_authors(
+        "BIX3",
+        16108673,
+        (
+            ("Set5", 34.75, 0.9299),
+            ("Set14", 30.67, 0.8483),
+            ("B100", 29.32, 0.8110),
+            ("Urban100", 29.10, 0.8705),
+            ("Manga109", 34.48, 0.9500),
+        ),
+    ),
+    _of_authors(
+        "BIX4",
+        16071745,
+        (
+            ("Set5", 32.64, 0.9002),
+            ("Set14", 28.90, 0.7890),
+            ("B100", 27.80, 0.7442),
+            ("Urban100", 26.85, 0.8094),
+            ("Manga109", 31.42, 0.9177),
+        ),
+    ),
+    _of_authors("BIX8", 16219457),
+    _of_authors("BDX3", 16108673),
+)
+
+
+def find(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        UserError: there is none; close names are given.
+    """
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in ENTRIES]
+    close = difflib.get_close_matches(name, names, 3, 0.5)
+    hint = f"close names: {', '.join(close)}" if close else f"it has {', '.join(names)}"
+    raise UserError(f"the zoo has no {name!r}; {hint}")
+
+
+def is_name(text: str) -> bool:
+    """Whether an entry has this name."""
+    return any(entry.name == text for entry in ENTRIES)

@@ -1,0 +1,70 @@
+"""A leaderboard's `models:` may name entries of the zoo."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from han_arch.errors import UserError
+from han_arch.evaluation.board import check
+from han_arch.training import shipped_options, yaml_options
+from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo.loading import load_model
+
+
+@pytest.fixture
+def options(board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The small board; its HAN is besides an entry, tiny-x2, whose file is in the package."""
+    (tmp_path / "weights").mkdir()
+    model = board_options["models"]["HAN"]
+    state = load_model(model["checkpoint"]).state_dict()
+    path = weight_file.write(weight_file.as_bytes(state, model["network_g"], {}), tmp_path / "weights", "tiny-x2")
+    made = replace(
+        entries.ENTRIES[0], name="tiny-x2", file=path.name, url=None, sha256=weight_file.sha256(path), size=None
+    )
+    monkeypatch.setattr(entries, "ENTRIES", (*entries.ENTRIES, made))
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "weights")
+    return board_options
+
+
+def test_an_entry_is_a_model_in_three_spellings(options: dict[str, Any]) -> None:
+    options["models"] |= {
+        "mapping": {"zoo": "tiny-x2", "variants": ["full"]},
+        "word": "tiny-x2",
+        "tiny-x2": None,
+    }
+    checked = check(options)
+    models = {entrant.model.name: entrant for entrant in checked.entrants}
+    for name in ("mapping", "word", "tiny-x2"):
+        assert models[name].model.parameters == models["HAN"].model.parameters
+        assert models[name].model.weights_sha256 == entries.find("tiny-x2").sha256
+    assert models["mapping"].variants == ("full",)
+    assert len(models["word"].variants) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("tiny-x4", "Mine: the zoo has no 'tiny-x4'; close names: tiny-x2"),
+        (
+            {"zoo": "tiny-x2", "param_key": "params"},
+            "Mine: zoo says all of the model; param_key cannot stand beside it",
+        ),
+        ({"zoo": "han-authors-bix2"}, "Mine: han-authors-bix2 cannot be fetched by a program"),
+        (None, "Mine: must be a mapping, or an entry of the zoo; got None"),
+        (7, "Mine: must be a mapping, or an entry of the zoo; got 7"),
+    ],
+)
+def test_mistakes_are_named_before_the_long_run(options: dict[str, Any], model: Any, message: str) -> None:
+    options["models"]["Mine"] = model
+    with pytest.raises(UserError) as caught:
+        check(options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_zoos_boards_name_its_networks(scale: int) -> None:
+    options = yaml_options.read(shipped_options.find(f"leaderboard_zoo_x{scale}"))
+    assert options["models"][f"HAN-S x{scale}"] == {"zoo": f"han-s-x{scale}"}
+    assert list(options["datasets"]) == ["Set5", "Set14", "B100"]

@@ -1,0 +1,141 @@
+"""The ablation: one recipe, one backbone, one size; its tables; its script goes on where it stopped."""
+
+import csv
+import io
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from releases import write_benchmarks
+from scipy import stats
+from test_reproduce import prepare_data, write_photos
+
+import han_arch
+from han_arch.errors import UserError
+from han_arch.evaluation import evaluate
+from han_arch.evaluation.evaluate import Score
+from han_arch.evaluation.protocol import Protocol
+from han_arch.release import ablation
+from han_arch.release.ablation import TrainedRun
+from han_arch.training import shipped_options, yaml_options
+
+PROTOCOL = Protocol("BI", 4)
+
+
+def options(model: str) -> dict:
+    return yaml_options.read(shipped_options.find(ablation.MODELS[model]))
+
+
+def test_the_recipes_differ_in_nothing_but_the_network() -> None:
+    first, *others = [options(model) for model in ablation.MODELS]
+    assert first["train"]["total_iter"] >= 3000
+    assert first["datasets"]["train"]["batch_size_per_gpu"] == 16
+    for other in others:
+        assert {k: v for k, v in other.items() if k not in ("name", "network_g")} == {
+            k: v for k, v in first.items() if k not in ("name", "network_g")
+        }
+
+
+@pytest.mark.usefixtures("basicsr")
+def test_the_networks_share_the_backbone_and_the_size() -> None:
+    han_arch.register()
+    from basicsr.archs import build_network
+
+    nets = {model: build_network(options(model)["network_g"]) for model in ablation.MODELS}
+    sizes = {model: sum(p.numel() for p in net.parameters()) for model, net in nets.items()}
+    assert all(120_000 < size < 180_000 for size in sizes.values())
+    assert abs(sizes["EDSR"] / sizes["HAN"] - 1) < 0.01
+    backbone = nets["RCAN"].state_dict().keys()
+    for model, net in nets.items():
+        if model.startswith("HAN"):
+            assert backbone <= net.state_dict().keys()
+    assert not any(key.startswith("lam.") for key in nets["HAN without LAM"].state_dict())
+    assert not any(key.startswith("csam.") for key in nets["HAN without CSAM"].state_dict())
+    assert "lam.log_temperature" in nets["HAN, cosine LAM"].state_dict()
+
+
+@pytest.fixture
+def psnr() -> dict[tuple[str, int], np.ndarray]:
+    """Made-up PSNR of 12 images by network and seed; HAN a little ahead."""
+    generator = np.random.default_rng(0)
+    hard = generator.normal(28, 3, 12)
+    return {
+        (model, seed): hard + generator.normal(0.1 * (model == "HAN"), 0.03, 12)
+        for model in ("RCAN", "HAN")
+        for seed in (0, 1, 2)
+    }
+
+
+@pytest.fixture
+def folder(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> Path:
+    runs, results = [], []
+    for (model, seed), values in psnr.items():
+        gates = (0.5 + seed, -0.25) if model == "HAN" else (None, None)
+        runs.append(TrainedRun(model, seed, 3000, *gates))
+        scores = {f"image{i}": Score(float(value), 0.8, PROTOCOL) for i, value in enumerate(values)}
+        results.append(
+            SimpleNamespace(
+                model=runs[-1].label, dataset="B100", scores=scores, mean=evaluate.mean_score(scores),
+                protocol=PROTOCOL, cost=SimpleNamespace(parameters=150000), weights_sha256="x",
+            )
+        )  # fmt: skip
+    for name, text in zip((ablation.RUNS, ablation.IMAGES), ablation.tables(runs, reversed(results)), strict=True):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_the_table_has_mean_spread_and_the_paired_test(folder: Path, psnr: dict[tuple[str, int], np.ndarray]) -> None:
+    text = ablation.markdown(folder)
+    means = [psnr["HAN", seed].mean() for seed in (0, 1, 2)]
+    assert f"| HAN | 150,000 | 3 | {np.mean(means):.3f} ± {statistics.stdev(means):.3f} | 0.5, 1.5, 2.5 | -0.25" in text
+    assert PROTOCOL.name in text
+    averaged = {model: np.mean([psnr[model, seed] for seed in (0, 1, 2)], axis=0) for model in ("RCAN", "HAN")}
+    difference = averaged["HAN"] - averaged["RCAN"]
+    wins = int((difference > 0).sum())
+    p = stats.binomtest(wins, 12).pvalue
+    (line,) = [line for line in text.splitlines() if line.startswith("| HAN | B100 |")]
+    assert line.startswith(f"| HAN | B100 | {difference.mean():+.3f} [")
+    assert f"| {wins} : {12 - wins} | {p:.3g} | ahead |" in line
+    assert "| RCAN | B100 | " in text.split("Each network minus HAN")[1]
+
+
+def test_tables_of_different_runs_are_refused(folder: Path) -> None:
+    images = (folder / ablation.IMAGES).read_text()
+    (folder / ablation.IMAGES).write_text(images.replace("B100", "Set5"))
+    with pytest.raises(UserError, match="are of different networks or sets"):
+        ablation.markdown(folder)
+    (folder / ablation.IMAGES).write_text("a,b\n")
+    with pytest.raises(UserError, match="must have rows with the columns"):
+        ablation.markdown(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("basicsr")
+def test_the_script_trains_measures_and_goes_on(tmp_path: Path, repository: Path) -> None:
+    write_benchmarks(tmp_path / "datasets")
+    prepare_data(tmp_path, write_photos(tmp_path / "photos", 6))
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(repository / "scripts" / "ablation.py"), "--out", "out", "--iterations", "2", *words],
+            cwd=tmp_path, capture_output=True, text=True, timeout=400, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("--seeds", "0", "--models", "RCAN", "HAN")
+    kept = tmp_path / "experiments" / "ablation_HAN_x4_seed0_2iter" / "models" / "net_g_latest.pth"
+    before = kept.stat().st_mtime_ns
+    text = run("--seeds", "0", "1", "--models", "RCAN", "HAN", "--jobs", "2")
+    assert kept.stat().st_mtime_ns == before
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "runs.csv").read_text())))
+    assert {(row["model"], row["seed"]) for row in rows} == {(m, s) for m in ("RCAN", "HAN") for s in "01"}
+    assert len({row["psnr_db"] for row in rows}) == len(rows)  # seeds and networks differ
+    assert all(row["alpha"] and row["beta"] for row in rows if row["model"] == "HAN")
+    assert "| HAN | 159,405 | 2 |" in text
+    assert text in (tmp_path / "out" / "README.md").read_text() + "\n"

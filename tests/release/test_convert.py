@@ -1,0 +1,112 @@
+"""`basicsr zoo convert`: every form of the converter in, a file that tells all of itself out."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from han_arch import HAN, cli, load_model
+from han_arch.zoo import weight_file
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "zoo"))
+from authors_form import to_authors_names
+
+SIZE = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 2, "squeeze_factor": 4,
+        "upscale": 2}  # fmt: skip
+OF_HAN = ("lam.", "csam.", "conv_lam.", "conv_fuse.")
+
+
+@pytest.fixture
+def net() -> HAN:
+    torch.manual_seed(0)
+    return HAN(**SIZE).eval()
+
+
+def convert(*words: object) -> int:
+    return cli.main(["zoo", "convert", *map(str, words)])
+
+
+def assert_same_network(path: Path, net: HAN) -> None:
+    lq = torch.rand(1, 3, 7, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(path)(lq), net(lq), rtol=0, atol=1e-5)
+
+
+def test_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(to_authors_names(net.state_dict(), 2, 2), tmp_path / "BIX2.pt")
+    assert convert(tmp_path / "BIX2.pt", tmp_path / "out.safetensors") == 0
+    assert "HAN in the authors' form" in capsys.readouterr().out
+    assert_same_network(tmp_path / "out.safetensors", net)
+    header = weight_file.read_header(tmp_path / "out.safetensors")
+    assert header["provenance"]["converted_from"] == "BIX2.pt"
+    assert header["network_g"]["rgb_mean"] == [0.4488, 0.4371, 0.404]
+    assert cli.main(["zoo", "verify", str(tmp_path / "out.safetensors")]) == 0
+
+
+def test_into_a_folder_the_hash_is_in_the_name(net: HAN, tmp_path: Path) -> None:
+    torch.save({"params": net.state_dict()}, tmp_path / "mine.pth")
+    assert convert(tmp_path / "mine.pth", f"{tmp_path}/new/") == 0
+    (path,) = (tmp_path / "new").iterdir()
+    assert path.name == f"mine-{weight_file.sha256(path)[:8]}.safetensors"
+    assert_same_network(path, net)
+
+
+def test_basicsrs_form_and_half(net: HAN, tmp_path: Path) -> None:
+    torch.save(net.state_dict(), tmp_path / "mine.pth")
+    assert convert(tmp_path / "mine.pth", tmp_path / "out.pth") == 0
+    assert torch.load(tmp_path / "out.pth", weights_only=True)["network_g"]["type"] == "HAN"
+    assert_same_network(tmp_path / "out.pth", net)
+    assert convert(tmp_path / "mine.pth", tmp_path / "half.safetensors", "--half") == 0
+    with safe_open(tmp_path / "half.safetensors", framework="pt") as file:
+        assert file.get_tensor("conv_first.weight").dtype == torch.float16
+
+
+def test_options_tell_what_the_file_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    network_g = {**SIZE, "img_range": 1.0, "lam_form": "paper"}
+    net = HAN(**network_g).eval()
+    torch.save({"params": net.state_dict()}, tmp_path / "mine.pth")
+    assert convert(tmp_path / "mine.pth", tmp_path / "guessed.pth") == 0
+    assert "the released form is assumed: res_scale 1, img_range 255.0" in capsys.readouterr().out
+    (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": {"type": "HAN", **network_g}}))
+    assert convert(tmp_path / "mine.pth", tmp_path / "told.pth", "-opt", tmp_path / "run.yml") == 0
+    assert "assumed" not in capsys.readouterr().out
+    assert_same_network(tmp_path / "told.pth", net)
+    (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": {"type": "HAN", **network_g, "num_feat": 16}}))
+    assert convert(tmp_path / "mine.pth", tmp_path / "wrong.pth", "-opt", tmp_path / "run.yml") == 2
+    assert not (tmp_path / "wrong.pth").exists()
+
+
+@pytest.mark.usefixtures("basicsr")
+@pytest.mark.parametrize("form", ["authors", "basicsr"])
+def test_rcan_comes_out_as_basicsrs(form: str, net: HAN, tmp_path: Path) -> None:
+    from basicsr.archs.rcan_arch import RCAN
+
+    backbone = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
+    state = to_authors_names(backbone, 2, 2) if form == "authors" else backbone
+    torch.save(state, tmp_path / "RCAN_BIX2.pt")
+    assert convert(tmp_path / "RCAN_BIX2.pt", tmp_path / "out.pth") == 0
+    content = torch.load(tmp_path / "out.pth", weights_only=True)
+    network_g = dict(content["network_g"])
+    assert network_g.pop("type") == "RCAN"
+    RCAN(**network_g).load_state_dict(content["params"])
+    assert torch.equal(content["params"]["conv_last.weight"], backbone["conv_last.weight"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("taken.pth", "exists; name another file"), ("out.onnx", "OUT must end in .safetensors or .pth")],
+)
+def test_mistakes_get_one_line(
+    target: str, message: str, net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(net.state_dict(), tmp_path / "mine.pth")
+    (tmp_path / "taken.pth").write_text("mine")
+    assert convert(tmp_path / "mine.pth", tmp_path / target) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "taken.pth").read_text() == "mine"
+    assert convert(tmp_path / "none.pth", tmp_path / "out.pth") == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.pth", "taken.pth"}

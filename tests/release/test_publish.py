@@ -1,0 +1,207 @@
+"""`basicsr zoo publish`: a whole release folder, true in every part, or none."""
+
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from releases import ITERATIONS, TINY, Made
+
+from han_arch import HAN, cli, load_model
+from han_arch.release import openmodeldb
+from han_arch.zoo import weight_file
+
+
+def test_everything_is_there_with_its_hash(made: Made) -> None:
+    files = {path.relative_to(made.release).as_posix() for path in made.release.rglob("*") if path.is_file()}
+    stem = made.entry.file.removesuffix(".safetensors")
+    assert files == {
+        made.entry.file, f"{stem}.json", "SHA256SUMS", "README.md", "train_HAN-S_x4.yml", "training.log", "train.csv",
+        "val_Set5.csv", "curves.png", "per_image.csv", "Set5/img_0.png", "Set5/img_1.png",
+        "openmodeldb/4x-han-s-x4.json", "entries_row.py",
+    }  # fmt: skip
+    sums = dict(reversed(line.split("  ")) for line in (made.release / "SHA256SUMS").read_text().splitlines())
+    assert sums.keys() == files - {"SHA256SUMS"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((made.release / name).read_bytes()).hexdigest() == digest
+    assert not [path for path in made.release.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_the_averaged_weights_are_released_and_tell_their_origin(made: Made) -> None:
+    checkpoint = torch.load(made.experiment / "models" / "net_g_latest.pth", weights_only=True)
+    expected = HAN(**{key: value for key, value in checkpoint["network_g"].items() if key != "type"})
+    expected.load_state_dict(checkpoint["params_ema"])
+    lq = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(made.release / made.entry.file)(lq), expected(lq), rtol=0, atol=1e-5)
+    header = weight_file.read_header(made.release / made.entry.file)
+    assert header["network_g"] == {"type": "HAN", **made.entry.arguments}
+    provenance = header["provenance"]
+    assert provenance["training_set"] == "BSDS400"
+    assert (provenance["recipe"], provenance["iterations"]) == ("train_HAN-S_x4.yml", ITERATIONS)
+    assert provenance["averaged"] is True
+    assert "non-commercial" in provenance["data_terms"]
+    assert {"commit", "date", "licence", "seed"} <= provenance.keys()
+
+
+def test_the_row_is_the_file(made: Made) -> None:
+    file = made.release / made.entry.file
+    assert made.entry.name == "han-s-x4"
+    assert made.entry.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert made.entry.size == file.stat().st_size
+    assert {key: made.entry.arguments[key] for key in TINY} == TINY
+    assert [expected.dataset for expected in made.entry.expected] == ["Set5", "Set14", "B100"]
+    sidecar = json.loads(file.with_suffix(".json").read_text())
+    assert sidecar["entry"]["sha256"] == made.entry.sha256
+
+
+def test_numbers_are_those_of_the_pictures(made: Made) -> None:
+    """PSNR of the released SR images against HR by plain arithmetic: BT.601 luma, 4 pixels of border off."""
+
+    def luma(image: np.ndarray) -> np.ndarray:
+        blue, green, red = np.moveaxis(image.astype(np.float64), -1, 0)
+        return (16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255)[4:-4, 4:-4]
+
+    rows = list(csv.DictReader((made.release / "per_image.csv").open()))
+    assert len(rows) == 2 * 5
+    values = []
+    for row in rows:
+        if (row["model"], row["set"]) != ("han-s-x4", "Set5"):
+            continue
+        hr = cv2.imread(str(made.benchmarks / "Set5" / "HR" / f"{row['image']}.png"))
+        hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
+        sr = cv2.imread(str(made.release / "Set5" / f"{row['image']}.png"))
+        values.append(10 * np.log10(255**2 / np.mean((luma(sr) - luma(hr)) ** 2)))
+        assert float(row["psnr_db"]) == pytest.approx(values[-1], abs=1e-4)
+        assert row["weights_sha256"] == made.entry.sha256
+    assert made.entry.expected[0].psnr == pytest.approx(np.mean(values), abs=1e-3)
+
+
+def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> None:
+    text = (made.release / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["license"] == "other"
+    assert "non-commercial" in header["license_name"]
+    (model,) = header["model-index"]
+    assert model["name"] == "han-s-x4"
+    assert [result["dataset"]["name"] for result in model["results"]] == ["Set5", "Set14", "B100"]
+    first = model["results"][0]["metrics"][0]
+    assert (first["type"], first["value"]) == ("psnr", round(made.entry.expected[0].psnr, 3))
+    assert made.entry.expected[0].protocol in text
+    assert "non-commercial research" in text.split("## Licence")[1]
+    assert "| Set5 | " in text
+    for name in (made.entry.file, "per_image.csv", "SHA256SUMS"):
+        assert f"`{name}`" in text
+
+
+def test_the_training_is_told_without_paths_of_its_machine(made: Made) -> None:
+    assert (made.release / "training.log").read_text() == "first x\nsecond\n"
+    assert yaml.safe_load((made.release / "train_HAN-S_x4.yml").read_text())["network_g"]["num_feat"] == 8
+    for path in made.release.rglob("*"):
+        if path.is_file():
+            assert b"secret" not in path.read_bytes(), path
+            assert str(made.experiment.parent.parent).encode() not in path.read_bytes(), path
+    assert (made.release / "curves.png").stat().st_size > 5000
+
+
+def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -> None:
+    name = "4x-han-s-x4"
+    model = json.loads((made.release / "openmodeldb" / f"{name}.json").read_text())
+    assert openmodeldb.faults(name, model) == ["resources[0].urls is empty: publish with --url"]
+    assert (model["scale"], model["license"], model["trainingHRSize"], model["datasetSize"]) == (4, None, 160, 399)
+    good = json.loads(json.dumps(model))
+    good["resources"][0]["urls"] = ["https://example.org/x.safetensors"]
+    assert openmodeldb.faults(name, good) == []
+    for change, fault in (
+        ({"tags": []}, "tags is empty"),
+        ({"date": "today"}, "date today is not"),
+        ({"description": " x"}, "white space"),
+        ({"colour": "red"}, "colour is no field"),
+        ({"scale": "4"}, "of the wrong type"),
+        ({"resources": [{**good["resources"][0], "sha256": "x"}]}, "sha256 must be 64"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://cdn.discordapp.com/a"]}]}, "expires"),
+    ):
+        assert any(fault in line for line in openmodeldb.faults(name, {**good, **change})), change
+    assert "does not start with the scale" in openmodeldb.faults("han", good)[0]
+
+
+@pytest.fixture
+def copy(made: Made, tmp_path: Path) -> Path:
+    """A copy of the experiment, for damaging."""
+    shutil.copytree(made.experiment, tmp_path / made.experiment.name)
+    return tmp_path / made.experiment.name
+
+
+def publish(experiment: Path, made: Made, out: Path, *flags: str) -> int:
+    return cli.main(["zoo", "publish", str(experiment), "-o", str(out), "--data", str(made.benchmarks), *flags])
+
+
+def damage_weights(experiment: Path, **changes: object) -> None:
+    path = experiment / "models" / "net_g_latest.pth"
+    content = torch.load(path, weights_only=True)
+    torch.save({key: value for key, value in {**content, **changes}.items() if value is not None}, path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nan", "gives nan or inf"),
+        ("no ema", "has no averaged weights (params_ema)"),
+        ("unfinished", "the training has not ended; there are net_g_6.pth: name one by --checkpoint"),
+        ("other set", "the terms of the training set Mine are not known here"),
+        ("other network", "num_feat"),
+        ("no data", "test sets that cannot be measured"),
+        ("exists", "exists; name a new folder"),
+        ("name", "the name must be lower-case words"),
+        ("two option files", "must hold the one option file of its training; it has 2"),
+    ],
+)
+def test_all_or_nothing(
+    fault: str, message: str, made: Made, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, flags = tmp_path / "out", []
+    options = copy / "train_HAN-S_x4.yml"
+    if fault == "nan":
+        content = torch.load(copy / "models" / "net_g_latest.pth", weights_only=True)["params_ema"]
+        damage_weights(copy, params_ema={key: value * torch.nan for key, value in content.items()})
+    elif fault == "no ema":
+        damage_weights(copy, params_ema=None)
+    elif fault == "unfinished":
+        (copy / "models" / "net_g_latest.pth").unlink()
+    elif fault == "other set":
+        options.write_text(options.read_text().replace("name: BSDS400", "name: Mine"))
+    elif fault == "other network":
+        options.write_text(options.read_text().replace("num_feat: 8", "num_feat: 12"))
+    elif fault == "no data":
+        flags = ["--data", str(tmp_path)]
+    elif fault == "exists":
+        out.mkdir()
+    elif fault == "name":
+        flags = ["--name", "HAN S"]
+    else:
+        shutil.copyfile(options, copy / "more.yml")
+    assert publish(copy, made, out, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert fault == "exists" or not out.exists()
+    assert [path.name for path in tmp_path.iterdir() if path not in (copy, out)] == []
+
+
+def test_the_same_experiment_gives_the_same_weights_and_half_is_smaller(
+    made: Made, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(copy / "models" / f"net_g_{ITERATIONS}.pth")
+    address = "https://example.org/weights/"
+    assert publish(copy, made, tmp_path / "again", "--checkpoint", checkpoint, "--url", address) == 0
+    assert (tmp_path / "again" / made.entry.file).is_file()
+    printed = capsys.readouterr()
+    assert f'url="https://example.org/weights/{made.entry.file}"' in printed.out
+    assert "not yet complete" not in printed.err
+    assert publish(copy, made, tmp_path / "half", "--half", "--name", "han-h-x4") == 0
+    (half,) = (tmp_path / "half").glob("han-h-x4-*.safetensors")
+    assert half.stat().st_size < 0.8 * (made.release / made.entry.file).stat().st_size

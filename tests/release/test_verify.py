@@ -1,0 +1,199 @@
+"""`basicsr zoo list`, `show` and `verify` tell what is, and what is wrong."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from releases import Made
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from han_arch import cli
+from han_arch.zoo import entries, store
+from han_arch.zoo.entry import Entry
+
+
+@pytest.fixture
+def release(made: Made, tmp_path: Path) -> Path:
+    """A copy of the release, for damaging."""
+    shutil.copytree(made.release, tmp_path / "release")
+    return tmp_path / "release"
+
+
+@pytest.fixture
+def shipped(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """The release's row in the table, its file in the package."""
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setenv(store.CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "weights").mkdir()
+    shutil.copyfile(made.release / made.entry.file, tmp_path / "weights" / made.entry.file)
+    others = tuple(entry for entry in entries.ENTRIES if entry.name != made.entry.name)
+    monkeypatch.setattr(entries, "ENTRIES", (*others, made.entry))
+    return made.entry
+
+
+def verify(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = cli.main(["zoo", "verify", *map(str, words)])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err.splitlines()[-1] if printed.err else ""
+
+
+def test_a_sound_release(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = verify(capsys, release)
+    assert status == 0
+    assert "13 files have the hash of SHA256SUMS" in text
+    assert "built and filled strictly" in text
+    assert text.endswith("all is right\n")
+
+
+def test_what_is_wrong_with_a_release_is_named(release: Path, made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    (release / "training.log").write_text("changed")
+    (release / "train.csv").unlink()
+    (release / "more.txt").touch()
+    sums = (release / "SHA256SUMS").read_text()
+    (release / "SHA256SUMS").write_text(sums + f"{'0' * 64}  ../outside\n")
+    status, text, _ = verify(capsys, release)
+    assert status == 1
+    for line in (
+        "training.log has another hash",
+        "train.csv is missing",
+        "more.txt is not in SHA256SUMS",
+        "no hash and name: 0000",
+    ):
+        assert f"WRONG: {line}" in text or line in text
+    assert text.endswith("4 wrong\n")
+
+
+def rewrite(source: Path, target: Path, **metadata: object) -> None:
+    """The same weights with other metadata; None takes a key out."""
+    with safe_open(source, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        header = {**file.metadata(), **metadata}
+    save_file(tensors, target, {key: value for key, value in header.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("hash", "its name says the hash begins with 00000000; it is"),
+        ("no network_g", "its header has no network_g"),
+        ("incomplete", "network_g in its header lacks"),
+        ("other network", "weights of another shape"),
+        ("normalisation", "is not that of network_g"),
+        ("cut", "is damaged, cut short or no safetensors file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(
+    change: str, message: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, path = made.release / made.entry.file, tmp_path / "net.safetensors"
+    network_g = {"type": "HAN", **made.entry.arguments}
+    if change == "hash":
+        path = tmp_path / "net-00000000.safetensors"
+        shutil.copyfile(source, path)
+    elif change == "no network_g":
+        rewrite(source, path, network_g=None)
+    elif change == "incomplete":
+        rewrite(source, path, network_g=json.dumps({k: v for k, v in network_g.items() if k != "img_range"}))
+    elif change == "other network":
+        rewrite(source, path, network_g=json.dumps({**network_g, "num_feat": 16}))
+    elif change == "normalisation":
+        rewrite(source, path, normalisation=json.dumps({"img_range": 1.0}))
+    else:
+        path.write_bytes(source.read_bytes()[:900])
+    status, text, _ = verify(capsys, path)
+    assert status == 1
+    assert message in text
+
+
+def test_an_entry_against_its_file_and_set5(
+    shipped: Entry, made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, _ = verify(capsys)
+    assert (status, text.splitlines()[0]) == (0, "han-s-x4")
+    status, text, _ = verify(capsys, "han-s-x4", "--measure", made.benchmarks)
+    assert status == 0
+    assert f"Set5: {shipped.expected[0].psnr:.4f} dB" in text
+    wrong = replace(shipped.expected[0], psnr=shipped.expected[0].psnr + 0.02)
+    monkeypatch.setattr(entries, "ENTRIES", (replace(shipped, expected=(wrong, *shipped.expected[1:])),))
+    status, text, _ = verify(capsys, "han-s-x4", "--measure", made.benchmarks)
+    assert status == 1
+    assert "WRONG: Set5:" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sha256": "0" * 64}, "its hash is not the table's"),
+        ({"size": 5}, "the table says 5"),
+        ({"parameters": 5}, "has not the table's 5 parameters"),
+        ({"arguments": "other"}, "lam_form is released in the file, paper in network_g"),
+    ],
+)
+def test_a_table_that_lies_is_caught(
+    change: dict, message: str, shipped: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "arguments" in change:
+        change = {"arguments": {**shipped.arguments, "lam_form": "paper"}}
+    monkeypatch.setattr(entries, "ENTRIES", (replace(shipped, **change),))
+    status, text, _ = verify(capsys, "han-s-x4")
+    assert status == 1
+    assert message in text
+
+
+def test_a_release_against_an_entry(
+    release: Path, shipped: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text, _ = verify(capsys, release, "--against", "han-s-x4")
+    assert status == 0
+    assert text.count(" dB / ") == 3
+    worse = tuple(replace(expected, psnr=expected.psnr + 1) for expected in shipped.expected)
+    monkeypatch.setattr(entries, "ENTRIES", (replace(shipped, expected=worse),))
+    status, text, _ = verify(capsys, release, "--against", "han-s-x4")
+    assert status == 1
+    assert text.count("WRONG: ") == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("han-authors-bix2", "is not here; download BIX2 from https://drive.google.com"),
+        ("han-s-x44", "the zoo has no 'han-s-x44'; close names: han-s-x4"),
+        ("none.safetensors", "no entry, file or folder none.safetensors"),
+        (".", "is no release folder: it has no SHA256SUMS"),
+    ],
+)
+def test_mistakes_get_one_line(
+    target: str, message: str, shipped: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    status, _, error = verify(capsys, target)
+    assert status == 2
+    assert message in error
+
+
+def test_list_and_show(shipped: Entry, made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["zoo", "list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["han-s-x4"].endswith("in the package")
+    assert f"{shipped.expected[0].psnr:.2f}  " in lines["han-s-x4"]
+    assert "32.64*" in lines["han-authors-bix4"]  # not ours, and marked so
+    assert cli.main(["zoo", "show", "han-s-x4"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert shipped.sha256 in text
+    assert "data terms BSDS500 (UC Berkeley): non-commercial research" in text
+    assert cli.main(["zoo", "show", "han-authors-bdx3"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "unknown: nobody published it" in text
+    assert "17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1" in text
+    assert "no published number was found" in text
+    assert cli.main(["zoo", "show", "han"]) == 2
+
+
+def test_other_checkpoints_are_checked_too(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text, _ = verify(capsys, made.experiment / "models" / "net_g_latest.pth")
+    assert status == 0
+    assert "x4 network of" in text

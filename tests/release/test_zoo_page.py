@@ -1,0 +1,85 @@
+"""docs/model_zoo.md: made, checked for drift, true to the releases; its commands run."""
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from releases import Made
+
+from han_arch import cli
+from han_arch.errors import UserError
+from han_arch.release import zoo_page
+from han_arch.zoo.entries import ENTRIES
+
+
+@pytest.fixture
+def script(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run scripts/make_model_zoo.py with flags."""
+    monkeypatch.syspath_prepend(str(repository / "scripts"))
+    import make_model_zoo
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["make_model_zoo.py", *words])
+        return make_model_zoo.main()
+
+    return run
+
+
+def test_no_drift(
+    script: Callable[..., int], repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("--check") == 0, capsys.readouterr().out
+    shutil.copytree(repository / "docs", tmp_path / "docs")
+    page = tmp_path / "docs" / "model_zoo.md"
+    page.write_text(page.read_text() + "\n")
+    assert script("--check", "--docs", str(tmp_path / "docs")) == 1
+    assert "differs from the table and the results; run scripts/make_model_zoo.py" in capsys.readouterr().out
+
+
+def test_a_release_is_shown_with_what_is_missing(made: Made, script: Callable[..., int], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run scripts/make_model_zoo\.py --add RELEASE_OF_han-s-x4"):
+        zoo_page.page([made.entry], tmp_path)
+    assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
+    text = zoo_page.page([made.entry, *(entry for entry in ENTRIES if entry.recipe is None)], tmp_path)
+    set5 = made.entry.expected[0]
+    (line,) = [line for line in text.splitlines() if line.startswith("| Set5 |")]
+    assert f"{set5.psnr:.2f} / {set5.ssim:.4f} | 31.50 | {31.5 - set5.psnr:.2f} dB are missing |" in line
+    assert set5.protocol in text
+    assert "non-commercial research" in text
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (tmp_path / link).is_file(), link
+    lying = replace(made.entry, expected=(replace(set5, psnr=set5.psnr + 0.01), *made.entry.expected[1:]))
+    with pytest.raises(UserError, match="the zoo's table"):
+        zoo_page.page([lying], tmp_path)
+
+
+def test_nothing_of_the_authors_is_called_measured_here() -> None:
+    others = [entry for entry in ENTRIES if entry.recipe is None]
+    text = zoo_page.page(others, Path("nowhere"))
+    assert "not measured here" in text
+    assert "32.64 / 0.9002 (SwinIR paper, table 2)" in text
+    measured = replace(others[0].expected[0], status="measured")
+    with pytest.raises(UserError, match="cannot have been measured"):
+        zoo_page.page([replace(others[0], expected=(measured,))], Path("nowhere"))
+
+
+def test_the_pages_commands_run(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (repository / "docs" / "model_zoo.md").read_text("utf-8")
+    commands = [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+    assert len(commands) == 3
+    for command in commands:
+        assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["list", "show", "fetch", "verify", "convert", "publish", "reproduce"])
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["zoo", name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"basicsr zoo {name}" in text.split("examples:")[1]

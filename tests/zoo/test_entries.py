@@ -1,0 +1,154 @@
+"""The zoo's table: every entry is rebuilt, counted, compared with its file, its recipe, its sources and Set5."""
+
+import inspect
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from han_arch import HAN
+from han_arch.evaluation import published
+from han_arch.evaluation.protocol import Protocol
+from han_arch.release import checking, measure
+from han_arch.training import shipped_options, yaml_options
+from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo.entries import ENTRIES
+from han_arch.zoo.entry import FOUND, MEASURED, Entry, Expected, row
+
+EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+TRAINED_HERE = pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.recipe], ids=lambda e: e.name)
+# Those that anyone has without a network or a cache of his own.
+SHIPPED = pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if entry.sha256 and entry.url is None], ids=lambda entry: entry.name
+)
+
+
+@EACH
+def test_the_network_is_rebuilt_and_counted(entry: Entry) -> None:
+    assert entry.architecture == "HAN"
+    assert entry.arguments.keys() == inspect.signature(HAN).parameters.keys()
+    with torch.device("meta"):
+        net = HAN(**entry.arguments)
+    assert sum(parameter.numel() for parameter in net.parameters()) == entry.parameters
+    assert net.upscale == entry.scale
+
+
+@EACH
+def test_fields_agree_with_each_other(entry: Entry) -> None:
+    assert entry.name == entry.name.lower()
+    assert entry.licence
+    assert entry.data_terms
+    assert entry.origin
+    if entry.sha256 is None:
+        assert entry.how_to_get
+        assert entry.url is None
+        assert not any(expected.status == MEASURED for expected in entry.expected)
+    else:
+        assert weight_file.hash_in_name(Path(entry.file)) == entry.sha256[:8]
+        assert entry.file.startswith(f"{entry.name}-")
+        assert entry.url is not None or (store.SHIPPED / entry.file).is_file(), "neither shipped nor fetched"
+        assert entry.expected
+    for expected in entry.expected:
+        assert 0 < expected.tolerance_db <= 0.05
+        protocol = Protocol(entry.degradation, entry.scale)
+        if expected.status == FOUND:
+            protocol = replace(protocol, lr_border="not stated")
+        assert expected.protocol == protocol.name
+
+
+@EACH
+def test_found_numbers_are_the_published_ones(entry: Entry) -> None:
+    protocol = Protocol(entry.degradation, entry.scale)
+    if entry.recipe is not None:
+        assert all(expected.status == MEASURED for expected in entry.expected)
+        return
+    found = {
+        row.dataset: (row.score.psnr, row.score.ssim, row.source)
+        for row in published.load()
+        if row.method == "HAN" and row.status == "found" and row.score.protocol.key == protocol.key
+    }
+    assert {e.dataset: (e.psnr, e.ssim, e.source) for e in entry.expected} == found
+
+
+@TRAINED_HERE
+def test_the_recipe_makes_this_network(entry: Entry) -> None:
+    options = yaml_options.read(shipped_options.find(entry.recipe))
+    network_g = {key: value for key, value in options["network_g"].items() if key != "type"}
+    assert dict(entry.arguments) == network_g
+    assert 0 < entry.iterations <= options["train"]["total_iter"]
+    assert options["datasets"]["train"]["name"] == entry.training_set
+
+
+@SHIPPED
+def test_the_file_is_what_the_table_says(entry: Entry) -> None:
+    found = checking.check_entry(entry, store.SHIPPED / entry.file)
+    assert not found.faults
+    assert len(found.good) == 2
+
+
+@SHIPPED
+@pytest.mark.usefixtures("basicsr")
+def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> None:
+    sets = measure.find_sets(shared_data / "benchmarks", Protocol(entry.degradation, entry.scale), ("Set5",))
+    model = measure.load(entry.name, store.SHIPPED / entry.file, entry.scale)
+    scores = measure.means(measure.measure(model, sets))
+    found = checking.compare(entry, {name: (score.psnr, score.ssim) for name, score in scores.items()})
+    assert not found.faults
+    assert len(found.good) == 1
+
+
+@SHIPPED
+def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path: Path) -> None:
+    """A socket that refuses to be made stands for the absent network, a finder for the absent BasicSR."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise OSError('no network')\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'basicsr': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import torch, han_arch\n"
+        f"out = han_arch.load_model({entry.name!r})(torch.rand(1, 3, 8, 9))\n"
+        "print(tuple(out.shape), bool(out.isfinite().all()))\n"
+    )
+    environment = {**os.environ, store.CACHE_VARIABLE: str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.stdout == f"(1, 3, {8 * entry.scale}, {9 * entry.scale}) True\n", done.stderr
+
+
+def test_names_and_files_are_each_of_one_entry() -> None:
+    assert len({entry.name for entry in ENTRIES}) == len(ENTRIES)
+    known = {entry.file for entry in ENTRIES} | {"README.md"}
+    assert {path.name for path in store.SHIPPED.iterdir()} <= known, "a file in zoo/weights has no entry"
+    assert {f"han-authors-{name}" for name in ("bix2", "bix3", "bix4", "bix8", "bdx3")} <= {e.name for e in ENTRIES}
+
+
+# Of every length around that of a line.
+@pytest.mark.parametrize("terms", ["so long that it must be broken, " * 9, *("x y " * 22 + "z" * n for n in range(24))])
+def test_a_row_is_the_entry_again_and_as_the_linter_wants_it(terms: str, tmp_path: Path) -> None:
+    expected = Expected("Set5", 31.5, 0.8867, 0.01, "a protocol", "full", MEASURED, 'a "quoted" source')
+    made = replace(entries.find("han-authors-bix4"), expected=(expected,), data_terms=terms)
+    text = f"ENTRIES = (\n{row(made)}\n)\n"
+    (again,) = eval(text.removeprefix("ENTRIES = "), {"Entry": Entry, "Expected": Expected})
+    assert again == made
+    (tmp_path / "row.py").write_text(text)
+
+    try:
+        done = subprocess.run(["ruff", "format", "--isolated", "--line-length=120", "--check", "row.py"], cwd=tmp_path)
+    except FileNotFoundError:
+        pytest.skip("ruff is not installed")
+    assert done.returncode == 0
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_tolerances() -> None:
+    expected = Expected("Set5", 31.5, 0.8867, 0.01, "", "full", MEASURED, "")
+    assert not expected.differs(31.509, 0.8871)
+    assert expected.differs(31.511, 0.8867)
+    assert expected.differs(31.5, 0.8873)
+    assert expected.differs(float("nan"), 0.8867)

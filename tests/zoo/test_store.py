@@ -1,0 +1,218 @@
+"""`load_model(NAME)` and `basicsr zoo fetch`: shipped, cached, fetched from a real server, broken off, wrong."""
+
+import json
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from file_server import Server, serving
+
+from han_arch import HAN, cli, download, load_model
+from han_arch.errors import UserError
+from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo.entry import Entry
+
+ARGUMENTS = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4,
+             "upscale": 2}  # fmt: skip
+
+
+@pytest.fixture
+def net() -> HAN:
+    torch.manual_seed(0)
+    return HAN(**ARGUMENTS).eval()
+
+
+@pytest.fixture
+def server(net: HAN, tmp_path: Path):
+    """Serves one weight file."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    data = weight_file.as_bytes(net.state_dict(), {"type": "HAN", **ARGUMENTS}, {"name": "tiny-x2"})
+    weight_file.write(data, folder, "tiny-x2")
+    with serving(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def entry(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
+    """The table's only entry, kept by the server; the cache folder is a new one."""
+    file = next(server.folder.iterdir())
+    made = replace(
+        entries.ENTRIES[0], name="tiny-x2", arguments=ARGUMENTS, file=file.name, url=f"{server.url}/{file.name}",
+        sha256=weight_file.sha256(file), size=file.stat().st_size, how_to_get="",
+    )  # fmt: skip
+    put(monkeypatch, made)
+    monkeypatch.setenv(store.CACHE_VARIABLE, str(tmp_path / "cache"))
+    real = download.fetch
+    monkeypatch.setattr(download, "fetch", lambda remote, folder, say: real(remote, folder, say, wait=0.001))
+    return made
+
+
+def put(monkeypatch: pytest.MonkeyPatch, *table: Entry) -> None:
+    monkeypatch.setattr(entries, "ENTRIES", table)
+
+
+def assert_same_network(one: HAN, other: HAN) -> None:
+    lq = torch.rand(1, 3, 7, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(one(lq), other(lq), rtol=0, atol=1e-6)
+
+
+def test_a_name_is_fetched_announced_cached_and_then_needs_no_network(
+    entry: Entry, net: HAN, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "han_arch"):
+        assert_same_network(load_model("tiny-x2"), net)
+    assert f"fetching tiny-x2 from {entry.url}" in caplog.text
+    server.shutdown()
+    server.server_close()
+    caplog.clear()
+    assert_same_network(load_model("tiny-x2"), net)
+    assert len(server.ranges) == 1
+    assert not caplog.records
+
+
+def test_a_broken_transfer_goes_on_where_it_broke(
+    entry: Entry, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    server.cuts = [5000]
+    assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "5000 bytes are kept, run the same command again" in error
+    assert not (tmp_path / "cache" / entry.file).exists()
+    assert cli.main(["zoo", "fetch", "tiny-x2"]) == 0
+    assert server.ranges == [None, "bytes=5000-"]
+    assert capsys.readouterr().out == f"{tmp_path / 'cache' / entry.file}\n"
+    assert weight_file.sha256(tmp_path / "cache" / entry.file) == entry.sha256
+
+
+def test_a_wrong_file_is_refused_and_removed(
+    entry: Entry, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = server.folder / entry.file
+    served.write_bytes(served.read_bytes()[:-1] + b"x")
+    assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
+    assert f"sha256:{entry.sha256} was expected" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").glob("tiny*"))
+
+
+def test_without_a_server_there_is_one_line(
+    entry: Entry, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match=f"{entry.url}: .*refused"):
+        load_model("tiny-x2")
+    assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_damaged_cached_file_is_fetched_anew(
+    entry: Entry, net: HAN, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / entry.file).write_bytes(b"damaged")
+    assert_same_network(load_model("tiny-x2"), net)
+    assert "is damaged and is fetched anew" in caplog.text
+
+
+def test_several_that_want_the_same_file_at_once_get_it(entry: Entry, server: Server, tmp_path: Path) -> None:
+    """Threads with a lock of their own each stand for the processes of one training."""
+    with ThreadPoolExecutor(4) as pool:
+        got = set(pool.map(lambda _: store.obtain(entry, lambda line: None), range(4)))
+    assert got == {tmp_path / "cache" / entry.file}
+    assert len(server.ranges) == 1
+
+
+def test_the_shipped_file_comes_first_and_must_be_right(
+    entry: Entry, net: HAN, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "package")
+    (tmp_path / "package").mkdir()
+    shipped = tmp_path / "package" / entry.file
+    shipped.write_bytes((server.folder / entry.file).read_bytes())
+    put(monkeypatch, replace(entry, url=None))
+    assert_same_network(load_model("tiny-x2"), net)
+    assert not server.ranges
+    assert not (tmp_path / "cache").exists()
+    shipped.write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"is damaged: its hash is not .*; install the package again"):
+        load_model("tiny-x2")
+    shipped.unlink()
+    with pytest.raises(UserError, match=r"is missing from .*; install the package again"):
+        load_model("tiny-x2")
+
+
+def test_names_and_paths_are_told_apart(
+    entry: Entry, net: HAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="the zoo has no 'tiny-x4'; close names: tiny-x2"):
+        load_model("tiny-x4")
+    with pytest.raises(FileNotFoundError, match=r"no such checkpoint: tiny-x4\.pth"):
+        load_model("tiny-x4.pth")
+    other = HAN(**{**ARGUMENTS, "upscale": 3})
+    torch.save(other.state_dict(), tmp_path / "tiny-x2")
+    assert load_model("tiny-x2").upscale == 2  # the entry, whatever lies in the current folder
+    assert load_model("./tiny-x2").upscale == 3
+    (tmp_path / "mine").write_bytes((tmp_path / "tiny-x2").read_bytes())
+    assert load_model("mine").upscale == 3
+
+
+def test_weights_of_unknown_hash_are_got_by_hand() -> None:
+    with pytest.raises(
+        UserError, match=r"cannot be fetched by a program: download BIX4 from https://drive\.google\.com"
+    ):
+        load_model("han-authors-bix4")
+
+
+def test_the_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(store.CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    monkeypatch.setattr(store.sys, "platform", "linux")
+    assert store.cache_folder() == tmp_path / "han_arch"
+    monkeypatch.setattr(store.sys, "platform", "win32")
+    assert store.cache_folder() == tmp_path / "local" / "han_arch"
+    monkeypatch.setenv(store.CACHE_VARIABLE, str(tmp_path / "mine"))
+    assert store.cache_folder() == tmp_path / "mine"
+
+
+def test_a_file_alone_builds_the_right_network(tmp_path: Path) -> None:
+    arguments = {**ARGUMENTS, "img_range": 1.0, "rgb_mean": [0.1, 0.2, 0.3], "lam_form": "paper", "res_scale": 0.5}
+    torch.manual_seed(1)
+    net = HAN(**arguments).eval()
+    data = weight_file.as_bytes(net.state_dict(), {"type": "HAN", **arguments}, {"licence": "é"})
+    path = weight_file.write(data, tmp_path, "odd-x2")
+    assert weight_file.hash_in_name(path) == weight_file.sha256(path)[:8]
+    assert_same_network(load_model(path), net)
+    header = weight_file.read_header(path)
+    assert header["normalisation"] == {"input": "RGB, [0, 1]", "rgb_mean": [0.1, 0.2, 0.3], "img_range": 1.0}
+    assert header["provenance"] == {"licence": "é"}
+    half = weight_file.write(
+        weight_file.as_bytes(net.state_dict(), {"type": "HAN", **arguments}, {}, half=True), tmp_path, "half-x2"
+    )
+    assert half.stat().st_size < 0.7 * path.stat().st_size
+    lq = torch.rand(1, 3, 7, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(half)(lq), net(lq), rtol=0, atol=5e-3)
+
+
+def test_equal_contents_are_equal_bytes_in_every_process(net: HAN, tmp_path: Path) -> None:
+    code = (
+        "import hashlib, torch\nfrom han_arch import HAN\nfrom han_arch.zoo import weight_file\n"
+        f"torch.manual_seed(0)\narguments = {json.dumps(ARGUMENTS)}\n"
+        "data = weight_file.as_bytes(HAN(**arguments).state_dict(), {'type': 'HAN', **arguments}, {'a': 1, 'b': 2})\n"
+        "print(hashlib.sha256(data).hexdigest())"
+    )
+    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    data = weight_file.as_bytes(net.state_dict(), {"type": "HAN", **ARGUMENTS}, {"b": 2, "a": 1})
+    (tmp_path / "here").write_bytes(data)
+    assert f"{weight_file.sha256(tmp_path / 'here')}\n" == elsewhere
