@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 ALLOWED = {
     "archs": set(),
     "data": {"download", "unpack", "registration"},
-    "inference": {"archs"},
+    "inference": {"archs", "export"},
     "zoo": {"archs", "download"},
     "models": {"archs", "inference", "zoo"},
     "evaluation": {"archs", "inference", "zoo", "data"},

@@ -13,6 +13,7 @@ All is planned for float32, whatever the dtype: a tile that overflows in half pr
 """
 
 import re
+import sys
 from dataclasses import dataclass
 
 from han_arch.archs.han_arch import HAN
@@ -56,6 +57,7 @@ class Cost:
         scale: its scale.
         channels: of an image's result: a grey network runs over each of a colour image's three.
         weights: bytes of its weights.
+        in_strips: whether its tail can be computed in strips; else it is planned whole, on top of the features.
     """
 
     num_feat: int
@@ -63,6 +65,7 @@ class Cost:
     scale: int
     channels: int
     weights: int
+    in_strips: bool = True
 
     @classmethod
     def of(cls, net: HAN) -> "Cost":
@@ -74,6 +77,8 @@ class Cost:
     @property
     def strip_pixels(self) -> int:
         """LR pixels that go through the tail at a time."""
+        if not self.in_strips:
+            return sys.maxsize
         return max(1, int(STRIP_BYTES / self._tail_bytes))
 
     @property

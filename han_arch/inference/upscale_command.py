@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.inference.engine import DEVICES, DTYPES, get_engine
+from han_arch.export.runtime import RUNTIMES
+from han_arch.inference.engine import DEVICES, DTYPES, Engine, get_engine
 from han_arch.inference.jobs import STREAM, Job, collect, existing
 from han_arch.inference.memory import DEFAULT, parse_size
 from han_arch.inference.reading import MAX_PIXELS
+from han_arch.inference.runtime_engine import RuntimeEngine
 from han_arch.inference.upscale_files import Settings, upscale_files
 from han_arch.inference.writing import SUFFIXES, Style
 
@@ -24,6 +26,7 @@ EXAMPLES = """examples:
   basicsr upscale photos -o large --scale 2          a folder, and all folders in it
   basicsr upscale "scans/*.tif" -o large --memory 1G --format png
   basicsr upscale photo.jpg -o . --suffix _x4 --model net_g_latest.pth --compare
+  basicsr upscale photo.jpg -o large.png --model han-s-x4.onnx --runtime onnx
   cat photo.jpg | basicsr upscale - -o - --format jpeg > large.jpg
 """
 
@@ -40,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=int, choices=(2, 3, 4, 8), help="how many times larger (default: the model's, 4)")
     add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")
     add("--dtype", choices=tuple(DTYPES), default="fp32", help="what the network computes in (default: fp32)")
+    add("--runtime", choices=("torch", *RUNTIMES), default="torch", help="onnx, openvino: MODEL is from basicsr export")
     add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first that is there")
     add("--memory", default=DEFAULT, metavar="SIZE", help=f"for the process, besides the result (default: {DEFAULT})")
     files = parser.add_argument_group("files")
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         sys.stdout.write("all results are there\n")
         return 0
-    engine = get_engine(args.model or f"han-s-x{args.scale or 4}", args.device, args.dtype)
+    engine = _engine(args)
     if args.scale not in (None, engine.scale):
         raise UserError(f"--scale {args.scale} does not fit {engine.name}, which is for x{engine.scale}")
     failed = upscale_files(jobs, engine, settings)
@@ -90,6 +94,15 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--suffix must be part of a name, such as _x4; got {args.suffix!r}")
     if args.out == STREAM and (args.compare or sys.stdout.isatty()):
         raise UserError("-o - writes the image to standard output: send that into a file or a pipe, without --compare")
+
+
+def _engine(args: argparse.Namespace) -> Engine:
+    if args.runtime == "torch":
+        return get_engine(args.model or f"han-s-x{args.scale or 4}", args.device, args.dtype)
+    if args.model is None:
+        suffix = RUNTIMES[args.runtime]
+        raise UserError(f"--runtime {args.runtime} needs --model with a {suffix} file; basicsr export writes one")
+    return RuntimeEngine(args.model, args.runtime, args.device, args.dtype)
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:

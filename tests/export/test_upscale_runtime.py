@@ -1,0 +1,86 @@
+"""`basicsr upscale --runtime`: exported networks give the pixels of PyTorch's, whole and in tiles."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from han_arch.cli import main
+from han_arch.export.metadata import features_and_groups
+from han_arch.export.runtime import load_runtime
+
+
+@pytest.fixture
+def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows, columns = np.mgrid[:50, :61]
+    pixels = np.stack([rows * 4, columns * 4, (rows * columns) % 256], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    return tmp_path / "photo.png"
+
+
+def upscale(out: str, model: Path, *words: str) -> np.ndarray:
+    assert main(["upscale", "photo.png", "-o", out, "--model", str(model), *words]) == 0
+    with Image.open(out) as image:
+        return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_same_pixels_as_pytorch(runtime: str, photo: Path, checkpoint: Path, exported) -> None:
+    model = exported(runtime)
+    wanted, got = upscale("torch.png", checkpoint), upscale("runtime.png", model, "--runtime", runtime)
+    assert got.shape == wanted.shape == (100, 122, 3)
+    assert np.abs(got - wanted).max() <= 1  # a value between two steps may be rounded either way
+    assert (got != wanted).mean() < 1e-3
+
+
+def test_the_plan_is_made_from_the_file(photo: Path, exported, capsys: pytest.CaptureFixture[str]) -> None:
+    model = exported("onnx")
+    upscale("full.png", model, "--runtime", "onnx")
+    assert "full.png 122x100: full (the whole image at once)" in capsys.readouterr().out
+    assert features_and_groups(load_runtime(model, "onnx").metadata, model) == (8, 1)
+
+
+def test_bfloat16_in_openvino(photo: Path, checkpoint: Path, exported) -> None:
+    wanted = upscale("torch.png", checkpoint)
+    got = upscale("bf16.png", exported("openvino"), "--runtime", "openvino", "--dtype", "bf16")
+    assert 0 <= np.abs(got - wanted).mean() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--runtime", "onnx"], "--runtime onnx needs --model with a .onnx file; basicsr export writes one"),
+        (["--runtime", "onnx", "--model", "gone.onnx"], "no such exported network: gone.onnx; basicsr export MODEL"),
+        (["--runtime", "onnx", "--model", "photo.png"], "runtime onnx reads .onnx files"),
+        (["--runtime", "onnx", "--model", "x.onnx", "--dtype", "fp16"], "--dtype must be fp32 or bf16 with --runtime"),
+    ],
+)
+def test_what_cannot_run_is_told(
+    words: list[str], message: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upscale", "photo.png", "-o", "out.png", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (photo.parent / "out.png").exists()
+
+
+def test_files_without_their_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"old\.onnx does not tell num_feat and num_group; write it anew"):
+        features_and_groups({"scale": "2", "num_in_ch": "3", "num_feat": "many"}, Path("old.onnx"))
+
+
+@pytest.mark.slow
+def test_the_guide_s_commands(photo: Path, exported) -> None:
+    """With the shipped network, as pasted."""
+    exported("onnx")  # skips without the packages
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "upscale.md").read_text("utf-8").split("## Export")[1]
+    (block,) = re.findall(r"^```sh\n(.*?)^```", guide, re.M | re.S)
+    with Image.open("photo.png") as image:
+        image.save("photo.jpg")
+    for command in block.splitlines():
+        assert main(shlex.split(command)[1:]) == 0
+    with Image.open("onnx.png") as image:
+        assert image.size == (4 * 61, 4 * 50)
