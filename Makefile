@@ -24,7 +24,7 @@ $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH) "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation "basicsr==1.4.2; python_version < '3.13'"
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e ".[dev,peers]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e ".[dev,peers,export,openvino,spandrel,tiff]"
 	@# opencv-python, which BasicSR asks for, needs libGL; a machine without a screen may lack it.
 	$(BIN)/python -c "import cv2" || ( \
 	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python && \

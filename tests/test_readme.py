@@ -61,6 +61,7 @@ def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
         for index in range(2):
             photo = cv2.resize(generator.integers(0, 256, (30, 40, 3), np.uint8), (240, 200))
             cv2.imwrite(str(tmp_path / folder / f"{index}.png"), photo)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), photo[:40, :50])
     ran = []
     for command in COMMANDS:
         words = shlex.split(command)
@@ -79,6 +80,7 @@ def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)
-    assert len(ran) >= 8
+    assert len(ran) >= 10
     assert (tmp_path / "experiments" / "HAN_x4_DIV2K" / "models" / "net_g_latest.pth").is_file()
+    assert cv2.imread(str(tmp_path / "large.png")).shape == (160, 200, 3)
     assert (tmp_path / "my_experiment.yml").is_file()
