@@ -2,6 +2,10 @@
 
 import logging
 import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from han_arch.errors import UserError
@@ -45,7 +49,7 @@ def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: 
     sampler = RunSampler(
         len(dataset), start_iter * batch, total_iter * batch, opt["manual_seed"], opt["rank"], opt["world_size"]
     )
-    return build_dataloader(
+    loader = build_dataloader(
         SeededSamples(dataset),
         dataset_opt,
         num_gpu=opt["num_gpu"],
@@ -53,6 +57,33 @@ def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: 
         sampler=sampler,
         seed=opt["manual_seed"],
     )
+    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+    return loader
+
+
+@contextmanager
+def reading(loader: Any) -> Iterator[Iterator[Any]]:
+    """The batches of a loader; its workers are stopped at the end, which signals no longer do (see `_start_worker`)."""
+    batches = iter(loader)
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
+            for worker in batches._workers:
+                if worker.is_alive():
+                    worker.kill()
+
+
+def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
+    """BasicSR's start of a worker; signals are left to the main process, which still needs its workers to stop well.
+
+    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if start is not None:
+        start(worker_id)
 
 
 def _val_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> Any:

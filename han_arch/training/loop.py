@@ -11,7 +11,7 @@ from typing import Any
 
 from han_arch import allocator
 from han_arch.training import checkpoint, experiment, options, tensorboard
-from han_arch.training.loaders import build_loaders
+from han_arch.training.loaders import build_loaders, reading
 from han_arch.training.progress import Progress
 from han_arch.training.run_log import RunLog
 from han_arch.training.stopping import StopRequest
@@ -50,13 +50,15 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     train_loader, val_loaders = build_loaders(opt, resume.start_iter, logger)
     model = build_model(opt)
     run = _Run(opt, model, val_loaders, resume.start_iter, tensorboard.open_writer(opt, resume.start_iter), logger)
-    batches = iter(train_loader)
-    if resume.state is not None:
-        model.resume_training(resume.state)  # after the loaders, which draw from torch's generator
-        logger.info(f"Resuming training from epoch: {resume.state['epoch']}, iter: {resume.start_iter}.")
-
     samples = train_loader.batch_size * opt["world_size"]
-    with StopRequest() as stop, Progress(opt, resume.start_iter, samples, run.tb_logger, logger) as progress:
+    with (
+        reading(train_loader) as batches,
+        StopRequest() as stop,
+        Progress(opt, resume.start_iter, samples, run.tb_logger, logger) as progress,
+    ):
+        if resume.state is not None:
+            model.resume_training(resume.state)  # after the loaders, which draw from torch's generator
+            logger.info(f"Resuming training from epoch: {resume.state['epoch']}, iter: {resume.start_iter}.")
         for current_iter in range(resume.start_iter + 1, run.total_iter + 1):
             began = time.monotonic()
             batch = next(batches)

@@ -28,7 +28,15 @@ def start(
         flags = (*flags, "--launcher", "pytorch")
     command = [sys.executable, *launch, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
     own = {**os.environ, **(environment or {})}
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=own,
+        start_new_session=True,
+    )
 
 
 def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -38,14 +46,17 @@ def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] |
     return process.returncode, text
 
 
-def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str) -> tuple[int, str]:
-    """Start a run and send it a signal as soon as it has logged an iteration."""
+def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str, to_all: bool = False) -> tuple[int, str]:
+    """Start a run and send it, or it and its workers, a signal as soon as it has logged an iteration."""
     process = start(folder, *flags)
     text = ""
     for line in process.stdout:
         text += line
         if f"iter:{iteration:8,d}, lr" in line:
-            process.send_signal(sent)
+            if to_all:
+                os.killpg(process.pid, sent)
+            else:
+                process.send_signal(sent)
             break
     rest, _ = process.communicate(timeout=300)
     return process.returncode, text + rest

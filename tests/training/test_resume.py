@@ -47,9 +47,10 @@ def test_only_the_last_states_are_kept(make_run) -> None:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_save_and_stop(make_run, sent: signal.Signals) -> None:
-    reference, stopped = make_run("reference"), make_run("stopped")
+    """Sent to the workers too, as a shell's Ctrl-C and a scheduler do."""
+    reference, stopped = make_run("reference", workers=1), make_run("stopped", workers=1)
     assert run(reference)[0] == 0
-    code, text = run_until(stopped, 7, sent)
+    code, text = run_until(stopped, 7, sent, to_all=True)
     assert code == 3, text
     assert f"Stopped by {sent.name}" in text
     assert "--auto_resume goes on from it" in text

@@ -138,10 +138,9 @@ def test_a_row_is_the_entry_again_and_as_the_linter_wants_it(terms: str, tmp_pat
     assert again == made
     (tmp_path / "row.py").write_text(text)
 
-    try:
-        done = subprocess.run(["ruff", "format", "--isolated", "--line-length=120", "--check", "row.py"], cwd=tmp_path)
-    except FileNotFoundError:
-        pytest.skip("ruff is not installed")
+    pytest.importorskip("ruff", reason="ruff is not installed")
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length=120", "--check", "row.py"]
+    done = subprocess.run(command, cwd=tmp_path)
     assert done.returncode == 0
     assert max(map(len, text.splitlines())) <= 120
 
