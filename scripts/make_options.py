@@ -118,7 +118,7 @@ def _small_files(scale: int) -> Training:
         scheduler=COSINE.format(total_iter=6000),
         total_iter=6000,
         val_freq=1000,
-        pretrained="experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth",
+        pretrained="han-s-x4",
         strict="false",
     )
 

@@ -15,7 +15,7 @@ from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.models import random_state, schedule
 from han_arch.models.saving import save_atomically
-from han_arch.zoo.loading import load_strict, warm_start
+from han_arch.zoo.loading import find_file, load_strict, warm_start
 from han_arch.zoo.recognition import read_checkpoint
 
 
@@ -136,7 +136,8 @@ class CheckpointModel(SRModel):
 
         Args:
             net: the network, changed in place.
-            load_path: file with a state dict, or a dict of state dicts; for HAN any form that the zoo reads.
+            load_path: file with a state dict, or a dict of state dicts; for HAN any form that the zoo reads, or
+                one of its names.
             strict: every key must be there and fit. Not strict is HAN's warm start: the backbone must fit, and the log
                 lists what was taken and what starts fresh.
             param_key: which state dict; None: the file itself is one. When it is missing, the one that is there.
@@ -167,7 +168,7 @@ class CheckpointModel(SRModel):
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
         bare = self.get_bare_model(net)
-        checkpoint = read_checkpoint(load_path, param_key)
+        checkpoint = read_checkpoint(find_file(load_path), param_key)
         logger = get_root_logger()
         logger.info(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:

@@ -32,26 +32,24 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> list[S
     """
     if entry.recipe is None:
         raise UserError(f"{entry.name} has no recipe here: {entry.origin}")
-    chain = _chain(entry.recipe)
+    options = _options(entry.recipe)
     training_set = training_sets.find(entry.training_set)
-    scales = [str(scale) for scale in dict.fromkeys(_options(file)["scale"] for file in chain)]
+    scale = str(options["scale"])
     found = [
         Step(
             f"LR and sub-images of {training_set.images} photos: {training_set.what}",
-            ("data", "prepare", str(photos), "-o", f"datasets/{training_set.name}", "--scale", *scales,
+            ("data", "prepare", str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale,
              *training_set.prepare),
         )
     ]  # fmt: skip
     for name in SETS:
-        words = ("data", "prepare", str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", *scales)
+        words = ("data", "prepare", str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale)
         found.append(Step(f"the test set {name}", (*words, "--benchmark")))
-    for file in chain:
-        options = _options(file)
-        why = f"{options['train']['total_iter']:,} iterations, seed {options['manual_seed']}"
-        start = options["path"].get("pretrain_network_g")
-        why += f", from {start}" if start else ", from scratch"
-        found.append(Step(why, ("train", "-opt", file.removesuffix(".yml"), "--auto_resume")))
-    experiment = f"experiments/{_options(chain[-1])['name']}"
+    start = options["path"].get("pretrain_network_g")
+    why = f"{options['train']['total_iter']:,} iterations, seed {options['manual_seed']}"
+    why += f", from the zoo's {start}" if start else ", from scratch"
+    found.append(Step(why, ("train", "-opt", entry.recipe.removesuffix(".yml"), "--auto_resume")))
+    experiment = f"experiments/{options['name']}"
     found.append(
         Step(
             "the release, with its numbers by the papers' protocol",
@@ -62,22 +60,6 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> list[S
         Step("compare them with the table", ("zoo", "verify", str(release), "--against", entry.name)),
     )
     return found
-
-
-def _chain(recipe: str) -> list[str]:
-    """The recipe behind the recipes of the networks that it starts from, the first one to be trained first."""
-    chain = [recipe]
-    while start := _options(chain[0])["path"].get("pretrain_network_g"):
-        name = Path(start).parts[1] if Path(start).parts[0] == "experiments" else None
-        before = [file for file in shipped_options.run_names() if file.startswith("train") and _is_of(file, name)]
-        if len(before) != 1 or before[0] in chain:
-            raise UserError(f"{chain[0]} starts from {start}, which no shipped option file makes")
-        chain.insert(0, before[0])
-    return chain
-
-
-def _is_of(file: str, experiment: str | None) -> bool:
-    return bool(_options(file)["name"] == experiment)
 
 
 def _options(file: str) -> dict:

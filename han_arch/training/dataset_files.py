@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.training.check import Problem
+from han_arch.zoo import entries
 
 _ROOTS = ("dataroot_gt", "dataroot_lq")
 
@@ -21,7 +22,8 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
         if isinstance(dataset, dict):
             problems += _dataset(f"datasets:{name}", dataset, opt if name == "train" else None)
     for key, value in _mapping(opt.get("path")).items():
-        if isinstance(value, str) and (str(key).startswith("pretrain_network") or key == "resume_state"):
+        names_file = str(key).startswith("pretrain_network") or key == "resume_state"
+        if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entries.is_name(value)):
             problems += _missing(f"path:{key}", value)
     return problems
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import han_arch
 from han_arch.errors import UserError
+from han_arch.training.dataset_files import check_files
 
 NETWORK = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1}
 
@@ -356,3 +357,15 @@ def test_validation_runs_the_variant(build, variant: str) -> None:
         }[variant]()
         assert torch.equal(model.output, expected)
         assert not torch.equal(model.output, net(model.lq))
+
+
+def test_names_of_the_zoo_are_checkpoints_to_start_from(build) -> None:
+    """han-s-x4 into a network for x2: the backbone is the zoo's, the upsampling is new."""
+    small = {"num_feat": 32, "num_group": 4, "num_block": 4, "squeeze_factor": 8}
+    model = build(network={**NETWORK, **small, "upscale": 2})
+    model.load_network(model.net_g, "han-s-x4", strict=False)
+    wanted, got = han_arch.load_model("han-s-x4").state_dict(), model.net_g.state_dict()
+    assert torch.equal(got["body.0.conv.weight"], wanted["body.0.conv.weight"])
+    assert check_files({"path": {"pretrain_network_g": "han-s-x4"}}) == []
+    (problem,) = check_files({"path": {"pretrain_network_g": "han-s-x5"}})
+    assert "path:pretrain_network_g: 'han-s-x5' does not exist" in str(problem)
