@@ -23,7 +23,7 @@ from han_arch.inference.strips import HALO, strip_rows
 DEFAULT = "2G"
 BASE = 650_000_000
 FEATURES_FACTOR = 1.6
-TAIL_FACTOR = 1.1
+TAIL_FACTOR = 1.15
 STRIP_BYTES = 128_000_000  # of the tail's largest maps, in a strip
 _FLOAT = 4
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
