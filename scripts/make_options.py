@@ -90,7 +90,7 @@ DEMO = Training(
 
 HAN_S_X4 = Training(
     file="train_HAN-S_x4.yml",
-    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the recipe of the zoo's han-s-x4",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first part of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
     network=HAN_S,
@@ -105,6 +105,19 @@ HAN_S_X4 = Training(
     val_freq=2000,
     save_freq=1000,
     step=FAST_ON_CPU,
+)
+HAN_S_X4_STAGE_2 = replace(
+    HAN_S_X4,
+    file="train_HAN-S_x4_stage2.yml",
+    title="HAN-S x4 (BI) on BSDS500, on from what train_HAN-S_x4.yml gave: the recipe of the zoo's han-s-x4",
+    name="HAN-S_x4_stage2_BSDS400",
+    lr="3e-4",
+    scheduler=COSINE.format(total_iter=5000),
+    total_iter=5000,
+    val_freq=1000,
+    seed=1,  # other crops than the first part's
+    pretrained="experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth",
+    pretrained_key="params_ema",
 )
 
 
@@ -180,6 +193,7 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
     _small_files(2),
     _small_files(3),
     HAN_S_X4,
+    HAN_S_X4_STAGE_2,
     *map(_zoo_board, (2, 3, 4)),
     _ablation("RCAN", "RCAN, the backbone alone", RCAN_BACKBONE),
     _ablation("HAN", "HAN", HAN_DEMO),

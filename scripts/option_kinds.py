@@ -112,6 +112,7 @@ class Training:
     seed: int = 0
     step: Mapping[str, str] = field(default_factory=dict)
     pretrained: str = "~"
+    pretrained_key: str = ""
     strict: str = "true"
 
     def render(self) -> str:
@@ -121,6 +122,7 @@ class Training:
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
             "step": _step(self.step),
+            "weights_key": f"\n  param_key_g: {self.pretrained_key}" if self.pretrained_key else "",
             "gt_size": self.lq_size * self.scale,
             "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
             "train_lq": f"datasets/{self.train_set}/LR_sub_{degradation}.lmdb",

@@ -101,8 +101,12 @@ class _LayerCorrelation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         feats = ctx.saved_tensors
+        # LAM's first two forms saturate their softmax, whose gradient then is exactly 0: nothing to multiply by or to
+        # add to the maps' gradients. A GPU would have to wait for the answer, so it is not asked.
+        if grad.device.type == "cpu" and not grad.any():
+            return (None,) * len(feats)
         format = _common_format(feats)
         grads = tuple(torch.empty_like(feat, memory_format=format) for feat in feats)
         rows, grad_rows = _as_rows(feats), _as_rows(grads)

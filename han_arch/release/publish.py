@@ -21,12 +21,13 @@ from han_arch.data.images import encode_png
 from han_arch.errors import UserError
 from han_arch.evaluation import conditions
 from han_arch.evaluation.protocol import Protocol
-from han_arch.release import card, measure, openmodeldb, training_sets
+from han_arch.release import card, measure, openmodeldb, stages, training_sets
 from han_arch.release.experiment import Experiment
 from han_arch.release.measure import Scores
 from han_arch.release.training_sets import TrainingSet
 from han_arch.training import shipped_options, summary, yaml_options
 from han_arch.zoo import weight_file
+from han_arch.zoo.entries import ENTRIES
 from han_arch.zoo.entry import MEASURED, Entry, Expected, row
 from han_arch.zoo.loading import load_strict
 from han_arch.zoo.recognition import HAN_DEFAULTS, OURS, read_checkpoint
@@ -148,10 +149,10 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
         "training_photos": training_set.images,
         "degradation": experiment.degradation,
         "recipe": _recipe(experiment),
-        "iterations": experiment.iterations,
+        "iterations": experiment.iterations + sum(stage.iterations for stage in _stages_before(experiment)),
         "seed": experiment.options.get("manual_seed"),
         "averaged": experiment.weight_key == "params_ema",
-        "started_from": (experiment.options.get("path") or {}).get("pretrain_network_g"),
+        "started_from": _start(experiment),
         "commit": conditions.commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "licence": training_set.licence,
@@ -166,6 +167,17 @@ def _recipe(experiment: Experiment) -> str:
         if file.startswith("train") and yaml_options.read(shipped_options.find(file))["name"] == name:
             return file
     return experiment.option_file.name
+
+
+def _start(experiment: Experiment) -> str | None:
+    """What the training started from; a name of the zoo with its file, since a later release may take the name."""
+    start = (experiment.options.get("path") or {}).get("pretrain_network_g")
+    files = {entry.name: entry.file for entry in ENTRIES}
+    return f"{start} ({files[start]})" if start in files else start
+
+
+def _stages_before(experiment: Experiment) -> list[stages.Stage]:
+    return stages.before(stages.Stage(experiment.option_file.name, experiment.options))
 
 
 def _entry(
@@ -199,7 +211,7 @@ def _entry(
         degradation=experiment.degradation,
         training_set=training_set.name,
         recipe=provenance["recipe"],
-        iterations=experiment.iterations,
+        iterations=provenance["iterations"],
         file=weights.name,
         url=f"{request.url.rstrip('/')}/{weights.name}" if request.url else None,
         sha256=weight_file.sha256(weights),

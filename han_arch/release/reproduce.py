@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.release import training_sets
+from han_arch.release import stages, training_sets
 from han_arch.release.measure import SETS
-from han_arch.training import shipped_options, yaml_options
 from han_arch.zoo.entry import Entry
 
 
@@ -32,7 +31,8 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> list[S
     """
     if entry.recipe is None:
         raise UserError(f"{entry.name} has no recipe here: {entry.origin}")
-    options = _options(entry.recipe)
+    trainings = stages.of_recipe(entry.recipe)
+    options = trainings[-1].options
     training_set = training_sets.find(entry.training_set)
     scale = str(options["scale"])
     found = [
@@ -45,22 +45,27 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> list[S
     for name in SETS:
         words = ("data", "prepare", str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale)
         found.append(Step(f"the test set {name}", (*words, "--benchmark")))
-    start = options["path"].get("pretrain_network_g")
-    why = f"{options['train']['total_iter']:,} iterations, seed {options['manual_seed']}"
-    why += f", from the zoo's {start}" if start else ", from scratch"
-    found.append(Step(why, ("train", "-opt", entry.recipe.removesuffix(".yml"), "--auto_resume")))
-    experiment = f"experiments/{options['name']}"
+    for index, stage in enumerate(trainings):
+        why = f"{stage.iterations:,} iterations, seed {stage.options['manual_seed']}, "
+        why += "from what they gave" if index else f"from the zoo's {stage.start}" if stage.start else "from scratch"
+        found.append(Step(why, ("train", "-opt", stage.file.removesuffix(".yml"), "--auto_resume")))
     found.append(
         Step(
             "the release, with its numbers by the papers' protocol",
-            ("zoo", "publish", experiment, "-o", str(release), "--name", entry.name, "--data", "datasets"),
+            (
+                "zoo",
+                "publish",
+                trainings[-1].experiment,
+                "-o",
+                str(release),
+                "--name",
+                entry.name,
+                "--data",
+                "datasets",
+            ),
         )
     )
     found.append(
         Step("compare them with the table", ("zoo", "verify", str(release), "--against", entry.name)),
     )
     return found
-
-
-def _options(file: str) -> dict:
-    return yaml_options.read(shipped_options.find(file))

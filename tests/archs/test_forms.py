@@ -74,6 +74,21 @@ def test_cosine_of_a_dead_map_is_finite() -> None:
     assert all(feat.grad.isfinite().all() for feat in feats)
 
 
+def test_a_saturated_softmax_passes_no_gradient_and_a_soft_one_does() -> None:
+    saturated, soft = ([feat.requires_grad_() for feat in feats_of(size=size)] for size in (1000, 0.1))
+    for feats, passes in ((saturated, False), (soft, True)):
+        weights = LAM("released").double().attention(feats)
+        stack = torch.stack(feats, 1)
+        energy = torch.einsum("bichw,bjchw->bij", stack, stack)
+        plain = (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+        factors = torch.arange(weights.numel(), dtype=weights.dtype).view_as(weights)
+        ours = torch.autograd.grad((weights * factors).sum(), feats, allow_unused=True, materialize_grads=True)
+        theirs = torch.autograd.grad((plain * factors).sum(), feats)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+            assert other.any() == passes
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("form", [*LAM_FORMS, None])
 def test_folded_mixing_equals_the_plain_one_with_its_gradients(form: str | None, channels_last: bool) -> None:

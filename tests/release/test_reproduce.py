@@ -14,6 +14,7 @@ from releases import TINY, Made, write_benchmarks
 
 from han_arch import cli
 from han_arch.release import reproduce_command
+from han_arch.training import shipped_options, yaml_options
 from han_arch.zoo import entries
 from han_arch.zoo.entry import Entry
 
@@ -54,6 +55,20 @@ def test_a_warm_started_network_starts_from_the_zoo_s(capsys: pytest.CaptureFixt
     assert commands[-2][:5] == ["zoo", "publish", "experiments/HAN-S_x2_BSDS400", "-o", "release/han-s-x2"]
     assert cli.main(["zoo", "reproduce", "han-authors-bix4"]) == 2
     assert "has no recipe here" in capsys.readouterr().err
+
+
+def test_a_recipe_of_two_stages_trains_both(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entries, "ENTRIES", (replace(made.entry, recipe="train_HAN-S_x4_stage2.yml"),))
+    assert cli.main(["zoo", "reproduce", "han-s-x4"]) == 0
+    text = capsys.readouterr().out
+    commands = printed_commands(text)
+    assert [words[2] for words in commands if words[0] == "train"] == ["train_HAN-S_x4", "train_HAN-S_x4_stage2"]
+    second = yaml_options.read(shipped_options.find("train_HAN-S_x4_stage2.yml"))
+    assert second["path"]["pretrain_network_g"].startswith("experiments/HAN-S_x4_BSDS400/")
+    assert commands[-2][2] == f"experiments/{second['name']}"
+    assert "20,000 iterations, seed 0, from scratch" in text
 
 
 @pytest.mark.usefixtures("x4")

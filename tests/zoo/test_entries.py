@@ -13,8 +13,7 @@ import torch
 from han_arch import HAN
 from han_arch.evaluation import published
 from han_arch.evaluation.protocol import Protocol
-from han_arch.release import checking, measure
-from han_arch.training import shipped_options, yaml_options
+from han_arch.release import checking, measure, stages
 from han_arch.zoo import entries, store, weight_file
 from han_arch.zoo.entries import ENTRIES
 from han_arch.zoo.entry import FOUND, MEASURED, Entry, Expected, row
@@ -76,10 +75,11 @@ def test_found_numbers_are_the_published_ones(entry: Entry) -> None:
 
 @TRAINED_HERE
 def test_the_recipe_makes_this_network(entry: Entry) -> None:
-    options = yaml_options.read(shipped_options.find(entry.recipe))
+    trainings = stages.of_recipe(entry.recipe)
+    options = trainings[-1].options
     network_g = {key: value for key, value in options["network_g"].items() if key != "type"}
     assert dict(entry.arguments) == network_g
-    assert 0 < entry.iterations <= options["train"]["total_iter"]
+    assert 0 < entry.iterations <= sum(stage.iterations for stage in trainings)
     assert options["datasets"]["train"]["name"] == entry.training_set
 
 
