@@ -117,12 +117,15 @@ def _section(entry: Entry, docs: Path) -> str:
         f"Terms: {entry.data_terms}.",
         f"sha256 `{entry.sha256}`, {entry.date}, commit `{entry.commit}`.",
         "",
-        *_curve(entry, folder),
     ]
+    for stage in sorted(folder.glob("stage*")):
+        lines += _curve(stage, f"{entry.name}/{stage.name}", f"{stage.name}: ")
+    lines += _curve(folder, entry.name)
     return "\n".join(lines)
 
 
-def _curve(entry: Entry, folder: Path) -> list[str]:
+def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
+    """Validation and curves of a training; FOLDER/NAME/stage1 holds those of a recipe's first stage."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -130,17 +133,17 @@ def _curve(entry: Entry, folder: Path) -> list[str]:
         shown = rows[:: max(1, len(rows) // 8)]
         if rows and rows[-1] not in shown:
             shown.append(rows[-1])
-        name = path.stem.removeprefix("val_")
+        dataset = path.stem.removeprefix("val_")
         iterations = "".join(f" {int(row['iter']):,} |" for row in shown)
         values = "".join(f" {float(row['psnr']):.2f} |" for row in shown)
         lines += [
-            f"| {name} after iterations |{iterations}",
+            f"| {what}{dataset} after iterations |{iterations}",
             "|---|" + "---|" * len(shown),
             f"| PSNR, dB |{values}",
             "",
         ]
     if (folder / CURVES).is_file():
-        lines += [f"![curves of the training]({FOLDER}/{entry.name}/{CURVES})", ""]
+        lines += [f"![{what}curves of the training]({FOLDER}/{name_in_docs}/{CURVES})", ""]
     return lines
 
 
