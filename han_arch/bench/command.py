@@ -14,7 +14,7 @@ from han_arch.bench import networks, runtimes
 from han_arch.bench.measure import Row, inference_rows, training_rows
 from han_arch.bench.memory import memory_row
 from han_arch.bench.networks import AUTHORS, LIMIT, OURS, Candidate, Size, build
-from han_arch.bench.report import across_dtypes, draw_chart, markdown, write_csv
+from han_arch.bench.report import draw_chart, markdown, write_csv
 from han_arch.errors import UserError
 
 CASES = ("inference", "training", "memory")
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         for case, measure in _cases(args, size, candidates, files):
             sys.stderr.write(f"measuring: {case}\n")
             rows += measure()
-    sections = [_machine(), _counts(candidates), markdown(rows), across_dtypes(rows)]
+    sections = [_machine(), _counts(candidates), markdown(rows)]
     sections += [f"Not measured: {name}: {reason}." for name, reason in skipped.items()]
     text = "\n\n".join(section for section in sections if section) + "\n"
     sys.stdout.write(text)
