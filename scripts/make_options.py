@@ -145,6 +145,7 @@ def _ablation(model: str, what: str, network: str) -> Training:
         network=network,
         train_set="BSDS400",
         lq_size=32,
+        batch_size=8,  # eighteen trainings on two cores
         num_worker=0,
         enlarge_ratio=50,
         ema_decay=0.99,

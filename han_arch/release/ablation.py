@@ -109,7 +109,7 @@ def markdown(folder: Path) -> str:
     seeds = sorted({row["seed"] for row in runs}, key=int)
     iterations = sorted({row["iterations"] for row in runs}, key=int)
     lines = [
-        f"x4, BSDS400, {' or '.join(iterations)} iterations of batch 16, seeds {', '.join(seeds)}. "
+        f"x4, BSDS400, {' or '.join(iterations)} iterations by options/ablation_*.yml, seeds {', '.join(seeds)}. "
         "Mean PSNR over the seeds, ± their standard deviation (dB).",
         f"Protocol: `{runs[0]['protocol']}`",
         "",
