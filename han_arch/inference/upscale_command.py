@@ -24,7 +24,7 @@ Exit status: 0 all done, 1 some failed (they are named), 2 nothing was begun."""
 EXAMPLES = """examples:
   basicsr upscale photo.jpg -o large.png             four times the size
   basicsr upscale photos -o large                    a folder, and all folders in it
-  basicsr upscale "scans/*.tif" -o large --memory 1G --format png
+  basicsr upscale "scans/*.tif" -o large --scale 2 --format png
   basicsr upscale photo.jpg -o . --suffix _x4 --model net_g_latest.pth --compare
   basicsr upscale photo.jpg -o large.png --model han-s-x4.onnx --runtime onnx
   cat photo.jpg | basicsr upscale - -o - --format jpeg > large.jpg
