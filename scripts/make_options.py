@@ -90,7 +90,7 @@ DEMO = Training(
 
 HAN_S_X4 = Training(
     file="train_HAN-S_x4.yml",
-    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first part of the zoo's han-s-x4",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the recipe of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
     network=HAN_S,
@@ -109,7 +109,7 @@ HAN_S_X4 = Training(
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2.yml",
-    title="HAN-S x4 (BI) on BSDS500, on from what train_HAN-S_x4.yml gave: the recipe of the zoo's han-s-x4",
+    title="HAN-S x4 (BI) on BSDS500, 3,000 iterations more from what train_HAN-S_x4.yml gave",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
     scheduler=COSINE.format(total_iter=3000),
