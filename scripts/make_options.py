@@ -109,12 +109,12 @@ HAN_S_X4 = Training(
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2.yml",
-    title="HAN-S x4 (BI) on BSDS500, 3,000 iterations more from what train_HAN-S_x4.yml gave",
+    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations more from what train_HAN-S_x4.yml gave",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
-    scheduler=COSINE.format(total_iter=3000),
-    total_iter=3000,
-    val_freq=500,
+    scheduler=COSINE.format(total_iter=6000),
+    total_iter=6000,
+    val_freq=1000,
     seed=1,  # other crops than the first part's
     pretrained="experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth",
     pretrained_key="params_ema",
