@@ -41,6 +41,22 @@ def test_repeated_temporaries_fault_in_no_pages() -> None:
     assert kept < plain / 20
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_kept_memory_can_be_given_back() -> None:
+    """As from the start, in faults; and what was kept does not stay resident."""
+    undone = page_faults(f"{SET}; allocator.give_back_freed_memory()")
+    assert undone > 0.9 * page_faults()
+    program = (
+        "import torch\nfrom pathlib import Path\nfrom han_arch import allocator\n"
+        "resident = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "allocator.keep_freed_memory()\n"
+        "torch.empty(64 * 2**20).fill_(1.0)\n"  # 256 MiB
+        "kept = resident()\nallocator.give_back_freed_memory()\nprint(kept - resident())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert int(done.stdout) > 200 * 2**20
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, {"LD_PRELOAD": "libjemalloc.so"}],

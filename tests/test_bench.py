@@ -2,14 +2,16 @@
 
 import csv
 import sys
+import time
 
 import pytest
 import torch
 
 from han_arch.bench import networks
-from han_arch.bench.measure import Row, alternate, ratio_to_authors
+from han_arch.bench.measure import Row, alternate, quotient, ratio_to_authors
 from han_arch.bench.networks import (
     AUTHORS,
+    AUTHORS_MEMORY_KEPT,
     LIMIT,
     ONNX_NAME,
     OPENVINO_NAME,
@@ -30,6 +32,21 @@ def test_rows_alternate_after_one_round_to_warm_up() -> None:
     rows = alternate("case", {name: lambda n=name: order.append(n) for name in "ab"}, repeat=3)
     assert "".join(order) == "abababab"
     assert [(row.network, len(row.values)) for row in rows] == [("a", 3), ("b", 3)]
+
+
+def test_what_comes_before_a_run_is_not_timed() -> None:
+    order: list[str] = []
+    runs = {name: lambda n=name: order.append(n) for name in "ab"}
+    (row, _) = alternate("case", runs, repeat=2, before={"a": lambda: time.sleep(0.2), "b": lambda: order.append("-")})
+    assert "".join(order) == "a-ba-b"
+    assert max(row.values) < 0.1
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A machine that is half as fast in one round, and in another for one network alone."""
+    ours, theirs = Row("case", OURS, (1.0, 2.0, 1.0)), Row("case", AUTHORS, (1.5, 3.0, 9.0))
+    assert quotient(theirs, ours) == ratio_to_authors(ours, [ours, theirs]) == 1.5  # their medians would give 3
+    assert quotient(Row("other", AUTHORS, theirs.values), ours) == 3.0
 
 
 def test_table_gives_medians_ratios_and_the_share_of_the_limit() -> None:
@@ -122,6 +139,21 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch)
     sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--repeat", "1", "--cases", "inference"]
     assert main(["bench", "--networks", "ours", "onnx", *sizes, "--out", str(tmp_path)]) == 0
     assert f"Not measured: {ONNX_NAME}: onnx cannot be imported" in capsys.readouterr().out
+
+
+def test_the_authors_code_is_trained_with_freed_memory_kept_too(tmp_path, capsys) -> None:
+    pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
+    sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--repeat", "1", "--dtypes", "float32"]
+    command = ["bench", "--networks", "ours", "authors", "authors-memory-kept", *sizes, "--out", str(tmp_path)]
+    assert main([*command, "--cases", "inference", "training"]) == 0
+    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines() if "LR 8" in line or "LR 48" in line]
+    assert [(case.split()[1], network) for case, network in rows] == [
+        ("inference,", OURS),
+        ("inference,", AUTHORS),
+        ("training", OURS),
+        ("training", AUTHORS),
+        ("training", AUTHORS_MEMORY_KEPT),
+    ]
 
 
 def test_mistakes(capsys, tmp_path) -> None:

@@ -23,6 +23,7 @@ NETWORKS = {
     "ours-compiled": networks.OURS_COMPILED,
     "authors": AUTHORS,
     "authors-channels-last": networks.AUTHORS_CHANNELS_LAST,
+    "authors-memory-kept": networks.AUTHORS_MEMORY_KEPT,
     "onnx": networks.ONNX_NAME,
     "openvino": networks.OPENVINO_NAME,
     "limit": LIMIT,
@@ -106,8 +107,9 @@ def _cases(
         if "training" in args.cases:
             cases.append((f"training, {dtype}", lambda d=dtype: training_rows(candidates, d, args.repeat)))  # type: ignore[misc]
     if "memory" in args.cases:
-        for name in (candidate.name for candidate in candidates):
-            if name not in (LIMIT, networks.OURS_COMPILED):
+        for candidate in candidates:
+            if candidate.name != LIMIT and not candidate.compiled and not candidate.training_only:
+                name = candidate.name
                 cases.append((f"memory, {name}", lambda n=name: [_memory(n, size, args.memory_lr_size)]))  # type: ignore[misc]
     return cases
 
@@ -123,7 +125,12 @@ def _counts(candidates: list[Candidate], lr_size: int = 48) -> str:
     """Parameters, and multiply-adds for an LR image of 96 x 96, by PyTorch's counter on a quarter of it."""
     lines = ["| network | parameters | multiply-adds, LR 96 |", "|---|---|---|"]
     for candidate in candidates:
-        if candidate.name == LIMIT or candidate.compiled or "channels_last" in candidate.name:
+        if (
+            candidate.name == LIMIT
+            or candidate.compiled
+            or candidate.training_only
+            or "channels_last" in candidate.name
+        ):
             continue
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from han_arch import allocator
 from han_arch.bench.networks import AUTHORS, BareConvolutions, Candidate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
+WARM_STEPS = 2  # after memory's handling changed: the first step faults it in, the second finds its last places
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,24 @@ class Row:
         return statistics.median(self.values)
 
 
-def alternate(case: str, runs: Mapping[str, Callable[[], object]], repeat: int) -> list[Row]:
-    """Run each once to warm up, then all in turn, `repeat` times; wall-clock seconds."""
-    for run in runs.values():
-        run()
+def alternate(
+    case: str,
+    runs: Mapping[str, Callable[[], object]],
+    repeat: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> list[Row]:
+    """Run all in turn, `repeat` times; wall-clock seconds.
+
+    Each is warmed up by running once before the first round, or by what `before` has for it before every timed run.
+    """
+    if before is None:
+        for run in runs.values():
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeat):
         for name, run in runs.items():
+            if before is not None:
+                before[name]()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -54,6 +67,8 @@ def inference_rows(
     """Whole images of lr_size x lr_size, in a network of that dtype; `others` are further runs by name."""
     runs: dict[str, Callable[[], object]] = {}
     for candidate in candidates:
+        if candidate.training_only:
+            continue
         net = candidate.copy(DTYPES[dtype]).eval()
         lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
         runs[candidate.name] = _inference(net, lq)
@@ -63,7 +78,7 @@ def inference_rows(
 
 def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[Row]:
     """Forward, L1 loss and backward; bfloat16 is autocast over float32 weights, the optimizer's step is not counted."""
-    runs = {}
+    runs, before = {}, {}
     for candidate in candidates:
         lq = torch.rand(TRAIN_BATCH, 3, TRAIN_LR_SIZE, TRAIN_LR_SIZE) * candidate.input_range
         bare = isinstance(candidate.net, BareConvolutions)
@@ -72,7 +87,11 @@ def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[
             runs[candidate.name] = _bare_step(net, lq.to(DTYPES[dtype]))
         else:
             runs[candidate.name] = _step(net, lq, dtype)
-    return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat)
+        before[candidate.name] = _settled(runs[candidate.name], candidate.keeps_memory)
+    try:
+        return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat, before)
+    finally:
+        allocator.give_back_freed_memory()
 
 
 def ratio_to_authors(row: Row, rows: list[Row]) -> float | None:
@@ -80,7 +99,17 @@ def ratio_to_authors(row: Row, rows: list[Row]) -> float | None:
     peers = [peer for peer in rows if peer.case == row.case and peer.network == AUTHORS and peer.values]
     if not peers or not row.values:
         return None
-    return peers[0].median / row.median if row.unit == "s" else row.median / peers[0].median
+    return quotient(peers[0], row) if row.unit == "s" else quotient(row, peers[0])
+
+
+def quotient(above: Row, below: Row) -> float:
+    """The median over the rounds of the two values' quotient: a shared machine is slower in one round than in another.
+
+    Rows of different cases have no rounds in common; their medians are divided.
+    """
+    if above.case == below.case and len(above.values) == len(below.values):
+        return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))
+    return above.median / below.median
 
 
 def _inference(net: nn.Module, lq: torch.Tensor) -> Callable[[], None]:
@@ -102,6 +131,19 @@ def _step(net: nn.Module, lq: torch.Tensor, dtype: str) -> Callable[[], None]:
         net.zero_grad(set_to_none=True)
 
     return run
+
+
+def _settled(step: Callable[[], object], keeps_memory: bool) -> Callable[[], None]:
+    """What goes before a timed step: memory is handled as its network has it, and steps have got used to that."""
+
+    def settle() -> None:
+        allocator.give_back_freed_memory()
+        if keeps_memory:
+            allocator.keep_freed_memory()
+        for _ in range(WARM_STEPS):
+            step()
+
+    return settle
 
 
 def _bare_step(net: BareConvolutions, lq: torch.Tensor) -> Callable[[], None]:

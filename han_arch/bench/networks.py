@@ -20,6 +20,7 @@ OURS = "HAN (ours)"
 OURS_COMPILED = "HAN (ours), compiled"
 AUTHORS = "HAN (authors' code)"
 AUTHORS_CHANNELS_LAST = "HAN (authors' code), channels_last"
+AUTHORS_MEMORY_KEPT = "HAN (authors' code), freed memory kept"
 RCAN_NAME = "RCAN (BasicSR)"
 RCAN_CHANNELS_LAST = "RCAN (BasicSR), channels_last"
 EDSR_NAME = "EDSR (BasicSR)"
@@ -48,7 +49,9 @@ class Size:
 class Candidate:
     """A network to measure: `net` maps `input_range * [0, 1]` images; inference may have a form of its own.
 
-    A `compiled` one is compiled after it was copied, since copies are not.
+    A `compiled` one is compiled after it was copied, since copies are not. One that `keeps_memory` trains as under
+    `basicsr train` on a CPU: what is freed stays in the process (see allocator.py). One of `training_only` differs from
+    another in nothing else.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Candidate:
     input_range: float = 1.0
     infer: Callable[[Tensor], Tensor] | None = None
     compiled: bool = False
+    keeps_memory: bool = False
+    training_only: bool = False
 
     def copy(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """A network of its own for one measurement."""
@@ -74,15 +79,17 @@ def build(name: str, size: Size) -> Candidate:
     torch.manual_seed(0)
     if name == OURS:
         han = build_ours(size)
-        return Candidate(name, han, infer=lambda lq: super_resolve(han, lq))
+        return Candidate(name, han, infer=lambda lq: super_resolve(han, lq), keeps_memory=True)
     if name == OURS_COMPILED:
-        return Candidate(name, build_ours(size), compiled=True)
+        return Candidate(name, build_ours(size), compiled=True, keeps_memory=True)
     if name == AUTHORS:
         return Candidate(name, build_authors(size), input_range=255.0)
     if name == AUTHORS_CHANNELS_LAST:
         return Candidate(name, InChannelsLast(build_authors(size)), input_range=255.0)
+    if name == AUTHORS_MEMORY_KEPT:
+        return Candidate(name, build_authors(size), input_range=255.0, keeps_memory=True, training_only=True)
     if name == LIMIT:
-        return Candidate(name, BareConvolutions(build_ours(size)))
+        return Candidate(name, BareConvolutions(build_ours(size)), keeps_memory=True)
     compat.require_basicsr()
     from basicsr.archs.edsr_arch import EDSR
     from basicsr.archs.rcan_arch import RCAN

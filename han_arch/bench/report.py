@@ -1,11 +1,10 @@
 """What was measured, as a markdown table, as CSV and as a chart."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
-from han_arch.bench.measure import Row, ratio_to_authors
-from han_arch.bench.networks import LIMIT, OURS, OURS_COMPILED
+from han_arch.bench.measure import Row, quotient, ratio_to_authors
+from han_arch.bench.networks import AUTHORS, LIMIT, OURS, OURS_COMPILED
 
 HEADER = (
     "case",
@@ -70,13 +69,19 @@ def _cells(row: Row, rows: list[Row]) -> list[str]:
         return [row.case, row.network, f"skipped: {row.note}", "", "", "", ""]
     digits = 3 if row.unit == "s" else 0
     spread = f"{min(row.values):.{digits}f} to {max(row.values):.{digits}f}" if len(row.values) > 1 else ""
-    in_float32 = replace(row, case=row.case.replace("bfloat16", "float32"))
-    ratios = [ratio_to_authors(row, rows), ratio_to_authors(in_float32, rows) if in_float32 != row else None]
+    ratios = [ratio_to_authors(row, rows), _ratio_to_float32(row, rows)]
     unit = " as fast" if row.unit == "s" else " of its memory"
     against = ["" if ratio is None else f"{ratio:.2f}x{unit}" for ratio in ratios]
     return [row.case, row.network, f"{row.median:.{digits}f} {row.unit}", spread, *against, _limit_share(row, rows)]
 
 
+def _ratio_to_float32(row: Row, rows: list[Row]) -> float | None:
+    """A bfloat16 row's ratio to the authors' code in float32, by the medians, since other rounds were those."""
+    case = row.case.replace("bfloat16", "float32")
+    peers = [peer for peer in rows if peer.case == case != row.case and peer.network == AUTHORS and peer.values]
+    return quotient(peers[0], row) if peers else None
+
+
 def _limit_share(row: Row, rows: list[Row]) -> str:
     limits = [peer for peer in rows if peer.case == row.case and peer.network == LIMIT and peer.values]
-    return f"{100 * limits[0].median / row.median:.0f} %" if limits and row.network in (OURS, OURS_COMPILED) else ""
+    return f"{100 * quotient(limits[0], row):.0f} %" if limits and row.network in (OURS, OURS_COMPILED) else ""
