@@ -90,7 +90,7 @@ DEMO = Training(
 
 HAN_S_X4 = Training(
     file="train_HAN-S_x4.yml",
-    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the recipe of the zoo's han-s-x4",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first stage of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
     network=HAN_S,
@@ -106,17 +106,18 @@ HAN_S_X4 = Training(
     save_freq=1000,
     step=FAST_ON_CPU,
 )
+HAN_S_X4_WEIGHTS = f"experiments/{HAN_S_X4.name}/models/net_g_latest.pth"
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2.yml",
-    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations more from what train_HAN-S_x4.yml gave",
+    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations more from what train_HAN-S_x4.yml gave: the zoo's han-s-x4",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
     scheduler=COSINE.format(total_iter=6000),
     total_iter=6000,
     val_freq=1000,
     seed=1,  # other crops than the first part's
-    pretrained="experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth",
+    pretrained=HAN_S_X4_WEIGHTS,
     pretrained_key="params_ema",
 )
 
@@ -125,13 +126,14 @@ def _small_files(scale: int) -> Training:
     return replace(
         HAN_S_X4,
         file=f"train_HAN-S_x{scale}.yml",
-        title=f"HAN-S x{scale} (BI) on BSDS500, from the x4 network: the recipe of the zoo's han-s-x{scale}",
+        title=f"HAN-S x{scale} (BI) on BSDS500, from what train_HAN-S_x4.yml gave: the zoo's han-s-x{scale}",
         name=f"HAN-S_x{scale}_BSDS400",
         scale=scale,
         scheduler=COSINE.format(total_iter=6000),
         total_iter=6000,
         val_freq=1000,
-        pretrained="han-s-x4",
+        pretrained=HAN_S_X4_WEIGHTS,
+        pretrained_key="params_ema",
         strict="false",
     )
 

@@ -149,7 +149,7 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
         "training_photos": training_set.images,
         "degradation": experiment.degradation,
         "recipe": _recipe(experiment),
-        "iterations": experiment.iterations + sum(stage.iterations for stage in _stages_before(experiment)),
+        "iterations": experiment.iterations + _iterations_before(experiment),
         "seed": experiment.options.get("manual_seed"),
         "averaged": experiment.weight_key == "params_ema",
         "started_from": _start(experiment),
@@ -176,8 +176,10 @@ def _start(experiment: Experiment) -> str | None:
     return f"{start} ({files[start]})" if start in files else start
 
 
-def _stages_before(experiment: Experiment) -> list[stages.Stage]:
-    return stages.before(stages.Stage(experiment.option_file.name, experiment.options))
+def _iterations_before(experiment: Experiment) -> int:
+    """Of the stages before that trained this same network; one of another scale only gave its backbone."""
+    before = stages.before(stages.Stage(experiment.option_file.name, experiment.options))
+    return sum(stage.iterations for stage in before if stage.options["scale"] == experiment.scale)
 
 
 def _entry(

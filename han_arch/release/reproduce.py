@@ -32,19 +32,15 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> list[S
     if entry.recipe is None:
         raise UserError(f"{entry.name} has no recipe here: {entry.origin}")
     trainings = stages.of_recipe(entry.recipe)
-    options = trainings[-1].options
     training_set = training_sets.find(entry.training_set)
-    scale = str(options["scale"])
-    found = [
-        Step(
-            f"LR and sub-images of {training_set.images} photos: {training_set.what}",
-            ("data", "prepare", str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale,
-             *training_set.prepare),
-        )
-    ]  # fmt: skip
-    for name in SETS:
-        words = ("data", "prepare", str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale)
-        found.append(Step(f"the test set {name}", (*words, "--benchmark")))
+    found = []
+    for scale in dict.fromkeys(str(stage.options["scale"]) for stage in trainings):
+        words = ("data", "prepare", str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale)
+        why = f"LR and sub-images of {training_set.images} photos: {training_set.what}"
+        found.append(Step(why, (*words, *training_set.prepare)))
+        for name in SETS:
+            words = ("data", "prepare", str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale)
+            found.append(Step(f"the test set {name}", (*words, "--benchmark")))
     for index, stage in enumerate(trainings):
         why = f"{stage.iterations:,} iterations, seed {stage.options['manual_seed']}, "
         why += "from what they gave" if index else f"from the zoo's {stage.start}" if stage.start else "from scratch"

@@ -44,14 +44,15 @@ def printed_commands(text: str) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("x4")
-def test_a_warm_started_network_starts_from_the_zoo_s(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warm_started_network_is_led_from_photos_through_the_one_it_started_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["zoo", "reproduce", "han-s-x2", "--photos", "bsds400"]) == 0
-    text = capsys.readouterr().out
-    commands = printed_commands(text)
-    trained = [words[2] for words in commands if words[0] == "train"]
-    assert trained == ["train_HAN-S_x2"]
-    assert commands[0][:7] == ["data", "prepare", "bsds400", "-o", "datasets/BSDS400", "--scale", "2"]
-    assert "from the zoo's han-s-x4" in text
+    commands = printed_commands(capsys.readouterr().out)
+    assert [words[2] for words in commands if words[0] == "train"] == ["train_HAN-S_x4", "train_HAN-S_x2"]
+    prepared = [words[6] for words in commands if words[:5] == ["data", "prepare", "bsds400", "-o", "datasets/BSDS400"]]
+    assert prepared == ["4", "2"]
+    assert [words[6] for words in commands if words[4:5] == ["datasets/Set5"]] == ["4", "2"]
     assert commands[-2][:5] == ["zoo", "publish", "experiments/HAN-S_x2_BSDS400", "-o", "release/han-s-x2"]
     assert cli.main(["zoo", "reproduce", "han-authors-bix4"]) == 2
     assert "has no recipe here" in capsys.readouterr().err
