@@ -5,7 +5,7 @@ Examples:
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-`--add` copies what the page shows of a release (per-image results, validation, curves, card) to docs/model_zoo/NAME.
+`--add` copies a release to docs/model_zoo/NAME, all but its weights, SR images and hashes.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from han_arch.errors import UserError
 from han_arch.release import zoo_page
-from han_arch.release.publish import CARD, CURVES, PER_IMAGE
+from han_arch.release.publish import PER_IMAGE, ROW, SUMS
 from han_arch.zoo.entries import ENTRIES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def add(release: Path, docs: Path) -> Path:
-    """Copy a release's small files; its folder in docs.
+    """Copy a release's small files in place of an earlier one's; its folder in docs.
 
     Raises:
         UserError: no release folder.
@@ -33,9 +33,10 @@ def add(release: Path, docs: Path) -> Path:
         raise UserError(f"{release} is no release folder of `basicsr zoo publish`")
     name = json.loads(sidecars[0].read_text("utf-8"))["entry"]["name"]
     target = docs / zoo_page.FOLDER / name
-    target.mkdir(parents=True, exist_ok=True)
-    for path in [*(release / file for file in (PER_IMAGE, CARD, CURVES)), *release.glob("val_*.csv")]:
-        shutil.copyfile(path, target / path.name)
+    shutil.rmtree(target, ignore_errors=True)
+    # The weights are in the package; the hashes are those of the whole folder; the row stands in the table.
+    left_out = shutil.ignore_patterns("*.safetensors", SUMS, ROW, "Set5")
+    shutil.copytree(release, target, ignore=left_out)
     return target
 
 

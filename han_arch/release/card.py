@@ -46,7 +46,7 @@ def model_card(
 # {entry.name}
 
 A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-resolution of photos that were shrunk by
-{"MATLAB's bicubic" if entry.degradation == "BI" else "a Gaussian blur and decimation"}:
+{entry.shrunk_by}:
 {a["num_group"]} groups x {a["num_block"]} blocks x {a["num_feat"]} features, {entry.parameters:,} parameters.
 
 ## Results
@@ -74,6 +74,7 @@ The file's header holds all construction arguments and the normalisation; `basic
 
 - data: {training_set.name}, {training_set.images} photos: {training_set.what}
 - recipe: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; log, numbers and curves are beside this card
+- started from: {entry.started_from or "random weights"}
 - published {entry.date} by han_arch at commit `{entry.commit or "unknown"}`
 
 ## Licence and terms of the data

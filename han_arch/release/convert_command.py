@@ -84,17 +84,30 @@ def _write(checkpoint: Checkpoint, network_g: dict[str, Any], args: argparse.Nam
         raise UserError(f"OUT must end in .safetensors or .pth, or be a folder (with / behind a new one); got {target}")
     if not into_folder and target.exists():
         raise UserError(f"{target} exists; name another file, or remove it first")
+    provenance = {
+        **_told_of(args.source),
+        "converted_from": args.source.name,
+        "sha256": weight_file.sha256(args.source),
+        "was": checkpoint.kind,
+    }
     if target.suffix == ".pth" and not into_folder:
         dtype = torch.float16 if args.half else torch.float32
         tensors = {key: value.to(dtype) for key, value in checkpoint.tensors.items()}
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_atomically({"network_g": network_g, "params": tensors}, target)
+        save_atomically({"network_g": network_g, "params": tensors, "provenance": provenance}, target)
         return target
-    provenance = {"converted_from": args.source.name, "sha256": weight_file.sha256(args.source), "was": checkpoint.kind}
     data = weight_file.as_bytes(checkpoint.tensors, network_g, provenance, half=args.half)
     if into_folder:
         target.mkdir(parents=True, exist_ok=True)
-        return weight_file.write(data, target, args.source.stem)
+        named = weight_file.hash_in_name(args.source)
+        return weight_file.write(data, target, args.source.stem.removesuffix(f"-{named}"))
     target.parent.mkdir(parents=True, exist_ok=True)
     weight_file.write_atomically(data, target)
     return target
+
+
+def _told_of(source: Path) -> dict[str, Any]:
+    """What a file of the zoo tells of itself: its licence and the terms of its data go where its weights go."""
+    if source.suffix != ".safetensors":
+        return {}
+    return dict(weight_file.read_header(source).get("provenance", {}))

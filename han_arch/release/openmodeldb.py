@@ -1,9 +1,10 @@
 """The entry of a release for OpenModelDB (openmodeldb.info), by the field rules of its own checks.
 
 Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. Its table of
-architectures has no `han`; the description says that a row there must come with the entry.
+architectures, data/architectures.json, has no `han`: `ARCHITECTURE_ROW` must be sent with the entry.
 """
 
+import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from han_arch.release.training_sets import TrainingSet
 from han_arch.zoo.entry import Entry
 
 ARCHITECTURE = "han"
+ARCHITECTURE_ROW = {ARCHITECTURE: {"name": "HAN", "input": "image", "compatiblePlatforms": ["pytorch", "onnx"]}}
 TAGS = ("photo", "research")
 _REQUIRED: dict[str, Any] = {
     "name": str, "author": (str, list), "tags": list, "description": str, "date": str, "architecture": str,
@@ -24,6 +26,13 @@ _OPTIONAL: dict[str, Any] = {
     "trainingHRSize": int, "trainingOTF": bool, "dataset": str, "datasetSize": int, "pretrainedModelG": str,
     "pretrainedModelD": str, "thumbnail": dict,
 }  # fmt: skip
+
+
+_ID = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
+_SPDX = re.compile(r"[a-zA-Z0-9.+()-]+(?: (?:AND|OR|WITH) [a-zA-Z0-9.+()-]+)*")
+_ADDRESS = re.compile(r"https?://[^/\s]+")
+_EXPIRING = re.compile(r"https?://(?:cdn|media)\.discordapp\.(?:com|net)/")
+_IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "standalone": ("url",)}
 
 
 def model_id(entry: Entry) -> str:
@@ -37,7 +46,7 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
         f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
-        f"{entry.parameters:,} parameters, for photos that were shrunk by MATLAB's bicubic.\n\n"
+        f"{entry.parameters:,} parameters, for photos that were shrunk by {entry.shrunk_by}.\n\n"
         f"PSNR / SSIM on Y: {numbers}. Protocol: {entry.expected[0].protocol}.\n\n"
         f"Data terms: {training_set.terms}.\n\n"
         "The architecture is not RCAN, although its backbone is: a program must look for HAN's keys (lam, csam, "
@@ -90,6 +99,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
         content: the entry.
     """
     found = [f"{key} is missing" for key in _REQUIRED if content.get(key) is None]
+    found += [f"{key} is missing (null where there is none)" for key in ("license", "size") if key not in content]
     found += [f"{key} is no field" for key in content if key not in _REQUIRED and key not in _OPTIONAL]
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
         value = content.get(key)
@@ -107,13 +117,34 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
         found.append(f"the id {name} does not start with the scale, {content['scale']}x-")
     if content["scale"] > 16 or not {content["inputChannels"], content["outputChannels"]} <= {1, 2, 3, 4}:
         found.append("scale goes to 16, channels to 4")
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", content["date"]):
+    if not _is_date(content["date"]):
         found.append(f"date {content['date']} is not yyyy-mm-dd")
+    if content["license"] is not None and not _SPDX.fullmatch(content["license"]):
+        found.append(f"license {content['license']!r} is no SPDX expression; null where there is none")
+    authors = content["author"] if isinstance(content["author"], list) else [content["author"]]
+    for key, ids in (("author", authors), ("tags", content["tags"])):
+        if not ids or not all(isinstance(value, str) and _ID.fullmatch(value) for value in ids):
+            found.append(f"{key} must be ids of letters and digits joined by -; got {ids}")
+    if not content["name"].strip():
+        found.append("name is empty")
+    if not all(isinstance(value, str) and value for value in content["size"] or []):
+        found.append(f"size must be words; got {content['size']}")
     if content["description"] != content["description"].strip():
         found.append("description has white space at an end")
     for number, resource in enumerate(content["resources"]):
         found += [f"resources[{number}].{fault}" for fault in _resource_faults(resource)]
+    for number, image in enumerate(content["images"]):
+        kind = image.get("type") if isinstance(image, Mapping) else None
+        if kind not in _IMAGE_URLS or not all(_ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
+            found.append(f"images[{number}] must be paired with LR and SR, or standalone with url, all addresses")
     return found
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _resource_faults(resource: Mapping[str, Any]) -> list[str]:
@@ -125,8 +156,10 @@ def _resource_faults(resource: Mapping[str, Any]) -> list[str]:
         found.append("size must be the file's bytes")
     if not re.fullmatch(r"[0-9a-f]{64}", str(resource.get("sha256"))):
         found.append("sha256 must be 64 hex digits")
+    found += [f"{key} is no field" for key in resource if key not in ("platform", "type", "size", "sha256", "urls")]
     urls = resource.get("urls") or []
     if not urls:
         found.append("urls is empty: publish with --url")
-    found += [f"urls: {url} expires" for url in urls if url.startswith("https://cdn.discordapp.com/")]
+    found += [f"urls: {url} is no http or https address" for url in urls if not _ADDRESS.match(str(url))]
+    found += [f"urls: {url} expires" for url in urls if _EXPIRING.match(str(url))]
     return found

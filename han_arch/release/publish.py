@@ -34,6 +34,7 @@ from han_arch.zoo.recognition import HAN_DEFAULTS, OURS, read_checkpoint
 
 TOLERANCE_DB = 0.01  # another processor's rounding, through a network that sums in another order
 SUMS = "SHA256SUMS"
+ARCHITECTURE = "architectures_han.json"  # beside the OpenModelDB entry
 PER_IMAGE, CURVES, CARD, ROW = "per_image.csv", "curves.png", "README.md", "entries_row.py"
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
@@ -56,7 +57,7 @@ class Request:
     name: str
     data: Path
     url: str | None = None
-    author: str = "han_arch"
+    author: str = "han-arch"
     half: bool = False
 
 
@@ -91,6 +92,10 @@ def publish(request: Request, out: Path) -> Release:
         raise UserError(
             f"the name must be lower-case words of letters and digits joined by -, the last no hash; got {request.name}"
         )
+    if any(entry.name == request.name and entry.recipe is None for entry in ENTRIES):
+        raise UserError(f"{request.name} is a weight of others in the zoo's table; choose another name")
+    if request.url is not None and not re.match(r"https?://[^/\s]+", request.url):
+        raise UserError(f"--url must be an http or https address, the folder of the file; got {request.url}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("a release has the training's curves, for which matplotlib is missing: pip install matplotlib")
     experiment = request.experiment
@@ -169,17 +174,23 @@ def _recipe(experiment: Experiment) -> str:
     return experiment.option_file.name
 
 
-def _start(experiment: Experiment) -> str | None:
-    """What the training started from; a name of the zoo with its file, since a later release may take the name."""
-    start = (experiment.options.get("path") or {}).get("pretrain_network_g")
-    files = {entry.name: entry.file for entry in ENTRIES}
-    return f"{start} ({files[start]})" if start in files else start
+def _start(experiment: Experiment) -> str:
+    """The weights that the training started from, by the recipe or the file that they are known by; "" for none."""
+    start = (experiment.options.get("path") or {}).get("pretrain_network_g") or ""
+    before = _stages_before(experiment)
+    if before:
+        return f"what {before[-1].file} gives after {before[-1].iterations:,} iterations"
+    files = {entry.name: entry.file for entry in ENTRIES}  # a later release may take the name
+    return files.get(start, Path(start).name)
 
 
 def _iterations_before(experiment: Experiment) -> int:
     """Of the stages before that trained this same network; one of another scale only gave its backbone."""
-    before = stages.before(stages.Stage(experiment.option_file.name, experiment.options))
-    return sum(stage.iterations for stage in before if stage.options["scale"] == experiment.scale)
+    return sum(stage.iterations for stage in _stages_before(experiment) if stage.options["scale"] == experiment.scale)
+
+
+def _stages_before(experiment: Experiment) -> list[stages.Stage]:
+    return stages.before(stages.Stage(experiment.option_file.name, experiment.options))
 
 
 def _entry(
@@ -214,6 +225,7 @@ def _entry(
         training_set=training_set.name,
         recipe=provenance["recipe"],
         iterations=provenance["iterations"],
+        started_from=provenance["started_from"],
         file=weights.name,
         url=f"{request.url.rstrip('/')}/{weights.name}" if request.url else None,
         sha256=weight_file.sha256(weights),
@@ -259,6 +271,7 @@ def _write_descriptions(
     model_id = openmodeldb.model_id(entry)
     (stage / "openmodeldb").mkdir()
     _write(stage / "openmodeldb" / f"{model_id}.json", openmodeldb.text(model))
+    _write(stage / "openmodeldb" / ARCHITECTURE, openmodeldb.text(openmodeldb.ARCHITECTURE_ROW))
     files = {
         entry.file: "the weights" + (", averaged over the training (EMA)" if provenance["averaged"] else ""),
         Path(entry.file).with_suffix(".json").name: "all that is known of them",
@@ -269,6 +282,7 @@ def _write_descriptions(
         PER_IMAGE: "PSNR and SSIM of every test image",
         "Set5/": "SR images",
         f"openmodeldb/{model_id}.json": "entry for OpenModelDB",
+        f"openmodeldb/{ARCHITECTURE}": "the row that its table of architectures lacks",
         ROW: "the zoo's row",
         SUMS: "`sha256sum -c` checks all files",
     }

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--name", help="of the entry (default: by the experiment's name, HAN-S_x4_BSDS400: han-s-x4)")
     add("--checkpoint", type=Path, help="default: the experiment's models/net_g_latest.pth")
     add("--url", help="address of the folder that the weights will be fetched from (default: shipped in the package)")
-    add("--author", default="han_arch", help="user id at OpenModelDB (default: %(default)s)")
+    add("--author", default="han-arch", help="user id at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true", help="store float16: half the size; the numbers are those of the stored weights")
 
 

@@ -35,6 +35,7 @@ def describe(entry: Entry) -> str:
         "parameters": f"{entry.parameters:,}",
         "trained on": entry.training_set + (f", {entry.iterations:,} iterations" if entry.iterations else ""),
         "recipe": entry.recipe or UNKNOWN,
+        "started from": UNKNOWN if entry.started_from is None else entry.started_from or "random weights",
         "origin": entry.origin,
         "file": f"{path} ({where(entry)})" if path else f"{entry.file} ({where(entry)})",
         "how to get it": entry.how_to_get,

@@ -27,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("targets", metavar="NAME|FILE|FOLDER", nargs="*", help="what to check (default: every entry that is here)")
     add("--measure", metavar="DATA", type=Path,
         help="folder with Set5/HR or Set5/GT_xSCALE: run the entry's network on it, and compare")  # fmt: skip
-    add("--against", metavar="NAME", help="compare a release folder's results with this entry's")
+    add("--against", metavar="NAME", help="compare a release folder's results with this entry's: all sets, within "
+        f"{checking.RETRAINED_DB} dB, since another training rounds differently")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(target: str, args: argparse.Namespace) -> Findings:
+    if args.against and not Path(target).is_dir():
+        raise UserError(f"--against needs a release folder, whose results it compares; got {target}")
     if entries.is_name(target):
         return _check_name(target, args.measure)
     if args.measure:
@@ -56,7 +59,7 @@ def _check(target: str, args: argparse.Namespace) -> Findings:
     if path.is_dir():
         found = checking.check_folder(path)
         if args.against:
-            numbers = checking.compare(entries.find(args.against), checking.folder_means(path))
+            numbers = checking.compare_training(entries.find(args.against), checking.folder_means(path))
             found.good += numbers.good
             found.faults += numbers.faults
         return found

@@ -19,7 +19,7 @@ AIMS = {
     ("han-s-x2", "Set5"): 37.3,
 }
 FOLDER, ABLATION = "model_zoo", "ablation"  # beside the page
-ROUNDING_DB = 1e-3  # of the numbers in the table
+ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # of the numbers in the table
 
 HEAD = """# The model zoo
 
@@ -34,7 +34,9 @@ basicsr zoo verify
 `load_model(NAME)` takes the file in the package, or the one in the cache folder, or fetches it, always with the hash of
 the table; `HAN_ARCH_CACHE` moves the cache. `basicsr zoo fetch` fills it beforehand; a cached weight needs no network.
 A leaderboard takes an entry as a model (`HAN-S: han-s-x4`). `basicsr zoo convert` turns other checkpoints into files
-that tell all of themselves, and `basicsr zoo publish` makes a release of an experiment.
+that tell all of themselves, and `basicsr zoo publish` makes a release of an experiment: a folder with weights, card,
+log, curves, results, SR images, hashes and an entry for OpenModelDB. docs/model_zoo has them but for the weights, which
+are in the package, and the SR images; of the first releases, han-s-x2 and han-s-x3, only card, curves and results.
 
 Every weight file is safetensors; its name ends in the first 8 hex digits of its SHA-256, and its header holds
 `network_g` (all construction arguments), `normalisation` and `provenance`.
@@ -84,7 +86,8 @@ def _overview(entries: Sequence[Entry]) -> str:
         kilobytes = f"{(e.size or 0) / 1e6:.1f} MB"
         rows.append(
             f"| [{e.name}](#{e.name}) | {e.task} | {e.architecture} {size} | {e.parameters:,} | {e.training_set}, "
-            f"{e.iterations or 0:,} iterations | `{e.file}`, {kilobytes} | {e.licence} |"
+            f"{e.iterations or 0:,} iterations{f' from {e.started_from}' if e.started_from else ''} | "
+            f"`{e.file}`, {kilobytes} | {e.licence} |"
         )
     return "\n".join(rows) + "\n"
 
@@ -104,14 +107,18 @@ def _section(entry: Entry, docs: Path) -> str:
     ]
     for expected, aim in zip(entry.expected, aims, strict=True):
         psnr, ssim = means[entry.name].get(expected.dataset, (float("nan"), float("nan")))
-        if not abs(psnr - expected.psnr) <= ROUNDING_DB:
-            raise UserError(f"{table}: {expected.dataset} has {psnr:.4f} dB, the zoo's table {expected.psnr}")
+        if not (abs(psnr - expected.psnr) <= ROUNDING_DB and abs(ssim - expected.ssim) <= ROUNDING_SSIM):
+            raise UserError(
+                f"{table}: {expected.dataset} has {psnr:.4f} dB / {ssim:.6f}, the zoo's table "
+                f"{expected.psnr} / {expected.ssim}"
+            )
         base = means["Bicubic"][expected.dataset]
         reached = "" if aim is None else "reached" if psnr >= aim else f"{aim - psnr:.2f} dB are missing"
         rows.append(
             f"| {expected.dataset} | {base[0]:.2f} / {base[1]:.4f} | {psnr:.2f} / {ssim:.4f} | "
             f"{'' if aim is None else f'{aim:.2f}'} | {reached} |"
         )
+    _check_files(entry, folder)
     lines = [f"### {entry.name}", "", f"Protocol: `{entry.expected[0].protocol}`", "", *rows, ""]
     lines += [
         f"Recipe: `{entry.recipe}`; `basicsr zoo reproduce {entry.name}` prints the commands from photos to these "
@@ -125,6 +132,19 @@ def _section(entry: Entry, docs: Path) -> str:
         lines += _curve(stage, f"{entry.name}/{stage.name}", f"{stage.name}: ")
     lines += _curve(folder, entry.name)
     return "\n".join(lines)
+
+
+def _check_files(entry: Entry, folder: Path) -> None:
+    """The card and the per-image table must be those of the entry's file."""
+    with (folder / PER_IMAGE).open(newline="", encoding="utf-8") as file:
+        measured = {row["weights_sha256"] for row in csv.DictReader(file) if row["model"] == entry.name}
+    if measured != {entry.sha256}:
+        raise UserError(f"{folder / PER_IMAGE} was measured with {measured}; the zoo's table has {entry.sha256}")
+    card = folder / CARD
+    text = card.read_text("utf-8") if card.is_file() else ""
+    wanted = [entry.file, *(f"| {e.psnr:.2f} / {e.ssim:.4f} |" for e in entry.expected)]
+    if lacking := [part for part in wanted if part not in text]:
+        raise UserError(f"{card} is not the card of {entry.file}: it lacks {', '.join(lacking)}")
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:

@@ -52,6 +52,7 @@ class Entry:
         training_set: name of the set.
         recipe: the option file that `basicsr train` takes; None where there is none.
         iterations: of the training; None where nobody said.
+        started_from: the weights that the training started from; "" for none, None where nobody said.
         file: its name, ending in `-` and the first 8 hex digits of its hash; the authors' own name where they keep it.
         url: http(s) address; None for a file that comes with the package, or that is to be fetched by hand.
         sha256: 64 hex digits; None where nobody published it.
@@ -74,6 +75,7 @@ class Entry:
     training_set: str
     recipe: str | None
     iterations: int | None
+    started_from: str | None
     file: str
     url: str | None
     sha256: str | None
@@ -86,6 +88,11 @@ class Entry:
     how_to_get: str
     date: str
     commit: str
+
+    @property
+    def shrunk_by(self) -> str:
+        """What made LR images of HR photos, in words."""
+        return {"BI": "MATLAB's bicubic", "BD": "a Gaussian blur and decimation"}[self.degradation]
 
     @property
     def task(self) -> str:

@@ -74,7 +74,13 @@ def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
             f"the cache folder {cached.parent} cannot be made ({error.strerror}); {CACHE_VARIABLE} names another"
         ) from error
     # Several processes of one training ask for the same file.
-    with FileLock(cached.with_name(f".{cached.name}.lock")):
+    try:
+        lock = FileLock(cached.with_name(f".{cached.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {cached.parent} cannot be written to ({error.strerror}); {CACHE_VARIABLE} names another"
+        ) from error
+    with lock:
         if _is_right(cached, entry):
             return cached
         if cached.exists():

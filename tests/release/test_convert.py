@@ -9,7 +9,7 @@ import yaml
 from safetensors import safe_open
 
 from han_arch import HAN, cli, load_model
-from han_arch.zoo import weight_file
+from han_arch.zoo import entries, store, weight_file
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "zoo"))
 from authors_form import to_authors_names
@@ -44,6 +44,24 @@ def test_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert header["provenance"]["converted_from"] == "BIX2.pt"
     assert header["network_g"]["rgb_mean"] == [0.4488, 0.4371, 0.404]
     assert cli.main(["zoo", "verify", str(tmp_path / "out.safetensors")]) == 0
+
+
+def test_a_file_of_the_zoo_keeps_its_licence_and_origin(tmp_path: Path) -> None:
+    source = store.present(entries.find("han-s-x2"))
+    assert source is not None
+    assert convert(source, f"{tmp_path}/half/", "--half") == 0
+    assert convert(source, tmp_path / "out.pth") == 0
+    (half,) = (tmp_path / "half").iterdir()
+    assert half.name == f"han-s-x2-{weight_file.sha256(half)[:8]}.safetensors"
+    for told in (
+        weight_file.read_header(half)["provenance"],
+        torch.load(tmp_path / "out.pth", weights_only=True)["provenance"],
+    ):
+        assert told["converted_from"] == source.name
+        assert "non-commercial" in told["licence"]
+        assert "non-commercial" in told["data_terms"]
+        assert told["recipe"] == "train_HAN-S_x2.yml"
+    assert_same_network(tmp_path / "out.pth", load_model("han-s-x2"))
 
 
 def test_into_a_folder_the_hash_is_in_the_name(net: HAN, tmp_path: Path) -> None:

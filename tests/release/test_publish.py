@@ -15,6 +15,7 @@ from releases import ITERATIONS, TINY, Made
 
 from han_arch import HAN, cli, load_model
 from han_arch.release import openmodeldb
+from han_arch.training import shipped_options, yaml_options
 from han_arch.zoo import weight_file
 
 
@@ -24,7 +25,7 @@ def test_everything_is_there_with_its_hash(made: Made) -> None:
     assert files == {
         made.entry.file, f"{stem}.json", "SHA256SUMS", "README.md", "train_HAN-S_x4.yml", "training.log", "train.csv",
         "val_Set5.csv", "curves.png", "per_image.csv", "Set5/img_0.png", "Set5/img_1.png",
-        "openmodeldb/4x-han-s-x4.json", "entries_row.py",
+        "openmodeldb/4x-han-s-x4.json", "openmodeldb/architectures_han.json", "entries_row.py",
     }  # fmt: skip
     sums = dict(reversed(line.split("  ")) for line in (made.release / "SHA256SUMS").read_text().splitlines())
     assert sums.keys() == files - {"SHA256SUMS"}
@@ -83,6 +84,22 @@ def test_numbers_are_those_of_the_pictures(made: Made) -> None:
     assert made.entry.expected[0].psnr == pytest.approx(np.mean(values), abs=1e-3)
 
 
+def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, copy: Path, tmp_path: Path) -> None:
+    (option_file,) = copy.glob("*.yml")
+    stage = yaml_options.read(shipped_options.find("train_HAN-S_x4_stage2"))
+    stage["network_g"].update(TINY)
+    option_file.unlink()
+    (copy / "train_HAN-S_x4_stage2.yml").write_text(yaml.safe_dump(stage))
+    assert publish(copy, made, tmp_path / "second", "--name", "second") == 0
+    (path,) = (tmp_path / "second").glob("*.safetensors")
+    provenance = weight_file.read_header(path)["provenance"]
+    assert provenance["started_from"] == "what train_HAN-S_x4.yml gives after 20,000 iterations"
+    assert provenance["iterations"] == 20_000 + ITERATIONS
+    assert provenance["recipe"] == "train_HAN-S_x4_stage2.yml"
+    assert f"- started from: {provenance['started_from']}" in (tmp_path / "second" / "README.md").read_text()
+    assert "- started from: random weights" in (made.release / "README.md").read_text()
+
+
 def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> None:
     text = (made.release / "README.md").read_text()
     header = yaml.safe_load(text.split("---\n")[1])
@@ -120,6 +137,18 @@ def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -
     assert openmodeldb.faults(name, good) == []
     for change, fault in (
         ({"tags": []}, "tags is empty"),
+        ({"tags": [1, 2]}, "tags must be ids"),
+        ({"author": ""}, "author must be ids"),
+        ({"author": "han_arch"}, "author must be ids"),
+        ({"name": " "}, "name is empty"),
+        ({"size": [1]}, "size must be words"),
+        ({"license": "my own terms"}, "no SPDX expression"),
+        ({"date": "2026-99-99"}, "date 2026-99-99 is not"),
+        ({"images": [{"foo": 1}]}, "images[0] must be paired"),
+        ({"images": [{"type": "paired", "LR": "https://example.org/a.png"}]}, "images[0] must be paired"),
+        ({"resources": [{**good["resources"][0], "more": 1}]}, "more is no field"),
+        ({"resources": [{**good["resources"][0], "urls": ["not a url"]}]}, "is no http or https address"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://media.discordapp.net/a"]}]}, "expires"),
         ({"date": "today"}, "date today is not"),
         ({"description": " x"}, "white space"),
         ({"colour": "red"}, "colour is no field"),
@@ -129,6 +158,16 @@ def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -
     ):
         assert any(fault in line for line in openmodeldb.faults(name, {**good, **change})), change
     assert "does not start with the scale" in openmodeldb.faults("han", good)[0]
+    for key in ("license", "size"):
+        assert openmodeldb.faults(name, {k: v for k, v in good.items() if k != key}) == [
+            f"{key} is missing (null where there is none)"
+        ]
+    spdx = {"license": "Apache-2.0 WITH LLVM-exception", "author": ["a", "b-c"]}
+    images = [{"type": "paired", "LR": "https://example.org/a.png", "SR": "https://example.org/b.png"}]
+    assert openmodeldb.faults(name, {**good, **spdx, "images": images}) == []
+    (row,) = json.loads((made.release / "openmodeldb" / "architectures_han.json").read_text()).items()
+    assert row[0] == model["architecture"]
+    assert row[1].keys() == {"name", "input", "compatiblePlatforms"}
 
 
 @pytest.fixture
@@ -159,6 +198,8 @@ def damage_weights(experiment: Path, **changes: object) -> None:
         ("no data", "test sets that cannot be measured"),
         ("exists", "exists; name a new folder"),
         ("name", "the name must be lower-case words"),
+        ("name of others", "han-authors-bix4 is a weight of others"),
+        ("address", "--url must be an http or https address"),
         ("two option files", "must hold the one option file of its training; it has 2"),
     ],
 )
@@ -184,6 +225,10 @@ def test_all_or_nothing(
         out.mkdir()
     elif fault == "name":
         flags = ["--name", "HAN S"]
+    elif fault == "name of others":
+        flags = ["--name", "han-authors-bix4"]
+    elif fault == "address":
+        flags = ["--url", "ftp://example.org/weights"]
     else:
         shutil.copyfile(options, copy / "more.yml")
     assert publish(copy, made, out, *flags) == 2

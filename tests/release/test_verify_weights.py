@@ -43,7 +43,7 @@ def verify(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str
 def test_a_sound_release(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text, _ = verify(capsys, release)
     assert status == 0
-    assert "13 files have the hash of SHA256SUMS" in text
+    assert "14 files have the hash of SHA256SUMS" in text
     assert "built and filled strictly" in text
     assert text.endswith("all is right\n")
 
@@ -156,6 +156,17 @@ def test_a_release_against_an_entry(
     assert text.count("WRONG: ") == 3
 
 
+def test_a_training_anew_may_round_differently_but_no_set_may_be_missing(
+    release: Path, shipped: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = tuple(replace(e, psnr=e.psnr + 0.04, dataset=name) for e, name in zip(
+        shipped.expected, ("Set5", "Set14", "Urban100"), strict=True))  # fmt: skip
+    monkeypatch.setattr(entries, "ENTRIES", (replace(shipped, expected=worse),))
+    status, text, _ = verify(capsys, release, "--against", "han-s-x4")
+    assert status == 1
+    assert [line for line in text.splitlines() if "WRONG" in line] == ["  WRONG: Urban100 was not measured"]
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -173,6 +184,14 @@ def test_mistakes_get_one_line(
     status, _, error = verify(capsys, target)
     assert status == 2
     assert message in error
+
+
+@pytest.mark.usefixtures("shipped")
+def test_only_a_release_is_compared_with_an_entry(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    for target in ("han-s-x4", made.release / made.entry.file):
+        status, _, error = verify(capsys, target, "--against", "han-s-x2")
+        assert status == 2
+        assert "--against needs a release folder" in error
 
 
 def test_list_and_show(shipped: Entry, made: Made, capsys: pytest.CaptureFixture[str]) -> None:

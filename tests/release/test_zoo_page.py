@@ -60,6 +60,39 @@ def test_a_release_is_shown_with_what_is_missing(
     lying = replace(made.entry, expected=(replace(set5, psnr=set5.psnr + 0.01), *made.entry.expected[1:]))
     with pytest.raises(UserError, match="the zoo's table"):
         zoo_page.page([lying], tmp_path)
+    folder = tmp_path / "model_zoo" / made.entry.name
+    assert {path.name for path in folder.iterdir()} >= {
+        "training.log",
+        "train.csv",
+        "train_HAN-S_x4.yml",
+        "openmodeldb",
+    }
+    assert not [path for path in folder.rglob("*") if path.suffix in (".safetensors",) or path.parent.name == "Set5"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("README.md", None, None, "is not the card of han-s-x4-"),
+        ("README.md", "{file}", "other.safetensors", "is not the card of han-s-x4-"),
+        ("README.md", "{psnr:.2f} / ", "99.99 / ", "is not the card of han-s-x4-"),
+        ("per_image.csv", "{sha256}", "0" * 64, "was measured with"),
+    ],
+)
+def test_results_of_other_weights_are_refused(
+    file: str, old: str | None, new: str | None, message: str, made: Made, script: Callable[..., int], tmp_path: Path
+) -> None:
+    assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
+    path = tmp_path / "model_zoo" / made.entry.name / file
+    if old is None or new is None:
+        path.unlink()
+    else:
+        old = old.format(file=made.entry.file, psnr=made.entry.expected[0].psnr, sha256=made.entry.sha256)
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        zoo_page.page([made.entry], tmp_path)
 
 
 def test_nothing_of_the_authors_is_called_measured_here() -> None:

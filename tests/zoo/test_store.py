@@ -123,6 +123,17 @@ def test_a_damaged_cached_file_is_fetched_anew(
     assert "is damaged and is fetched anew" in caplog.text
 
 
+def test_a_cache_that_cannot_be_written_to_is_named(
+    entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder in the lock's place: permissions would not stop root."""
+    (tmp_path / "cache" / f".{entry.file}.lock").mkdir(parents=True)
+    assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"the cache folder {tmp_path / 'cache'} cannot be written to" in error
+    assert store.CACHE_VARIABLE in error
+
+
 def test_several_that_want_the_same_file_at_once_get_it(entry: Entry, server: Server, tmp_path: Path) -> None:
     """Threads with a lock of their own each stand for the processes of one training."""
     with ThreadPoolExecutor(4) as pool:
