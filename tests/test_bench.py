@@ -1,13 +1,14 @@
 """`basicsr bench` on tiny networks, and its arithmetic."""
 
 import csv
+import importlib.util
 import sys
 import time
 
 import pytest
 import torch
 
-from han_arch.bench import networks
+from han_arch.bench import command, networks
 from han_arch.bench.measure import Row, alternate, quotient, ratio_to_authors
 from han_arch.bench.networks import (
     AUTHORS,
@@ -144,8 +145,8 @@ def test_a_runtime_that_is_not_installed_is_named(tmp_path, capsys, monkeypatch)
 def test_the_authors_code_is_trained_with_freed_memory_kept_too(tmp_path, capsys) -> None:
     pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
     sizes = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8", "--repeat", "1", "--dtypes", "float32"]
-    command = ["bench", "--networks", "ours", "authors", "authors-memory-kept", *sizes, "--out", str(tmp_path)]
-    assert main([*command, "--cases", "inference", "training"]) == 0
+    words = ["bench", "--networks", "ours", "authors", "authors-memory-kept", *sizes, "--out", str(tmp_path)]
+    assert main([*words, "--cases", "inference", "training"]) == 0
     rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines() if "LR 8" in line or "LR 48" in line]
     assert [(case.split()[1], network) for case, network in rows] == [
         ("inference,", OURS),
@@ -154,6 +155,33 @@ def test_the_authors_code_is_trained_with_freed_memory_kept_too(tmp_path, capsys
         ("training", AUTHORS),
         ("training", AUTHORS_MEMORY_KEPT),
     ]
+
+
+@pytest.mark.usefixtures("basicsr")
+def test_peers_in_both_memory_formats_give_the_same_pixels_and_are_counted() -> None:
+    """The counts by hand: weights times positions of every convolution of RCAN."""
+    lq = torch.rand(1, 3, 12, 10)
+    pairs = [(networks.RCAN_NAME, networks.RCAN_CHANNELS_LAST)]
+    if importlib.util.find_spec("super_image"):
+        pairs.append((AUTHORS, networks.AUTHORS_CHANNELS_LAST))
+    for plain, channels_last in pairs:
+        one, other = build(plain, TINY), build(channels_last, TINY)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                one.net.eval()(one.input_range * lq), other.net.eval()(other.input_range * lq), rtol=1e-4, atol=1e-3
+            )
+    peers = [build(name, TINY) for name in (networks.RCAN_NAME, networks.EDSR_NAME, networks.RCAN_CHANNELS_LAST)]
+    lines = command._counts(peers).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| RCAN (BasicSR)", "| EDSR (BasicSR)"]
+    rcan = peers[0].net
+    macs = 0
+    for name, module in rcan.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            scale = 4 if name == "conv_last" else 2 if name == "upsample.2" else 1
+            positions = 1 if ".attention." in name else (96 * scale) ** 2
+            macs += module.weight.numel() * positions * (4 if ".attention." in name else 1)  # counted at LR 48, times 4
+    parameters = sum(parameter.numel() for parameter in rcan.parameters())
+    assert lines[0] == f"| RCAN (BasicSR) | {parameters:,} | {macs / 1e9:.1f} G |"
 
 
 def test_mistakes(capsys, tmp_path) -> None:

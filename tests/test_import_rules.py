@@ -23,7 +23,7 @@ ALLOWED = {
     "export": {"archs", "zoo"},
     "inspection": {"archs", "zoo", "data"},
     "spandrel": {"archs", "zoo"},
-    "bench": {"archs", "inference", "zoo", "export"},
+    "bench": {"allocator", "archs", "inference", "zoo", "export"},
     "doctor": {"archs", "training", "zoo"},
     "download": set(),
     "unpack": set(),

@@ -16,7 +16,7 @@ from han_arch.errors import UserError
 from han_arch.models import random_state, schedule
 from han_arch.models.saving import save_atomically
 from han_arch.zoo.loading import find_file, load_strict, warm_start
-from han_arch.zoo.recognition import read_checkpoint
+from han_arch.zoo.recognition import HAN_DEFAULTS, read_checkpoint
 
 
 class CheckpointModel(SRModel):
@@ -173,10 +173,14 @@ class CheckpointModel(SRModel):
         logger.info(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:
             logger.info(f"{load_path}: {note}.")
+        if checkpoint.assumed:
+            network_g = HAN_DEFAULTS | self.opt["network_g"]
+            assumed = ", ".join(f"{key} {network_g[key]}" for key in checkpoint.assumed)
+            logger.info(f"{load_path} does not tell all of its network; it is assumed to have network_g's {assumed}.")
         if strict:
             load_strict(bare, checkpoint, self.opt["network_g"])
             return
-        report = warm_start(bare, checkpoint)
+        report = warm_start(bare, checkpoint, self.opt["network_g"])
         logger.info(f"Warm start from {load_path}: {report.summary}.")
         if net is getattr(self, "net_g_ema", None):
             # Built with random weights of its own; what starts fresh must be the trained network's.

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.models.saving import save_atomically
 from han_arch.training import shipped_options, yaml_options
 from han_arch.zoo import weight_file
 from han_arch.zoo.construction import ASSUMED
-from han_arch.zoo.loading import load_strict
+from han_arch.zoo.loading import build, check_rcan, load_strict
 from han_arch.zoo.recognition import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
 
 DESCRIPTION = """Turn a checkpoint into safetensors or BasicSR's form, with all construction arguments in it. Taken are
@@ -53,12 +52,14 @@ def run(args: argparse.Namespace) -> int:
     told = _network_of(args.opt, kind) if args.opt else {}
     assumed = () if args.opt else checkpoint.assumed
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | told
+    build(arguments, str(args.source))  # before its parts are looked at
     arguments["rgb_mean"] = weight_file.normalisation(arguments)["rgb_mean"]
     if kind == "RCAN":
+        check_rcan(checkpoint)
         arguments = {key: arguments[key] for key in RCAN_ARGUMENTS}
         assumed = tuple(key for key in assumed if key in arguments)
     else:
-        load_strict(HAN(**arguments), checkpoint, arguments)
+        load_strict(build(arguments, str(args.source)), checkpoint, arguments)
     network_g = {"type": kind, **arguments}
     path = _write(checkpoint, network_g, args)
     sys.stdout.write(f"{path}: {checkpoint.summary}, sha256 {weight_file.sha256(path)}\n")

@@ -27,8 +27,8 @@ def arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, 
         "num_in_ch": num_in_ch,
         "num_out_ch": num_in_ch,
         "num_feat": num_feat,
-        "num_group": _count(tensors, r"body\.(\d+)\..*"),
-        "num_block": _count(tensors, r"body\.\d+\.residual_group\.(\d+)\..*"),
+        "num_group": _count(tensors, r"body\.(\d+)\..*", "groups", source),
+        "num_block": _count(tensors, r"body\.\d+\.residual_group\.(\d+)\..*", "blocks", source),
         "squeeze_factor": num_feat // squeezed,
         "upscale": _upscale(tensors, num_feat, source),
     }
@@ -52,19 +52,23 @@ def arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, 
 
 
 def _shape(tensors: dict[str, Tensor], key: str, source: str) -> tuple[int, ...]:
-    if key not in tensors or tensors[key].dim() != 4:
-        raise UserError(f"{source} has no {key} of 4 dimensions; wanted all weights of a HAN or RCAN")
+    if key not in tensors or tensors[key].dim() != 4 or 0 in tensors[key].shape:
+        raise UserError(f"{source} has no {key} of 4 dimensions, none 0; wanted all weights of a HAN or RCAN")
     return tuple(tensors[key].shape)
 
 
-def _count(tensors: dict[str, Tensor], pattern: str) -> int:
-    numbers = [int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))]
-    return 1 + max(numbers)
+def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> int:
+    numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
+    if numbers != set(range(len(numbers))):
+        raise UserError(
+            f"{source} has weights of {len(numbers)} {what}, one called {max(numbers)}; wanted 0, 1, 2, ..."
+        )
+    return len(numbers)
 
 
 def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     stages = [key for key in tensors if re.fullmatch(r"upsample\.\d+\.weight", key)]
-    factors = [tensors[key].shape[0] / num_feat for key in stages]
+    factors = [_shape(tensors, key, source)[0] / num_feat for key in stages]
     if factors == [9]:
         return 3
     if factors and set(factors) == {4}:

@@ -41,7 +41,8 @@ _RULES = [
     (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
 ]
 _MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
-_SHIFT_TOLERANCE = 1e-3  # on the network's own 0..img_range: rounding of another mean's last digit passes
+# On the network's own 0..img_range: rounding of another mean's last digit passes.
+_SHIFT_TOLERANCE = 1e-3
 _IMG_RANGES = (255.0, 1.0)
 
 
@@ -87,7 +88,11 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
             renamed[name] = value
     if unknown:
         raise UserError(f"{source} has {len(unknown)} keys that HAN does not have: {', '.join(unknown[:4])}")
+    _check_numbers(renamed, tensors, source)
     if "csam.weight" in renamed:
+        if renamed["csam.weight"].numel() != 27:
+            shape = tuple(renamed["csam.weight"].shape)
+            raise UserError(f"{source}: csa.conv.weight is {shape}; wanted (1, 1, 3, 3, 3)")
         renamed["csam.weight"] = renamed["csam.weight"].reshape(3, 3, 3)
     shift = [key for key in _MEAN_SHIFT_KEYS if key in tensors]
     if not shift:
@@ -105,25 +110,52 @@ def _renamed(key: str) -> str | None:
     return None
 
 
+def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
+    """The last convolutions, of a group and of all groups, are numbered behind what they follow."""
+    blocks: dict[str, set[int]] = {}
+    for key in renamed:
+        if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
+            blocks.setdefault(match[1], set()).add(int(match[2]))
+    wanted = {f"body.{len(blocks)}"} | {f"body.{group}.body.{len(numbers)}" for group, numbers in blocks.items()}
+    got = {key.rsplit(".", 1)[0] for key in tensors if re.fullmatch(r"body\.\d+\.(body\.\d+\.)?(weight|bias)", key)}
+    if got != wanted:
+        lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
+        raise UserError(
+            f"{source}: behind its {len(blocks)} groups' blocks {', '.join(lacking[:3])} is missing and "
+            f"{', '.join(odd[:3])} too many; wanted one convolution behind each group's blocks, one behind the groups"
+        )
+
+
 def _fold_mean_shift(
     tensors: dict[str, Tensor], renamed: dict[str, Tensor], default_mean: tuple[float, ...], source: str
 ) -> Converted:
+    channels = renamed["conv_first.weight"].shape[1] if renamed["conv_first.weight"].dim() == 4 else 0
+    for key in _MEAN_SHIFT_KEYS:
+        shape = (channels, channels, 1, 1) if key.endswith("weight") else (channels,)
+        if tensors[key].shape != shape:
+            raise UserError(
+                f"{source}: {key} is {tuple(tensors[key].shape)}; wanted {shape} for conv_first's {channels} channels"
+            )
+        if not tensors[key].isfinite().all():
+            raise UserError(f"{source}: {key} has nan or inf; wanted finite numbers")
+    if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
+        raise UserError(f"{source}: conv_last gives not the {channels} channels that conv_first takes")
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
     scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)  # (channels, channels)
     identity = torch.eye(len(shift_in), dtype=torch.float64)
     expected = torch.tensor(default_mean, dtype=torch.float64)
-    if scale_in.shape != identity.shape or scale_out.shape != identity.shape or len(expected) != len(shift_in):
+    if len(expected) != len(shift_in):
         raise UserError(f"{source}: the mean shift has {len(shift_in)} channels, {len(expected)} were expected")
     if torch.linalg.matrix_rank(scale_in) < len(identity):
         raise UserError(f"{source}: sub_mean cannot be undone (its weight is singular); wanted a mean shift")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
-        (scale_in, identity),
-        (shift_in, -img_range * expected),
-        (scale_out, identity),
-        (shift_out, img_range * expected),
+        (scale_in, identity, img_range),  # multiplied by values up to img_range
+        (shift_in, -img_range * expected, 1.0),
+        (scale_out, identity, img_range),
+        (shift_out, img_range * expected, 1.0),
     ]
-    if all(float((got - wanted).abs().max()) <= _SHIFT_TOLERANCE for got, wanted in constants):
+    if all(float((got - wanted).abs().max()) * factor <= _SHIFT_TOLERANCE for got, wanted, factor in constants):
         return Converted(renamed, img_range, None)
     mean = torch.linalg.solve(scale_in, -shift_in) / img_range
     conv_first, conv_last = renamed["conv_first.weight"], renamed["conv_last.weight"]

@@ -4,7 +4,7 @@ Any form that recognition.py knows is loaded whole (`load_strict`) or in part (`
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
+from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.zoo import entries, store
 from han_arch.zoo.construction import ASSUMED
 from han_arch.zoo.recognition import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
+from han_arch.zoo.weight_file import normalisation
 
 logger = logging.getLogger("han_arch")
 
@@ -62,19 +63,42 @@ def load_model(path: str | Path) -> HAN:
             f"{path} is a checkpoint of {checkpoint.summary}; wanted HAN's. It can start HAN's training: "
             "path:pretrain_network_g with strict_load_g: false"
         )
-    try:
-        net = HAN(**checkpoint.arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} describes no network that can be built: {error}") from error
+    net = build(checkpoint.arguments, str(path))
     load_strict(net, checkpoint)
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-        logger.info(
+        logger.warning(
             "%s is %s; it does not tell and the released form is assumed: %s", path, checkpoint.summary, assumed
         )
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
     return net.eval().to(memory_format=torch.channels_last)
+
+
+def build(arguments: Mapping[str, Any], source: str) -> HAN:
+    """HAN with a checkpoint's arguments.
+
+    Raises:
+        UserError: there is no such network; source is the file's name for the message.
+    """
+    try:
+        return HAN(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source} describes no network that can be built: {error}") from error
+
+
+def check_rcan(checkpoint: Checkpoint) -> None:
+    """Compare RCAN's weights with all that RCAN of these arguments has, which is HAN without its attentions.
+
+    Raises:
+        UserError: some are missing, too many, or misshapen.
+    """
+    with torch.device("meta"):
+        net = build(checkpoint.arguments, checkpoint.source)
+    wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
+    differences = _differing_weights(checkpoint.tensors, wanted)
+    if differences:
+        raise UserError(f"{checkpoint.source} ({checkpoint.summary}) is no whole RCAN: {'; '.join(differences)}")
 
 
 def find_file(path: str | Path) -> Path:
@@ -104,13 +128,7 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
     """
     wanted = net.state_dict()
     differences = [] if network_g is None else _differing_options(checkpoint, network_g)
-    for what, keys in (
-        ("missing", sorted(wanted.keys() - checkpoint.tensors.keys())),
-        ("not in the network", sorted(checkpoint.tensors.keys() - wanted.keys())),
-        ("of another shape", _misshapen(checkpoint.tensors, wanted)),
-    ):
-        if keys:
-            differences.append(f"{len(keys)} weights {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    differences += _differing_weights(checkpoint.tensors, wanted)
     if differences:
         raise UserError(
             f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To take "
@@ -119,7 +137,7 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
     net.load_state_dict(checkpoint.tensors)
 
 
-def warm_start(net: nn.Module, checkpoint: Checkpoint) -> WarmStart:
+def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
     """Take over what a checkpoint of HAN or RCAN, of any scale, has in common with net; the rest stays as it is.
 
     The backbone must fit. HAN's attention and fusion weights are taken where name and shape agree; the upsampling and
@@ -128,10 +146,19 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint) -> WarmStart:
     Args:
         net: a HAN, changed in place.
         checkpoint: from `read_checkpoint`.
+        network_g: the options net was built from; with another normalisation of the input, or another factor on the
+            residuals, the backbone would compute something else.
 
     Raises:
-        UserError: the backbones differ.
+        UserError: the backbones differ, or what goes into them.
     """
+    if network_g is not None:
+        differing = _differing_options(checkpoint, network_g, ("rgb_mean", "img_range", "res_scale"))
+        if differing:
+            raise UserError(
+                f"{checkpoint.source} ({checkpoint.summary}) was trained with other values: {'; '.join(differing)}. "
+                "Set network_g to the file's"
+            )
     wanted = net.state_dict()
     own_scale = getattr(net, "upscale", None)
     candidates = {
@@ -156,20 +183,38 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint) -> WarmStart:
     )
 
 
+def _differing_weights(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    differences = []
+    for what, keys in (
+        ("missing", sorted(wanted.keys() - tensors.keys())),
+        ("not in the network", sorted(tensors.keys() - wanted.keys())),
+        ("of another shape", _misshapen(tensors, wanted)),
+    ):
+        if keys:
+            differences.append(f"{len(keys)} weights {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    return differences
+
+
 def _misshapen(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     return sorted(key for key, value in tensors.items() if key in wanted and value.shape != wanted[key].shape)
 
 
-def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any]) -> list[str]:
+def _differing_options(
+    checkpoint: Checkpoint, network_g: Mapping[str, Any], names: Iterable[str] | None = None
+) -> list[str]:
     theirs, ours = checkpoint.arguments, HAN_DEFAULTS | dict(network_g)
-    differing = [name for name in theirs if _comparable(name, theirs[name]) != _comparable(name, ours.get(name))]
+    names = theirs if names is None else [name for name in names if name in theirs]
+    differing = [name for name in names if _comparable(name, theirs) != _comparable(name, ours)]
     return [f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g" for name in differing]
 
 
-def _comparable(name: str, value: Any) -> Any:
+def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
     """The value in a form that is equal for equal networks, however an option file wrote it."""
+    value = arguments.get(name)
     if name == "rgb_mean":
-        return [round(float(number), 6) for number in (DIV2K_RGB_MEAN if value is None else value)]
+        return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]
+    if name == "squeeze_factor" and value:  # of several factors with one result, the shapes tell one
+        return arguments["num_feat"] // value
     return value
 
 

@@ -74,6 +74,9 @@ def understand(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> 
         UserError: of another network, or with keys that belong to none.
     """
     tensors = raw.tensors
+    odd = [key for key, value in tensors.items() if not value.is_floating_point()]
+    if odd:
+        raise UserError(f"{source} holds {len(odd)} weights that are no floating-point numbers, such as {odd[0]}")
     kind = _recognise(tensors, raw.network_g, source)
     told: dict[str, Any] = {}
     if kind in (AUTHORS, RCAN_AUTHORS):
@@ -83,7 +86,11 @@ def understand(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> 
         if kind == AUTHORS:
             told["lam_form"] = "released"
     elif raw.network_g is not None and kind == OURS:
+        if raw.network_g.get("type", "HAN") != "HAN":
+            raise UserError(f"{source} holds HAN's weights beside options of {raw.network_g['type']}; wanted HAN's")
         told = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
+    elif raw.network_g is not None:
+        told = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
     arguments = arguments_from_shapes(tensors, source) | told
     assumed = tuple(key for key in ASSUMED if key not in arguments)
     return Checkpoint(source, kind, tensors, arguments, assumed, notes)

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from han_arch import CSAM, HAN, LAM
+from han_arch.archs import layer_mixing
 from han_arch.archs.attention import LAM_FORMS
 from han_arch.archs.layer_mixing import conv_of_mixture, layer_correlation
 
@@ -156,6 +157,32 @@ def test_no_operation_builds_a_second_stack(batch: int) -> None:
     with LargestResult() as plain:
         torch.nn.functional.conv2d(lam(feats), weight, bias, padding=1)
     assert plain.numbers >= stack_numbers
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_maps_larger_than_a_slice(monkeypatch: pytest.MonkeyPatch, channels_last: bool) -> None:
+    """Inner products and their gradient from many slices, the last of them shorter, equal the plain ones."""
+    monkeypatch.setattr(layer_mixing, "_SLICE_NUMBERS", 2 * 4 * 7)  # 7 numbers a map and image
+    format = torch.channels_last if channels_last else torch.contiguous_format
+    feats = [feat.to(memory_format=format).requires_grad_() for feat in feats_of()]
+    assert feats[0].numel() / 2 % 7  # the last slice is not full
+    flat = torch.stack(feats, dim=1).flatten(2)
+    plain = torch.einsum("bik,bjk->bij", flat, flat)
+    sliced = layer_mixing.layer_correlation(feats)
+    torch.testing.assert_close(sliced, plain)
+    upstream = torch.rand_like(plain)
+    for got, wanted in zip(
+        torch.autograd.grad(sliced, feats, upstream), torch.autograd.grad(plain, feats, upstream), strict=True
+    ):
+        torch.testing.assert_close(got, wanted)
+    assert torch.autograd.gradcheck(lambda *maps: layer_mixing.layer_correlation(list(maps)), feats)
+
+
+def test_a_map_of_a_real_size_takes_several_slices() -> None:
+    feats = [torch.rand(1, 8, 150, 151, dtype=torch.float64) for _ in range(7)]
+    assert sum(feat.numel() for feat in feats) > layer_mixing._SLICE_NUMBERS
+    flat = torch.stack(feats, dim=1).flatten(2)
+    torch.testing.assert_close(layer_mixing.layer_correlation(feats), flat @ flat.transpose(1, 2))
 
 
 @pytest.mark.parametrize("form", LAM_FORMS)

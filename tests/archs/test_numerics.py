@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 
 from han_arch import CSAM, HAN, LAM
 from han_arch.archs.attention import LAM_FORMS
+from han_arch.archs.blocks import ResidualGroup
 from han_arch.archs.channel_gate import gated_residual
 from han_arch.archs.layer_mixing import conv_of_mixture
 
@@ -89,6 +90,22 @@ def test_input_in_either_memory_format_and_sliced() -> None:
     sliced = torch.rand(4, 3, 40, 44)
     sliced[::2, :, ::2, ::2] = lq
     assert torch.equal(net(sliced[::2, :, ::2, ::2]), expected)
+
+
+def test_every_map_is_in_channels_last() -> None:
+    """Also where input and weights are not: the convolutions are twice as fast so."""
+    net = network()
+    seen: list[bool] = []
+
+    def look(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | ResidualGroup) and getattr(module, "kernel_size", (3, 3)) == (3, 3):
+            module.register_forward_hook(look)
+    net(torch.rand(1, 3, 9, 8))
+    assert len(seen) > 10
+    assert all(seen)
 
 
 def test_network_moves_to_channels_last() -> None:

@@ -114,6 +114,48 @@ def test_rcan_comes_out_as_basicsrs(form: str, net: HAN, tmp_path: Path) -> None
     assert torch.equal(content["params"]["conv_last.weight"], backbone["conv_last.weight"])
 
 
+@pytest.mark.parametrize("form", ["authors", "basicsr"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("missing", "1 weights missing (conv_last.bias)"),
+        ("too many", "more"),
+        ("misshapen", "1 weights of another shape (conv_last.bias)"),
+    ],
+)
+def test_rcan_that_is_not_whole_is_refused(
+    form: str, fault: str, message: str, net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
+    if fault == "missing":
+        if form == "authors":  # the mean shift needs it
+            message = "of the mean shift; wanted all four, conv_first and conv_last"
+        del state["conv_last.bias"]
+    elif fault == "misshapen":
+        if form == "authors":
+            message = "conv_last gives not the 3 channels"
+        state["conv_last.bias"] = torch.zeros(5)
+    state = to_authors_names(state, 2, 2) if form == "authors" else state
+    if fault == "too many":
+        state["more"] = torch.zeros(1)
+    torch.save(state, tmp_path / "RCAN_BIX2.pt")
+    assert convert(tmp_path / "RCAN_BIX2.pt", tmp_path / "out.pth") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_options_that_describe_no_network_get_one_line(
+    net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, wrong in enumerate(({"num_feat": "8"}, {"lam_form": "x"}, {"typo": 1})):
+        content = {"params": net.state_dict(), "network_g": {"type": "HAN", **SIZE, **wrong}}
+        torch.save(content, tmp_path / f"{number}.pth")
+        assert convert(tmp_path / f"{number}.pth", tmp_path / "out.pth") == 2
+        error = capsys.readouterr().err
+        assert "describes no network that can be built" in error
+        assert len(error.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [("taken.pth", "exists; name another file"), ("out.onnx", "OUT must end in .safetensors or .pth")],

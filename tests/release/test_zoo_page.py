@@ -80,8 +80,10 @@ def test_a_release_is_shown_with_what_is_missing(
     ],
 )
 def test_results_of_other_weights_are_refused(
-    file: str, old: str | None, new: str | None, message: str, made: Made, script: Callable[..., int], tmp_path: Path
-) -> None:
+    file: str, old: str | None, new: str | None, message: str, made: Made, script: Callable[..., int], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("make_model_zoo.ENTRIES", [made.entry])
     assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
     path = tmp_path / "model_zoo" / made.entry.name / file
     if old is None or new is None:

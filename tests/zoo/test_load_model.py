@@ -9,6 +9,7 @@ import torch
 from authors_form import to_authors_names
 
 from han_arch import HAN, load_model
+from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.errors import UserError
 from han_arch.zoo.loading import load_strict, warm_start
 from han_arch.zoo.recognition import read_checkpoint
@@ -140,6 +141,16 @@ def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
         torch.testing.assert_close(255 * loaded(lq), expected, rtol=0, atol=2e-3)
 
 
+def test_a_mean_shift_that_shows_in_the_pixels_is_not_dropped(tmp_path) -> None:
+    """A weight of sub_mean that is off by 9e-4 multiplies values up to 255."""
+    state = authors(network().state_dict())
+    state["sub_mean.weight"] = state["sub_mean.weight"] * (1 + 9e-4)
+    checkpoint = read_checkpoint(save(state, tmp_path / "net.pth"))
+    assert any("folded" in note for note in checkpoint.notes)
+    state["sub_mean.weight"] = torch.eye(3).view(3, 3, 1, 1) * (1 + 1e-7)
+    assert not read_checkpoint(save(state, tmp_path / "net.pth")).notes
+
+
 def test_mean_shift_of_range_1_is_recognised(tmp_path) -> None:
     net = network(2, img_range=1.0)
     state = authors(net.state_dict())
@@ -151,6 +162,13 @@ def test_mean_shift_of_range_1_is_recognised(tmp_path) -> None:
 
 def broken(state: dict[str, torch.Tensor], *drop: str, **add: torch.Tensor) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if key not in drop} | add
+
+
+def moved(state: dict[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
+    return {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in state.items()}
+
+
+GATE = "body.0.residual_group.0.rcab.3.attention.1"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +189,33 @@ def broken(state: dict[str, torch.Tensor], *drop: str, **add: torch.Tensor) -> d
         (authors(backbone(network())), "is a checkpoint of RCAN in its authors' form"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale must be one of"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "typo": 1}}, "typo"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "lam_form": "x"}}, "lam_form must be one of"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "num_feat": "8"}}, "no network that can be"),
+        ({"params": network().state_dict(), "network_g": {"type": "EDSR"}}, "HAN's weights beside options of EDSR"),
+        (
+            broken(network().state_dict(), **{"body.999999.conv.weight": torch.zeros(1)}),
+            "of 3 groups, one called 999999",
+        ),
+        (broken(network().state_dict(), **{"upsample.0.weight": torch.tensor(3.0)}), "no upsample.0.weight of 4 dim"),
+        (broken(network().state_dict(), **{"conv_first.weight": torch.zeros(0, 3, 3, 3)}), "no conv_first.weight of 4"),
+        (broken(network().state_dict(), **{f"{GATE}.weight": torch.zeros(0, 8, 1, 1)}), f"no {GATE}.weight of 4 dim"),
+        (broken(network().state_dict(), **{"conv_first.bias": torch.zeros(8, dtype=torch.int32)}), "no floating-point"),
+        (
+            broken(authors(network().state_dict()), **{"csa.conv.weight": torch.zeros(1, 1, 5, 5, 5)}),
+            "csa.conv.weight is",
+        ),
+        (
+            broken(authors(network().state_dict()), **{"sub_mean.weight": torch.ones(3)}),
+            "sub_mean.weight is (3,); wanted",
+        ),
+        (
+            broken(authors(network().state_dict()), **{"sub_mean.bias": torch.tensor(1.0)}),
+            "sub_mean.bias is (); wanted",
+        ),
+        (broken(authors(network().state_dict()), **{"add_mean.bias": torch.full((3,), torch.nan)}), "has nan or inf"),
+        (broken(authors(network(channels=1).state_dict())), "for conv_first's 1 channels"),
+        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing and body.77 too many"),
+        (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 too many"),
     ],
 )
 def test_wrong_files_get_one_line(tmp_path, content: object, message: str) -> None:
@@ -242,6 +287,40 @@ def test_warm_start_refuses_another_backbone(tmp_path) -> None:
     with pytest.raises(UserError, match="has another backbone than the network: 16 weights lacking, 0 in excess"):
         warm_start(net, read_checkpoint(path))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("option", "value"), [("img_range", 1.0), ("rgb_mean", [0.1, 0.2, 0.3]), ("res_scale", 0.5)])
+@pytest.mark.parametrize("form", ["HAN", "RCAN"])
+def test_warm_start_refuses_another_normalisation(tmp_path, form: str, option: str, value: object) -> None:
+    """The backbone would see other numbers; a file that does not tell is taken."""
+    network_g = {"type": form, "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL}
+    state = network().state_dict() if form == "HAN" else backbone(network())
+    path = save({"params": state, "network_g": {**network_g, option: value}}, tmp_path / "x2.pth")
+    with pytest.raises(UserError, match=f"was trained with other values: {option} is .* Set network_g to the file's"):
+        warm_start(network(4), read_checkpoint(path), network_g | {"upscale": 4})
+    warm_start(network(4, **{option: value}), read_checkpoint(path), {**network_g, "upscale": 4, option: value})
+    warm_start(network(4), read_checkpoint(save(state, tmp_path / "bare.pth")), network_g | {"upscale": 4})
+
+
+def test_warm_start_takes_no_mean_shift_that_the_network_lacks(tmp_path) -> None:
+    state = authors(network().state_dict())
+    state["sub_mean.bias"] = state["sub_mean.bias"] + 3
+    network_g = {"num_in_ch": 3, "num_out_ch": 3, "upscale": 4, **SMALL}
+    with pytest.raises(UserError, match=r"rgb_mean is .* in the file, None in network_g"):
+        warm_start(network(4), read_checkpoint(save(state, tmp_path / "x2.pt")), network_g)
+
+
+def test_strict_loading_knows_equal_options(tmp_path) -> None:
+    """Factors that leave as many channels, and the mean of grey images, written and left out."""
+    settings = {"num_feat": 8, "num_group": 1, "num_block": 1}
+    net = HAN(1, 1, upscale=2, squeeze_factor=3, **settings)  # 2 channels, as the factor 4 gives
+    bare = read_checkpoint(save(net.state_dict(), tmp_path / "bare.pth"))
+    told = {"type": "HAN", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2, "squeeze_factor": 3, **settings}
+    load_strict(net, bare, told)
+    content = {"params": net.state_dict(), "network_g": {**told, "rgb_mean": [sum(DIV2K_RGB_MEAN) / 3]}}
+    load_strict(net, read_checkpoint(save(content, tmp_path / "told.pth")), told)
+    with pytest.raises(UserError, match="squeeze_factor is 3 in the file, 8 in network_g"):
+        load_strict(net, read_checkpoint(tmp_path / "told.pth"), {**told, "squeeze_factor": 8})
 
 
 @pytest.mark.parametrize(
