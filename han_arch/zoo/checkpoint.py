@@ -88,7 +88,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
             options = (file.metadata() or {}).get("network_g")
             return {key: file.get_tensor(key) for key in file.keys()}, json.loads(options) if options else None  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is damaged, cut short or no safetensors file: {error}".splitlines()[0]) from error
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is damaged, cut short or no safetensors file ({reason}); wanted a checkpoint (.pth, .pt, "
+            ".safetensors)"
+        ) from error
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
@@ -109,5 +113,10 @@ def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], s
 
 def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
+        for key in WEIGHT_KEYS:
+            weights = content.get(key)
+            odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
+            if odd:
+                return f"weights under {key} of which {', '.join(map(str, odd[:3]))} is no tensor"
         return f"a mapping with {', '.join(map(str, list(content)[:5])) or 'nothing in it'}"
     return f"a {type(content).__name__}"

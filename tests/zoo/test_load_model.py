@@ -176,6 +176,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
     [
         ({"layer.weight": torch.zeros(1)}, "is a checkpoint of another network: 1 weights, such as layer.weight"),
         ({"params": {"layer.weight": torch.zeros(1)}, "network_g": {"type": "EDSR"}}, "is a checkpoint of EDSR"),
+        ({"params": network().state_dict() | {"step": 3}}, "holds weights under params of which step is no tensor"),
         ({"epoch": 3}, "holds a mapping with epoch; wanted a network's weights"),
         ([1, 2], "holds a list; wanted a network's weights"),
         (broken(network().state_dict(), "conv_last.bias"), "1 weights missing (conv_last.bias)"),
