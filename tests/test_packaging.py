@@ -59,3 +59,26 @@ def test_installed_wheel_has_the_options(wheel: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert str(tmp_path / "site") in done.stdout, done.stderr
     assert "train_HAN_x4.yml" in done.stdout
+
+
+def test_installed_wheel_has_the_small_networks(wheel: Path, tmp_path: Path) -> None:
+    """The first `load_model("han-s-x4")` of a new user: no network, no BasicSR, no cache folder."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise OSError('no network')\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
+        "sys.modules['basicsr'] = None\n"
+        "import torch, han_arch\n"
+        "print(han_arch.__file__)\n"
+        "for scale in (2, 3, 4):\n"
+        "    print(tuple(han_arch.load_model(f'han-s-x{scale}')(torch.rand(1, 3, 8, 9)).shape))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HAN_ARCH_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    first, *shapes = done.stdout.splitlines()
+    assert first.startswith(str(tmp_path / "site")), done.stderr
+    assert shapes == ["(1, 3, 16, 18)", "(1, 3, 24, 27)", "(1, 3, 32, 36)"], done.stderr
+    assert not (tmp_path / "cache").exists()
