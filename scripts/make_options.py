@@ -116,6 +116,7 @@ HAN_S_X4_STAGE_2 = replace(
     scheduler=COSINE.format(total_iter=6000),
     total_iter=6000,
     val_freq=1000,
+    keep_best="psnr",  # reached early; what follows is level with it
     seed=1,  # other crops than the first part's
     pretrained=HAN_S_X4_WEIGHTS,
     pretrained_key="params_ema",

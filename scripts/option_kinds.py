@@ -109,6 +109,7 @@ class Training:
     val_freq: int = 5000
     print_freq: int = 100
     save_freq: int = 5000
+    keep_best: str = ""
     seed: int = 0
     step: Mapping[str, str] = field(default_factory=dict)
     pretrained: str = "~"
@@ -122,6 +123,7 @@ class Training:
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
             "step": _step(self.step),
+            "keep_best_line": f"\n  keep_best: {self.keep_best}  # of the validations" if self.keep_best else "",
             "weights_key": f"\n  param_key_g: {self.pretrained_key}" if self.pretrained_key else "",
             "gt_size": self.lq_size * self.scale,
             "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",

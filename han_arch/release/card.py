@@ -74,6 +74,7 @@ The file's header holds all construction arguments and the normalisation; `basic
 
 - data: {training_set.name}, {training_set.images} photos: {training_set.what}
 - recipe: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; log, numbers and curves are beside this card
+- origin: {entry.origin}
 - started from: {entry.started_from or "random weights"}
 - published {entry.date} by han_arch at commit `{entry.commit or "unknown"}`
 

@@ -9,6 +9,8 @@ from typing import Any
 from han_arch.errors import UserError
 from han_arch.training import yaml_options
 
+BEST = "net_g_best.pth"
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -45,6 +47,15 @@ class Experiment:
         return match[1]
 
     @property
+    def chosen_by(self) -> str:
+        """Which of the training's checkpoints it is, where that is not the last or one that was named."""
+        if self.checkpoint.name != BEST:
+            return ""
+        metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
+        val_set = self.options["datasets"]["val"]["name"]
+        return f"of the checkpoints at its validations the one with the best {metric} on {val_set}"
+
+    @property
     def training_set(self) -> str:
         """Name of the training set."""
         return str(self.options["datasets"]["train"]["name"])
@@ -65,7 +76,8 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
 
     Args:
         folder: experiments/NAME.
-        checkpoint: the weights to take; None: models/net_g_latest.pth, which a finished training has.
+        checkpoint: the weights to take; None: those of a finished training, models/net_g_best.pth where it kept the
+            best, else models/net_g_latest.pth.
 
     Raises:
         UserError: no such folder, not one option file, no weights, or options that lack what a release says.
@@ -82,6 +94,8 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     except (KeyError, TypeError) as error:
         raise UserError(f"{files[0]} is no option file of a training: {error} is missing") from error
     weights = checkpoint or folder / "models" / "net_g_latest.pth"
+    if checkpoint is None and weights.is_file() and (options.get("logger") or {}).get("keep_best"):
+        weights = weights.with_name(BEST)
     if not weights.is_file():
         present = sorted(path.name for path in (folder / "models").glob("net_g_*.pth"))
         there = f"; there are {', '.join(present)}: name one by --checkpoint" if present else ""

@@ -30,7 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="FOLDER", type=Path, default=Path("datasets"),
         help="folder with Set5, Set14 and B100, each with HR/ or GT_xSCALE/ (default: datasets)")  # fmt: skip
     add("--name", help="of the entry (default: by the experiment's name, HAN-S_x4_BSDS400: han-s-x4)")
-    add("--checkpoint", type=Path, help="default: the experiment's models/net_g_latest.pth")
+    add(
+        "--checkpoint",
+        type=Path,
+        help="default: the experiment's models/net_g_latest.pth, or net_g_best.pth where it kept the best",
+    )
     add("--url", help="address of the folder that the weights will be fetched from (default: shipped in the package)")
     add("--author", default="han-arch", help="user id at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true", help="store float16: half the size; the numbers are those of the stored weights")

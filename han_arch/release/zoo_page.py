@@ -124,6 +124,7 @@ def _section(entry: Entry, docs: Path) -> str:
         f"Recipe: `{entry.recipe}`; `basicsr zoo reproduce {entry.name}` prints the commands from photos to these "
         f"numbers. [Card]({FOLDER}/{entry.name}/{CARD}), [each image's numbers]({FOLDER}/{entry.name}/{PER_IMAGE}).",
         "",
+        f"Origin: {entry.origin}.",
         f"Terms: {entry.data_terms}.",
         f"sha256 `{entry.sha256}`, {entry.date}, commit `{entry.commit}`.",
         "",

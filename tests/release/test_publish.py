@@ -100,6 +100,26 @@ def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, c
     assert "- started from: random weights" in (made.release / "README.md").read_text()
 
 
+def test_a_recipe_that_keeps_the_best_releases_it_and_says_so(made: Made, copy: Path, tmp_path: Path) -> None:
+    (option_file,) = copy.glob("*.yml")
+    options = yaml.safe_load(option_file.read_text())
+    options["logger"]["keep_best"] = "psnr"
+    option_file.write_text(yaml.safe_dump(options))
+    content = torch.load(copy / "models" / "net_g_latest.pth", weights_only=True)
+    best = {key: value + 0.01 for key, value in content["params_ema"].items()}
+    torch.save({**content, "params_ema": best}, copy / "models" / "net_g_best.pth")
+    (copy / "val_Set5.csv").write_text("iter,psnr,ssim\n2,20.0,0.5\n4,21.0,0.5\n6,20.5,0.5\n")
+    assert publish(copy, made, tmp_path / "best", "--name", "best") == 0
+    (path,) = (tmp_path / "best").glob("*.safetensors")
+    provenance = weight_file.read_header(path)["provenance"]
+    assert provenance["iterations"] == 4
+    assert provenance["chosen_by"] == "of the checkpoints at its validations the one with the best psnr on Set5"
+    assert provenance["chosen_by"] in (tmp_path / "best" / "README.md").read_text()
+    loaded = load_model(path).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in best.items())
+    assert weight_file.read_header(made.release / made.entry.file)["provenance"]["chosen_by"] == ""
+
+
 def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> None:
     text = (made.release / "README.md").read_text()
     header = yaml.safe_load(text.split("---\n")[1])
