@@ -99,7 +99,7 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     if not weights.is_file():
         present = sorted(path.name for path in (folder / "models").glob("net_g_*.pth"))
         there = f"; there are {', '.join(present)}: name one by --checkpoint" if present else ""
-        ended = "" if checkpoint else ": the training has not ended"
+        ended = "" if checkpoint or weights.name == BEST else ": the training has not ended"
         raise UserError(f"no {weights}{ended}{there}")
     decay = options["train"].get("ema_decay") or 0
     return Experiment(

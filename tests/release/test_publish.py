@@ -88,6 +88,7 @@ def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, c
     (option_file,) = copy.glob("*.yml")
     stage = yaml_options.read(shipped_options.find("train_HAN-S_x4_stage2"))
     stage["network_g"].update(TINY)
+    del stage["logger"]["keep_best"]
     option_file.unlink()
     (copy / "train_HAN-S_x4_stage2.yml").write_text(yaml.safe_dump(stage))
     assert publish(copy, made, tmp_path / "second", "--name", "second") == 0
