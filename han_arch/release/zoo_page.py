@@ -19,6 +19,7 @@ AIMS = {
     ("han-s-x2", "Set5"): 37.3,
 }
 FOLDER, ABLATION = "model_zoo", "ablation"  # beside the page
+READING = "reading.md"  # what the ablation's tables say, written by hand after they were made
 ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # of the numbers in the table
 
 HEAD = """# The model zoo
@@ -65,6 +66,8 @@ def page(entries: Sequence[Entry], docs: Path) -> str:
     folder = docs / FOLDER / ABLATION
     if folder.is_dir():
         parts += [_ABLATION, ablation.markdown(folder)]
+        if (folder / READING).is_file():
+            parts.append((folder / READING).read_text("utf-8"))
     return "\n".join(parts)
 
 
