@@ -13,8 +13,8 @@ from han_arch.zoo.entry import Entry
 from han_arch.zoo.loading import load_model, load_strict
 from han_arch.zoo.recognition import HAN_DEFAULTS, read_checkpoint
 
-# Of two trainings by one recipe that differ in rounding (another processor, other versions). About the standard deviation
-# of three seeds on Set5 in the ablation, and seeds differ in more than rounding.
+# Of two trainings by one recipe that differ in rounding (another processor, other versions). About the standard
+# deviation of three seeds on Set5 in the ablation, and seeds differ in more than rounding.
 RETRAINED_DB = 0.05
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
