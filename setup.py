@@ -22,7 +22,13 @@ setup(
     packages=[*find_packages(include=["han_arch", "han_arch.*"]), "han_arch.options"],
     package_dir={"han_arch.options": "options"},
     package_data={
-        "han_arch": ["py.typed", "evaluation/published_results.csv", "evaluation/page/*", "zoo/weights/*"],
+        "han_arch": [
+            "py.typed",
+            "winograd/kernels.c",
+            "evaluation/published_results.csv",
+            "evaluation/page/*",
+            "zoo/weights/*",
+        ],
         "han_arch.options": ["*.yml", "*.json"],
     },
     install_requires=[

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from han_arch.archs.han_arch import HAN
     from han_arch.inference.upscale import upscale
     from han_arch.registration import register
+    from han_arch.winograd import use_winograd
     from han_arch.zoo.loading import load_model
 
 __version__ = "0.1.0"
-__all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "upscale", "__version__"]
+__all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "upscale", "use_winograd", "__version__"]
 
 _HOMES = {
     "HAN": "han_arch.archs.han_arch",
@@ -27,6 +28,7 @@ _HOMES = {
     "register": "han_arch.registration",
     "load_model": "han_arch.zoo.loading",
     "upscale": "han_arch.inference.upscale",
+    "use_winograd": "han_arch.winograd",
 }
 
 compat.install_import_fallbacks()

@@ -156,7 +156,23 @@ def _network() -> list[str]:
     with torch.no_grad():
         out = net(torch.zeros(1, 3, 5, 7))
     good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
-    return [f"a small HAN maps 5x7 to {out.shape[2]}x{out.shape[3]} pixels" if good else "BROKEN HAN's output is wrong"]
+    lines = ["a small HAN maps 5x7 to 10x14 pixels" if good else "BROKEN HAN's output is wrong"]
+    return [*lines, _winograd()]
+
+
+def _winograd() -> str:
+    import torch
+    from torch.nn import functional as F
+
+    from han_arch.winograd.convolution import conv3x3
+
+    x, weight = torch.rand(1, 16, 9, 50), torch.rand(16, 16, 3, 3)
+    try:
+        difference = float((conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max())
+    except UserError as error:
+        return f"without Winograd's algorithm (optional): {error}"
+    good = difference < 1e-3
+    return "Winograd's convolutions are right" if good else "BROKEN Winograd's convolutions are wrong; do without them"
 
 
 def _zoo() -> list[str]:

@@ -1,12 +1,16 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from han_arch import compat
+from han_arch.errors import UserError
+from han_arch.winograd import native
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +28,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent; set HAN_ARCH_SHARED_DATA to the folder with the known answers")
     return folder
+
+
+@pytest.fixture(scope="session")
+def winograd_compiler() -> None:
+    """Skips where the kernels cannot be compiled, and says why; on Linux with a compiler they must be."""
+    try:
+        native.kernels()
+    except UserError as error:
+        if sys.platform == "linux" and any(map(shutil.which, native.COMPILERS)):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from han_arch.bench.networks import (
     ONNX_NAME,
     OPENVINO_NAME,
     OURS,
+    OURS_WINOGRAD,
     BareConvolutions,
     Size,
     build,
@@ -24,6 +25,7 @@ from han_arch.bench.networks import (
 )
 from han_arch.bench.report import markdown
 from han_arch.cli import main
+from han_arch.winograd import WinogradConv2d
 
 TINY = Size(num_block=1, num_feat=8)
 
@@ -155,6 +157,17 @@ def test_the_authors_code_is_trained_with_freed_memory_kept_too(tmp_path, capsys
         ("training", AUTHORS),
         ("training", AUTHORS_MEMORY_KEPT),
     ]
+
+
+def test_winograd_is_measured_in_float32(tmp_path, capsys, winograd_compiler: None) -> None:
+    sizes = ["--num_block", "1", "--num_feat", "16", "--lr_sizes", "8", "--memory_lr_size", "64", "--repeat", "1"]
+    assert main(["bench", "--networks", "ours", "ours-winograd", *sizes, "--out", str(tmp_path)]) == 0
+    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines() if OURS_WINOGRAD in line]
+    assert [case for case, _ in rows] == [
+        "| inference, LR 8, float32", "| training step, batch 4, LR 48, float32", "| peak memory, LR 64, float32",
+    ]  # fmt: skip
+    net = build(OURS_WINOGRAD, Size(num_block=1, num_feat=16)).copy()
+    assert isinstance(net.body[0].conv, WinogradConv2d)
 
 
 @pytest.mark.usefixtures("basicsr")

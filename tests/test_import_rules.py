@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 ALLOWED = {
     "archs": set(),
     "data": {"download", "unpack", "registration"},
-    "inference": {"archs", "export"},
-    "zoo": {"archs", "download"},
-    "models": {"archs", "inference", "zoo"},
+    "inference": {"archs", "export", "winograd"},
+    "zoo": {"archs", "cache", "download"},
+    "models": {"archs", "inference", "winograd", "zoo"},
     "evaluation": {"archs", "inference", "zoo", "data"},
     "training": {"allocator", "archs", "inference", "zoo", "models", "evaluation", "data"},
     "release": {"archs", "data", "evaluation", "models", "training", "zoo"},
@@ -23,17 +23,31 @@ ALLOWED = {
     "export": {"archs", "zoo"},
     "inspection": {"archs", "zoo", "data"},
     "spandrel": {"archs", "zoo"},
-    "bench": {"allocator", "archs", "inference", "zoo", "export"},
-    "doctor": {"archs", "training", "zoo"},
+    "bench": {"allocator", "archs", "inference", "zoo", "export", "winograd"},
+    "doctor": {"archs", "training", "winograd", "zoo"},
     "download": set(),
     "unpack": set(),
     "allocator": set(),
     "errors": set(),
+    "cache": set(),
+    "winograd": {"cache"},
     "compat": set(),
 }
 EVERYBODYS = {"errors", "compat"}
 TORCH_ONLY_THIRD_PARTY = {"torch"}
-NEVER_BASICSR = {"archs", "inference", "zoo", "export", "inspection", "spandrel", "errors", "download", "unpack"}
+NEVER_BASICSR = {
+    "archs",
+    "winograd",
+    "cache",
+    "inference",
+    "zoo",
+    "export",
+    "inspection",
+    "spandrel",
+    "errors",
+    "download",
+    "unpack",
+}
 
 
 def room_of(path: Path) -> str:

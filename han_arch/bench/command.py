@@ -21,6 +21,7 @@ CASES = ("inference", "training", "memory")
 NETWORKS = {
     "ours": OURS,
     "ours-compiled": networks.OURS_COMPILED,
+    "ours-winograd": networks.OURS_WINOGRAD,
     "authors": AUTHORS,
     "authors-channels-last": networks.AUTHORS_CHANNELS_LAST,
     "authors-memory-kept": networks.AUTHORS_MEMORY_KEPT,
@@ -129,6 +130,7 @@ def _counts(candidates: list[Candidate], lr_size: int = 48) -> str:
             candidate.name == LIMIT
             or candidate.compiled
             or candidate.training_only
+            or candidate.float32_only
             or "channels_last" in candidate.name
         ):
             continue

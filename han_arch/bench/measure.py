@@ -67,7 +67,7 @@ def inference_rows(
     """Whole images of lr_size x lr_size, in a network of that dtype; `others` are further runs by name."""
     runs: dict[str, Callable[[], object]] = {}
     for candidate in candidates:
-        if candidate.training_only:
+        if candidate.training_only or (candidate.float32_only and dtype != "float32"):
             continue
         net = candidate.copy(DTYPES[dtype]).eval()
         lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
@@ -80,6 +80,8 @@ def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[
     """Forward, L1 loss and backward; bfloat16 is autocast over float32 weights, the optimizer's step is not counted."""
     runs, before = {}, {}
     for candidate in candidates:
+        if candidate.float32_only and dtype != "float32":
+            continue
         lq = torch.rand(TRAIN_BATCH, 3, TRAIN_LR_SIZE, TRAIN_LR_SIZE) * candidate.input_range
         bare = isinstance(candidate.net, BareConvolutions)
         net = candidate.copy(DTYPES[dtype] if bare else torch.float32).train()

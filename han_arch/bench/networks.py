@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import torch
@@ -14,10 +15,12 @@ from han_arch.archs.compilation import compile_blocks
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.inference.strips import super_resolve
+from han_arch.winograd import use_winograd
 from han_arch.zoo.convert import from_authors
 
 OURS = "HAN (ours)"
 OURS_COMPILED = "HAN (ours), compiled"
+OURS_WINOGRAD = "HAN (ours), Winograd"
 AUTHORS = "HAN (authors' code)"
 AUTHORS_CHANNELS_LAST = "HAN (authors' code), channels_last"
 AUTHORS_MEMORY_KEPT = "HAN (authors' code), freed memory kept"
@@ -50,8 +53,8 @@ class Candidate:
     """A network to measure: `net` maps `input_range * [0, 1]` images; inference may have a form of its own.
 
     A `compiled` one is compiled after it was copied, since copies are not. One that `keeps_memory` trains as under
-    `basicsr train` on a CPU: what is freed stays in the process (see allocator.py). One of `training_only` differs from
-    another in nothing else.
+    `basicsr train` on a CPU: what is freed stays in the process (see allocator.py). One of `training_only` or
+    `float32_only` differs from another in nothing else.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Candidate:
     compiled: bool = False
     keeps_memory: bool = False
     training_only: bool = False
+    float32_only: bool = False
 
     def copy(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """A network of its own for one measurement."""
@@ -74,12 +78,15 @@ def build(name: str, size: Size) -> Candidate:
     """Build a network by name, with random weights from a fixed seed; HAN's are the same in both codes.
 
     Raises:
-        UserError: the package that it comes from is not installed.
+        UserError: the package that it comes from, or a C compiler that it needs, is not installed.
     """
     torch.manual_seed(0)
-    if name == OURS:
+    if name in (OURS, OURS_WINOGRAD):
         han = build_ours(size)
-        return Candidate(name, han, infer=lambda lq: super_resolve(han, lq), keeps_memory=True)
+        if name == OURS_WINOGRAD:
+            use_winograd(han)
+        infer = partial(super_resolve, han)
+        return Candidate(name, han, infer=infer, keeps_memory=True, float32_only=name == OURS_WINOGRAD)
     if name == OURS_COMPILED:
         return Candidate(name, build_ours(size), compiled=True, keeps_memory=True)
     if name == AUTHORS:

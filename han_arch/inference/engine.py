@@ -15,6 +15,7 @@ from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.inference.memory import Cost
 from han_arch.inference.strips import each_strip
+from han_arch.winograd import use_winograd
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -53,17 +54,24 @@ class TorchEngine:
         name: what messages and metadata call it.
         device: one that `choose_device` gives.
         dtype: "fp32", "bf16" or "fp16".
+        winograd: convolve by Winograd's algorithm, see `han_arch.use_winograd`; for fp32 on the CPU.
     """
 
-    def __init__(self, net: HAN, name: str, device: str, dtype: str) -> None:
+    def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
         if dtype not in DTYPES:
             raise UserError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        if winograd and (device, dtype) != ("cpu", "fp32"):
+            raise UserError(f"winograd is for device cpu and dtype fp32; got {device} and {dtype}")
         if net.conv_last.out_channels not in (1, 3):
             raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network for images, 1 or 3")
         self.name, self.device, self.dtype = name, device, dtype
         self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, Cost.of(net)
         if next(net.parameters()).device != torch.device(device):
             net = copy.deepcopy(net).to(device)
+        if winograd:
+            net = copy.deepcopy(net)
+            if not use_winograd(net):
+                raise UserError(f"winograd is for channels in sixteens, which no convolution of {name} has; do without")
         self._net = net if dtype == "fp32" else _in_half(net, DTYPES[dtype])
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 
@@ -119,25 +127,27 @@ def _is_there(kind: str) -> bool:
     return backend is not None and backend.is_available()
 
 
-def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32") -> Engine:
+def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
     """The engine for a model; the last few that were loaded are kept.
 
     Args:
         model: a name or path that `han_arch.load_model` takes, or a network.
         device: see `choose_device`; a network runs where it is unless told otherwise.
         dtype: "fp32", "bf16" or "fp16".
+        winograd: see `TorchEngine`.
 
     Raises:
-        UserError: no such device or dtype, or load_model's own.
+        UserError: no such device or dtype, Winograd's algorithm is not for them, or has no compiler; load_model's own.
         FileNotFoundError: load_model's own.
         TypeError: model is something else.
     """
     if isinstance(model, HAN):
         own = str(next(model.parameters()).device)
-        return TorchEngine(model, type(model).__name__, own if device == "auto" else choose_device(device), dtype)
+        device = own if device == "auto" else choose_device(device)
+        return TorchEngine(model, type(model).__name__, device, dtype, winograd)
     if isinstance(model, nn.Module) or not isinstance(model, (str, Path)):
         raise TypeError(f"model must be a name, a path or a HAN; got {type(model).__name__}")
-    return _KEPT_ENGINES.get(model, choose_device(device), dtype)
+    return _KEPT_ENGINES.get(model, choose_device(device), dtype, winograd)
 
 
 class _Kept:
@@ -145,16 +155,16 @@ class _Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._engines: OrderedDict[tuple[str, int, str, str], Engine] = OrderedDict()
+        self._engines: OrderedDict[tuple[str, int, str, str, bool], Engine] = OrderedDict()
 
-    def get(self, model: str | Path, device: str, dtype: str) -> Engine:
+    def get(self, model: str | Path, device: str, dtype: str, winograd: bool) -> Engine:
         path = Path(model)
         changed = path.stat().st_mtime_ns if path.is_file() else 0
-        key = (str(model), changed, device, dtype)
+        key = (str(model), changed, device, dtype, winograd)
         with self._lock:
             if key not in self._engines:
                 name = path.name if path.is_file() else str(model)
-                self._engines[key] = TorchEngine(han_arch.load_model(model), name, device, dtype)
+                self._engines[key] = TorchEngine(han_arch.load_model(model), name, device, dtype, winograd)
             self._engines.move_to_end(key)
             while len(self._engines) > _KEPT:
                 self._engines.popitem(last=False)

@@ -17,6 +17,7 @@ from han_arch.models.checkpoint_model import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
 from han_arch.models.validation import strip, validate
+from han_arch.winograd import use_winograd
 
 OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
@@ -25,8 +26,9 @@ class HANModel(CheckpointModel):
     """SRModel for HAN, and for BasicSR's EDSR and RCAN too, so that all share one step.
 
     Option files choose it by `model_type: HANModel`. Besides SRModel's options `train` may have `precision`,
-    `channels_last`, `accumulate`, `grad_clip` (see TrainingStep), `compile` and `guard` (see LossGuard). New or
-    changed against SRModel, besides what CheckpointModel says:
+    `channels_last`, `accumulate`, `grad_clip` (see TrainingStep), `compile` and `guard` (see LossGuard);
+    `winograd` at the top level is for training and test (see `han_arch.use_winograd`). New or changed against SRModel,
+    besides what CheckpointModel says:
 
     - `model_to_device`: distributed training on CPUs as well.
     - `get_optimizer`: AdamW besides Adam.
@@ -37,6 +39,14 @@ class HANModel(CheckpointModel):
     - `validation`: shared among processes, on the network without its distributed wrapper, whose forward would wait
       for the others.
     """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        super().__init__(opt)
+        if opt.get("winograd"):
+            count = use_winograd(self.get_bare_model(self.net_g))
+            get_root_logger().info(f"{count} convolutions of the network can run by Winograd's algorithm.")
+            if hasattr(self, "net_g_ema"):
+                use_winograd(self.net_g_ema)
 
     def init_training_settings(self) -> None:
         """Losses, optimizers and schedulers as in SRModel, and the step's own options."""

@@ -216,6 +216,17 @@ def _some_loss(train: dict[str, Any], model: str, pixel: Any, perceptual: Any) -
     return "needs a loss: pixel_opt or perceptual_opt"
 
 
+@_rule("winograd", "num_gpu", "train:precision?", "train:compile?", warning=True)
+def _winograd(wanted: bool, num_gpu: int, precision: str | None, compiled: bool | None) -> str | None:
+    if not wanted:
+        return None
+    if num_gpu:
+        return "has no effect on a GPU"
+    if precision not in (None, "fp32"):
+        return f"has no effect in a training step of train:precision {precision}, only in fp32"
+    return "has no effect in blocks that train:compile compiles" if compiled else None
+
+
 # Validation and log
 
 

@@ -1,33 +1,17 @@
 """Where an entry's file is: in the package, in the user's cache folder, or on the net."""
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from han_arch import download
+from han_arch.cache import CACHE_VARIABLE, cache_folder
 from han_arch.errors import UserError
 from han_arch.zoo import weight_file
 from han_arch.zoo.entry import Entry
 
-CACHE_VARIABLE = "HAN_ARCH_CACHE"
 SHIPPED = Path(__file__).parent / "weights"
-
-
-def cache_folder() -> Path:
-    """The user's folder for fetched weights; $HAN_ARCH_CACHE moves it."""
-    moved = os.environ.get(CACHE_VARIABLE)
-    if moved:
-        return Path(moved).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "han_arch"
 
 
 def present(entry: Entry) -> Path | None:

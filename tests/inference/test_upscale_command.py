@@ -88,6 +88,9 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, checkpoint: Path)
         (["photos/a.png", "-o", "out", "--scale", "4"], "--scale 4 does not fit tiny.pth, which is for x2"),
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
         (["photos/a.png", "-o", "-", "--compare"], "without --compare"),
+        (["photos/a.png", "-o", "out", "--winograd"], "channels in sixteens, which no convolution of tiny.pth has"),
+        (["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"], "winograd is for device cpu and dtype fp32"),
+        (["photos/a.png", "-o", "out", "--winograd", "--runtime", "onnx"], "--winograd is for --runtime torch"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -159,6 +162,23 @@ def test_the_plan_is_told_and_python_gives_the_same_pixels(
             kind, tile, overlap = plan.split("-")
             followed = Plan(kind, int(tile), int(overlap))
             np.testing.assert_array_equal(written, han_arch.upscale(pixels, checkpoint, plan=followed))
+
+
+def test_winograd(photos: Path, winograd_compiler: None) -> None:
+    """The same photo but for rounding, by file and in Python."""
+    pixels = photo(40, 50)
+    Image.fromarray(pixels).save(photos / "scan.png")
+    results = []
+    for words in ([], ["--winograd"]):
+        assert main(["upscale", "scan.png", "-o", "large.png", "--scale", "2", "--overwrite", *words]) == 0
+        results.append(np.asarray(Image.open(photos / "large.png")))
+        found = han_arch.upscale(pixels, "han-s-x2", winograd=bool(words))
+        np.testing.assert_array_equal(results[-1], found)
+    difference = np.abs(results[0].astype(int) - results[1])
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.001
+    exact = [han_arch.upscale(pixels / 255, "han-s-x2", winograd=fast) for fast in (False, True)]
+    assert 0 < np.abs(exact[0] - exact[1]).max() < 1e-3 / 255
 
 
 def test_comparison(photos: Path, checkpoint: Path) -> None:

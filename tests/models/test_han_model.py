@@ -13,6 +13,7 @@ from torch import nn
 import han_arch
 from han_arch.errors import UserError
 from han_arch.training.dataset_files import check_files
+from han_arch.winograd import WinogradConv2d
 
 NETWORK = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1}
 
@@ -22,14 +23,20 @@ def build(basicsr: ModuleType, tmp_path: Path):
     """Build a HANModel from the defaults below and changes to the train options."""
     han_arch.register()
 
-    def make(is_train: bool = True, seed: int = 0, network: dict[str, Any] | None = None, **train: Any) -> Any:
+    def make(
+        is_train: bool = True,
+        seed: int = 0,
+        network: dict[str, Any] | None = None,
+        winograd: bool = False,
+        **train: Any,
+    ) -> Any:
         from basicsr.models import build_model
 
         for name in ("models", "training_states"):
             (tmp_path / name).mkdir(exist_ok=True)
         opt = {
             "name": "step", "model_type": "HANModel", "scale": 2, "num_gpu": 0, "is_train": is_train, "dist": False,
-            "rank": 0, "world_size": 1,
+            "rank": 0, "world_size": 1, "winograd": winograd,
             "network_g": network or {**NETWORK, "squeeze_factor": 4, "upscale": 2},
             "path": {key: str(tmp_path / key) for key in ("models", "training_states", "visualization")},
             "train": {
@@ -54,10 +61,10 @@ def batch(size: int = 4, seed: int = 1, side: int = 8) -> dict[str, Any]:
     return {"lq": lq, "gt": gt, "gt_path": [f"photo{i}.png" for i in range(size)], "lq_path": ["x"] * size}
 
 
-def run_steps(model: Any, count: int = 3) -> dict[str, torch.Tensor]:
+def run_steps(model: Any, count: int = 3, side: int = 8) -> dict[str, torch.Tensor]:
     for current_iter in range(1, count + 1):
         model.update_learning_rate(current_iter)
-        model.feed_data(batch(seed=current_iter))
+        model.feed_data(batch(seed=current_iter, side=side))
         model.optimize_parameters(current_iter)
     return {key: value.clone() for key, value in model.net_g.state_dict().items()}
 
@@ -98,6 +105,16 @@ def test_options_change_the_arithmetic_not_the_result(build, options: dict[str, 
     difference = largest_difference(plain, run_steps(build(**options)))
     assert difference <= tolerance
     assert moved > 2e-3
+
+
+def test_winograd_in_training_and_test(build, winograd_compiler: None) -> None:
+    network = {**NETWORK, "num_feat": 16, "squeeze_factor": 4, "upscale": 2}
+    plain, fast = build(network=network), build(network=network, winograd=True)
+    for net in (fast.net_g, fast.net_g_ema, build(is_train=False, network=network, winograd=True).net_g):
+        assert isinstance(net.body[0].conv, WinogradConv2d)
+    weights = [run_steps(model, side=24) for model in (plain, fast)]
+    assert 0 < largest_difference(*weights) < 1e-4
+    assert list(weights[0]) == list(weights[1])
 
 
 @pytest.mark.slow

@@ -63,6 +63,10 @@ RULES = [
      {"model_type": "HANModel"}),
     ({"train:pixel_opt": None}, "train needs a loss: pixel_opt or perceptual_opt",
      {"train:pixel_opt": {"type": "MSELoss"}}),
+    ({"winograd": True, "train:precision": "bf16"}, "warning: winograd has no effect in a training step of "
+     "train:precision bf16, only in fp32", {"train:precision": "fp32"}),
+    ({"winograd": True, "train:compile": True}, "warning: winograd has no effect in blocks that train:compile compiles",
+     {"winograd": False}),
     ({"logger:keep_best": "psn"}, "logger:keep_best must be one of val:metrics; got 'psn'; did you mean psnr?",
      {"logger:keep_best": "ssim"}),
     ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project needs use_tb_logger: true",

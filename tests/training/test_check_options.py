@@ -80,6 +80,7 @@ WRONG = [
     ("train:precision", "half", "train:precision must be fp32 or bf16 or fp16; got 'half'"),
     ("train:accumulate", 0, "train:accumulate must be a whole number from 1; got 0"),
     ("train:grad_clip", 0, "train:grad_clip must be a number above 0 or ~; got 0"),
+    ("winograd", "yes", "winograd must be true or false; got 'yes'"),
     ("train:guard:factor", 1, "train:guard:factor must be a number above 1; got 1"),
     ("train:guard:action", "stop", "train:guard:action must be skip or rollback; got 'stop'"),
     ("val:metrics:psnr:better", "high", "val:metrics:psnr:better must be higher or lower; got 'high'"),
@@ -106,7 +107,7 @@ def test_one_mistake_is_one_problem(path: str, value: Any, message: str) -> None
 
 RIGHT = [
     ("train:total_iter", 1e3), ("train:ema_decay", 0), ("train:warmup_iter", 0), ("manual_seed", None),
-    ("num_gpu", 1), ("num_gpu", 0), ("train:optim_g:fused", True), ("train:optim_g:eps", 1e-8),
+    ("num_gpu", 1), ("num_gpu", 0), ("winograd", True), ("train:optim_g:fused", True), ("train:optim_g:eps", 1e-8),
     ("train:optim_g:type", "AdamW"), ("train:pixel_opt:type", "CharbonnierLoss"), ("val:metrics", None),
     ("train:precision", "bf16"), ("train:channels_last", True), ("train:compile", False), ("train:grad_clip", None),
     ("train:grad_clip", 0.5), ("train:accumulate", 2), ("logger:keep_last", 3), ("logger:keep_best", "psnr"),
@@ -140,7 +141,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 OURS = ["train:precision", "train:channels_last", "train:compile", "train:grad_clip", "train:accumulate", "train:guard",
-        "logger:keep_last", "logger:keep_best", "val:inference"]  # fmt: skip
+        "logger:keep_last", "logger:keep_best", "val:inference", "winograd"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", OURS)

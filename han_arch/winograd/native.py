@@ -1,0 +1,104 @@
+"""Compiles kernels.c for this processor at its first use, and loads it.
+
+A wheel with compiled code would need one for each platform, with instructions of the oldest processor of it; the C
+compiler that is there takes a second and knows this one. The result is kept in the user's cache under a name that
+follows from the source, the options, and the compiler's own account of what it compiles for: a home folder that
+different machines share serves each with its own.
+"""
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from han_arch.cache import cache_folder
+from han_arch.errors import UserError
+
+SOURCE = Path(__file__).with_name("kernels.c")
+# ffp-contract: one instruction multiplies and adds, in strict C too. Nothing here is allowed to reorder sums.
+OPTIONS = ("-std=c11", "-O3", "-ffp-contract=fast", "-march=native", "-fopenmp", "-fPIC")
+COMPILERS = ("cc", "gcc", "clang")
+
+_numbers, _count, _threads = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_SIGNATURES: dict[str, tuple[list[type], type | None]] = {
+    "winograd_kernel": ([_numbers, *[_count] * 4, _numbers, *[_count] * 2, _threads], None),
+    "winograd_convolution": ([_numbers] * 4 + [_count] * 5 + [_threads], ctypes.c_int),
+    "winograd_weight_gradient": ([_numbers] * 3 + [_count] * 5 + [_threads], ctypes.c_int),
+}
+
+
+@cache
+def kernels() -> ctypes.CDLL:
+    """The functions of kernels.c.
+
+    Raises:
+        UserError: there is no C compiler, or it cannot compile them.
+    """
+    if sys.platform == "win32":
+        raise _unusable("that is not done on Windows")
+    compiler = _compiler()
+    source = SOURCE.read_bytes()
+    target = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # macros: the compiler, and the processor
+    name = hashlib.sha256(b"\0".join([source, " ".join(OPTIONS).encode(), target])).hexdigest()[:16]
+    kept = cache_folder() / "kernels" / f"winograd-{name}.so"
+    with suppress(OSError):  # not there yet, or damaged
+        return _load(kept)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _compile(compiler, kept)
+        return _load(kept)
+    except OSError:  # no place to keep it: it serves this process
+        with tempfile.TemporaryDirectory(prefix="han_arch_") as folder:
+            passing = Path(folder) / "winograd.so"
+            _compile(compiler, passing)
+            return _load(passing)
+
+
+def _compiler() -> list[str]:
+    chosen = os.environ.get("CC")
+    if chosen:
+        return shlex.split(chosen)
+    for name in COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise _unusable(f"none of {', '.join(COMPILERS)} is on the PATH")
+
+
+def _compile(compiler: list[str], target: Path) -> None:
+    """Write beside, then rename: processes that start together each find a whole file."""
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        _run([*compiler, *OPTIONS, "-shared", str(SOURCE), "-o", str(made)])
+        made.replace(target)
+
+
+def _run(command: list[str]) -> bytes:
+    try:
+        return subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout
+    except FileNotFoundError as error:
+        raise _unusable(f"there is no {command[0]}") from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        raise _unusable(f"{command[0]} failed: {said[0] if said else f'status {error.returncode}'}") from error
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name, (arguments, result) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
+    return library
+
+
+def _unusable(why: str) -> UserError:
+    return UserError(
+        f"Winograd's convolutions are compiled at their first use, by a C compiler with OpenMP: {why}; "
+        "install gcc or name one in CC, or do without them"
+    )

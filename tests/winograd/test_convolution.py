@@ -1,0 +1,196 @@
+"""Winograd's convolution against the plain one in float64; which layers of a network take it, and when."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import han_arch
+from han_arch.winograd import WinogradConv2d, use_winograd
+from han_arch.winograd.convolution import conv3x3
+
+pytestmark = pytest.mark.usefixtures("winograd_compiler")
+
+# b, c, o, h, w: one position to several blocks and tiles, whole and not; every count of registers; several images.
+SHAPES = [
+    (1, 16, 16, 1, 1), (1, 16, 16, 2, 3), (2, 16, 32, 3, 1), (1, 32, 16, 4, 6), (3, 16, 48, 5, 7), (1, 48, 16, 7, 47),
+    (1, 16, 64, 8, 48), (2, 64, 64, 9, 49), (1, 64, 80, 6, 54), (1, 80, 112, 4, 96), (1, 16, 16, 31, 97),
+    (5, 16, 16, 1, 145),
+]  # fmt: skip
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def largest_error(got: Tensor, wanted: Tensor) -> float:
+    """In units of the result's spread."""
+    assert got.shape == wanted.shape
+    got, wanted = got.detach(), wanted.detach()
+    return float((got.double() - wanted).abs().max() / wanted.std(unbiased=False).clamp(min=1))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_result_and_gradients(shape: tuple[int, ...], with_bias: bool) -> None:
+    b, c, o, h, w = shape
+    values = [random(b, c, h, w), random(o, c, 3, 3, seed=1) / (9 * c) ** 0.5]
+    values += [random(o, seed=2)] if with_bias else []
+    grad = random(b, o, h, w, seed=3)
+    inputs = [value.requires_grad_() for value in values]
+    exact = [value.detach().double().requires_grad_() for value in values]
+    got, wanted = conv3x3(*inputs), F.conv2d(*exact, padding=1)
+    got.backward(grad)
+    wanted.backward(grad.double())
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert largest_error(got, wanted) < 2e-5
+    for one, other in zip(inputs, exact, strict=True):
+        assert largest_error(one.grad, other.grad) < 2e-5
+
+
+def test_memory_of_any_form() -> None:
+    """A part of a larger map, one pixel for all, another order of dimensions: for input, weight and gradient."""
+    large, kernels = random(2, 40, 20, 60), random(32, 40, 5, 3, seed=1) / 12
+    weight, bias = kernels[:16, 3:19, 1:4], random(32, seed=2)[::2]
+    for x in (
+        large[:, 5:21, 2:15, 3:55],
+        random(1, 16, 1, 1).expand(2, 16, 13, 52),
+        random(52, 13, 16, 2).permute(3, 2, 1, 0),
+    ):
+        wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+        assert largest_error(conv3x3(x, weight, bias), wanted) < 2e-5
+    x, weight = large[:, 5:21].detach().requires_grad_(), weight.detach().requires_grad_()
+    for total in (conv3x3(x, weight).sum(), -F.conv2d(x, weight, padding=1).sum()):  # a gradient of one number for all
+        total.backward()
+    assert float(x.grad.abs().max()) < 1e-4
+    assert float(weight.grad.abs().max()) < 1e-2
+
+
+def test_only_the_gradients_that_are_asked_for() -> None:
+    x, weight, bias = random(1, 16, 5, 6), random(16, 16, 3, 3), random(16)
+    for wanted in (x, weight, bias):
+        inputs = [value.clone().requires_grad_(value is wanted) for value in (x, weight, bias)]
+        conv3x3(*inputs).sum().backward()
+        assert [value.grad is not None for value in inputs] == [value is wanted for value in (x, weight, bias)]
+    assert not conv3x3(x, weight, bias).requires_grad
+    with torch.no_grad():
+        assert not conv3x3(x, weight.requires_grad_(), bias).requires_grad
+
+
+def test_the_result_may_be_changed_in_place_and_differentiated_once() -> None:
+    x = random(1, 16, 5, 6).requires_grad_()
+    torch.relu_(conv3x3(x, random(16, 16, 3, 3, seed=1))).sum().backward()
+    (gradient,) = torch.autograd.grad(conv3x3(x, random(16, 16, 3, 3)).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_threads_change_nothing(two_threads: None) -> None:
+    x, weight = random(2, 32, 23, 101), random(16, 32, 3, 3, seed=1)
+    weight.requires_grad_()
+    runs = []
+    for threads in (2, 2, 1):
+        torch.set_num_threads(threads)
+        weight.grad = None
+        out = conv3x3(x, weight)
+        out.backward(random(2, 16, 23, 101, seed=2))
+        runs.append((out, weight.grad))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][0], runs[2][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    assert largest_error(runs[2][1], runs[0][1].double()) < 2e-5
+
+
+def test_values_that_are_not_finite_stay_where_they_are_and_show() -> None:
+    x = random(1, 16, 9, 9)
+    x[0, 3, 4, 4] = torch.nan
+    out = conv3x3(x, random(16, 16, 3, 3))
+    assert out[:, :, 3:6, 3:6].isnan().all()
+    assert out[:, :, 8].isfinite().all(), "a tile of four rows further"
+
+
+def conv(**changes: object) -> nn.Conv2d:
+    return nn.Conv2d(**{"in_channels": 16, "out_channels": 32, "kernel_size": 3, "padding": 1, **changes})
+
+
+class Own(nn.Conv2d):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("layer", "taken"),
+    [
+        (conv(), True),
+        (conv(padding="same"), True),
+        (conv(bias=False), True),
+        (conv(in_channels=3), False),
+        (conv(out_channels=24), False),
+        (conv(kernel_size=1, padding=0), False),
+        (conv(kernel_size=(3, 1)), False),
+        (conv(padding=0), False),
+        (conv(stride=2), False),
+        (conv(dilation=2, padding=2), False),
+        (conv(groups=2), False),
+        (conv(padding_mode="reflect"), False),
+        (nn.ConvTranspose2d(16, 16, 3, 1, 1), False),
+        (Own(16, 16, 3, 1, 1), False),
+    ],
+    ids=str,
+)
+def test_which_layers_can(layer: nn.Module, taken: bool) -> None:
+    x = random(1, layer.in_channels, 30, 40)
+    before = layer(x)
+    assert use_winograd(nn.Sequential(layer)) == taken
+    assert isinstance(layer, WinogradConv2d) == taken
+    assert largest_error(layer(x), before.double()) < 2e-5
+    assert torch.equal(layer(x), before) != taken
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_elsewhere_nothing_changes() -> None:
+    """Bit for bit: tiny maps, other types, autocast, what is compiled or exported."""
+    plain = conv()
+    fast = copy.deepcopy(plain)
+    use_winograd(fast)
+    x = random(1, 16, 32, 40)
+    assert not torch.equal(fast(x), plain(x))
+    assert torch.equal(fast(x[:, :, :20, :20]), plain(x[:, :, :20, :20]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(x), plain(x))
+    for compiled in (
+        torch.compile(fast, backend="eager"),
+        torch.export.export(fast, (x,)).module(),
+        torch.jit.trace(fast, x),
+    ):
+        assert torch.equal(compiled(x), plain(x))
+    for dtype in (torch.float64, torch.bfloat16):
+        assert torch.equal(copy.deepcopy(fast).to(dtype)(x.to(dtype)), copy.deepcopy(plain).to(dtype)(x.to(dtype)))
+
+
+def test_copies_and_state_dicts() -> None:
+    layer = conv()
+    keys = list(layer.state_dict())
+    use_winograd(layer)
+    assert list(layer.state_dict()) == keys
+    assert use_winograd(layer) == 0, "it does already"
+    x = random(1, 16, 32, 40)
+    for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert isinstance(same, WinogradConv2d)
+        assert torch.equal(same(x), layer(x))
+
+
+def test_public_name() -> None:
+    assert han_arch.use_winograd is use_winograd

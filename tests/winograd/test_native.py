@@ -1,0 +1,120 @@
+"""Compiling the kernels: once, for this processor; and what is said where that cannot be done."""
+
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECK = """
+import torch
+from torch.nn import functional as F
+from han_arch.winograd.convolution import conv3x3
+x, weight = torch.randn(2, 32, 9, 50), torch.randn(48, 32, 3, 3).requires_grad_()
+out, wanted = conv3x3(x, weight), F.conv2d(x, weight, padding=1)
+assert (out - wanted).abs().max() < 1e-3
+assert ((torch.autograd.grad(out.sum(), weight)[0] - torch.autograd.grad(wanted.sum(), weight)[0]).abs() < 1e-2).all()
+print("right")
+"""
+
+
+def check(cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "HAN_ARCH_CACHE": str(cache), **environment}
+    return subprocess.run([sys.executable, "-c", CHECK], env=variables, capture_output=True, text=True, timeout=100)
+
+
+def compiled(cache: Path) -> list[Path]:
+    return sorted((cache / "kernels").iterdir())
+
+
+@pytest.mark.usefixtures("winograd_compiler")
+def test_compiled_once_and_again_when_damaged(tmp_path: Path) -> None:
+    assert check(tmp_path).stdout == "right\n"
+    (library,) = compiled(tmp_path)
+    first = library.stat().st_mtime_ns
+    assert check(tmp_path).stdout == "right\n"
+    assert library.stat().st_mtime_ns == first
+    library.write_bytes(b"not a library")
+    assert check(tmp_path).stdout == "right\n"
+    assert compiled(tmp_path) == [library]
+    assert library.stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("winograd_compiler")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of another processor family")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx512f -mno-avx2"])
+def test_older_processors(tmp_path: Path, without: str) -> None:
+    """The same source with registers half and a quarter as wide; each result has a name of its own."""
+    assert check(tmp_path).stdout == "right\n"
+    done = check(tmp_path, CC=f"cc {without}")
+    assert done.stdout == "right\n", done.stderr
+    assert len(compiled(tmp_path)) == 2 or "avx2" not in Path("/proc/cpuinfo").read_text()
+
+
+@pytest.mark.usefixtures("winograd_compiler")
+def test_processes_that_start_together(tmp_path: Path) -> None:
+    variables = {**os.environ, "HAN_ARCH_CACHE": str(tmp_path)}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", CHECK], env=variables, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [run.communicate(timeout=100)[0] for run in runs] == ["right\n"] * 3
+    assert len(compiled(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("winograd_compiler")
+def test_without_a_place_to_keep_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = check(tmp_path / "file" / "cache")
+    assert done.stdout == "right\n", done.stderr
+
+
+def refusal(tmp_path: Path, **environment: str) -> str:
+    """What `basicsr upscale --winograd` says: one line, status 2, nothing written."""
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((8, 8, 3), np.uint8))
+    command = [sys.executable, "-m", "han_arch", "upscale", "photo.png", "-o", "large.png", "--winograd"]
+    variables = {**os.environ, "HAN_ARCH_CACHE": str(tmp_path / "cache"), **environment}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2, done.stderr
+    assert not (tmp_path / "large.png").exists()
+    assert not (tmp_path / "cache").exists()
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    assert "none of cc, gcc, clang is on the PATH; install gcc" in refusal(tmp_path, PATH=str(tmp_path), CC="")
+    assert "there is no no-such-compiler; install gcc" in refusal(tmp_path, CC="no-such-compiler")
+
+
+def test_a_compiler_that_fails(tmp_path: Path) -> None:
+    script = tmp_path / "cc"
+    script.write_text("#!/bin/sh\necho 'cc: error: unrecognized option -fopenmp' >&2\nexit 1\n")
+    script.chmod(script.stat().st_mode | stat.S_IEXEC)
+    assert f"{script} failed: cc: error: unrecognized option -fopenmp; install gcc" in refusal(tmp_path, CC=str(script))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc, which can check the source strictly")
+def test_the_source_has_no_warnings(tmp_path: Path) -> None:
+    from han_arch.winograd import native
+
+    command = [
+        "gcc",
+        *native.OPTIONS,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-c",
+        str(native.SOURCE),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
