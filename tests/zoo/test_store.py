@@ -12,7 +12,7 @@ import pytest
 import torch
 from file_server import Server, serving
 
-from han_arch import cache, HAN, cli, download, load_model
+from han_arch import HAN, cache, cli, download, load_model
 from han_arch.errors import UserError
 from han_arch.zoo import entries, store, weight_file
 from han_arch.zoo.entry import Entry
