@@ -7,15 +7,16 @@ y = A^T [(G g) . (B^T d)], where "." is a convolution along the row: U = G g, V 
 #include <stdlib.h>
 #include <string.h>
 
+/* How the processor's registers are used: floats in one; registers side by side in a step of a product; and input channels
+and registers in a step of the weight's gradient. There are 32 registers, on older x86 16. */
 #if defined(__AVX512F__)
-#define LANES 16
-#define MOST_COLS 4
+enum { LANES = 16, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #elif defined(__AVX2__)
-#define LANES 8
-#define MOST_COLS 2
+enum { LANES = 8, MOST_COLS = 2, INPUTS = 4, MOST_GRADIENT_COLS = 2 };
+#elif defined(__x86_64__)
+enum { LANES = 4, MOST_COLS = 2, INPUTS = 4, MOST_GRADIENT_COLS = 2 };
 #else
-#define LANES 4
-#define MOST_COLS 4
+enum { LANES = 4, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #endif
 
 /* A register of floats; in memory it may lie anywhere. */
@@ -31,8 +32,7 @@ enum {
     TAPS = 3,
     BLOCK = 48,              /* columns; a multiple of STEP */
     WIDE = BLOCK + TAPS - 1, /* with one more on each side */
-    STEP = 6,                /* positions that a product computes at a time: STEP * MOST_COLS registers of sums */
-    INPUTS = 4               /* input channels that the weight's gradient computes at a time */
+    STEP = 6                 /* positions in a step of a product */
 };
 
 static long min(long a, long b) { return a < b ? a : b; }
@@ -119,7 +119,7 @@ static void multiply(const float *v, const float *u, float *m, long c, long o, l
                 switch (min(MOST_COLS, (o - j) / LANES)) { /* the compiler needs to know how many registers */
                     case 1: product(from, weights, to, c, o, 1); break;
                     case 2: product(from, weights, to, c, o, 2); break;
-                    case 3: product(from, weights, to, c, o, MOST_COLS < 3 ? MOST_COLS : 3); break;
+                    case 3: product(from, weights, to, c, o, MOST_COLS > 3 ? 3 : MOST_COLS); break;
                     default: product(from, weights, to, c, o, MOST_COLS);
                 }
             }
@@ -188,11 +188,11 @@ static void transform_gradient(const float *y, long h, long w, long o, long top,
 
 /* Adds to INPUTS rows of dU the sum over `width` positions: v (WIDE, c), m (BLOCK, o) -> (INPUTS, cols * LANES). */
 ALWAYS_INLINE void accumulate(const float *v, const float *m, float *u, long c, long o, long width, int cols) {
-    vec sums[INPUTS][MOST_COLS];
+    vec sums[INPUTS][MOST_GRADIENT_COLS];
     for (int i = 0; i < INPUTS; i++)
         for (int col = 0; col < cols; col++) sums[i][col] = LOAD(u + i * o + col * LANES);
     for (long at = 0; at < width; at++) {
-        vec gradients[MOST_COLS];
+        vec gradients[MOST_GRADIENT_COLS];
         for (int col = 0; col < cols; col++) gradients[col] = LOAD(m + at * o + col * LANES);
         for (int i = 0; i < INPUTS; i++)
             for (int col = 0; col < cols; col++) sums[i][col] += v[at * c + i] * gradients[col];
@@ -206,14 +206,12 @@ static void accumulate_kernel(const float *v, const float *m, float *u, long c, 
     for (long k = 0; k < PRODUCTS; k++)
         for (long x = 0; x < TAPS; x++)
             for (long i = 0; i < c; i += INPUTS)
-                for (long j = 0; j < o; j += MOST_COLS * LANES) {
+                for (long j = 0; j < o; j += MOST_GRADIENT_COLS * LANES) {
                     const float *from = v + (k * WIDE + x) * c + i, *gradients = m + k * BLOCK * o + j;
                     float *to = u + ((k * TAPS + x) * c + i) * o + j;
-                    switch (min(MOST_COLS, (o - j) / LANES)) {
+                    switch (min(MOST_GRADIENT_COLS, (o - j) / LANES)) {
                         case 1: accumulate(from, gradients, to, c, o, width, 1); break;
-                        case 2: accumulate(from, gradients, to, c, o, width, 2); break;
-                        case 3: accumulate(from, gradients, to, c, o, width, MOST_COLS < 3 ? MOST_COLS : 3); break;
-                        default: accumulate(from, gradients, to, c, o, width, MOST_COLS);
+                        default: accumulate(from, gradients, to, c, o, width, MOST_GRADIENT_COLS);
                     }
                 }
 }
