@@ -14,6 +14,7 @@ from han_arch.bench.networks import (
     AUTHORS,
     AUTHORS_MEMORY_KEPT,
     LIMIT,
+    LIMIT_WINOGRAD,
     ONNX_NAME,
     OPENVINO_NAME,
     OURS,
@@ -161,11 +162,15 @@ def test_the_authors_code_is_trained_with_freed_memory_kept_too(tmp_path, capsys
 
 def test_winograd_is_measured_in_float32(tmp_path, capsys, winograd_compiler: None) -> None:
     sizes = ["--num_block", "1", "--num_feat", "16", "--lr_sizes", "8", "--memory_lr_size", "64", "--repeat", "1"]
-    assert main(["bench", "--networks", "ours", "ours-winograd", *sizes, "--out", str(tmp_path)]) == 0
-    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines() if OURS_WINOGRAD in line]
-    assert [case for case, _ in rows] == [
-        "| inference, LR 8, float32", "| training step, batch 4, LR 48, float32", "| peak memory, LR 64, float32",
+    words = ["--networks", "ours", "ours-winograd", "limit", "limit-winograd", *sizes]
+    assert main(["bench", *words, "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if f"| {OURS_WINOGRAD} |" in line]
+    assert [row[0] for row in rows] == [
+        "inference, LR 8, float32", "training step, batch 4, LR 48, float32", "peak memory, LR 64, float32",
     ]  # fmt: skip
+    assert [row[-1].endswith("%") for row in rows] == [True, True, False]
+    assert not [line for line in lines if f"| {LIMIT_WINOGRAD} |" in line and ("bfloat16" in line or "memory" in line)]
     net = build(OURS_WINOGRAD, Size(num_block=1, num_feat=16)).copy()
     assert isinstance(net.body[0].conv, WinogradConv2d)
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from han_arch.bench import networks, runtimes
 from han_arch.bench.measure import Row, inference_rows, training_rows
 from han_arch.bench.memory import memory_row
-from han_arch.bench.networks import AUTHORS, LIMIT, OURS, Candidate, Size, build
+from han_arch.bench.networks import AUTHORS, LIMIT, LIMITS, OURS, Candidate, Size, build
 from han_arch.bench.report import draw_chart, markdown, write_csv
 from han_arch.errors import UserError
 
@@ -28,6 +28,7 @@ NETWORKS = {
     "onnx": networks.ONNX_NAME,
     "openvino": networks.OPENVINO_NAME,
     "limit": LIMIT,
+    "limit-winograd": networks.LIMIT_WINOGRAD,
     "rcan": networks.RCAN_NAME,
     "rcan-channels-last": networks.RCAN_CHANNELS_LAST,
     "edsr": networks.EDSR_NAME,
@@ -109,7 +110,7 @@ def _cases(
             cases.append((f"training, {dtype}", lambda d=dtype: training_rows(candidates, d, args.repeat)))  # type: ignore[misc]
     if "memory" in args.cases:
         for candidate in candidates:
-            if candidate.name != LIMIT and not candidate.compiled and not candidate.training_only:
+            if candidate.name not in LIMITS.values() and not candidate.compiled and not candidate.training_only:
                 name = candidate.name
                 cases.append((f"memory, {name}", lambda n=name: [_memory(n, size, args.memory_lr_size)]))  # type: ignore[misc]
     return cases
@@ -127,7 +128,7 @@ def _counts(candidates: list[Candidate], lr_size: int = 48) -> str:
     lines = ["| network | parameters | multiply-adds, LR 96 |", "|---|---|---|"]
     for candidate in candidates:
         if (
-            candidate.name == LIMIT
+            candidate.name in LIMITS.values()
             or candidate.compiled
             or candidate.training_only
             or candidate.float32_only

@@ -1,7 +1,7 @@
 """The networks that are measured, all built for the same scale; those that cannot be built say why."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -15,7 +15,8 @@ from han_arch.archs.compilation import compile_blocks
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.inference.strips import super_resolve
-from han_arch.winograd import use_winograd
+from han_arch.winograd import WinogradConv2d, use_winograd
+from han_arch.winograd.convolution import conv3x3
 from han_arch.zoo.convert import from_authors
 
 OURS = "HAN (ours)"
@@ -31,6 +32,8 @@ ONNX_NAME = "HAN (ours), ONNX Runtime"
 OPENVINO_NAME = "HAN (ours), OpenVINO"
 RUNTIME_NAMES = {ONNX_NAME: "onnx", OPENVINO_NAME: "openvino"}
 LIMIT = "bare convolutions of HAN"
+LIMIT_WINOGRAD = "bare convolutions of HAN, Winograd"
+LIMITS = {OURS: LIMIT, OURS_COMPILED: LIMIT, OURS_WINOGRAD: LIMIT_WINOGRAD}
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,11 @@ def build(name: str, size: Size) -> Candidate:
         return Candidate(name, InChannelsLast(build_authors(size)), input_range=255.0)
     if name == AUTHORS_MEMORY_KEPT:
         return Candidate(name, build_authors(size), input_range=255.0, keeps_memory=True, training_only=True)
-    if name == LIMIT:
-        return Candidate(name, BareConvolutions(build_ours(size)), keeps_memory=True)
+    if name in (LIMIT, LIMIT_WINOGRAD):
+        han = build_ours(size)
+        if name == LIMIT_WINOGRAD:
+            use_winograd(han)
+        return Candidate(name, BareConvolutions(han), keeps_memory=True, float32_only=name == LIMIT_WINOGRAD)
     compat.require_basicsr()
     from basicsr.archs.edsr_arch import EDSR
     from basicsr.archs.rcan_arch import RCAN
@@ -169,7 +175,8 @@ class InChannelsLast(nn.Module):
 class BareConvolutions(nn.Module):
     """Every 3x3 convolution of a HAN on a map of its size, in channels_last, and nothing else: the limit of its speed.
 
-    Each runs on a constant map, so that no step between two of them is counted.
+    Each runs on a constant map, so that no step between two of them is counted, and as it does in the network, directly
+    or by Winograd's algorithm.
     """
 
     def __init__(self, net: HAN) -> None:
@@ -181,6 +188,7 @@ class BareConvolutions(nn.Module):
         }
         stage_scale = 3 if net.upscale == 3 else 2
         self.scales = [_scale_at(name, net.upscale, stage_scale) for name in named]
+        self.in_winograd = [isinstance(conv, WinogradConv2d) for conv in named.values()]
         self.weights = nn.ParameterList(conv.weight for conv in named.values())
         self.biases = nn.ParameterList(conv.bias for conv in named.values())
         self.maps: dict[tuple[int, ...], Tensor] = {}
@@ -188,15 +196,18 @@ class BareConvolutions(nn.Module):
     def forward(self, lq: Tensor) -> Tensor:
         """Run all convolutions; returns a number that depends on each."""
         total = lq.new_zeros(())
-        for weight, bias, scale in zip(self.weights, self.biases, self.scales, strict=True):
-            total = total + F.conv2d(self._map(weight.shape[1], scale, lq), weight, bias, padding=1)[0, 0, 0, 0]
+        for weight, bias, scale, in_winograd in self._each():
+            total = total + _convolve(self._map(weight.shape[1], scale, lq), weight, bias, in_winograd)[0, 0, 0, 0]
         return total
 
     def step(self, lq: Tensor) -> None:
         """Forward and backward through each convolution, to weights and input."""
-        for weight, bias, scale in zip(self.weights, self.biases, self.scales, strict=True):
+        for weight, bias, scale, in_winograd in self._each():
             x = self._map(weight.shape[1], scale, lq).detach().requires_grad_()
-            F.conv2d(x, weight, bias, padding=1).backward(self._map(weight.shape[0], scale, lq))
+            _convolve(x, weight, bias, in_winograd).backward(self._map(weight.shape[0], scale, lq))
+
+    def _each(self) -> Iterator[tuple[Tensor, Tensor, int, bool]]:
+        return zip(self.weights, self.biases, self.scales, self.in_winograd, strict=True)
 
     def _map(self, channels: int, scale: int, lq: Tensor) -> Tensor:
         b, _, h, w = lq.shape
@@ -204,6 +215,10 @@ class BareConvolutions(nn.Module):
         if shape not in self.maps or self.maps[shape].dtype != lq.dtype:
             self.maps[shape] = torch.rand(shape, dtype=lq.dtype).contiguous(memory_format=torch.channels_last)
         return self.maps[shape]
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, in_winograd: bool) -> Tensor:
+    return conv3x3(x, weight, bias) if in_winograd else F.conv2d(x, weight, bias, padding=1)
 
 
 def _scale_at(name: str, scale: int, stage_scale: int) -> int:

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from han_arch.bench.measure import Row, quotient, ratio_to_authors
-from han_arch.bench.networks import AUTHORS, LIMIT, OURS, OURS_COMPILED
+from han_arch.bench.networks import AUTHORS, LIMITS
 
 HEADER = (
     "case",
@@ -18,7 +18,7 @@ HEADER = (
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table; "convolutions at full rate" is the part of HAN's time that its bare convolutions take."""
+    """The table; the last column is the part of HAN's time that its bare convolutions take, by the same algorithm."""
     lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
     lines += ["| " + " | ".join(_cells(row, rows)) + " |" for row in rows]
     return "\n".join(lines)
@@ -55,13 +55,15 @@ def draw_chart(rows: list[Row], path: Path) -> None:
             [row.median - min(row.values) for row in shown],
             [max(row.values) - row.median for row in shown],
         ]
-        colours = [
-            "C0" if row.network in (OURS, OURS_COMPILED) else "0.8" if row.network == LIMIT else "0.6" for row in shown
-        ]
+        colours = [_colour(row.network) for row in shown]
         panel.barh([row.network for row in shown], medians, xerr=spread, color=colours)
         panel.set_title(case, loc="left", fontsize=10)
         panel.set_xlabel("seconds" if shown[0].unit == "s" else shown[0].unit)
     figure.savefig(path, dpi=110)
+
+
+def _colour(network: str) -> str:
+    return "C0" if network in LIMITS else "0.8" if network in LIMITS.values() else "0.6"
 
 
 def _cells(row: Row, rows: list[Row]) -> list[str]:
@@ -83,5 +85,6 @@ def _ratio_to_float32(row: Row, rows: list[Row]) -> float | None:
 
 
 def _limit_share(row: Row, rows: list[Row]) -> str:
-    limits = [peer for peer in rows if peer.case == row.case and peer.network == LIMIT and peer.values]
-    return f"{100 * quotient(limits[0], row):.0f} %" if limits and row.network in (OURS, OURS_COMPILED) else ""
+    limit = LIMITS.get(row.network)
+    limits = [peer for peer in rows if peer.case == row.case and peer.network == limit and peer.values]
+    return f"{100 * quotient(limits[0], row):.0f} %" if limits else ""

@@ -147,10 +147,11 @@ def test_short_soak(workers: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_short_comparison_of_precisions(folder: Path) -> None:
+@pytest.mark.parametrize("recipe", ["bf16", "winograd"])
+def test_short_comparison_of_precisions(recipe: str, folder: Path) -> None:
     """Both recipes from the same start: after two steps their numbers differ a little, and only a little."""
     pytest.importorskip("skimage")
-    flags = ("--iterations", "2", "--seeds", "0", "1", "--out", "out")
+    flags = ("--recipe", recipe, "--iterations", "2", "--seeds", "0", "1", "--out", "out")
     done = script("compare_precision.py", *flags, folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^\| (\d) \| ([\d.]+) \| ([\d.]+) \| ([+-][\d.]+) \|$", done.stdout, re.M)[-2:]
