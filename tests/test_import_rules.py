@@ -17,7 +17,7 @@ ALLOWED = {
     "zoo": {"archs", "cache", "download"},
     "models": {"archs", "inference", "winograd", "zoo"},
     "evaluation": {"archs", "inference", "zoo", "data"},
-    "training": {"allocator", "archs", "inference", "zoo", "models", "evaluation", "data"},
+    "training": {"allocator", "archs", "inference", "winograd", "zoo", "models", "evaluation", "data"},
     "release": {"archs", "data", "evaluation", "models", "training", "zoo"},
     "registration": {"archs", "models"},
     "export": {"archs", "zoo"},

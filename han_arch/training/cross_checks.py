@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from han_arch.errors import UserError
 from han_arch.training.check import Problem
 from han_arch.training.known_options import CLOSED_MODELS
 from han_arch.training.registries import nearest
+from han_arch.winograd.native import kernels
 
 _MISSING = object()
 
@@ -225,6 +227,16 @@ def _winograd(wanted: bool, num_gpu: int, precision: str | None, compiled: bool 
     if precision not in (None, "fp32"):
         return f"has no effect in a training step of train:precision {precision}, only in fp32"
     return "has no effect in blocks that train:compile compiles" if compiled else None
+
+
+@_rule("winograd")
+def _winograd_compiler(wanted: bool) -> str | None:
+    if wanted:
+        try:
+            kernels()
+        except UserError as error:
+            return f"must be false here. {error}"
+    return None
 
 
 # Validation and log

@@ -61,16 +61,15 @@ class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution that runs by Winograd's algorithm where it is faster; `use_winograd` makes them."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if _is_faster(input) and weight.dtype == torch.float32:
+        if _is_faster(input, weight):
             return conv3x3(input, weight, bias)
         return super()._conv_forward(input, weight, bias)
 
 
-def _is_faster(x: Tensor) -> bool:
+def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and x.dim() == 4
+        _fits(x, weight)
+        and type(x) is Tensor  # not one that stands for another, as those of tracers do
         and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
@@ -91,13 +90,31 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight's gradient does, by rounding.
 
     Raises:
+        ValueError: x, weight or bias is of another shape or type.
         UserError: there is no C compiler.
         MemoryError: there is no memory.
     """
+    o = weight.shape[0]
+    if not _fits(x, weight) or (bias is not None and (bias.shape, bias.dtype) != ((o,), torch.float32)):
+        raise ValueError(
+            "x, weight and bias must be (b, c, h, w), (o, c, 3, 3) and (o,), not empty, float32 on the CPU, "
+            f"with c and o multiples of {CHANNELS}; got "
+            + ", ".join(f"{tuple(t.shape)} {t.dtype} {t.device}" for t in (x, weight, bias) if t is not None)
+        )
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         out: Tensor = _WinogradConv.apply(x, weight, bias)
         return out
     return _convolution(_in_channels_last(x), weight, bias)
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.dim() == weight.dim() == 4
+        and x.numel() > 0
+        and weight.shape[1:] == (x.shape[1], 3, 3)
+        and weight.shape[0] % CHANNELS == weight.shape[1] % CHANNELS == 0
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, weight))
+    )
 
 
 class _WinogradConv(torch.autograd.Function):

@@ -216,10 +216,9 @@ static void accumulate_kernel(const float *v, const float *m, float *u, long c, 
                 }
 }
 
-/* G^T dU: (6, 3, c, o) -> (3, 3, c, o), rows of the kernel first. */
-static void transform_kernel_gradient(const float *u, float *g, long c, long o) {
-    long plane = TAPS * c * o;
-    for (long at = 0; at < plane; at++) {
+/* G^T dU: numbers `from` to `end` of (6, 3, c, o) -> (3, 3, c, o), rows of the kernel first. */
+static void transform_kernel_gradient(const float *u, float *g, long plane, long from, long end) {
+    for (long at = from; at < end; at++) {
         float even = u[at + plane] + u[at + 2 * plane], odd = u[at + 2 * plane] - u[at + plane];
         float even2 = u[at + 3 * plane] + u[at + 4 * plane], odd2 = u[at + 3 * plane] - u[at + 4 * plane];
         g[at] = u[at] / 4 - even / 6 + even2 / 24;
@@ -230,20 +229,21 @@ static void transform_kernel_gradient(const float *u, float *g, long c, long o) 
 
 /* The weight's gradient: x (n, h, w, c), y (n, h, w, o) -> g (3, 3, c, o). 0, or 1: there is no memory.
 
-Each thread sums over its own tiles, always the same ones, and the sums are added in the threads' order: the result does
+Each thread sums over tiles of its own, always the same ones, and the sums are added in the threads' order: the result does
 not depend on chance. */
 int winograd_weight_gradient(const float *x, const float *y, float *g, long n, long h, long w, long c, long o,
                              int threads) {
-    long count = PRODUCTS * TAPS * c * o, block = block_of(w), tiles = (h + TILE - 1) / TILE;
-    float *sums = numbers(threads * count);
+    long plane = TAPS * c * o, count = PRODUCTS * plane, block = block_of(w), tiles = (h + TILE - 1) / TILE;
+    long parts = min(threads, n * tiles);
+    float *sums = numbers(parts * count);
     if (!sums) return 1;
-    memset(sums, 0, sizeof(float) * threads * count);
     int failed = 0;
 #pragma omp parallel for schedule(static, 1) num_threads(threads) reduction(| : failed)
-    for (int part = 0; part < threads; part++) {
+    for (long part = 0; part < parts; part++) {
         float *v = numbers(PRODUCTS * WIDE * c), *m = numbers(PRODUCTS * BLOCK * o);
+        memset(sums + part * count, 0, sizeof(float) * count);
         failed = !v || !m;
-        for (long tile = part * n * tiles / threads; tile < (part + 1) * n * tiles / threads && !failed; tile++) {
+        for (long tile = part * n * tiles / parts; tile < (part + 1) * n * tiles / parts && !failed; tile++) {
             long image = tile / tiles, top = tile % tiles * TILE;
             for (long left = 0; left < w; left += block) {
                 long width = min(block, w - left);
@@ -255,9 +255,15 @@ int winograd_weight_gradient(const float *x, const float *y, float *g, long n, l
         free(v);
         free(m);
     }
-    for (long part = 1; part < threads; part++)
-        for (long at = 0; at < count; at++) sums[at] += sums[part * count + at];
-    if (!failed) transform_kernel_gradient(sums, g, c, o);
+    if (!failed) {
+#pragma omp parallel for num_threads(threads)
+        for (long from = 0; from < plane; from += c) {
+            for (long part = 1; part < parts; part++)
+                for (long k = 0; k < PRODUCTS; k++)
+                    for (long at = k * plane + from; at < k * plane + from + c; at++) sums[at] += sums[part * count + at];
+            transform_kernel_gradient(sums, g, plane, from, from + c);
+        }
+    }
     free(sums);
     return failed;
 }

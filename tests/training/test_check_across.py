@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from standins import DELETE, IMAGES, found
 
+from han_arch.winograd import native
+
 pytestmark = pytest.mark.usefixtures("demo_folder")
 
 
@@ -63,10 +65,6 @@ RULES = [
      {"model_type": "HANModel"}),
     ({"train:pixel_opt": None}, "train needs a loss: pixel_opt or perceptual_opt",
      {"train:pixel_opt": {"type": "MSELoss"}}),
-    ({"winograd": True, "train:precision": "bf16"}, "warning: winograd has no effect in a training step of "
-     "train:precision bf16, only in fp32", {"train:precision": "fp32"}),
-    ({"winograd": True, "train:compile": True}, "warning: winograd has no effect in blocks that train:compile compiles",
-     {"winograd": False}),
     ({"logger:keep_best": "psn"}, "logger:keep_best must be one of val:metrics; got 'psn'; did you mean psnr?",
      {"logger:keep_best": "ssim"}),
     ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project needs use_tb_logger: true",
@@ -94,6 +92,26 @@ def test_rules(wrong: dict[str, Any], message: str, mended: dict[str, Any]) -> N
     problems = found(wrong)
     assert any(problem.startswith(message) for problem in problems), problems
     assert found({**wrong, **mended}) == []
+
+
+def test_where_winograd_has_no_effect(winograd_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found({"winograd": True}) == []
+    assert found({"winograd": True, "train:precision": "bf16"}) == [
+        "warning: winograd has no effect in a training step of train:precision bf16, only in fp32"
+    ]
+    assert found({"winograd": True, "train:compile": True}) == [
+        "warning: winograd has no effect in blocks that train:compile compiles"
+    ]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert found({"winograd": True, "num_gpu": 1}) == ["warning: winograd has no effect on a GPU"]
+
+
+def test_winograd_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    native.kernels.cache_clear()
+    (problem,) = found({"winograd": True})
+    assert problem.startswith("winograd must be false here. Winograd's convolutions are compiled at their first use")
+    assert found({"winograd": False}) == []
 
 
 @pytest.mark.parametrize("pinned", [True, False])

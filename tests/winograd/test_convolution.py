@@ -192,5 +192,25 @@ def test_copies_and_state_dicts() -> None:
         assert torch.equal(same(x), layer(x))
 
 
+def test_what_does_not_fit_is_refused_before_any_memory_is_read() -> None:
+    x, weight, bias = random(1, 16, 32, 32), random(32, 16, 3, 3), random(32)
+    wrong = [
+        (x[0], weight, bias), (x[:, :8], weight, bias), (x[:, :, :0], weight, bias), (x.double(), weight, bias),
+        (x.to("meta"), weight, bias), (x, weight[:, :, :, :2], bias), (x, weight[:24], bias[:24]),
+        (x, weight.double(), bias), (x, weight, bias[:31]), (x, weight, bias.double()),
+    ]  # fmt: skip
+    for values in wrong:
+        with pytest.raises(ValueError, match="multiples of 16; got"):
+            conv3x3(*values)
+    layer = conv()
+    use_winograd(layer)
+    with pytest.raises(RuntimeError, match="to have 16 channels, but got 32 channels"):
+        layer(random(1, 32, 32, 32))
+    assert layer(x[:0]).shape == (0, 32, 32, 32)
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as fake:  # has a shape, and no memory
+        assert layer(fake.from_tensor(x)).shape == (1, 32, 32, 32)
+    assert layer.to("meta")(x.to("meta")).shape == (1, 32, 32, 32)
+
+
 def test_public_name() -> None:
     assert han_arch.use_winograd is use_winograd
