@@ -61,7 +61,7 @@ class TorchEngine:
         if dtype not in DTYPES:
             raise UserError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
         if winograd and (device, dtype) != ("cpu", "fp32"):
-            raise UserError(f"winograd is for device cpu and dtype fp32; got {device} and {dtype}")
+            raise UserError(f"winograd is for device cpu and dtype fp32; got {device} and {dtype}; name those, or none")
         if net.conv_last.out_channels not in (1, 3):
             raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network for images, 1 or 3")
         self.name, self.device, self.dtype = name, device, dtype
@@ -137,7 +137,7 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         winograd: see `TorchEngine`.
 
     Raises:
-        UserError: no such device or dtype, Winograd's algorithm is not for them, or has no compiler; load_model's own.
+        UserError: no such device or dtype; Winograd's algorithm is not for them, or has no compiler; load_model's own.
         FileNotFoundError: load_model's own.
         TypeError: model is something else.
     """

@@ -49,8 +49,8 @@ def upscale(
         device: "auto" (the first that is there), "cuda", "xpu", "mps" or "cpu".
         dtype: "fp32", "bf16" or "fp16": what the network computes in.
         self_ensemble: the mean over the image's eight flips and transposes: eight times the time, slightly better.
-        winograd: convolve by Winograd's algorithm, in fp32 on the CPU: nearly twice as fast, the same but for rounding;
-            needs a C compiler (see `han_arch.use_winograd`).
+        winograd: convolve by Winograd's algorithm, in fp32 on the CPU: about two thirds of the time, the same but for
+            rounding; needs a C compiler (see `han_arch.use_winograd`).
         plan: followed in place of the one that the budget gives.
 
     Returns:

@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=int, choices=(2, 3, 4, 8), help="how many times larger (default: the model's, 4)")
     add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")
     add("--dtype", choices=tuple(DTYPES), default="fp32", help="what the network computes in (default: fp32)")
-    add("--winograd", action="store_true", help="fp32 on a CPU nearly twice as fast; needs a C compiler")
+    add("--winograd", action="store_true", help="fp32 on a CPU in about two thirds of the time; needs a C compiler")
     add("--runtime", choices=("torch", *RUNTIMES), default="torch", help="onnx, openvino: MODEL is from basicsr export")
     add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first that is there")
     add("--memory", default=DEFAULT, metavar="SIZE", help=f"for the process, besides the result (default: {DEFAULT})")

@@ -44,7 +44,8 @@ class HANModel(CheckpointModel):
         super().__init__(opt)
         if opt.get("winograd"):
             count = use_winograd(self.get_bare_model(self.net_g))
-            get_root_logger().info(f"{count} convolutions of the network can run by Winograd's algorithm.")
+            log = get_root_logger().info if count else get_root_logger().warning
+            log(f"{count} convolutions of the network can run by Winograd's algorithm.")
             if hasattr(self, "net_g_ema"):
                 use_winograd(self.net_g_ema)
 

@@ -11,7 +11,8 @@ from han_arch.errors import UserError
 from han_arch.training.check import Problem
 from han_arch.training.known_options import CLOSED_MODELS
 from han_arch.training.registries import nearest
-from han_arch.winograd.native import kernels
+from han_arch.winograd.convolution import CHANNELS
+from han_arch.winograd.native import library
 
 _MISSING = object()
 
@@ -229,11 +230,17 @@ def _winograd(wanted: bool, num_gpu: int, precision: str | None, compiled: bool 
     return "has no effect in blocks that train:compile compiles" if compiled else None
 
 
+@_rule("winograd", "network_g:num_feat", warning=True)
+def _winograd_channels(wanted: bool, num_feat: int) -> str | None:
+    fits = not wanted or num_feat % CHANNELS == 0
+    return None if fits else f"has no effect: it takes channels in sixteens; network_g:num_feat is {num_feat}"
+
+
 @_rule("winograd")
 def _winograd_compiler(wanted: bool) -> str | None:
     if wanted:
         try:
-            kernels()
+            library()
         except UserError as error:
             return f"must be false here. {error}"
     return None

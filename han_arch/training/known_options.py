@@ -166,7 +166,7 @@ OPTIONS = Section(
         "model_type": Value("text", "what a training step does: HANModel, SRModel, ...", need="always"),
         "scale": Value("whole", "upscaling factor", low=1),
         "num_gpu": Value("whole", "how many GPUs; 0: CPU", low=0, word="auto", need="always"),
-        "winograd": Value("flag", "convolutions by Winograd's algorithm: fp32 on a CPU nearly twice as fast",
+        "winograd": Value("flag", "convolutions by Winograd's algorithm: fp32 on a CPU in two thirds of the time",
                           only="HANModel"),
         "manual_seed": Value("whole", "~: drawn", low=0, high=2**31, null=True),
         "find_unused_parameters": Value("flag", "for distributed training"),

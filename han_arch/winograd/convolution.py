@@ -7,7 +7,7 @@ rows d of such a tile and the kernel's three rows g are transformed, multiplied,
 
 where each of the six products is a convolution along the row. PyTorch's convolutions on a CPU (oneDNN's) are direct
 and near the hardware's peak, so that only fewer products are faster. Transforming the width as well would leave a
-quarter of them, with several times the rounding; like this it is two to three times that of a direct convolution.
+quarter of them, with several times the rounding error, which like this is two to three times a direct convolution's.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4; A, B and G are those
 of its F(4x4, 3x3). Deviation: one dimension, see above.
@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import once_differentiable
 
-from han_arch.winograd.native import kernels
+from han_arch.winograd.native import library
 
 CHANNELS = 16  # the kernels take channels by as many
 LEAST_POSITIONS = 512  # in a batch's maps: with less a direct convolution is faster
@@ -28,24 +29,25 @@ LEAST_POSITIONS = 512  # in a batch's maps: with less a direct convolution is fa
 def use_winograd(net: nn.Module) -> int:
     """Let a network's 3x3 convolutions run by Winograd's algorithm where that is faster, in place.
 
-    That is in float32 on a CPU, outside autocast, `torch.compile` and `torch.export`, with channels in sixteens, and
-    not on tiny maps; elsewhere they run as before. Weights and keys of the state dict stay, and copies keep it.
+    That is in float32 on a CPU, with channels in sixteens, not on tiny maps, and outside autocast, `torch.compile`,
+    `torch.export`, `torch.func` and forward-mode derivatives; elsewhere they run as before. Weights and keys of the
+    state dict stay, and copies keep it. Two things are lost: second derivatives, and `torch.jit.script`.
 
     Args:
         net: any network with `nn.Conv2d` layers.
 
     Returns:
-        How many convolutions can.
+        How many of its convolutions can, those of an earlier call among them.
 
     Raises:
         UserError: there is no C compiler; the network is as before.
     """
     convs = [module for module in net.modules() if type(module) is nn.Conv2d and _can_change(module)]
     if convs:
-        kernels()
+        library()
     for conv in convs:
         conv.__class__ = WinogradConv2d
-    return len(convs)
+    return sum(isinstance(module, WinogradConv2d) for module in net.modules())
 
 
 def _can_change(conv: nn.Conv2d) -> bool:
@@ -66,14 +68,21 @@ class WinogradConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
+_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # of torch.func
+
+
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        _fits(x, weight)
-        and type(x) is Tensor  # not one that stands for another, as those of tracers do
+        type(x) is Tensor  # not one that stands for another, as those of tracers do
+        and type(weight) in (Tensor, nn.Parameter)
+        and _fits(x, weight)
         and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
+        and not _in_transform()
+        and unpack_dual(x).tangent is None
+        and unpack_dual(weight).tangent is None
     )
 
 
@@ -95,7 +104,8 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         MemoryError: there is no memory.
     """
     o = weight.shape[0]
-    if not _fits(x, weight) or (bias is not None and (bias.shape, bias.dtype) != ((o,), torch.float32)):
+    bias_fits = bias is None or (bias.shape == (o,) and bias.dtype == torch.float32 and bias.device.type == "cpu")
+    if not _fits(x, weight) or not bias_fits:
         raise ValueError(
             "x, weight and bias must be (b, c, h, w), (o, c, 3, 3) and (o,), not empty, float32 on the CPU, "
             f"with c and o multiples of {CHANNELS}; got "
@@ -131,8 +141,8 @@ class _WinogradConv(torch.autograd.Function):
         grad = _in_channels_last(grad)
         need_x, need_weight, need_bias = ctx.needs_input_grad
         return (
-            # The input's gradient is a convolution too, by the kernel turned by 180 degrees.
-            _convolution(grad, weight, None, turned=True) if need_x else None,
+            # The input's gradient is a convolution too, by the kernel rotated by 180 degrees.
+            _convolution(grad, weight, None, rotated=True) if need_x else None,
             _weight_gradient(x, grad) if need_weight else None,
             grad.sum((0, 2, 3)) if need_bias else None,
         )
@@ -143,20 +153,22 @@ def _in_channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool = False) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, rotated: bool = False) -> Tensor:
     b, c, h, w = x.shape
-    o = weight.shape[1 if turned else 0]
+    o = weight.shape[1 if rotated else 0]
     threads = torch.get_num_threads()
     u = x.new_empty(6, 3, c, o)
     first = weight
-    to_o, to_c, to_y, to_x = weight.stride()
-    if turned:
+    stride_o, stride_c, stride_y, stride_x = weight.stride()
+    if rotated:
         first = weight[:, :, 2:, 2:]
-        to_o, to_c, to_y, to_x = to_c, to_o, -to_y, -to_x
-    kernels().winograd_kernel(first.data_ptr(), to_o, to_c, to_y, to_x, u.data_ptr(), c, o, threads)
-    out = torch.empty((b, o, h, w), memory_format=torch.channels_last)
+        stride_o, stride_c, stride_y, stride_x = stride_c, stride_o, -stride_y, -stride_x
+    library().winograd_transform_weight(
+        first.data_ptr(), stride_o, stride_c, stride_y, stride_x, u.data_ptr(), c, o, threads
+    )
+    out = torch.empty((b, o, h, w), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     bias = None if bias is None else bias.contiguous()
-    failed = kernels().winograd_convolution(
+    failed = library().winograd_convolution(
         x.data_ptr(), u.data_ptr(), None if bias is None else bias.data_ptr(), out.data_ptr(), b, h, w, c, o, threads
     )
     return _done(out, failed)
@@ -166,7 +178,7 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     b, c, h, w = x.shape
     o = grad.shape[1]
     out = x.new_empty(3, 3, c, o)
-    failed = kernels().winograd_weight_gradient(
+    failed = library().winograd_weight_gradient(
         x.data_ptr(), grad.data_ptr(), out.data_ptr(), b, h, w, c, o, torch.get_num_threads()
     )
     return _done(out.permute(3, 2, 0, 1), failed)

@@ -32,30 +32,32 @@ enum {
     TAPS = 3,
     BLOCK = 48,              /* columns; a multiple of STEP */
     WIDE = BLOCK + TAPS - 1, /* with one more on each side */
-    STEP = 6                 /* positions in a step of a product */
+    STEP = 6,                /* positions in a step of a product */
+    MOST_SUMS = 1 << 26      /* floats that the threads' sums of a weight's gradient may take, 256 MiB */
 };
 
 static long min(long a, long b) { return a < b ? a : b; }
 
 static long rounded_up(long a, long to) { return (a + to - 1) / to * to; }
 
-static float *numbers(long count) { return aligned_alloc(64, rounded_up(sizeof(float) * count, 64)); }
+static float *allocate_floats(long count) { return aligned_alloc(64, rounded_up(sizeof(float) * count, 64)); }
 
-/* The width in parts of equal size, not above BLOCK. */
-static long block_of(long w) {
-    long blocks = (w + BLOCK - 1) / BLOCK;
+/* Columns in a block: equal parts of the width, not above BLOCK, and such that with those tiles no thread is idle. */
+static long block_of(long w, long tiles, int threads) {
+    long blocks = (w + BLOCK - 1) / BLOCK, for_all = (threads + tiles - 1) / tiles;
+    if (blocks < for_all) blocks = for_all;
     return rounded_up((w + blocks - 1) / blocks, STEP);
 }
 
 /* U = G g: weight (o, c, 3, 3), by its strides -> (6, 3, c, o). */
-void winograd_kernel(const float *g, long to_o, long to_c, long to_y, long to_x, float *u, long c, long o, int threads) {
+void winograd_transform_weight(const float *g, long stride_o, long stride_c, long stride_y, long stride_x, float *u, long c, long o, int threads) {
     long plane = TAPS * c * o;
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (long x = 0; x < TAPS; x++)
         for (long i = 0; i < c; i++)
             for (long j = 0; j < o; j++) {
-                const float *from = g + j * to_o + i * to_c + x * to_x;
-                float g0 = from[0], g1 = from[to_y], g2 = from[2 * to_y];
+                const float *from = g + j * stride_o + i * stride_c + x * stride_x;
+                float g0 = from[0], g1 = from[stride_y], g2 = from[2 * stride_y];
                 float even = (g0 + g2) / 6, odd = g1 / 6, even2 = g0 / 24 + g2 / 6, odd2 = g1 / 12;
                 float *to = u + (x * c + i) * o + j;
                 to[0] = g0 / 4;
@@ -146,11 +148,11 @@ static void transform_output(const float *m, const float *bias, long h, long w, 
 /* The convolution: x (n, h, w, c), u (6, 3, c, o), bias (o) or NULL -> y (n, h, w, o). 0, or 1: there is no memory. */
 int winograd_convolution(const float *x, const float *u, const float *bias, float *y, long n, long h, long w, long c,
                          long o, int threads) {
-    long block = block_of(w);
+    long block = block_of(w, n * ((h + TILE - 1) / TILE), threads);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        float *v = numbers(PRODUCTS * WIDE * c), *m = numbers(PRODUCTS * BLOCK * o);
+        float *v = allocate_floats(PRODUCTS * WIDE * c), *m = allocate_floats(PRODUCTS * BLOCK * o);
         failed = !v || !m;
 #pragma omp for collapse(3) schedule(dynamic)
         for (long image = 0; image < n; image++)
@@ -233,17 +235,18 @@ Each thread sums over tiles of its own, always the same ones, and the sums are a
 not depend on chance. */
 int winograd_weight_gradient(const float *x, const float *y, float *g, long n, long h, long w, long c, long o,
                              int threads) {
-    long plane = TAPS * c * o, count = PRODUCTS * plane, block = block_of(w), tiles = (h + TILE - 1) / TILE;
-    long parts = min(threads, n * tiles);
-    float *sums = numbers(parts * count);
+    long plane = TAPS * c * o, count = PRODUCTS * plane, tiles = (h + TILE - 1) / TILE;
+    long block = block_of(w, n * tiles, 1), parts = min(min(threads, n * tiles), 1 + MOST_SUMS / count);
+    float *sums = allocate_floats(parts * count);
     if (!sums) return 1;
     int failed = 0;
 #pragma omp parallel for schedule(static, 1) num_threads(threads) reduction(| : failed)
     for (long part = 0; part < parts; part++) {
-        float *v = numbers(PRODUCTS * WIDE * c), *m = numbers(PRODUCTS * BLOCK * o);
+        float *v = allocate_floats(PRODUCTS * WIDE * c), *m = allocate_floats(PRODUCTS * BLOCK * o);
         memset(sums + part * count, 0, sizeof(float) * count);
-        failed = !v || !m;
-        for (long tile = part * n * tiles / parts; tile < (part + 1) * n * tiles / parts && !failed; tile++) {
+        int missing = !v || !m;
+        failed |= missing;
+        for (long tile = part * n * tiles / parts; tile < (part + 1) * n * tiles / parts && !missing; tile++) {
             long image = tile / tiles, top = tile % tiles * TILE;
             for (long left = 0; left < w; left += block) {
                 long width = min(block, w - left);

@@ -28,14 +28,14 @@ COMPILERS = ("cc", "gcc", "clang")
 
 _numbers, _count, _threads = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
-    "winograd_kernel": ([_numbers, *[_count] * 4, _numbers, *[_count] * 2, _threads], None),
+    "winograd_transform_weight": ([_numbers, *[_count] * 4, _numbers, *[_count] * 2, _threads], None),
     "winograd_convolution": ([_numbers] * 4 + [_count] * 5 + [_threads], ctypes.c_int),
     "winograd_weight_gradient": ([_numbers] * 3 + [_count] * 5 + [_threads], ctypes.c_int),
 }
 
 
 @cache
-def kernels() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     """The functions of kernels.c.
 
     Raises:
@@ -54,17 +54,23 @@ def kernels() -> ctypes.CDLL:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _compile(compiler, kept)
         return _load(kept)
-    except OSError:  # no place to keep it: it serves this process
-        with tempfile.TemporaryDirectory(prefix="han_arch_") as folder:
-            passing = Path(folder) / "winograd.so"
-            _compile(compiler, passing)
-            return _load(passing)
+    except OSError as unkept:  # no place to keep it: it serves this process
+        try:
+            with tempfile.TemporaryDirectory(prefix="han_arch_") as folder:
+                passing = Path(folder) / "winograd.so"
+                _compile(compiler, passing)
+                return _load(passing)
+        except OSError as error:
+            raise _unusable(f"neither {kept.parent} ({unkept}) nor a temporary folder ({error}) can be used") from error
 
 
 def _compiler() -> list[str]:
-    chosen = os.environ.get("CC")
+    chosen = (os.environ.get("CC") or "").strip()
     if chosen:
-        return shlex.split(chosen)
+        try:
+            return shlex.split(chosen)
+        except ValueError as error:
+            raise _unusable(f"CC is {chosen!r}: {error}") from error
     for name in COMPILERS:
         if shutil.which(name):
             return [name]
@@ -82,8 +88,8 @@ def _compile(compiler: list[str], target: Path) -> None:
 def _run(command: list[str]) -> bytes:
     try:
         return subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout
-    except FileNotFoundError as error:
-        raise _unusable(f"there is no {command[0]}") from error
+    except OSError as error:
+        raise _unusable(f"{command[0]} cannot be run ({error.strerror})") from error
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip().splitlines()
         raise _unusable(f"{command[0]} failed: {said[0] if said else f'status {error.returncode}'}") from error

@@ -179,6 +179,10 @@ def test_winograd(photos: Path, winograd_compiler: None) -> None:
     assert (difference > 0).mean() < 0.001
     exact = [han_arch.upscale(pixels / 255, "han-s-x2", winograd=fast) for fast in (False, True)]
     assert 0 < np.abs(exact[0] - exact[1]).max() < 1e-3 / 255
+    net = han_arch.load_model("han-s-x2")
+    han_arch.use_winograd(net)
+    np.testing.assert_array_equal(han_arch.upscale(pixels / 255, net), exact[1])
+    np.testing.assert_array_equal(han_arch.upscale(pixels / 255, net, winograd=True), exact[1])
 
 
 def test_comparison(photos: Path, checkpoint: Path) -> None:

@@ -22,10 +22,10 @@ def demo_folder(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class MakeRun(Protocol):
-    def __call__(self, name: str, workers: int = 0) -> Path: ...
+    def __call__(self, name: str, workers: int = 0, winograd: bool = False) -> Path: ...
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Make folders with photos and an option file, the same every time."""
-    return lambda name, workers=0: make_folder(tmp_path / name, workers)
+    return lambda name, workers=0, winograd=False: make_folder(tmp_path / name, workers, winograd)

@@ -62,13 +62,14 @@ def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str, t
     return process.returncode, text + rest
 
 
-def make_folder(folder: Path, workers: int = 0) -> Path:
-    """Make a folder with photos and an option file, the same every time."""
+def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
+    """Make a folder with photos and an option file, the same every time; for Winograd both are larger."""
     generator = np.random.default_rng(0)
     for side, factor in (("gt", 2), ("lq", 1)):
         (folder / side).mkdir(parents=True)
         for index in range(5):
-            image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
+            height, width = (28, 30) if winograd else (20, 24)
+            image = generator.integers(0, 256, (height * factor, width * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
     opt = yaml_options.read(find("demo_HAN_x4"))
     opt.update(name="run", scale=2)
@@ -76,6 +77,10 @@ def make_folder(folder: Path, workers: int = 0) -> Path:
     for dataset in opt["datasets"].values():
         dataset.update(dataroot_gt="gt", dataroot_lq="lq", io_backend={"type": "disk"})
     opt["datasets"]["train"].update(gt_size=16, batch_size_per_gpu=2, num_worker_per_gpu=workers)
+    if winograd:
+        opt["winograd"] = True
+        opt["network_g"]["num_feat"] = 16
+        opt["datasets"]["train"]["gt_size"] = 48
     opt["train"].update(total_iter=TOTAL, scheduler={"type": "MultiStepLR", "milestones": [6, 11], "gamma": 0.5})
     opt["val"].update(val_freq=3)
     for metric in opt["val"]["metrics"].values():

@@ -95,21 +95,24 @@ def test_rules(wrong: dict[str, Any], message: str, mended: dict[str, Any]) -> N
 
 
 def test_where_winograd_has_no_effect(winograd_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert found({"winograd": True}) == []
-    assert found({"winograd": True, "train:precision": "bf16"}) == [
-        "warning: winograd has no effect in a training step of train:precision bf16, only in fp32"
-    ]
-    assert found({"winograd": True, "train:compile": True}) == [
-        "warning: winograd has no effect in blocks that train:compile compiles"
-    ]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert found({"winograd": True, "num_gpu": 1}) == ["warning: winograd has no effect on a GPU"]
+    wanted = {"winograd": True, "network_g:num_feat": 32, "num_gpu": 0}
+    assert found(wanted) == []
+    for change, reason in (
+        ({"network_g:num_feat": 24}, "it takes channels in sixteens; network_g:num_feat is 24"),
+        ({"train:precision": "bf16"}, "in a training step of train:precision bf16, only in fp32"),
+        ({"train:compile": True}, "in blocks that train:compile compiles"),
+        ({"num_gpu": 1}, "on a GPU"),
+    ):
+        (problem,) = found({**wanted, **change})
+        assert problem.startswith("warning: winograd has no effect")
+        assert problem.endswith(reason)
 
 
 def test_winograd_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    native.kernels.cache_clear()
-    (problem,) = found({"winograd": True})
+    native.library.cache_clear()
+    (problem,) = found({"winograd": True, "network_g:num_feat": 32})
     assert problem.startswith("winograd must be false here. Winograd's convolutions are compiled at their first use")
     assert found({"winograd": False}) == []
 

@@ -13,11 +13,19 @@ from han_arch.training import yaml_options
 pytestmark = pytest.mark.usefixtures("basicsr")
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_and_resumed_equals_uninterrupted(make_run, workers: int) -> None:
-    reference, killed = make_run("reference", workers), make_run("killed", workers)
+@pytest.mark.parametrize(
+    ("workers", "winograd"),
+    [(0, False), pytest.param(2, False, marks=pytest.mark.slow), pytest.param(0, True, marks=pytest.mark.slow)],
+)
+def test_killed_and_resumed_equals_uninterrupted(
+    make_run, workers: int, winograd: bool, request: pytest.FixtureRequest
+) -> None:
+    if winograd:
+        request.getfixturevalue("winograd_compiler")
+    reference, killed = (make_run(name, workers, winograd) for name in ("reference", "killed"))
     code, text = run(reference)
     assert code == 0, text
+    assert ("convolutions of the network can run by Winograd's algorithm" in text) == winograd
     code, _ = run_until(killed, 8, signal.SIGKILL)
     assert code == -signal.SIGKILL
     code, text = run_until(killed, 13, signal.SIGKILL, "--auto_resume")
@@ -104,9 +112,12 @@ def test_changed_options_are_shown(make_run) -> None:
     assert kept["train"]["total_iter"] == 8
 
 
-def test_two_ranks_equal_one_and_go_on_as_one(make_run) -> None:
+@pytest.mark.parametrize("winograd", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_ranks_equal_one_and_go_on_as_one(make_run, winograd: bool, request: pytest.FixtureRequest) -> None:
     """The same global batch on one and on two processes; then the second run is gone on with by one process."""
-    alone, together = make_run("alone"), make_run("together")
+    if winograd:
+        request.getfixturevalue("winograd_compiler")
+    alone, together = (make_run(name, winograd=winograd) for name in ("alone", "together"))
     shorter = "train:total_iter=10"
     code, text = run(alone, "--force_yml", shorter)
     assert code == 0, text

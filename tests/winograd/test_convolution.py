@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 import han_arch
@@ -180,12 +181,62 @@ def test_elsewhere_nothing_changes() -> None:
         assert torch.equal(copy.deepcopy(fast).to(dtype)(x.to(dtype)), copy.deepcopy(plain).to(dtype)(x.to(dtype)))
 
 
+def test_transforms_of_gradients_and_graphs_take_the_plain_way() -> None:
+    plain = conv()
+    fast = copy.deepcopy(plain)
+    use_winograd(fast)
+    x, direction = random(1, 16, 32, 40), random(1, 16, 32, 40, seed=1)
+    for layer in (plain, fast):
+        layer.requires_grad_(False)
+    assert torch.equal(torch.fx.symbolic_trace(fast)(x), plain(x))
+    results = []
+    for layer in (plain, fast):
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, direction))).tangent
+        gradient = torch.func.grad(lambda x, layer=layer: layer(x).square().sum())(x)
+        several = torch.func.vmap(layer)(torch.stack([x, direction]))
+        jvp = torch.func.jvp(layer, (x,), (direction,))
+        results.append([tangent, gradient, several, *jvp])
+    for got, wanted in zip(results[1], results[0], strict=True):
+        assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_torch_s_default_type_is_not_the_result_s(dtype: torch.dtype) -> None:
+    x, weight = random(1, 16, 9, 9).requires_grad_(), random(16, 16, 3, 3).requires_grad_()
+    before = conv3x3(x, weight)
+    torch.set_default_dtype(dtype)
+    try:
+        out = conv3x3(x, weight)
+        out.backward(random(1, 16, 9, 9).float())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(out, before)
+    assert x.grad.dtype == weight.grad.dtype == torch.float32
+    with torch.device("meta"):
+        assert torch.equal(conv3x3(x, weight), before)
+
+
+def test_many_threads_for_few_tiles() -> None:
+    """Narrower blocks, so that each thread has one; the result stays, to the bit."""
+    x, weight = random(1, 16, 5, 100), random(32, 16, 3, 3)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 3, 9, 64):
+            torch.set_num_threads(threads)
+            results.append(conv3x3(x, weight))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
 def test_copies_and_state_dicts() -> None:
     layer = conv()
     keys = list(layer.state_dict())
     use_winograd(layer)
     assert list(layer.state_dict()) == keys
-    assert use_winograd(layer) == 0, "it does already"
+    assert use_winograd(layer) == 1, "it does already"
     x = random(1, 16, 32, 40)
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert isinstance(same, WinogradConv2d)
@@ -197,7 +248,7 @@ def test_what_does_not_fit_is_refused_before_any_memory_is_read() -> None:
     wrong = [
         (x[0], weight, bias), (x[:, :8], weight, bias), (x[:, :, :0], weight, bias), (x.double(), weight, bias),
         (x.to("meta"), weight, bias), (x, weight[:, :, :, :2], bias), (x, weight[:24], bias[:24]),
-        (x, weight.double(), bias), (x, weight, bias[:31]), (x, weight, bias.double()),
+        (x, weight.double(), bias), (x, weight, bias[:31]), (x, weight, bias.double()), (x, weight, bias.to("meta")),
     ]  # fmt: skip
     for values in wrong:
         with pytest.raises(ValueError, match="multiples of 16; got"):

@@ -44,6 +44,7 @@ def test_compiled_once_and_again_when_damaged(tmp_path: Path) -> None:
     assert library.stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("winograd_compiler")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of another processor family")
 @pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx512f -mno-avx2"])
@@ -55,6 +56,7 @@ def test_older_processors(tmp_path: Path, without: str) -> None:
     assert len(compiled(tmp_path)) == 2 or "avx2" not in Path("/proc/cpuinfo").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("winograd_compiler")
 def test_processes_that_start_together(tmp_path: Path) -> None:
     variables = {**os.environ, "HAN_ARCH_CACHE": str(tmp_path)}
@@ -66,6 +68,7 @@ def test_processes_that_start_together(tmp_path: Path) -> None:
     assert len(compiled(tmp_path)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("winograd_compiler")
 def test_without_a_place_to_keep_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
@@ -91,7 +94,28 @@ def refusal(tmp_path: Path, **environment: str) -> str:
 
 def test_no_compiler(tmp_path: Path) -> None:
     assert "none of cc, gcc, clang is on the PATH; install gcc" in refusal(tmp_path, PATH=str(tmp_path), CC="")
-    assert "there is no no-such-compiler; install gcc" in refusal(tmp_path, CC="no-such-compiler")
+    assert "no-such-compiler cannot be run (No such file or directory); install gcc" in refusal(
+        tmp_path, CC="no-such-compiler"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chosen", "reason"), [("/tmp", "/tmp cannot be run"), ('"', "CC is '\"': No closing quotation")]
+)
+def test_a_compiler_s_name_that_is_none(tmp_path: Path, chosen: str, reason: str) -> None:
+    assert f"{reason}" in refusal(tmp_path, CC=chosen)
+
+
+@pytest.mark.slow
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    missing = str(tmp_path / "file" / "x")
+    code = CHECK.replace("import torch\n", "import tempfile, torch\ntempfile.tempdir = '" + missing + "'\n", 1)
+    variables = {**os.environ, "HAN_ARCH_CACHE": missing}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=100)
+    assert "han_arch.errors.UserError: Winograd's convolutions are compiled at their first use" in done.stderr
+    assert "nor a temporary folder" in done.stderr
 
 
 def test_a_compiler_that_fails(tmp_path: Path) -> None:
