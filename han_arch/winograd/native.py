@@ -3,7 +3,8 @@
 A wheel with compiled code would need one for each platform, with instructions of the oldest processor of it; the C
 compiler that is there takes a second and knows this one. The result is kept in the user's cache under a name that
 follows from the source, the options, and the compiler's own account of what it compiles for: a home folder that
-different machines share serves each with its own.
+different machines share serves each with its own. A cache may also be shared by people: each has a folder of their own
+there, and code is loaded only from one that nobody else can write to.
 """
 
 import ctypes
@@ -11,6 +12,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -47,11 +49,13 @@ def library() -> ctypes.CDLL:
     source = SOURCE.read_bytes()
     target = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # macros: the compiler, and the processor
     name = hashlib.sha256(b"\0".join([source, " ".join(OPTIONS).encode(), target])).hexdigest()[:16]
-    kept = cache_folder() / "kernels" / f"winograd-{name}.so"
-    with suppress(OSError):  # not there yet, or damaged
-        return _load(kept)
+    kept = cache_folder() / f"kernels-{os.getuid()}" / f"winograd-{name}.so"
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.parent.parent.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        _require_own(kept.parent)
+        with suppress(OSError):  # not there yet, or damaged
+            return _load(kept)
         _compile(compiler, kept)
         return _load(kept)
     except OSError as unkept:  # no place to keep it: it serves this process
@@ -75,6 +79,12 @@ def _compiler() -> list[str]:
         if shutil.which(name):
             return [name]
     raise _unusable(f"none of {', '.join(COMPILERS)} is on the PATH")
+
+
+def _require_own(folder: Path) -> None:
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+        raise PermissionError(f"others can write to {folder}")
 
 
 def _compile(compiler: list[str], target: Path) -> None:
