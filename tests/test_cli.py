@@ -220,6 +220,17 @@ def test_doctor(tmp_path: Path) -> None:
     assert "BROKEN" in broken.stdout
 
 
+def test_doctor_tells_whether_winograd_s_convolutions_work(
+    tmp_path: Path, winograd_compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Winograd's convolutions are right" in basicsr_command(tmp_path, "doctor").stdout
+    monkeypatch.setenv("CC", "no-such-compiler")
+    done = basicsr_command(tmp_path, "doctor")
+    assert done.returncode == 0, "they are optional"
+    assert "without Winograd's algorithm (optional): " in done.stdout
+    assert "no-such-compiler cannot be run" in done.stdout
+
+
 def test_help_and_mistyped_commands(tmp_path: Path) -> None:
     assert "basicsr train -opt" in basicsr_command(tmp_path, "train", "--help").stdout
     done = basicsr_command(tmp_path, "trian")
