@@ -43,11 +43,21 @@ def options_for(scale: int, network_g: dict, checkpoint: Path, strict: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("scale", "num_block", "variant"), [(2, 1, "full"), (4, 2, "full"), (2, 1, "chop"), (4, 2, "self_ensemble")]
-)
+    ("scale", "num_block", "variant", "winograd"),
+    [(2, 1, "full", False), (4, 2, "full", False), (2, 1, "chop", False), (4, 2, "self_ensemble", False),
+     (4, 2, "full", True)],
+)  # fmt: skip
 def test_authors_checkpoint_gives_the_authors_pixels(
-    shared_data, tmp_path: Path, scale: int, num_block: int, variant: str
+    shared_data,
+    tmp_path: Path,
+    scale: int,
+    num_block: int,
+    variant: str,
+    winograd: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if winograd:
+        request.getfixturevalue("winograd_compiler")
     known = np.load(shared_data / "parity" / f"official_han_x{scale}.npz")
     (tmp_path / "lq").mkdir()
     cv2.imwrite(str(tmp_path / "lq" / "image.png"), known["lq"][..., ::-1])
@@ -62,9 +72,11 @@ def test_authors_checkpoint_gives_the_authors_pixels(
             }
         },
         "val": {"save_img": True, "suffix": None, "inference": variant},
+        "winograd": winograd,
     }
     done = run_command(tmp_path, "test", options)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert ("can run by Winograd's algorithm" in done.stdout + done.stderr) == winograd
     assert "is HAN in the authors' form, 10 groups" in done.stdout + done.stderr
     (written,) = (tmp_path / "results").rglob("*.png")
     pixels = cv2.imread(str(written))[..., ::-1].transpose(2, 0, 1)
