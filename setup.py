@@ -6,9 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "han_arch" / "__init__.py").read_text("utf-8"), re.M)
+VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "han_arch" / "version.py").read_text("utf-8"), re.M)
 if VERSION is None:
-    raise RuntimeError('han_arch/__init__.py has no line of the form __version__ = "..."')
+    raise RuntimeError('han_arch/version.py has no line of the form __version__ = "..."')
 
 setup(
     name="han_arch",
@@ -24,7 +24,7 @@ setup(
     package_data={
         "han_arch": [
             "py.typed",
-            "winograd/kernels.c",
+            "speed/winograd/kernels.c",
             "evaluation/published_results.csv",
             "evaluation/page/*",
             "zoo/weights/*",

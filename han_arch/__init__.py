@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from han_arch import compat
+from han_arch.version import __version__
 
 if TYPE_CHECKING:
     from han_arch.archs.attention import CSAM, LAM
     from han_arch.archs.han_arch import HAN
     from han_arch.inference.upscale import upscale
     from han_arch.registration import register
-    from han_arch.winograd import use_winograd
-    from han_arch.zoo.loading import load_model
+    from han_arch.speed.winograd import use_winograd
+    from han_arch.zoo.load import load_model
 
-__version__ = "0.1.0"
 __all__ = ["HAN", "LAM", "CSAM", "register", "load_model", "upscale", "use_winograd", "__version__"]
 
 _HOMES = {
@@ -26,9 +26,9 @@ _HOMES = {
     "LAM": "han_arch.archs.attention",
     "CSAM": "han_arch.archs.attention",
     "register": "han_arch.registration",
-    "load_model": "han_arch.zoo.loading",
+    "load_model": "han_arch.zoo.load",
     "upscale": "han_arch.inference.upscale",
-    "use_winograd": "han_arch.winograd",
+    "use_winograd": "han_arch.speed.winograd",
 }
 
 compat.install_import_fallbacks()

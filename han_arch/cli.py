@@ -6,22 +6,25 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from han_arch import __version__
 from han_arch.errors import UserError
+from han_arch.version import __version__
 
 # Each module has configure(parser), which adds its arguments, and run(args) -> exit status.
 COMMANDS = {
-    "train": ("han_arch.training.train_command", "train a network from an option file"),
-    "test": ("han_arch.training.test_command", "run a trained network over test sets and measure it"),
-    "leaderboard": ("han_arch.training.leaderboard_command", "measure models side by side by one protocol"),
-    "options": ("han_arch.training.options_command", "list or copy the option files that come with the package"),
-    "data": ("han_arch.data.command", "make, pack and check data sets"),
-    "upscale": ("han_arch.inference.upscale_command", "super-resolve photos, folders of them, or standard input"),
-    "zoo": ("han_arch.release.zoo_command", "list, fetch, check, convert, publish and reproduce weights"),
-    "export": ("han_arch.export.command", "write a network for ONNX Runtime, OpenVINO or torch.export, checked"),
-    "inspect": ("han_arch.inspection.command", "draw what the attentions do and which pixels a patch depends on"),
-    "bench": ("han_arch.bench.command", "measure HAN's speed and memory against its peers"),
-    "doctor": ("han_arch.doctor", "show versions, devices and plugins, and what is wrong with this installation"),
+    "train": ("han_arch.commands.train", "train a network from an option file"),
+    "test": ("han_arch.commands.test", "run a trained network over test sets and measure it"),
+    "leaderboard": ("han_arch.commands.leaderboard", "measure models side by side by one protocol"),
+    "options": ("han_arch.commands.options", "list or copy the option files that come with the package"),
+    "data": ("han_arch.commands.data", "make, pack and check data sets"),
+    "upscale": ("han_arch.commands.upscale", "super-resolve photos, folders of them, or standard input"),
+    "zoo": ("han_arch.commands.zoo", "list, fetch, check, convert, publish and reproduce weights"),
+    "export": ("han_arch.commands.export", "write a network for ONNX Runtime, OpenVINO or torch.export, checked"),
+    "inspect": ("han_arch.commands.inspect", "draw what the attentions do and which pixels a patch depends on"),
+    "bench": ("han_arch.commands.bench", "measure HAN's speed and memory against its peers"),
+    "doctor": (
+        "han_arch.commands.doctor",
+        "show versions, devices and plugins, and what is wrong with this installation",
+    ),
 }
 
 EXAMPLES = """examples:

@@ -35,6 +35,14 @@ MOVED_MODULES = {
 }
 
 
+# Modules of ours that moved and that documents named -> where they are now.
+OWN_MOVED_MODULES = {
+    "han_arch.winograd": "han_arch.speed.winograd",
+    "han_arch.winograd.convolution": "han_arch.speed.winograd.convolution",
+    "han_arch.export.exporting": "han_arch.export.write",
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """One thing that was changed outside this package."""
@@ -116,18 +124,22 @@ def basicsr_version() -> str | None:
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes a module of a dropped name whose attributes are looked up where they are now."""
+    """Makes a module of an old name whose attributes are looked up where they are now."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in MOVED_MODULES:
+        if fullname not in MOVED_MODULES and fullname not in OWN_MOVED_MODULES:
             return None
-        return importlib.machinery.ModuleSpec(fullname, self, origin="han_arch.compat")
+        is_package = any(name.startswith(f"{fullname}.") for name in OWN_MOVED_MODULES)
+        return importlib.machinery.ModuleSpec(fullname, self, origin="han_arch.compat", is_package=is_package)
 
     def exec_module(self, module: ModuleType) -> None:
-        home_name, why = MOVED_MODULES[module.__name__]
+        if module.__name__ in OWN_MOVED_MODULES:
+            home_name = OWN_MOVED_MODULES[module.__name__]
+        else:
+            home_name, why = MOVED_MODULES[module.__name__]
+            _changes[module.__name__] = Change(module.__name__, f"{why}; answered from {home_name}")
         home = importlib.import_module(home_name)
         # A lazy look-up, since the home may be half imported at this moment.
         module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]
-        _changes[module.__name__] = Change(module.__name__, f"{why}; answered from {home_name}")

@@ -16,9 +16,9 @@ from typing import Any
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.zoo.checkpoint import RawCheckpoint
 from han_arch.zoo.construction import ASSUMED
-from han_arch.zoo.recognition import understand
+from han_arch.zoo.read import RawCheckpoint
+from han_arch.zoo.recognise import understand
 
 ID = "HAN"
 DETECTED_BEFORE = "RCAN"

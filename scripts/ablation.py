@@ -20,28 +20,29 @@ from typing import Any
 from tqdm import tqdm
 
 from han_arch import compat
+from han_arch.commands.leaderboard import resolve_experiments
 from han_arch.errors import UserError
-from han_arch.evaluation import board, leaderboard
+from han_arch.evaluation import board, run
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score_cache import ScoreCache
+from han_arch.opt import read, shipped
 from han_arch.release import ablation, measure
 from han_arch.release.ablation import TrainedRun
-from han_arch.training import pipeline, shipped_options, yaml_options
-from han_arch.training.leaderboard_command import resolve_experiments
-from han_arch.zoo.checkpoint import read_raw
+from han_arch.training import start
+from han_arch.zoo.read import read_raw
 
 SCALE = 4
 
 
 def experiment(option_file: str, seed: int, iterations: int | None) -> Path:
     """The folder of a run; a trial with other iterations has one of its own."""
-    name = yaml_options.read(shipped_options.find(option_file))["name"]
+    name = read.read(shipped.find(option_file))["name"]
     return Path("experiments") / f"{name}_seed{seed}{f'_{iterations}iter' if iterations else ''}"
 
 
 def wanted_iterations(option_file: str, iterations: int | None) -> int:
     """How long a run is."""
-    return iterations or int(yaml_options.read(shipped_options.find(option_file))["train"]["total_iter"])
+    return iterations or int(read.read(shipped.find(option_file))["train"]["total_iter"])
 
 
 def is_finished(option_file: str, seed: int, iterations: int | None) -> bool:
@@ -91,7 +92,7 @@ def describe(model: str, seed: int, iterations: int | None) -> TrainedRun:
     return TrainedRun(model, seed, wanted_iterations(file, iterations), gates[0], gates[1])
 
 
-def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: Path) -> list[leaderboard.Result]:
+def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: Path) -> list[run.Result]:
     """Measure runs by the papers' protocol, through the leaderboard and its cache."""
     models: dict[str, Any] = {
         run.label: {"experiment": str(experiment(ablation.MODELS[run.model], run.seed, iterations)), "published": ""}
@@ -104,7 +105,7 @@ def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: 
         {"name": "ablation", "scale": SCALE, "num_gpu": 0, "datasets": folders, "models": models, "variants": ["full"],
          "cost": {"lr_size": 32, "repeat": 1}}
     )  # fmt: skip
-    return leaderboard.run(checked, ScoreCache(cache))
+    return run.run(checked, ScoreCache(cache))
 
 
 def main() -> int:
@@ -119,7 +120,7 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, help="for a trial: fewer than the option files say")
     args = parser.parse_args()
     compat.require_basicsr()
-    pipeline.load_plugins()
+    start.load_plugins()
     # Seed by seed, so that whatever is finished compares all networks.
     order = [(model, seed) for seed in args.seeds for model in args.models]
     failed = train_all([(ablation.MODELS[m], s) for m, s in order], args.iterations, args.jobs, args.threads)

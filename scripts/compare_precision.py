@@ -18,7 +18,7 @@ from pathlib import Path
 
 from demo import SCALE, TEST, TRAIN, basicsr, copy_photos
 
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 
 # What is compared: its options, and those of both runs. Winograd's algorithm takes channels in sixteens, not 24.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
@@ -29,7 +29,7 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 def main() -> int:
     """Train, compare; 0 when the mean difference is within the bound."""
-    whole = yaml_options.read(shipped_options.find("demo_HAN_x4"))["train"]["total_iter"]
+    whole = read.read(shipped.find("demo_HAN_x4"))["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("precision"), help="folder for all of it (default: precision)")
     parser.add_argument("--recipe", choices=list(RECIPES), default="bf16", help="against plain float32 (default: bf16)")

@@ -30,7 +30,7 @@ from option_kinds import (
     Training,
 )
 
-from han_arch.training import json_schema
+from han_arch.opt import schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -251,7 +251,7 @@ def main() -> int:
     args = parser.parse_args()
 
     wanted = {experiment.file: experiment.render() for experiment in EXPERIMENTS}
-    wanted["schema.json"] = json_schema.as_text()
+    wanted["schema.json"] = schema.as_text()
     present = {path.name: path.read_text("utf-8") for kind in ("yml", "json") for path in args.folder.glob(f"*.{kind}")}
     differing = sorted(name for name, text in wanted.items() if present.get(name) != text)
     strangers = sorted(present.keys() - wanted.keys())

@@ -27,7 +27,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 
 SAVE_EVERY = 5
 LONGEST_START = 120  # seconds until a run must have begun to train
@@ -102,7 +102,7 @@ def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
         for index in range(5):
             image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
-    opt = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    opt = read.read(shipped.find("demo_HAN_x4"))
     opt["name"] = "soak"
     opt["network_g"].update(num_feat=16, num_group=2, num_block=2)
     for dataset in opt["datasets"].values():

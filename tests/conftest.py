@@ -10,7 +10,7 @@ import pytest
 
 from han_arch import compat
 from han_arch.errors import UserError
-from han_arch.winograd import native
+from han_arch.speed.winograd import native
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from han_arch import allocator
+from han_arch.speed import memory
 
 PROGRAM = """
 import resource, torch
@@ -30,7 +30,7 @@ def page_faults(setting: str = "", **environment: str) -> int:
     return int(done.stdout)
 
 
-SET = "from han_arch import allocator; assert allocator.keep_freed_memory()"
+SET = "from han_arch.speed import memory; assert memory.keep_freed_memory()"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
@@ -44,14 +44,14 @@ def test_repeated_temporaries_fault_in_no_pages() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_kept_memory_can_be_given_back() -> None:
     """As from the start, in faults; and what was kept does not stay resident."""
-    undone = page_faults(f"{SET}; allocator.give_back_freed_memory()")
+    undone = page_faults(f"{SET}; memory.give_back_freed_memory()")
     assert undone > 0.9 * page_faults()
     program = (
-        "import torch\nfrom pathlib import Path\nfrom han_arch import allocator\n"
+        "import torch\nfrom pathlib import Path\nfrom han_arch.speed import memory\n"
         "resident = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
-        "allocator.keep_freed_memory()\n"
+        "memory.keep_freed_memory()\n"
         "torch.empty(64 * 2**20).fill_(1.0)\n"  # 256 MiB
-        "kept = resident()\nallocator.give_back_freed_memory()\nprint(kept - resident())"
+        "kept = resident()\nmemory.give_back_freed_memory()\nprint(kept - resident())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
     assert int(done.stdout) > 200 * 2**20
@@ -62,9 +62,9 @@ def test_kept_memory_can_be_given_back() -> None:
     [{"MALLOC_TRIM_THRESHOLD_": "1"}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, {"LD_PRELOAD": "libjemalloc.so"}],
 )
 def test_the_users_own_settings_stay(environment: dict[str, str]) -> None:
-    assert allocator.keep_freed_memory(environment) is None
+    assert memory.keep_freed_memory(environment) is None
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert allocator.keep_freed_memory({}) is None
+    assert memory.keep_freed_memory({}) is None

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from han_arch.bench import command, networks
+from han_arch.bench import networks
 from han_arch.bench.measure import Row, alternate, quotient, ratio_to_authors
 from han_arch.bench.networks import (
     AUTHORS,
@@ -26,7 +26,8 @@ from han_arch.bench.networks import (
 )
 from han_arch.bench.report import markdown
 from han_arch.cli import main
-from han_arch.winograd import WinogradConv2d
+from han_arch.commands import bench
+from han_arch.speed.winograd import WinogradConv2d
 
 TINY = Size(num_block=1, num_feat=8)
 
@@ -189,7 +190,7 @@ def test_peers_in_both_memory_formats_give_the_same_pixels_and_are_counted() -> 
                 one.net.eval()(one.input_range * lq), other.net.eval()(other.input_range * lq), rtol=1e-4, atol=1e-3
             )
     peers = [build(name, TINY) for name in (networks.RCAN_NAME, networks.EDSR_NAME, networks.RCAN_CHANNELS_LAST)]
-    lines = command._counts(peers).splitlines()[2:]
+    lines = bench._counts(peers).splitlines()[2:]
     assert [line.split(" | ")[0] for line in lines] == ["| RCAN (BasicSR)", "| EDSR (BasicSR)"]
     rcan = peers[0].net
     macs = 0

@@ -98,3 +98,17 @@ def test_basicsr_absent_is_one_line(
     with pytest.raises(UserError, match=message) as error:
         compat.require_basicsr()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("from han_arch.winograd import use_winograd", "use_winograd"),
+        ("from han_arch.winograd.convolution import conv3x3", "conv3x3"),
+        ("from han_arch.export.exporting import export", "export"),
+    ],
+)
+def test_modules_that_documents_named_answer_under_their_old_names(statement: str, name: str) -> None:
+    found: dict[str, object] = {}
+    exec(statement, found)
+    assert callable(found[name])

@@ -1,4 +1,4 @@
-"""Who may import whom: the table of the architecture, held by reading every file's imports."""
+"""Who may import whom: the order of the rooms, held by reading every file's imports."""
 
 import ast
 import subprocess
@@ -9,101 +9,144 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 
-# Room (a folder, or a file at the top) -> rooms it may import. Everybody may import errors and compat.
-ALLOWED = {
-    "archs": set(),
-    "data": {"download", "unpack", "registration"},
-    "inference": {"archs", "export", "winograd"},
-    "zoo": {"archs", "cache", "download"},
-    "models": {"archs", "inference", "winograd", "zoo"},
-    "evaluation": {"archs", "inference", "zoo", "data"},
-    "training": {"allocator", "archs", "inference", "winograd", "zoo", "models", "evaluation", "data"},
-    "release": {"archs", "data", "evaluation", "models", "training", "zoo"},
-    "registration": {"archs", "models"},
-    "export": {"archs", "zoo"},
-    "inspection": {"archs", "zoo", "data"},
-    "spandrel": {"archs", "zoo"},
-    "bench": {"allocator", "archs", "inference", "zoo", "export", "winograd"},
-    "doctor": {"archs", "training", "winograd", "zoo"},
-    "download": set(),
-    "unpack": set(),
-    "allocator": set(),
-    "errors": set(),
-    "cache": set(),
-    "winograd": {"cache"},
-    "compat": set(),
-}
-EVERYBODYS = {"errors", "compat"}
-TORCH_ONLY_THIRD_PARTY = {"torch"}
-NEVER_BASICSR = {
-    "archs",
-    "winograd",
-    "cache",
-    "inference",
-    "zoo",
-    "export",
-    "inspection",
-    "spandrel",
+# A room is a folder or a file at the top of the package. Each may import itself and the rooms before it.
+ORDER = [
     "errors",
+    "version",
+    "compat",
+    "files",
+    "archs",
+    "speed",
     "download",
-    "unpack",
+    "images",
+    "zoo",
+    "spandrel",
+    "export",
+    "inference",
+    "data",
+    "models",
+    "registration",
+    "inspection",
+    "evaluation",
+    "opt",
+    "training",
+    "release",
+    "bench",
+    "commands",
+    "cli",
+    "__main__",
+    "__init__",
+]
+TORCH_ONLY = {"archs", "speed"}
+NEVER_BASICSR = {
+    "errors",
+    "version",
+    "files",
+    "archs",
+    "speed",
+    "download",
+    "images",
+    "zoo",
+    "spandrel",
+    "export",
+    "inference",
+    "inspection",
 }
+ROOMS = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = ("han_arch", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path) -> set[str]:
+def public_homes() -> dict[str, str]:
+    """Public name of `han_arch` -> the module that it is loaded from, read from the table in `__init__.py`."""
+    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
+            return dict(ast.literal_eval(node.value))
+    raise AssertionError("han_arch/__init__.py has no table _HOMES")
+
+
+HOMES = public_homes()
+
+
+def imported_modules(source: str) -> set[str]:
+    """Modules that a source imports; an attribute of a bare `import han_arch` counts as an import of its home."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: a relative import"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            assert node.module is not None
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "han_arch":
+            names.add(f"han_arch.{node.attr}")
+    return {HOMES.get(name.removeprefix("han_arch."), name) if name.count(".") == 1 else name for name in names}
 
 
-def our_rooms(modules: set[str]) -> set[str]:
-    rooms = {module.split(".")[1] for module in modules if module.startswith("han_arch.")}
-    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()}
+def our_modules(names: set[str]) -> set[str]:
+    """The modules of this package among imported names."""
+    return {name for name in names if name in MODULES and name != "han_arch"}
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in ("__init__", "__main__", "cli"))
+def test_attributes_of_the_bare_package_count_as_imports() -> None:
+    source = "import han_arch\nfrom han_arch import HAN\nhan_arch.load_model('han-s-x4')\n"
+    assert our_modules(imported_modules(source)) == {HOMES["HAN"], HOMES["load_model"]}
+
+
+def test_every_room_has_its_place() -> None:
+    assert set(ORDER) == ROOMS
+    assert len(ORDER) == len(set(ORDER))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_table(path: Path) -> None:
+def test_imports_run_downwards(path: Path) -> None:
     room = room_of(path)
-    assert room in ALLOWED, f"{room} has no row in the table"
-    modules = imported_modules(path)
-    forbidden = our_rooms(modules) - ALLOWED[room] - EVERYBODYS - {room}
+    modules = imported_modules(path.read_text("utf-8"))
+    allowed = {"archs", "errors"} if room == "archs" else set(ORDER[: ORDER.index(room) + 1])
+    forbidden = {name for name in our_modules(modules) if room_of(MODULES[name]) not in allowed}
     assert not forbidden, f"{room} must not import {', '.join(sorted(forbidden))}"
     third_party = {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"han_arch"}
-    if room == "archs":
-        assert third_party <= TORCH_ONLY_THIRD_PARTY
-        assert not our_rooms(modules) - {"archs"}, "archs imports torch and itself only"
+    if room in TORCH_ONLY:
+        assert third_party <= {"torch"}
     if room in NEVER_BASICSR:
         assert "basicsr" not in third_party
     assert not {"scripts", "tests"} & third_party
 
 
-def test_no_cycles_between_rooms() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in FILES:
-        room = room_of(path)
-        graph.setdefault(room, set()).update(our_rooms(imported_modules(path)) - {room})
+def test_only_the_command_line_imports_commands() -> None:
+    users = {room_of(path) for path in FILES if "han_arch.commands" in path.read_text("utf-8")}
+    assert users <= {"commands", "cli"}
 
-    def visit(room: str, way: tuple[str, ...]) -> None:
-        assert room not in way, " -> ".join([*way, room])
-        for following in graph.get(room, ()):
-            visit(following, (*way, room))
 
-    for room in graph:
-        visit(room, ())
+def test_no_circles_of_modules() -> None:
+    graph = {
+        name: {other for other in our_modules(imported_modules(path.read_text("utf-8"))) if other != name}
+        for name, path in MODULES.items()
+        if name != "han_arch"
+    }
+    finished: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way, module])
+        if module not in finished:
+            for following in graph[module]:
+                visit(following, (*way, module))
+            finished.add(module)
+
+    for module in graph:
+        visit(module, ())
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

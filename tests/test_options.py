@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from han_arch.errors import UserError
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 
 FOLDER = Path(__file__).resolve().parent.parent / "options"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
@@ -30,7 +30,7 @@ def upstream_load(path: Path, basicsr: ModuleType) -> dict:
 
 def test_the_promised_files_are_there() -> None:
     assert set(NAMES) >= EXPECTED
-    assert shipped_options.names() == NAMES
+    assert shipped.names() == NAMES
 
 
 def test_no_drift(repository: Path, tmp_path: Path) -> None:
@@ -59,12 +59,12 @@ def test_no_drift(repository: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_upstream_reads_the_same(name: str, basicsr: ModuleType) -> None:
-    assert upstream_load(FOLDER / name, basicsr) == yaml_options.read(FOLDER / name)
+    assert upstream_load(FOLDER / name, basicsr) == read.read(FOLDER / name)
 
 
-@pytest.mark.parametrize("name", shipped_options.run_names())
+@pytest.mark.parametrize("name", shipped.run_names())
 def test_scale_is_one_number_everywhere(name: str) -> None:
-    opt = yaml_options.read(FOLDER / name)
+    opt = read.read(FOLDER / name)
     scale = opt["scale"]
     assert opt["network_g"]["upscale"] == scale
     for metric in opt["val"]["metrics"].values():
@@ -78,7 +78,7 @@ def test_scale_is_one_number_everywhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("train_HAN_")])
 def test_training_files_follow_the_paper(name: str) -> None:
-    opt = yaml_options.read(FOLDER / name)
+    opt = read.read(FOLDER / name)
     train, data, net = opt["train"], opt["datasets"]["train"], opt["network_g"]
     assert (net["num_group"], net["num_block"], net["num_feat"], net["squeeze_factor"]) == (10, 20, 64, 16)
     assert (data["batch_size_per_gpu"], data["gt_size"] // opt["scale"]) == (16, 48)
@@ -93,19 +93,19 @@ def test_training_files_follow_the_paper(name: str) -> None:
 
 
 def test_comparison_networks_have_the_papers_sizes() -> None:
-    edsr = yaml_options.read(FOLDER / "train_EDSR_x4.yml")["network_g"]
+    edsr = read.read(FOLDER / "train_EDSR_x4.yml")["network_g"]
     assert (edsr["num_block"], edsr["num_feat"], edsr["res_scale"]) == (32, 256, 0.1)
-    rcan = yaml_options.read(FOLDER / "train_RCAN_x4.yml")["network_g"]
+    rcan = read.read(FOLDER / "train_RCAN_x4.yml")["network_g"]
     assert (rcan["num_group"], rcan["num_block"], rcan["num_feat"]) == (10, 20, 64)
 
 
 def test_find_takes_paths_and_shipped_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("train_HAN_x4", "train_HAN_x4.yml", "options/train_HAN_x4.yml"):
-        assert shipped_options.find(name) == FOLDER / "train_HAN_x4.yml"
+        assert shipped.find(name) == FOLDER / "train_HAN_x4.yml"
     (tmp_path / "train_HAN_x4.yml").write_text("name: mine\n")
-    assert shipped_options.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
+    assert shipped.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
     with pytest.raises(UserError, match="close shipped names: train_HAN_x4"):
-        shipped_options.find("train_HAM_x4.yml")
+        shipped.find("train_HAM_x4.yml")
     with pytest.raises(UserError, match="no option file"):
-        shipped_options.find("elsewhere/train_HAN_x4.yml")
+        shipped.find("elsewhere/train_HAN_x4.yml")

@@ -74,7 +74,7 @@ def test_installed_wheel_has_the_small_networks(wheel: Path, tmp_path: Path) -> 
         "for scale in (2, 3, 4):\n"
         "    print(tuple(han_arch.load_model(f'han-s-x{scale}')(torch.rand(1, 3, 8, 9)).shape))\n"
     )
-    assert (tmp_path / "site" / "han_arch" / "winograd" / "kernels.c").is_file()
+    assert (tmp_path / "site" / "han_arch" / "speed" / "winograd" / "kernels.c").is_file()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HAN_ARCH_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100

@@ -29,9 +29,9 @@ def setup():
     pass
 """
 LIST = """
-from han_arch.training import pipeline
+from han_arch.training import start
 from han_arch import HAN
-print(pipeline.load_plugins())
+print(start.load_plugins())
 print(type(HAN(3, 3, num_feat=16, num_group=1, num_block=1, spatial_attention="Dim").csam).__name__)
 """
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from han_arch import allocator
 from han_arch.bench.networks import AUTHORS, BareConvolutions, Candidate
+from han_arch.speed import memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
@@ -93,7 +93,7 @@ def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[
     try:
         return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat, before)
     finally:
-        allocator.give_back_freed_memory()
+        memory.give_back_freed_memory()
 
 
 def ratio_to_authors(row: Row, rows: list[Row]) -> float | None:
@@ -139,9 +139,9 @@ def _settled(step: Callable[[], object], keeps_memory: bool) -> Callable[[], Non
     """What goes before a timed step: memory is handled as its network has it, and steps have got used to that."""
 
     def settle() -> None:
-        allocator.give_back_freed_memory()
+        memory.give_back_freed_memory()
         if keeps_memory:
-            allocator.keep_freed_memory()
+            memory.keep_freed_memory()
         for _ in range(WARM_STEPS):
             step()
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_arch import compat
-from han_arch.archs.compilation import compile_blocks
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.inference.strips import super_resolve
-from han_arch.winograd import WinogradConv2d, use_winograd
-from han_arch.winograd.convolution import conv3x3
+from han_arch.speed.compilation import compile_blocks
+from han_arch.speed.winograd import WinogradConv2d, use_winograd
+from han_arch.speed.winograd.convolution import conv3x3
 from han_arch.zoo.convert import from_authors
 
 OURS = "HAN (ours)"

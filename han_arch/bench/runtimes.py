@@ -7,8 +7,8 @@ import torch
 
 from han_arch.bench.networks import RUNTIME_NAMES, Size, build_ours
 from han_arch.errors import UserError
-from han_arch.export.exporting import export
 from han_arch.export.runtime import RUNTIMES, load_runtime
+from han_arch.export.write import export
 
 
 def write(names: list[str], size: Size, folder: Path) -> tuple[dict[str, Path], dict[str, str]]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from han_arch.data.benchmarks import BENCHMARKS
-from han_arch.data.images import list_files
-from han_arch.download import DownloadError, RemoteFile, fetch
+from han_arch.download import DownloadError, RemoteFile, fetch, unpack_zip
 from han_arch.errors import UserError
-from han_arch.unpack import unpack_zip
+from han_arch.images.strict import list_files
 
 DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 SPLITS = {"train": 800, "valid": 100}

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from han_arch.data.images import ImageError, list_files, read_image
 from han_arch.errors import UserError
+from han_arch.images.strict import ImageError, list_files, read_image
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from han_arch.data.conventions import SAME_WAY, UNKNOWN, Verdict, differing
 from han_arch.data.image_sets import ImageRef
-from han_arch.data.images import ImageError, decode_image
 from han_arch.data.lmdb_check import LmdbFault
+from han_arch.images.strict import ImageError, decode_image
 
 READ_FAULTS = (ImageError, OSError, KeyError, LmdbFault)
 

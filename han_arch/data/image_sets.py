@@ -7,12 +7,12 @@ from pathlib import Path
 
 import lmdb
 
-from han_arch.data.images import list_files
 from han_arch.data.lmdb_check import LmdbFault
 from han_arch.data.lmdb_store import lmdb_keys
 from han_arch.data.parallel import WorkerDied, run_apart
 from han_arch.data.shared_lmdb import shared_environment
 from han_arch.data.stores import RECORD
+from han_arch.images.strict import list_files
 
 META_LINE = re.compile(r"(?P<key>[^.\s]+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) \d+")
 

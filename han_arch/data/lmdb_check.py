@@ -41,3 +41,7 @@ def open_checked(folder: Path) -> lmdb.Environment:
         env.close()
         raise LmdbFault(f"{data} is cut short: {size} of {wanted} bytes")
     return env
+
+
+class SampleError(UserError):
+    """A training or validation sample cannot be used; the message names its file, or its LMDB and key."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import lmdb
 
-from han_arch.data.images import PNG_LEVEL, png_header
 from han_arch.data.lmdb_check import LmdbFault, open_checked
 from han_arch.data.stores import Store, write_atomically
+from han_arch.images.strict import PNG_LEVEL, png_header
 
 
 class LmdbStore(Store):

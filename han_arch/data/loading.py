@@ -15,15 +15,11 @@ import numpy as np
 import torch
 
 from han_arch import compat
+from han_arch.data.lmdb_check import SampleError
 from han_arch.data.lmdb_store import lmdb_keys
 from han_arch.data.shared_lmdb import shared_environment
-from han_arch.errors import UserError
 
 _done: list[bool] = []
-
-
-class SampleError(UserError):
-    """A training or validation sample cannot be used; the message names its file, or its LMDB and key."""
 
 
 class SharedLmdbBackend:

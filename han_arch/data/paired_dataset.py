@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from han_arch import compat
-from han_arch.data.images import ImageError, decode_image, encode_png
-from han_arch.data.lmdb_check import LmdbFault
-from han_arch.data.loading import SampleError
+from han_arch.data.lmdb_check import LmdbFault, SampleError
+from han_arch.images.strict import ImageError, decode_image, encode_png
 
 compat.require_basicsr()
 

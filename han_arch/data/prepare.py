@@ -21,12 +21,12 @@ from pathlib import Path
 
 from han_arch.data.crops import CropGrid, shrink, sub_image_names
 from han_arch.data.degradation import Degradation, mod_crop
-from han_arch.data.images import encode_png
 from han_arch.data.lmdb_store import LmdbStore
 from han_arch.data.parallel import work_through
 from han_arch.data.sources import Source, check_sources, load_source
 from han_arch.data.stores import FolderStore, Store
 from han_arch.errors import UserError
+from han_arch.images.strict import encode_png
 
 PRODUCTS = ("images", "sub", "lmdb")
 

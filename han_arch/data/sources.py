@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.images import ImageError, decode_image, list_files
 from han_arch.data.parallel import work_through
 from han_arch.errors import UserError
+from han_arch.images.strict import ImageError, decode_image, list_files
 
 GREY_POLICIES = ("refuse", "keep", "rgb")
 

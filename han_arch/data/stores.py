@@ -12,8 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from han_arch.data.images import PNG_END, PNG_SIGNATURE
 from han_arch.errors import UserError
+from han_arch.images.strict import PNG_END, PNG_SIGNATURE
 
 RECORD = ".prepare.json"  # hidden, so that BasicSR's folder scan passes over it
 

@@ -1,6 +1,6 @@
 """Results side by side: one picture of crops and one table, with PSNR and SSIM by the papers' protocol.
 
-PSNR in dB and SSIM are those of `evaluate.measure` by the papers' protocol.
+PSNR in dB and SSIM are those of `scoring.measure` by the papers' protocol.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.evaluation import evaluate
-from han_arch.evaluation.evaluate import Score
+from han_arch.evaluation import score as scoring
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Score
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ def measure(image: np.ndarray, hr: np.ndarray, scale: int) -> Score:
     Raises:
         ValueError: their sizes differ.
     """
-    return evaluate.measure(image, hr, Protocol("BI", scale))
+    return scoring.measure(image, hr, Protocol("BI", scale))
 
 
 def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
     """Mean score of each method over images."""
     return {
-        method: evaluate.mean_score({str(i): row[method] for i, row in enumerate(scores)}).mean for method in scores[0]
+        method: scoring.mean_score({str(i): row[method] for i, row in enumerate(scores)}).mean for method in scores[0]
     }
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from han_arch import compat
 from han_arch.errors import UserError
-from han_arch.evaluation import evaluate
+from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
-from han_arch.zoo import entries, loading, store
-from han_arch.zoo.checkpoint import read_raw
+from han_arch.zoo import entries, load, store
+from han_arch.zoo.read import read_raw
 
 logger = logging.getLogger("han_arch")
 
@@ -64,10 +64,10 @@ class Contestant:
             FloatingPointError: the network's output has nan or inf.
         """
         if self.net is None:
-            return evaluate.degradation_of(protocol).upscale(lq)
+            return score.degradation_of(protocol).upscale(lq)
         run = variants.apply(variant, self.net, protocol.scale)
         with torch.inference_mode():
-            sr = run(to_tensor(evaluate.as_rgb(lq), next(self.net.parameters()).device))
+            sr = run(to_tensor(score.as_rgb(lq), next(self.net.parameters()).device))
         if not torch.isfinite(sr).all():
             raise FloatingPointError(f"{self.name} ({variant}) gives nan or inf")
         image = (sr[0].clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
@@ -120,7 +120,7 @@ def build(name: str, options: Mapping[str, Any], scale: int, device: torch.devic
 
 def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None) -> nn.Module:
     if network_g is None:
-        return loading.load_model(file)
+        return load.load_model(file)
     compat.require_basicsr()
     from basicsr.archs import build_network
 
@@ -129,7 +129,7 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     except (KeyError, TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"network_g cannot be built: {error}") from error
     if network_g.get("type") == "HAN":
-        loading.load_strict(net, loading.read_checkpoint(file, param_key))
+        load.load_strict(net, load.read_checkpoint(file, param_key))
         return net
     try:
         net.load_state_dict(read_raw(file, param_key).tensors)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from han_arch.evaluation.evaluate import Score, mean_score
+from han_arch.evaluation.score import Score, mean_score
 from han_arch.evaluation.score_cache import ScoreCache
 
 

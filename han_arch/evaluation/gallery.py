@@ -8,10 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from han_arch.data.images import encode_png
-from han_arch.evaluation import evaluate
+from han_arch.evaluation import score
 from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.evaluation.sets import EvaluationSet
+from han_arch.images.strict import encode_png
 
 KEYS = ("count", "size", "crops")
 CROP_KEYS = ("set", "image", "left", "top")
@@ -90,7 +90,7 @@ def choose(images: Mapping[str, np.ndarray], size: int) -> tuple[int, int, float
     Returns:
         Left and top of the square with the largest mean of (largest - smallest grey value), and that mean in levels.
     """
-    grey = np.stack([evaluate.as_rgb(image).astype(np.float32).mean(axis=2) for image in images.values()])
+    grey = np.stack([score.as_rgb(image).astype(np.float32).mean(axis=2) for image in images.values()])
     spread = grey.max(axis=0) - grey.min(axis=0)
     side_y, side_x = min(size, spread.shape[0]), min(size, spread.shape[1])
     total = cv2.integral(spread)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from han_arch.evaluation.evaluate import Score
 from han_arch.evaluation.protocol import GREY_RULES, Protocol
+from han_arch.evaluation.score import Score
 
 FILE = "published_results.csv"
 # found: read in the named source. remeasured: somebody else's measurement of the authors' weights.
 STATUSES = ("found", "remeasured")
-_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
+# The protocols of the table that ours can reproduce -> crop_gt; rows of other protocols stay out.
+CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ def rows_for(protocol: Protocol, datasets: Iterable[str]) -> list[Published]:
 
 
 def _parse(row: dict[str, str]) -> Published:
-    if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in _CROPS:
+    if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in CROPS:
         raise ValueError(f"{FILE} has a row that must not be printed: {row}")
     # Networks were scored on Set14's grey image as RGB; only the bicubic row compares its grey values.
     direct = row["method"] == "Bicubic" and row["dataset"] == "Set14"
     protocol = Protocol(
         row["degradation"],
         int(row["scale"]),
-        crop_gt=_CROPS[row["protocol"]],
+        crop_gt=CROPS[row["protocol"]],
         grey="direct" if direct else "as_rgb",
         lr_border="not stated",
     )

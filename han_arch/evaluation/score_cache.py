@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.images import encode_png
-from han_arch.evaluation.evaluate import Score, load_rgb_or_grey
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Score, load_rgb_or_grey
+from han_arch.images.strict import encode_png
 
 
 @dataclass(frozen=True)

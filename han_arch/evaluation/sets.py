@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from han_arch.data.images import list_files
 from han_arch.errors import UserError
-from han_arch.evaluation import evaluate
+from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
+from han_arch.images.strict import list_files
 
 KEYS = ("dataroot_gt", "dataroot_lq")
 
@@ -35,22 +35,22 @@ class Pair:
     grey: bool
 
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR by a protocol, as `evaluate.load_gt` gives HR.
+        """LR and HR by a protocol, as `score.load_gt` gives HR.
 
         Raises:
             UserError: a file cannot be used, or LR is not HR / scale.
         """
-        gt = evaluate.load_gt(self.gt, protocol)
+        gt = score.load_gt(self.gt, protocol)
         if self.lq is None:
-            return evaluate.degradation_of(protocol).degrade(gt), gt
-        lq = evaluate.load_rgb_or_grey(self.lq)
+            return score.degradation_of(protocol).degrade(gt), gt
+        lq = score.load_rgb_or_grey(self.lq)
         wanted = (gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale)
         if lq.shape[:2] != wanted:
             raise UserError(
                 f"{self.lq} is {lq.shape[1]}x{lq.shape[0]}; {self.gt.name}, cut for {protocol.crop_gt}, at "
                 f"x{protocol.scale} wants {wanted[1]}x{wanted[0]}"
             )
-        return (evaluate.as_rgb(lq) if gt.ndim == 3 else lq), gt
+        return (score.as_rgb(lq) if gt.ndim == 3 else lq), gt
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ def _name_faults(name: str, files: list[Path], lq_files: Mapping[str, Path], sca
 
 def _examine(path: Path, lq: Path | None) -> Pair:
     digest = hashlib.sha256()
-    gt = evaluate.load_rgb_or_grey(path)
-    for image in (gt,) if lq is None else (gt, evaluate.load_rgb_or_grey(lq)):
+    gt = score.load_rgb_or_grey(path)
+    for image in (gt,) if lq is None else (gt, score.load_rgb_or_grey(lq)):
         digest.update(repr(image.shape).encode())
         digest.update(image.tobytes())
     return Pair(path.stem, path, lq, digest.hexdigest(), gt.ndim == 2)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from han_arch import __version__
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
+from han_arch.version import __version__
 
 INPUT, OUTPUT = "lq", "output"  # names of the graph's one input and one output
 RT_INFO = "han_arch"  # where OpenVINO's rt_info holds the keys

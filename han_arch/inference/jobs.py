@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.inference.writing import FORMAT_OF, SUFFIXES
+from han_arch.images.write import FORMAT_OF, SUFFIXES
 
 STREAM = "-"  # standard input or output
 READ_SUFFIXES = (*FORMAT_OF, ".bmp")

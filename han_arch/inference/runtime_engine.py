@@ -8,7 +8,7 @@ from torch import Tensor
 from han_arch.errors import UserError
 from han_arch.export.metadata import features_and_groups
 from han_arch.export.runtime import RUNTIMES, load_runtime
-from han_arch.inference.engine import Engine
+from han_arch.inference.engines import Engine
 from han_arch.inference.memory import Cost
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}

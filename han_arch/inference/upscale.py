@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
-from han_arch.inference.engine import Engine, get_engine
+from han_arch.images.picture import Picture, from_pillow, to_pillow
+from han_arch.inference.engines import Engine, get_engine
 from han_arch.inference.memory import DEFAULT, parse_size
-from han_arch.inference.picture import Picture, from_pillow, to_pillow
+from han_arch.inference.pixels import PILLOW_BYTES, plan_for, upscale_pixels
 from han_arch.inference.plan import Plan
-from han_arch.inference.upscaling import PILLOW_BYTES, plan_for, upscale_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

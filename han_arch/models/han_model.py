@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from han_arch.archs.compilation import compile_blocks
 from han_arch.errors import UserError
 from han_arch.inference import variants
 from han_arch.models import schedule
-from han_arch.models.checkpoint_model import CheckpointModel
+from han_arch.models.checkpoint import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
 from han_arch.models.validation import strip, validate
-from han_arch.winograd import use_winograd
+from han_arch.speed.compilation import compile_blocks
+from han_arch.speed.winograd import use_winograd
 
 OPTIMIZERS: dict[str, Any] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 

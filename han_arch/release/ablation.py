@@ -14,7 +14,7 @@ import numpy as np
 
 from han_arch.errors import UserError
 from han_arch.evaluation import statistics
-from han_arch.evaluation.leaderboard import Result
+from han_arch.evaluation.run import Result
 
 # Name in the table -> its option file, in the table's order.
 MODELS = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from han_arch.evaluation.evaluate import Score
+from han_arch.evaluation.score import Score
 from han_arch.release.training_sets import TrainingSet
 from han_arch.zoo.entry import Entry
 

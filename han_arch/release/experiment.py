@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.training import yaml_options
+from han_arch.opt import read as option_files
 
 BEST = "net_g_best.pth"
 
@@ -87,7 +87,7 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     files = sorted(folder.glob("*.yml"))
     if len(files) != 1:
         raise UserError(f"{folder} must hold the one option file of its training; it has {len(files)}")
-    options = yaml_options.read(files[0])
+    options = option_files.read(files[0])
     try:
         options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
         options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]

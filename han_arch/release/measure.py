@@ -11,10 +11,11 @@ import torch
 from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.evaluation import contestants, evaluate, sets
+from han_arch.evaluation import contestants, sets
+from han_arch.evaluation import score as scoring
 from han_arch.evaluation.contestants import Contestant
-from han_arch.evaluation.evaluate import Score
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Score
 from han_arch.evaluation.sets import EvaluationSet
 
 SETS = ("Set5", "Set14", "B100")
@@ -79,7 +80,7 @@ def measure(
                     sr = model.upscale(lq, test_set.protocol)
                 except FloatingPointError as error:
                     raise UserError(f"{test_set.name} {pair.name}: {error}") from error
-                own[pair.name] = evaluate.measure(sr, gt, test_set.protocol)
+                own[pair.name] = scoring.measure(sr, gt, test_set.protocol)
                 if keep is not None:
                     keep(test_set.name, pair.name, sr)
                 bar.update()
@@ -88,7 +89,7 @@ def measure(
 
 def means(scores: Scores) -> dict[str, Score]:
     """Mean score of each set."""
-    return {name: evaluate.mean_score(own).mean for name, own in scores.items()}
+    return {name: scoring.mean_score(own).mean for name, own in scores.items()}
 
 
 def per_image_csv(measured: Mapping[str, Scores], sha256: Mapping[str, str]) -> str:

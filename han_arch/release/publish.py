@@ -17,20 +17,21 @@ from typing import Any
 import torch
 
 from han_arch.archs.han_arch import HAN
-from han_arch.data.images import encode_png
 from han_arch.errors import UserError
 from han_arch.evaluation import conditions
 from han_arch.evaluation.protocol import Protocol
+from han_arch.images.strict import encode_png
+from han_arch.opt import read, shipped
 from han_arch.release import card, measure, openmodeldb, stages, training_sets
 from han_arch.release.experiment import Experiment
 from han_arch.release.measure import Scores
 from han_arch.release.training_sets import TrainingSet
-from han_arch.training import shipped_options, summary, yaml_options
+from han_arch.training import summary
 from han_arch.zoo import weight_file
 from han_arch.zoo.entries import ENTRIES
 from han_arch.zoo.entry import MEASURED, Entry, Expected, row
-from han_arch.zoo.loading import load_strict
-from han_arch.zoo.recognition import HAN_DEFAULTS, OURS, read_checkpoint
+from han_arch.zoo.load import load_strict
+from han_arch.zoo.recognise import HAN_DEFAULTS, OURS, read_checkpoint
 
 TOLERANCE_DB = 0.01  # another processor's rounding, through a network that sums in another order
 SUMS = "SHA256SUMS"
@@ -169,8 +170,8 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
 def _recipe(experiment: Experiment) -> str:
     """The shipped option file of the experiment's name, else the experiment's own."""
     name = experiment.options["name"]
-    for file in shipped_options.run_names():
-        if file.startswith("train") and yaml_options.read(shipped_options.find(file))["name"] == name:
+    for file in shipped.run_names():
+        if file.startswith("train") and read.read(shipped.find(file))["name"] == name:
             return file
     return experiment.option_file.name
 

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def before(stage: Stage) -> list[Stage]:
     parts = PurePosixPath(stage.start or "").parts
     if parts[:1] != ("experiments",):
         return []
-    for file in shipped_options.run_names():
+    for file in shipped.run_names():
         if file.startswith("train"):
             other = _read(file)
             if other.options["name"] == parts[1]:
@@ -54,4 +54,4 @@ def before(stage: Stage) -> list[Stage]:
 
 
 def _read(file: str) -> Stage:
-    return Stage(file, yaml_options.read(shipped_options.find(file)))
+    return Stage(file, read.read(shipped.find(file)))

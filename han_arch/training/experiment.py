@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.training import checkpoint
+from han_arch.training import resume as states
 
 
-def prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: bool) -> None:
+def prepare_folders(opt: dict[str, Any], resume: states.Resume, *, fresh: bool) -> None:
     """Make the run's folders; an older run of that name is set aside as BasicSR does, unless it is gone on with.
 
     Raises:
@@ -24,7 +24,7 @@ def prepare_folders(opt: dict[str, Any], resume: checkpoint.Resume, *, fresh: bo
         if opt["rank"] == 0:
             remove_half_written(Path(opt["path"]["experiments_root"]))
         return
-    done = checkpoint.saved_iterations(opt)
+    done = states.saved_iterations(opt)
     if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
         raise UserError(
             f"{opt['path']['experiments_root']} holds a run that was stopped at iteration {done[0]}; "
@@ -54,7 +54,7 @@ def keep_options(opt: dict[str, Any], args: argparse.Namespace, as_file: str) ->
         copy.write_text("\n".join([*command, "", as_file]), "utf-8")
 
 
-def start_log(opt: dict[str, Any], environment: str, warnings: list[str], resume: checkpoint.Resume) -> logging.Logger:
+def start_log(opt: dict[str, Any], environment: str, warnings: list[str], resume: states.Resume) -> logging.Logger:
     """The log, in the experiment and on stderr, with what the run begins with.
 
     Args:

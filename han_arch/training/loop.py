@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from han_arch import allocator
-from han_arch.training import checkpoint, experiment, options, tensorboard
+from han_arch.opt import load
+from han_arch.speed import memory
+from han_arch.training import experiment, tensorboard
+from han_arch.training import resume as states
 from han_arch.training.loaders import build_loaders, reading
 from han_arch.training.progress import Progress
-from han_arch.training.run_log import RunLog
+from han_arch.training.records import RunLog
 from han_arch.training.stopping import StopRequest
 from han_arch.training.summary import summarise
 
@@ -38,13 +40,13 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     """
     from basicsr.models import build_model
 
-    as_file = options.as_file(opt)  # before a resume names its networks in it
-    resume = checkpoint.find(opt)
+    as_file = load.as_file(opt)  # before a resume names its networks in it
+    resume = states.find(opt)
     experiment.prepare_folders(opt, resume, fresh=args.fresh)
     if opt["rank"] == 0:
         experiment.keep_options(opt, args, as_file)
     logger = experiment.start_log(opt, environment, warnings, resume)
-    kept = allocator.keep_freed_memory() if opt["num_gpu"] == 0 else None
+    kept = memory.keep_freed_memory() if opt["num_gpu"] == 0 else None
     if kept:
         logger.info(kept)
     train_loader, val_loaders = build_loaders(opt, resume.start_iter, logger)
@@ -125,7 +127,7 @@ class _Run:
         self.logger.info("Saving models and training states.")
         self.model.save(epoch, current_iter)
         if self.opt["logger"].get("keep_last") and self.is_main:
-            checkpoint.keep_last(self.opt, self.opt["logger"]["keep_last"])
+            states.keep_last(self.opt, self.opt["logger"]["keep_last"])
 
     def finish(self) -> None:
         """Save the networks as `latest` and close the logs."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from han_arch import download
-from han_arch.cache import CACHE_VARIABLE, cache_folder
 from han_arch.errors import UserError
+from han_arch.files import CACHE_VARIABLE, cache_folder
 from han_arch.zoo import weight_file
 from han_arch.zoo.entry import Entry
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from han_arch import HAN
-from han_arch.archs.compilation import compile_blocks
+from han_arch.speed.compilation import compile_blocks
 
 
 def compiled(net: nn.Module) -> list[str]:

@@ -64,7 +64,7 @@ def test_selfexsr_archives_give_the_hr_images_only(serve, tmp_path, monkeypatch,
     real = benchmark_archive("Set5")
     remote = RemoteFile(serve("Set5.zip", zip_of(names)), "Set5.zip")
     local = Archive(remote, real.folder, real.images, real.limit, real.members)
-    monkeypatch.setattr("han_arch.data.download_command.benchmark_archive", lambda name: local)
+    monkeypatch.setattr("han_arch.commands.data_download.benchmark_archive", lambda name: local)
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 0
     files = sorted((tmp_path / "out" / "Set5" / "HR").iterdir())
     assert [path.name for path in files] == [f"img_00{n}.png" for n in range(1, 6)]
@@ -80,7 +80,7 @@ def test_wrong_number_of_images_is_told(serve, tmp_path):
 def test_an_escaping_archive_leaves_nothing(serve, tmp_path, monkeypatch, capsys):
     remote = RemoteFile(serve("a.zip", zip_of(["1.png", "../../escape.png"])), "a.zip")
     monkeypatch.setattr(
-        "han_arch.data.download_command.benchmark_archive", lambda name: Archive(remote, "a/HR", 1, 10**6)
+        "han_arch.commands.data_download.benchmark_archive", lambda name: Archive(remote, "a/HR", 1, 10**6)
     )
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 2
     assert "outside the target" in capsys.readouterr().err

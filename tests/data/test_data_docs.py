@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from han_arch.cli import main
-from han_arch.data import command
+from han_arch.commands import data
 
 
 def commands_in(text: str) -> list[str]:
@@ -18,20 +18,20 @@ def commands_in(text: str) -> list[str]:
 
 def parse(line: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
-    command.configure(parser)
+    data.configure(parser)
     return parser.parse_args(shlex.split(line)[2:])
 
 
 def test_documented_commands_parse(repository):
     lines = commands_in((repository / "docs" / "data.md").read_text("utf-8"))
-    assert {shlex.split(line)[2] for line in lines} == set(command.SUBCOMMANDS)
+    assert {shlex.split(line)[2] for line in lines} == set(data.SUBCOMMANDS)
     for line in lines:
         parse(line)
 
 
-@pytest.mark.parametrize("name", command.SUBCOMMANDS)
+@pytest.mark.parametrize("name", data.SUBCOMMANDS)
 def test_examples_in_the_help_parse(name, capsys):
-    examples = commands_in(import_module(command.SUBCOMMANDS[name][0]).EXAMPLES)
+    examples = commands_in(import_module(data.SUBCOMMANDS[name][0]).EXAMPLES)
     assert examples
     for line in examples:
         assert parse(line).data_command == name

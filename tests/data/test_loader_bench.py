@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from han_arch.bench import loading
 from han_arch.cli import main
-from han_arch.data import bench, bench_command
+from han_arch.commands import data_bench
 from han_arch.data.shared_lmdb import close_environments
 
 
@@ -49,9 +50,9 @@ def test_disk_lmdb_and_network_are_measured(basicsr, option_file, capsys):
 
 
 def test_the_slower_one_is_the_bottleneck(basicsr, option_file, capsys, monkeypatch):
-    rates = [bench.Rate("lmdb (x)", 0.1, 50.0), bench.Rate("disk (x)", 0.1, 500.0)]
-    monkeypatch.setattr(bench_command, "loader_rates", lambda options, seconds: iter(rates))
-    monkeypatch.setattr(bench_command, "network_rate", lambda options, seconds: ("cpu", 100.0))
+    rates = [loading.Rate("lmdb (x)", 0.1, 50.0), loading.Rate("disk (x)", 0.1, 500.0)]
+    monkeypatch.setattr(data_bench, "loader_rates", lambda options, seconds: iter(rates))
+    monkeypatch.setattr(data_bench, "network_rate", lambda options, seconds: ("cpu", 100.0))
     assert main(["data", "bench", "-opt", str(option_file)]) == 0
     told = capsys.readouterr().out
     assert "lmdb: the loader is the bottleneck, 2.0 times slower" in told
@@ -60,16 +61,16 @@ def test_the_slower_one_is_the_bottleneck(basicsr, option_file, capsys, monkeypa
 
 @pytest.mark.parametrize(("theirs", "status"), [(0.0, 1), (1.0, 0)])
 def test_imresize_status_says_whether_ours_is_slower(basicsr, monkeypatch, theirs, status):
-    monkeypatch.setattr(bench, "IMRESIZE_SHAPE", (16, 16, 3))
+    monkeypatch.setattr(loading, "IMRESIZE_SHAPE", (16, 16, 3))
     monkeypatch.setattr(
-        bench, "_seconds", lambda function, *_: theirs if function.__module__.startswith("basicsr") else 0.5
+        loading, "_seconds", lambda function, *_: theirs if function.__module__.startswith("basicsr") else 0.5
     )
     assert main(["data", "bench", "--imresize"]) == status
 
 
 @pytest.mark.slow
 def test_imresize_is_no_slower_than_basicsr(basicsr):
-    for scale, ours, theirs in bench.compare_imresize():
+    for scale, ours, theirs in loading.compare_imresize():
         assert ours <= theirs, (scale, ours, theirs)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from han_arch.cli import main
 from han_arch.data.conventions import CONVENTIONS, identify
 from han_arch.data.degradation import get_degradation
-from han_arch.data.images import read_image
+from han_arch.images.strict import read_image
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 
 import han_arch
 from han_arch.evaluation.board import Board, check
-from han_arch.evaluation.leaderboard import Result, run
+from han_arch.evaluation.run import Result, run
 from han_arch.evaluation.score_cache import ScoreCache
 
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import board, evaluate
+from han_arch.evaluation import board, score
 
 
 def faults(options: dict[str, Any]) -> list[str]:
@@ -21,7 +21,7 @@ def faults(options: dict[str, Any]) -> list[str]:
 def write_lq(hr: Path, folder: Path, suffix: str = "", scale: int = 2) -> None:
     folder.mkdir()
     for path in hr.iterdir():
-        image = evaluate.load_rgb_or_grey(path)
+        image = score.load_rgb_or_grey(path)
         height, width = (side - side % 2 for side in image.shape[:2])
         small = cv2.resize(image, (width // scale, height // scale))
         cv2.imwrite(str(folder / f"{path.stem}{suffix}.png"), small)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from han_arch.errors import UserError
-from han_arch.evaluation import evaluate
+from han_arch.evaluation import score as scoring
 from han_arch.evaluation.protocol import Protocol
 
 X4 = Protocol("BI", 4)
@@ -41,9 +41,9 @@ def test_metrics_equal_the_authors_matlab(scale: int, shared_data: Path, basicsr
     assert len(rows) == 5
     for row in rows:
         name = row["image"]
-        gt = evaluate.load_gt(folder / f"x{scale}" / f"{name}_HR_x{scale}.png", Protocol("BI", scale))
-        sr = evaluate.load_rgb_or_grey(folder / f"x{scale}" / f"{name}_RCAN_x{scale}.png")
-        score = evaluate.measure(sr, gt, Protocol("BI", scale))
+        gt = scoring.load_gt(folder / f"x{scale}" / f"{name}_HR_x{scale}.png", Protocol("BI", scale))
+        sr = scoring.load_rgb_or_grey(folder / f"x{scale}" / f"{name}_RCAN_x{scale}.png")
+        score = scoring.measure(sr, gt, Protocol("BI", scale))
         assert score.psnr == pytest.approx(float(row["psnr_y_db"]), abs=1e-5), name
         assert score.ssim == pytest.approx(float(row["ssim_y"]), abs=1e-6), name
 
@@ -51,10 +51,10 @@ def test_metrics_equal_the_authors_matlab(scale: int, shared_data: Path, basicsr
 def bicubic_psnr(folder: Path, protocol: Protocol) -> float:
     scores = {}
     for path in sorted(folder.glob("*.png")):
-        gt = evaluate.load_gt(path, protocol)
-        degradation = evaluate.degradation_of(protocol)
-        scores[path.stem] = evaluate.measure(degradation.upscale(degradation.degrade(gt)), gt, protocol)
-    mean = evaluate.mean_score(scores)
+        gt = scoring.load_gt(path, protocol)
+        degradation = scoring.degradation_of(protocol)
+        scores[path.stem] = scoring.measure(degradation.upscale(degradation.degrade(gt)), gt, protocol)
+    mean = scoring.mean_score(scores)
     assert mean.images == len(scores) > 0
     return mean.mean.psnr
 
@@ -78,7 +78,7 @@ def test_the_grey_rule_moves_set14(shared_data: Path, basicsr: ModuleType) -> No
 def test_scikit_image_agrees(channel: str, pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
     metrics = pytest.importorskip("skimage.metrics")
     sr, gt = pair
-    score = evaluate.measure(sr, gt, replace(X4, channel=channel))
+    score = scoring.measure(sr, gt, replace(X4, channel=channel))
     inside = [image[4:-4, 4:-4].astype(np.float64) for image in (gt, sr)]
     if channel == "Y":
         inside = [(image @ np.array([65.481, 128.553, 24.966])) / 255 + 16 for image in inside]
@@ -95,58 +95,58 @@ def test_equal_images_are_inf_and_stay_out_of_the_mean(
     pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType
 ) -> None:
     sr, gt = pair
-    scores = {"a": evaluate.measure(sr, gt, X4), "same": evaluate.measure(gt, gt, X4)}
+    scores = {"a": scoring.measure(sr, gt, X4), "same": scoring.measure(gt, gt, X4)}
     assert scores["same"].psnr == math.inf
-    result = evaluate.mean_score(scores)
+    result = scoring.mean_score(scores)
     assert (result.mean, result.images) == (scores["a"], 1)
     assert result.note == "same: inf dB / 1.0000, not averaged"
 
 
 def test_images_smaller_than_border_or_window_are_nan(pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
     sr, gt = pair
-    small = evaluate.measure(sr[:16, :16], gt[:16, :16], X4)
+    small = scoring.measure(sr[:16, :16], gt[:16, :16], X4)
     assert math.isfinite(small.psnr)
     assert math.isnan(small.ssim)
-    tiny = evaluate.measure(sr[:8], gt[:8], X4)
+    tiny = scoring.measure(sr[:8], gt[:8], X4)
     assert math.isnan(tiny.psnr)
     assert math.isnan(tiny.ssim)
-    result = evaluate.mean_score({"small": small, "tiny": tiny})
+    result = scoring.mean_score({"small": small, "tiny": tiny})
     assert result.images == 0
     assert math.isnan(result.mean.psnr)
 
 
 def test_a_mean_over_protocols_is_refused(pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
     sr, gt = pair
-    scores = {"a": evaluate.measure(sr, gt, X4), "b": evaluate.measure(sr, gt, replace(X4, channel="RGB"))}
+    scores = {"a": scoring.measure(sr, gt, X4), "b": scoring.measure(sr, gt, replace(X4, channel="RGB"))}
     with pytest.raises(ValueError, match="one protocol"):
-        evaluate.mean_score(scores)
+        scoring.mean_score(scores)
 
 
 def test_shapes_and_types_must_agree(pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
     sr, gt = pair
     with pytest.raises(ValueError, match=r"as large as HR, \(48, 60, 3\); got \(47, 60, 3\)"):
-        evaluate.measure(sr[1:], gt, X4)
+        scoring.measure(sr[1:], gt, X4)
     with pytest.raises(ValueError, match="uint8"):
-        evaluate.measure(sr / 255, gt / 255, X4)
+        scoring.measure(sr / 255, gt / 255, X4)
 
 
 def test_a_number_comes_with_its_protocol(pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
-    assert str(evaluate.measure(*pair, X4)).endswith(f"({X4.name})")
+    assert str(scoring.measure(*pair, X4)).endswith(f"({X4.name})")
 
 
 @pytest.mark.parametrize(("crop", "size"), [("mod-scale", (48, 60)), ("GTmod12", (48, 60)), ("mod-scale", (50, 61))])
 def test_hr_is_cut_at_the_bottom_and_right(crop: str, size: tuple[int, int], tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
-    got = evaluate.load_gt(tmp_path / "a.png", replace(X4, crop_gt=crop))
+    got = scoring.load_gt(tmp_path / "a.png", replace(X4, crop_gt=crop))
     np.testing.assert_array_equal(got, image[:48, :60])
 
 
 def test_grey_files_follow_the_grey_rule(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (8, 12)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "g.png"), grey)
-    assert evaluate.load_gt(tmp_path / "g.png", replace(X4, grey="direct")).shape == (8, 12)
-    np.testing.assert_array_equal(evaluate.load_gt(tmp_path / "g.png", X4), np.dstack([grey] * 3))
+    assert scoring.load_gt(tmp_path / "g.png", replace(X4, grey="direct")).shape == (8, 12)
+    np.testing.assert_array_equal(scoring.load_gt(tmp_path / "g.png", X4), np.dstack([grey] * 3))
 
 
 def test_unusable_hr_is_one_clear_line(tmp_path: Path) -> None:
@@ -155,6 +155,6 @@ def test_unusable_hr_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "alpha.png").read_bytes()[:60])
     for name, message in (("tiny", "smaller than 4 pixels"), ("alpha", "alpha channel"), ("cut", "damaged")):
         with pytest.raises(UserError, match=message) as caught:
-            evaluate.load_gt(tmp_path / f"{name}.png", X4)
+            scoring.load_gt(tmp_path / f"{name}.png", X4)
         assert f"{name}.png" in str(caught.value)
         assert "\n" not in str(caught.value)

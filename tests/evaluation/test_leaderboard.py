@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from han_arch.evaluation import board, contestants, cost, evaluate, leaderboard, tables
-from han_arch.evaluation.leaderboard import Result
+from han_arch.evaluation import board, contestants, cost, run, score
+from han_arch.evaluation import rows as tables
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.run import Result
 from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.inference import variants
 
@@ -59,7 +60,7 @@ def test_numbers_are_those_of_the_pieces(results: list[Result], checked: board.B
         plain = net(tensor)
     for result, output in ((results[2], plain), (results[3], mean)):
         sr = np.rint((output[0].clamp(0, 1) * 255).numpy()).astype(np.uint8).transpose(1, 2, 0)
-        assert result.scores["b"].psnr == pytest.approx(evaluate.measure(sr, gt, checked.protocol).psnr, abs=0.01)
+        assert result.scores["b"].psnr == pytest.approx(score.measure(sr, gt, checked.protocol).psnr, abs=0.01)
 
 
 def test_cache_is_by_weights_protocol_and_image(
@@ -67,7 +68,7 @@ def test_cache_is_by_weights_protocol_and_image(
 ) -> None:
     cache = ScoreCache(tmp_path / "cache")
     checked = board.check(board_options)
-    first = leaderboard.run(checked, cache)
+    first = run.run(checked, cache)
     asked: list[str] = []
     real = contestants.Contestant.upscale
 
@@ -76,10 +77,10 @@ def test_cache_is_by_weights_protocol_and_image(
         return real(self, *args)
 
     monkeypatch.setattr(contestants.Contestant, "upscale", spy)
-    monkeypatch.setattr(leaderboard.cost, "measure", lambda models, *rest: {
+    monkeypatch.setattr(run.cost, "measure", lambda models, *rest: {
         (model.name, variant): cost.Cost(0, 0.0, 1.0, 0.0, 16) for model, variant in models
     })  # fmt: skip
-    again = leaderboard.run(checked, cache)
+    again = run.run(checked, cache)
     assert asked == []
     assert [r.scores for r in again] == [r.scores for r in first]
 
@@ -88,10 +89,10 @@ def test_cache_is_by_weights_protocol_and_image(
     weights["params"]["conv_last.bias"] += 0.1
     torch.save(weights, tmp_path / "other.pth")
     board_options["models"]["New"] = board_options["models"]["EDSR"] | {"checkpoint": str(tmp_path / "other.pth")}
-    leaderboard.run(board.check(board_options), cache)
+    run.run(board.check(board_options), cache)
     assert asked == ["New"] * 6
     asked.clear()
-    leaderboard.run(board.check(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
+    run.run(board.check(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
     assert sorted(set(asked)) == ["Bicubic", "EDSR", "HAN", "New"]
 
 
@@ -110,14 +111,14 @@ def test_an_interrupted_board_continues(
 
     monkeypatch.setattr(ScoreCache, "store", stop_after_four)
     with pytest.raises(KeyboardInterrupt):
-        leaderboard.run(checked, cache)
+        run.run(checked, cache)
     monkeypatch.setattr(ScoreCache, "store", real)
-    whole = leaderboard.run(checked, cache)
+    whole = run.run(checked, cache)
     assert [r.scores for r in whole] == [r.scores for r in results]
     # A result cut short is measured again.
     damaged = next((tmp_path / "cache").glob("*.json"))
     damaged.write_text(damaged.read_text()[:10])
-    assert [r.scores for r in leaderboard.run(checked, cache)] == [r.scores for r in results]
+    assert [r.scores for r in run.run(checked, cache)] == [r.scores for r in results]
 
 
 def test_comparisons_are_with_the_baseline(results: list[Result]) -> None:
@@ -179,7 +180,7 @@ def test_variants_tell_what_they_change(variant: str, board_options: dict[str, A
         for attention in (net.lam.alpha, net.csam.beta):  # untrained, both are zero: nothing would be global
             attention.fill_(5.0)
     cache = ScoreCache(tmp_path / "cache")
-    full, other = leaderboard.run(checked, cache)[-2:]
+    full, other = run.run(checked, cache)[-2:]
     assert full.from_full is None
     assert other.from_full is not None
     pairs = [(cache.load_picture(full.pictures[n]), cache.load_picture(other.pictures[n])) for n in full.pictures]
@@ -252,7 +253,7 @@ def test_a_network_that_gives_nan_is_reported(
         return real(lq) * (math.nan if lq.shape[-1] in (23, 16) else 1)
 
     monkeypatch.setattr(net, "forward", broken)
-    edsr = leaderboard.run(checked, ScoreCache(tmp_path / "cache"))[-1]
+    edsr = run.run(checked, ScoreCache(tmp_path / "cache"))[-1]
     assert [name for name, score in edsr.scores.items() if math.isnan(score.psnr)] == ["b"]
     assert edsr.mean.images == 2
     assert math.isfinite(edsr.mean.mean.psnr)
@@ -260,7 +261,7 @@ def test_a_network_that_gives_nan_is_reported(
 
 
 def test_inf_is_named_and_not_averaged(results: list[Result]) -> None:
-    perfect = evaluate.Score(math.inf, 1.0, results[4].protocol)
+    perfect = score.Score(math.inf, 1.0, results[4].protocol)
     changed = results[4].scores | {"a": perfect}
     edsr = replace(results[4], scores=changed)
     text = tables.markdown("small", [edsr], "EDSR")

@@ -10,7 +10,7 @@ import yaml
 from han_arch.evaluation import board, contestants, gallery, sets
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
-from han_arch.training import shipped_options
+from han_arch.opt import shipped
 
 
 @pytest.fixture(scope="module")
@@ -52,4 +52,4 @@ def test_variants_of_the_table_exist(text: str) -> None:
 def test_the_command_names_a_shipped_file(text: str) -> None:
     found = re.findall(r"^basicsr leaderboard -opt (\S+)", text, re.M)
     assert found
-    assert all(shipped_options.find(name).is_file() for name in found)
+    assert all(shipped.find(name).is_file() for name in found)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import board, leaderboard, perceptual, tables
+from han_arch.evaluation import board, rows, run
+from han_arch.evaluation import metrics as perceptual
 from han_arch.evaluation.score_cache import ScoreCache
 
 CPU = torch.device("cpu")
@@ -63,7 +64,7 @@ def test_means_stand_in_the_tables(fake_pyiqa: None, board_options: dict[str, An
     checked = board.check(board_options | {"perceptual": ["lpips", "niqe"], "variants": ["full"]})
     cache = ScoreCache(tmp_path / "cache")
     metrics, _ = perceptual.load(checked.perceptual, CPU)
-    measured = leaderboard.run(checked, cache)
+    measured = run.run(checked, cache)
     results = perceptual.add(measured, metrics, checked.sets, cache)
     bicubic, dataset = results[0], checked.sets[0]
     inside = np.s_[2:-2, 2:-2]
@@ -76,9 +77,9 @@ def test_means_stand_in_the_tables(fake_pyiqa: None, board_options: dict[str, An
             means.append(sr.mean() / 255)
     assert len(means) == 2
     assert bicubic.perceptual == pytest.approx({"lpips": np.mean(differences), "niqe": np.mean(means)}, rel=1e-5)
-    row = next(csv.DictReader(io.StringIO(tables.results_csv(results))))
+    row = next(csv.DictReader(io.StringIO(rows.results_csv(results))))
     assert float(row["lpips"]) == pytest.approx(np.mean(differences), abs=1e-6)
-    assert "Bicubic, lower is better, on RGB: lpips 0." in tables.markdown("x", results, "EDSR")
+    assert "Bicubic, lower is better, on RGB: lpips 0." in rows.markdown("x", results, "EDSR")
 
     def fail(*_: np.ndarray) -> float:
         raise AssertionError("measured again")

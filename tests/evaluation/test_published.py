@@ -28,7 +28,7 @@ def test_only_rows_that_were_read_somewhere(repository: Path) -> None:
 def test_rows_are_those_of_the_collected_table(repository: Path, shared_data: Path) -> None:
     with (shared_data / "published_results.csv").open() as file:
         everything = list(csv.DictReader(file))
-    allowed = [row for row in everything if row["status"] != "unchecked"]
+    allowed = [row for row in everything if row["status"] != "unchecked" and row["protocol"] in published.CROPS]
     assert len(allowed) < len(everything)
     assert table(repository) == allowed
 

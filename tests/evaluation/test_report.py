@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from han_arch.commands import leaderboard
 from han_arch.errors import UserError
-from han_arch.evaluation import board, gallery, leaderboard, report
+from han_arch.evaluation import board, gallery, page, run
 from han_arch.evaluation.gallery import Place
 from han_arch.evaluation.score_cache import ScoreCache
-from han_arch.training import leaderboard_command
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def page_path(board_options: dict[str, Any], tmp_path: Path, hr_folder: Path) ->
     board_options["gallery"] = {"count": 3, "size": 24}
     checked = board.check(board_options)
     cache = ScoreCache(tmp_path / "cache")
-    results = leaderboard.run(checked, cache)
-    leaderboard_command.write_page(tmp_path, checked, results, cache)
+    results = run.run(checked, cache)
+    leaderboard.write_page(tmp_path, checked, results, cache)
     return tmp_path / "index.html"
 
 
@@ -88,8 +88,8 @@ def test_a_hostile_name_stays_text(board_options: dict[str, Any], tmp_path: Path
     bad = "</script><script>alert(1)</script>"
     board_options["models"] = {bad: {"type": "Bicubic"}}
     board_options["baseline"] = bad
-    results = leaderboard.run(board.check(board_options), ScoreCache(tmp_path / "cache"))
-    assert bad not in report.page(bad, bad, results, [])
+    results = run.run(board.check(board_options), ScoreCache(tmp_path / "cache"))
+    assert bad not in page.page(bad, bad, results, [])
 
 
 @pytest.fixture

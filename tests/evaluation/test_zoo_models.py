@@ -8,9 +8,9 @@ import pytest
 
 from han_arch.errors import UserError
 from han_arch.evaluation.board import check
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 from han_arch.zoo import entries, store, weight_file
-from han_arch.zoo.loading import load_model
+from han_arch.zoo.load import load_model
 
 
 @pytest.fixture
@@ -65,6 +65,6 @@ def test_mistakes_are_named_before_the_long_run(options: dict[str, Any], model: 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_zoos_boards_name_its_networks(scale: int) -> None:
-    options = yaml_options.read(shipped_options.find(f"leaderboard_zoo_x{scale}"))
+    options = read.read(shipped.find(f"leaderboard_zoo_x{scale}"))
     assert options["models"][f"HAN-S x{scale}"] == {"zoo": f"han-s-x{scale}"}
     assert list(options["datasets"]) == ["Set5", "Set14", "B100"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from han_arch import HAN, load_model
-from han_arch.export.exporting import export
 from han_arch.export.metadata import describe
-from han_arch.export.writing import SUFFIXES, openvino_from_onnx
+from han_arch.export.targets import SUFFIXES, openvino_from_onnx
+from han_arch.export.write import export
 
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
 

@@ -9,11 +9,11 @@ from conftest import need, save_network
 
 from han_arch import load_model
 from han_arch.errors import UserError
-from han_arch.export import exporting, writing
-from han_arch.export.checking import Check, check, picture
-from han_arch.export.exporting import STEPS, export, output_path
+from han_arch.export import targets, write
+from han_arch.export.check import Check, check, picture
 from han_arch.export.metadata import weights_hash
 from han_arch.export.runtime import load_runtime
+from han_arch.export.write import STEPS, export, output_path
 
 SIZES = [(1, 3, 1, 1), (1, 3, 5, 64), (3, 3, 31, 7), (1, 3, 12, 14)]
 
@@ -107,8 +107,8 @@ def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: floa
     path = tmp_path / "net.pt2"
     path.write_text("the one before")
     net = load_model(checkpoint)
-    monkeypatch.setitem(writing.WRITERS, "torch", lambda net, path, metadata: path.write_text("new"))
-    monkeypatch.setattr(exporting, "open_written", lambda written, target: lambda lq: net(lq) + fault)
+    monkeypatch.setitem(targets.WRITERS, "torch", lambda net, path, metadata: path.write_text("new"))
+    monkeypatch.setattr(write, "open_written", lambda written, target: lambda lq: net(lq) + fault)
     with pytest.raises(UserError, match=r"gives other pixels than PyTorch .*allowed 0\.01\); it was not kept"):
         export(net, "net", "torch", path, overwrite=True)
     assert path.read_text() == "the one before"

@@ -43,8 +43,8 @@ def bomb() -> bytes:
 
 
 def sixteen_cut() -> bytes:
-    from han_arch.inference.picture import Picture
-    from han_arch.inference.png16 import write_png16
+    from han_arch.images.picture import Picture
+    from han_arch.images.png16 import write_png16
 
     file = io.BytesIO()
     write_png16(file, Picture(photo(60, 60, 3, np.uint16)), {})

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_engines import photo, tiny_net
 
-from han_arch.inference.feather import feathered, spans
 from han_arch.inference.plan import Plan
+from han_arch.inference.tiles import feathered, spans
 from han_arch.inference.upscale import upscale
 
 

@@ -9,11 +9,11 @@ import pytest
 from known_engines import Repeat, photo, repeated
 from PIL import Image, ImageCms
 
+from han_arch.images.picture import Picture, from_pillow
+from han_arch.images.read import read_picture
+from han_arch.images.write import FORMAT_OF, SUFFIXES, Style, fitting, write
+from han_arch.inference.files import Settings, upscale_files
 from han_arch.inference.jobs import Job
-from han_arch.inference.picture import Picture, from_pillow
-from han_arch.inference.reading import read_picture
-from han_arch.inference.upscale_files import Settings, upscale_files
-from han_arch.inference.writing import FORMAT_OF, SUFFIXES, Style, fitting, write
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 FORMATS = ("png", "jpeg", "webp", "tiff")

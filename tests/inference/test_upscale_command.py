@@ -131,12 +131,12 @@ def test_nothing_is_overwritten_unasked(photos: Path, checkpoint: Path, capsys: 
 
 
 def test_a_file_that_comes_meanwhile_stays(photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from han_arch.inference import upscale_files
+    from han_arch.inference import files as upscaling_files
 
     def meanwhile(*args: object) -> None:
         (photos / "out" / "a.png").write_text("mine")
 
-    monkeypatch.setattr(upscale_files, "write", meanwhile)
+    monkeypatch.setattr(upscaling_files, "write", meanwhile)
     assert run(checkpoint, "photos/a.png", "-o", "out/") == 1
     assert (photos / "out" / "a.png").read_text() == "mine"
     assert files(photos / "out") == {"a.png"}

@@ -15,7 +15,7 @@ from PIL import Image
 import han_arch
 from han_arch import HAN
 from han_arch.cli import main
-from han_arch.inference import engine
+from han_arch.inference import engines
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "upscale.md").read_text("utf-8").split("## Export")[0]
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE, re.M | re.S)
@@ -32,7 +32,7 @@ def stand_in(name_or_path: object) -> HAN:
 @pytest.mark.usefixtures("workplace")
 def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(han_arch, "load_model", stand_in, raising=False)
-    monkeypatch.setattr(engine, "_KEPT_ENGINES", engine._Kept())  # nothing of these networks stays for other tests
+    monkeypatch.setattr(engines, "_KEPT_ENGINES", engines._Kept())  # nothing of these networks stays for other tests
     ran = 0
     for command in COMMANDS:
         words = shlex.split(command)

@@ -6,10 +6,10 @@ import torch
 from known_engines import Repeat, photo, repeated, tiny_net
 
 from han_arch.errors import UserError
-from han_arch.inference.engine import TorchEngine, choose_device, get_engine
+from han_arch.inference.engines import TorchEngine, choose_device, get_engine
+from han_arch.inference.pixels import Listener, NotFinite, upscale_pixels
 from han_arch.inference.plan import Plan
 from han_arch.inference.self_ensemble import self_ensemble
-from han_arch.inference.upscaling import Listener, NotFinite, upscale_pixels
 
 PLANS = [Plan("full"), Plan("strips"), Plan("tiles", 16, 8)]
 

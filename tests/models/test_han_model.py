@@ -12,8 +12,8 @@ from torch import nn
 
 import han_arch
 from han_arch.errors import UserError
-from han_arch.training.dataset_files import check_files
-from han_arch.winograd import WinogradConv2d
+from han_arch.opt.paths import check_files
+from han_arch.speed.winograd import WinogradConv2d
 
 NETWORK = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1}
 

@@ -17,18 +17,18 @@ from test_reproduce import prepare_data, write_photos
 
 import han_arch
 from han_arch.errors import UserError
-from han_arch.evaluation import evaluate
-from han_arch.evaluation.evaluate import Score
+from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Score
+from han_arch.opt import read, shipped
 from han_arch.release import ablation
 from han_arch.release.ablation import TrainedRun
-from han_arch.training import shipped_options, yaml_options
 
 PROTOCOL = Protocol("BI", 4)
 
 
 def options(model: str) -> dict:
-    return yaml_options.read(shipped_options.find(ablation.MODELS[model]))
+    return read.read(shipped.find(ablation.MODELS[model]))
 
 
 def test_the_recipes_differ_in_nothing_but_the_network() -> None:
@@ -79,7 +79,7 @@ def folder(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> Path:
         scores = {f"image{i}": Score(float(value), 0.8, PROTOCOL) for i, value in enumerate(values)}
         results.append(
             SimpleNamespace(
-                model=runs[-1].label, dataset="B100", scores=scores, mean=evaluate.mean_score(scores),
+                model=runs[-1].label, dataset="B100", scores=scores, mean=score.mean_score(scores),
                 protocol=PROTOCOL, cost=SimpleNamespace(parameters=150000), weights_sha256="x",
             )
         )  # fmt: skip

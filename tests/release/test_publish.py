@@ -14,8 +14,8 @@ import yaml
 from releases import ITERATIONS, TINY, Made
 
 from han_arch import HAN, cli, load_model
+from han_arch.opt import read, shipped
 from han_arch.release import openmodeldb
-from han_arch.training import shipped_options, yaml_options
 from han_arch.zoo import weight_file
 
 
@@ -86,7 +86,7 @@ def test_numbers_are_those_of_the_pictures(made: Made) -> None:
 
 def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, copy: Path, tmp_path: Path) -> None:
     (option_file,) = copy.glob("*.yml")
-    stage = yaml_options.read(shipped_options.find("train_HAN-S_x4_stage2"))
+    stage = read.read(shipped.find("train_HAN-S_x4_stage2"))
     stage["network_g"].update(TINY)
     del stage["logger"]["keep_best"]
     option_file.unlink()

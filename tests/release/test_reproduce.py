@@ -13,8 +13,8 @@ import pytest
 from releases import TINY, Made, write_benchmarks
 
 from han_arch import cli
-from han_arch.release import reproduce_command
-from han_arch.training import shipped_options, yaml_options
+from han_arch.commands import zoo_reproduce
+from han_arch.opt import read, shipped
 from han_arch.zoo import entries
 from han_arch.zoo.entry import Entry
 
@@ -66,7 +66,7 @@ def test_a_recipe_of_two_stages_trains_both(
     text = capsys.readouterr().out
     commands = printed_commands(text)
     assert [words[2] for words in commands if words[0] == "train"] == ["train_HAN-S_x4", "train_HAN-S_x4_stage2"]
-    second = yaml_options.read(shipped_options.find("train_HAN-S_x4_stage2.yml"))
+    second = read.read(shipped.find("train_HAN-S_x4_stage2.yml"))
     assert second["path"]["pretrain_network_g"].startswith("experiments/HAN-S_x4_BSDS400/")
     assert commands[-2][2] == f"experiments/{second['name']}"
     assert "20,000 iterations, seed 0, from scratch" in text
@@ -82,7 +82,7 @@ def test_run_runs_what_is_printed_and_stops_at_the_first_failure(
         ran.append(words)
         return 3 if words[0] == "train" else 0
 
-    monkeypatch.setattr(reproduce_command, "_run_apart", fake)
+    monkeypatch.setattr(zoo_reproduce, "_run_apart", fake)
     assert cli.main(["zoo", "reproduce", "han-s-x4", "--run"]) == 3
     assert [words[:2] for words in ran] == [("data", "prepare")] * 4 + [("train", "-opt")]
     assert [list(words) for words in ran] == printed_commands(capsys.readouterr().out)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import yaml
 
-from han_arch.training import yaml_options
-from han_arch.training.shipped_options import find
+from han_arch.opt import read
+from han_arch.opt.shipped import find
 
 TOTAL = 14
 SAVE_EVERY = 5
@@ -71,7 +71,7 @@ def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
             height, width = (28, 30) if winograd else (20, 24)
             image = generator.integers(0, 256, (height * factor, width * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
-    opt = yaml_options.read(find("demo_HAN_x4"))
+    opt = read.read(find("demo_HAN_x4"))
     opt.update(name="run", scale=2)
     opt["network_g"].update(upscale=2, num_feat=8, num_group=2, num_block=1)
     for dataset in opt["datasets"].values():

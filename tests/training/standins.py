@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from han_arch.training import options, shipped_options, yaml_options
+from han_arch.opt import load, read, shipped
 
 IMAGES = 4
 
@@ -39,7 +39,7 @@ def make_files(opt: dict[str, Any], folder: Path) -> None:
 
 def sound_options(name: str = "demo_HAN_x4") -> dict[str, Any]:
     """A shipped file's options with a network that is built at once."""
-    opt = yaml_options.read(shipped_options.find(name))
+    opt = read.read(shipped.find(name))
     opt["network_g"].update(num_feat=8, num_group=1, num_block=1, squeeze_factor=4)
     return opt
 
@@ -61,5 +61,5 @@ def changed(opt: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
     """Problems of a shipped file with changes, made by `changed`, in the current folder."""
-    problems = options.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
+    problems = load.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
     return [("warning: " if problem.warning else "") + str(problem) for problem in problems]

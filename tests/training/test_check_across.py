@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from standins import DELETE, IMAGES, found
 
-from han_arch.winograd import native
+from han_arch.speed.winograd import native
 
 pytestmark = pytest.mark.usefixtures("demo_folder")
 

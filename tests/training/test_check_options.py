@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from standins import DELETE, changed, found, sound_options
 
-from han_arch.training import options
+from han_arch.opt import load
 
 pytestmark = pytest.mark.usefixtures("demo_folder")
 
@@ -161,7 +161,7 @@ def test_options_of_adversarial_models_alone() -> None:
 def test_whole_numbers_and_old_names_are_put_right() -> None:
     opt = changed(sound_options(), {"val:val_freq": 4e2, "train:scheduler:periods": [1.2e3], TRAIN + "use_flip": True,
                                     TRAIN + "use_hflip": DELETE})  # fmt: skip
-    problems = options.find_problems(opt, is_train=True)
+    problems = load.find_problems(opt, is_train=True)
     assert [str(problem) for problem in problems] == [
         "datasets:train:use_flip is called use_hflip in this BasicSR; read as that"
     ]
@@ -212,7 +212,7 @@ def paths(options_: Any, where: str = "") -> list[str]:
 @pytest.mark.parametrize("value", [None, "x", [{}], {"type": [], 1: 2}], ids=str)
 def test_no_content_breaks_the_check(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever stands anywhere, problems are found and nothing is raised."""
-    monkeypatch.setattr(options, "_try_network", lambda network: [])
+    monkeypatch.setattr(load, "_try_network", lambda network: [])
     for path in paths(sound_options()):
         assert isinstance(found({path: value}), list)
     assert found(dict.fromkeys(sound_options(), value))

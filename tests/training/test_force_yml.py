@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from han_arch.cli import main
-from han_arch.training import shipped_options, yaml_options
+from han_arch.opt import read, shipped
 
 pytestmark = pytest.mark.usefixtures("demo_folder")
 
@@ -34,7 +34,7 @@ ADDED = [
 @pytest.mark.parametrize(("entry", "value"), ADDED, ids=[row[0].partition("=")[0] for row in ADDED])
 def test_known_options_are_added(entry: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
     way = entry.partition("=")[0].split(":")
-    before: Any = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    before: Any = read.read(shipped.find("demo_HAN_x4"))
     for key in way[:-1]:
         before = before.get(key) or {}
     if way[-1] != "num_csam":
@@ -69,7 +69,7 @@ def test_models_of_others_may_read_more_but_the_file_must_name_it(
     demo_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An option that nobody here knows is changed where the file has it, and not added."""
-    opt = yaml_options.read(shipped_options.find("demo_HAN_x4"))
+    opt = read.read(shipped.find("demo_HAN_x4"))
     opt["model_type"] = "RealESRNetModel"
     opt["train"]["own"] = 1
     (demo_folder / "own.yml").write_text(yaml.safe_dump(opt))

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from han_arch import cli
+from han_arch.commands import leaderboard
 from han_arch.errors import UserError
-from han_arch.training import leaderboard_command
 
 
 def basicsr_leaderboard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +53,7 @@ def test_experiments_give_weights_and_options(tmp_path: Path) -> None:
     (folder / "x.yml").write_text("network_g: {type: HAN, upscale: 4}\n")
     torch.save({}, folder / "models" / "net_g_latest.pth")
     models = {"HAN": {"experiment": str(folder), "variants": ["chop"]}, "Bicubic": {"type": "Bicubic"}}
-    leaderboard_command.resolve_experiments(models)
+    leaderboard.resolve_experiments(models)
     assert models == {
         "HAN": {
             "checkpoint": str(folder / "models" / "net_g_latest.pth"),
@@ -71,7 +71,7 @@ def test_experiments_that_are_not_there_are_all_named(tmp_path: Path) -> None:
     (unfinished / "x.yml").write_text("network_g: {type: HAN}\n")
     models = {name: {"experiment": str(tmp_path / name)} for name in ("absent", "empty", "unfinished")}
     with pytest.raises(UserError) as caught:
-        leaderboard_command.resolve_experiments(models)
+        leaderboard.resolve_experiments(models)
     lines = str(caught.value).splitlines()[1:]
     assert ["no folder" in lines[0], "it has 0" in lines[1], "has not ended" in lines[2]] == [True] * 3
 

@@ -14,7 +14,7 @@ import torch
 from runs import run, start
 
 from han_arch.errors import UserError
-from han_arch.training import distributed
+from han_arch.training import processes
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 HALF_BATCH = ("--force_yml", "datasets:train:batch_size_per_gpu=1", "train:total_iter=8")
@@ -58,19 +58,19 @@ def assert_close_runs(folder: Path, reference: Path) -> None:
     ],
 )
 def test_first_of_slurms_nodes(nodes: str, first: str) -> None:
-    assert distributed.first_host(nodes) == first
+    assert processes.first_host(nodes) == first
 
 
 def test_slurms_variables_become_torchruns() -> None:
     task = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_NODELIST": "gpu[03-04]"}
-    assert distributed.slurm_as_torchrun(task, 29500) == {
+    assert processes.slurm_as_torchrun(task, 29500) == {
         "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu03", "MASTER_PORT": "29500",
     }  # fmt: skip
     own = {**task, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"}
-    assert distributed.slurm_as_torchrun(own, 29500)["MASTER_ADDR"] == "10.0.0.1"
-    assert distributed.slurm_as_torchrun(own, 29500)["MASTER_PORT"] == "1234"
+    assert processes.slurm_as_torchrun(own, 29500)["MASTER_ADDR"] == "10.0.0.1"
+    assert processes.slurm_as_torchrun(own, 29500)["MASTER_PORT"] == "1234"
     with pytest.raises(UserError, match="SLURM_JOB_NODELIST, which is not set; start it as: srun"):
-        distributed.slurm_as_torchrun({"SLURM_PROCID": "0"}, 29500)
+        processes.slurm_as_torchrun({"SLURM_PROCID": "0"}, 29500)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import TOTAL, assert_equal, assert_same_run, run, run_until
 
-from han_arch.training import yaml_options
+from han_arch.opt import read
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 
@@ -108,7 +108,7 @@ def test_changed_options_are_shown(make_run) -> None:
     code, text = run(folder, "--auto_resume", "--force_yml", "train:total_iter=8")
     assert code == 0, text
     assert "Changed since then: train:total_iter: 14 -> 8" in text
-    kept = yaml_options.read(folder / "experiments/run/run.yml")
+    kept = read.read(folder / "experiments/run/run.yml")
     assert kept["train"]["total_iter"] == 8
 
 

@@ -11,8 +11,8 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 import han_arch
-from han_arch.winograd import WinogradConv2d, use_winograd
-from han_arch.winograd.convolution import conv3x3
+from han_arch.speed.winograd import WinogradConv2d, use_winograd
+from han_arch.speed.winograd.convolution import conv3x3
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")
 

@@ -13,7 +13,7 @@ import pytest
 CHECK = """
 import torch
 from torch.nn import functional as F
-from han_arch.winograd.convolution import conv3x3
+from han_arch.speed.winograd.convolution import conv3x3
 x, weight = torch.randn(2, 32, 9, 50), torch.randn(48, 32, 3, 3).requires_grad_()
 out, wanted = conv3x3(x, weight), F.conv2d(x, weight, padding=1)
 assert (out - wanted).abs().max() < 1e-3
@@ -140,7 +140,7 @@ def test_a_compiler_that_fails(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc, which can check the source strictly")
 def test_the_source_has_no_warnings(tmp_path: Path) -> None:
-    from han_arch.winograd import native
+    from han_arch.speed.winograd import native
 
     command = [
         "gcc",

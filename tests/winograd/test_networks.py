@@ -14,7 +14,7 @@ from han_arch.bench.networks import AUTHORS, OURS_WINOGRAD, Size, build
 from han_arch.inference.chop import chop
 from han_arch.inference.self_ensemble import self_ensemble
 from han_arch.inference.strips import super_resolve
-from han_arch.winograd import WinogradConv2d, use_winograd
+from han_arch.speed.winograd import WinogradConv2d, use_winograd
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")
 

@@ -13,7 +13,7 @@ import torch
 from han_arch import HAN
 from han_arch.evaluation import published
 from han_arch.evaluation.protocol import Protocol
-from han_arch.release import checking, measure, stages
+from han_arch.release import measure, stages, verify
 from han_arch.zoo import entries, store, weight_file
 from han_arch.zoo.entries import ENTRIES
 from han_arch.zoo.entry import FOUND, MEASURED, Entry, Expected, row
@@ -85,7 +85,7 @@ def test_the_recipe_makes_this_network(entry: Entry) -> None:
 
 @SHIPPED
 def test_the_file_is_what_the_table_says(entry: Entry) -> None:
-    found = checking.check_entry(entry, store.SHIPPED / entry.file)
+    found = verify.check_entry(entry, store.SHIPPED / entry.file)
     assert not found.faults
     assert len(found.good) == 2
 
@@ -96,7 +96,7 @@ def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> Non
     sets = measure.find_sets(shared_data / "benchmarks", Protocol(entry.degradation, entry.scale), ("Set5",))
     model = measure.load(entry.name, store.SHIPPED / entry.file, entry.scale)
     scores = measure.means(measure.measure(model, sets))
-    found = checking.compare(entry, {name: (score.psnr, score.ssim) for name, score in scores.items()})
+    found = verify.compare(entry, {name: (score.psnr, score.ssim) for name, score in scores.items()})
     assert not found.faults
     assert len(found.good) == 1
 

@@ -11,8 +11,8 @@ from authors_form import to_authors_names
 from han_arch import HAN, load_model
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.errors import UserError
-from han_arch.zoo.loading import load_strict, warm_start
-from han_arch.zoo.recognition import read_checkpoint
+from han_arch.zoo.load import load_strict, warm_start
+from han_arch.zoo.recognise import read_checkpoint
 
 SMALL = {"num_feat": 8, "num_group": 2, "num_block": 2, "squeeze_factor": 4}
 OF_HAN = ("lam.", "csam.", "conv_lam.", "conv_fuse.")

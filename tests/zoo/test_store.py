@@ -12,7 +12,7 @@ import pytest
 import torch
 from file_server import Server, serving
 
-from han_arch import HAN, cache, cli, download, load_model
+from han_arch import HAN, cli, download, load_model
 from han_arch.errors import UserError
 from han_arch.zoo import entries, store, weight_file
 from han_arch.zoo.entry import Entry
@@ -188,9 +188,9 @@ def test_the_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delenv(store.CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    monkeypatch.setattr(cache.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     assert store.cache_folder() == tmp_path / "han_arch"
-    monkeypatch.setattr(cache.sys, "platform", "win32")
+    monkeypatch.setattr("sys.platform", "win32")
     assert store.cache_folder() == tmp_path / "local" / "han_arch"
     monkeypatch.setenv(store.CACHE_VARIABLE, str(tmp_path / "mine"))
     assert store.cache_folder() == tmp_path / "mine"

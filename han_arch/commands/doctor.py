@@ -1,0 +1,189 @@
+"""`basicsr doctor`: what is installed, what was changed, what is registered, and what is wrong."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable
+
+import han_arch
+from han_arch import compat
+from han_arch.errors import UserError
+
+EXAMPLES = """examples:
+  basicsr doctor
+
+Exit status 0: all that is needed works; 1: something needed is broken, marked with BROKEN."""
+
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "lmdb",
+    "PyYAML",
+    "scipy",
+    "safetensors",
+    "scikit-image",
+    "matplotlib",
+]
+OPTIONAL = ["scikit-image", "matplotlib"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = EXAMPLES
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every section; 1 when one of them found something broken."""
+    sections: list[tuple[str, Callable[[], list[str]]]] = [
+        ("versions", _versions),
+        ("devices", _devices),
+        ("BasicSR", _basicsr),
+        ("plugins", _plugins),
+        ("registered by han_arch", _registered),
+        ("changed in other packages", _changes),
+        ("option files", _option_files),
+        ("network", _network),
+        ("zoo", _zoo),
+    ]
+    broken = 0
+    for title, section in sections:
+        sys.stdout.write(f"{title}\n")
+        try:
+            lines = section()
+        except Exception as error:  # a broken installation fails in any way; the point is to go on and show it
+            lines = [f"BROKEN {type(error).__name__}: {error}"]
+        broken += sum(line.startswith("BROKEN") for line in lines)
+        for line in lines:
+            sys.stdout.write(f"  {line}\n")
+    sys.stdout.write(f"{broken} broken\n" if broken else "nothing needed is broken\n")
+    return 1 if broken else 0
+
+
+def _versions() -> list[str]:
+    lines = [f"han_arch {han_arch.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    for name in PACKAGES:
+        try:
+            lines.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            if name == "opencv-python" and importlib.util.find_spec("cv2"):
+                lines.append("opencv from another distribution")
+            elif name in OPTIONAL:
+                lines.append(f"{name} not installed (optional)")
+            else:
+                lines.append(f"BROKEN {name} is not installed; run: pip install {name}")
+    tensorboards = [dist for dist in ("tensorboard", "tb-nightly") if _is_installed(dist)]
+    if len(tensorboards) == 2:
+        lines.append(
+            "BROKEN tensorboard and tb-nightly are both installed and overwrite each other's files; "
+            "run: pip uninstall tensorboard tb-nightly, then pip install tb-nightly"
+        )
+    lines += [f"{name} {importlib.metadata.version(name)}" for name in tensorboards]
+    return lines
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _devices() -> list[str]:
+    import torch
+
+    lines = [f"CPU, {torch.get_num_threads()} threads"]
+    lines += [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        lines.append("mps")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        lines.append("xpu")
+    return lines
+
+
+def _basicsr() -> list[str]:
+    try:
+        basicsr = compat.require_basicsr()
+    except UserError as error:
+        if sys.version_info >= (3, 13) and compat.basicsr_version() is None:
+            return [str(error)]  # as expected there: the network works, training does not
+        return [f"BROKEN {error}"]
+    version = compat.basicsr_version()
+    line = f"{version} from {basicsr.__file__}"
+    return [line if version == "1.4.2" else f"BROKEN {line}; han_arch is made for 1.4.2"]
+
+
+def _plugins() -> list[str]:
+    entries = importlib.metadata.entry_points(group="basicsr.plugins")
+    lines = []
+    for entry in entries:
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
+        try:
+            entry.load()
+        except Exception as error:  # another package's code; whatever it raises is the finding
+            lines.append(f"BROKEN {entry.name} ({origin}): {type(error).__name__}: {error}")
+        else:
+            lines.append(f"{entry.name} ({origin}): {entry.value}")
+    if not any(entry.name == "han_arch" for entry in entries):
+        lines.append("han_arch is not installed as a package (run from a checkout); it registers itself all the same")
+    return lines
+
+
+def _registered() -> list[str]:
+    if compat.basicsr_version() is None:
+        return ["nothing, since BasicSR is not installed"]
+    return [f"{registry}: {', '.join(names)}" for registry, names in han_arch.register().items()]
+
+
+def _changes() -> list[str]:
+    return [str(change) for change in compat.changes()] or ["nothing"]
+
+
+def _option_files() -> list[str]:
+    from han_arch.opt import shipped
+
+    return [f"{len(shipped.names())} in {shipped.folder()}"]
+
+
+def _network() -> list[str]:
+    import torch
+
+    net = han_arch.HAN(3, 3, num_feat=8, num_group=2, num_block=1, squeeze_factor=4, upscale=2)
+    with torch.no_grad():
+        out = net(torch.zeros(1, 3, 5, 7))
+    good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
+    lines = ["a small HAN maps 5x7 to 10x14 pixels" if good else "BROKEN HAN's output is wrong"]
+    return [*lines, _winograd()]
+
+
+def _winograd() -> str:
+    import torch
+    from torch.nn import functional as F
+
+    from han_arch.speed.winograd.convolution import conv3x3
+
+    x, weight = torch.rand(1, 16, 9, 50), torch.rand(16, 16, 3, 3)
+    try:
+        difference = float((conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max())
+    except UserError as error:
+        return f"without Winograd's algorithm (optional): {error}"
+    good = difference < 1e-3
+    return "Winograd's convolutions are right" if good else "BROKEN Winograd's convolutions are wrong; do without them"
+
+
+def _zoo() -> list[str]:
+    from han_arch.zoo import store, weight_file
+    from han_arch.zoo.entries import ENTRIES
+
+    shipped = [(entry, store.SHIPPED / entry.file) for entry in ENTRIES if entry.sha256 and entry.url is None]
+    lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {store.cache_folder()}"]
+    for entry, path in shipped:
+        if not path.is_file():
+            lines.append(f"BROKEN {entry.name}: {path} is missing; install the package again")
+        elif weight_file.sha256(path) != entry.sha256:
+            lines.append(f"BROKEN {entry.name}: {path} is damaged; install the package again")
+    return lines

@@ -1,0 +1,1 @@
+"""Image files: read, written and described; no network."""

@@ -1,0 +1,1 @@
+"""Option files: read, normalised, checked and loaded."""

@@ -1,0 +1,190 @@
+"""3x3 convolutions by Winograd's algorithm, for float32 on a CPU: half the multiplications, the same but for rounding.
+
+Down a column, four outputs of a convolution with three taps take 12 products; Winograd's F(4, 3) takes 6. The six input
+rows d of such a tile and the kernel's three rows g are transformed, multiplied, and transformed back,
+
+    y = A^T [(G g) . (B^T d)]
+
+where each of the six products is a convolution along the row. PyTorch's convolutions on a CPU (oneDNN's) are direct
+and near the hardware's peak, so that only fewer products are faster. Transforming the width as well would leave a
+quarter of them, with several times the rounding error, which like this is two to three times a direct convolution's.
+
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4; A, B and G are those
+of its F(4x4, 3x3). Deviation: one dimension, see above.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
+from torch.autograd.function import once_differentiable
+
+from han_arch.speed.winograd.native import library
+
+CHANNELS = 16  # the kernels take channels by as many
+LEAST_POSITIONS = 512  # in a batch's maps: with less a direct convolution is faster
+
+
+def use_winograd(net: nn.Module) -> int:
+    """Let a network's 3x3 convolutions run by Winograd's algorithm where that is faster, in place.
+
+    That is in float32 on a CPU, with channels in sixteens, not on tiny maps, and outside autocast, `torch.compile`,
+    `torch.export`, `torch.func` and forward-mode derivatives; elsewhere they run as before. Weights and keys of the
+    state dict stay, and copies keep it. Two things are lost: second derivatives, and `torch.jit.script`.
+
+    Args:
+        net: any network with `nn.Conv2d` layers.
+
+    Returns:
+        How many of its convolutions can, those of an earlier call among them.
+
+    Raises:
+        UserError: there is no C compiler; the network is as before.
+    """
+    convs = [module for module in net.modules() if type(module) is nn.Conv2d and _can_change(module)]
+    if convs:
+        library()
+    for conv in convs:
+        conv.__class__ = WinogradConv2d
+    return sum(isinstance(module, WinogradConv2d) for module in net.modules())
+
+
+def _can_change(conv: nn.Conv2d) -> bool:
+    return (
+        (conv.kernel_size, conv.stride, conv.dilation, conv.groups) == ((3, 3), (1, 1), (1, 1), 1)
+        and conv.padding in ((1, 1), "same")
+        and conv.padding_mode == "zeros"
+        and conv.in_channels % CHANNELS == conv.out_channels % CHANNELS == 0
+    )
+
+
+class WinogradConv2d(nn.Conv2d):
+    """A 3x3 convolution that runs by Winograd's algorithm where it is faster; `use_winograd` makes them."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if _is_faster(input, weight):
+            return conv3x3(input, weight, bias)
+        return super()._conv_forward(input, weight, bias)
+
+
+_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # of torch.func
+
+
+def _is_faster(x: Tensor, weight: Tensor) -> bool:
+    return (
+        type(x) is Tensor  # not one that stands for another, as those of tracers do
+        and type(weight) in (Tensor, nn.Parameter)
+        and _fits(x, weight)
+        and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch.is_autocast_enabled("cpu")
+        and not _in_transform()
+        and unpack_dual(x).tangent is None
+        and unpack_dual(weight).tangent is None
+    )
+
+
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.conv2d(x, weight, bias, padding=1)` by Winograd's algorithm.
+
+    Args:
+        x: (b, c, h, w), float32, on the CPU; c and o are multiples of 16.
+        weight: (o, c, 3, 3), float32.
+        bias: (o,), or None.
+
+    Returns:
+        (b, o, h, w) in channels_last. Can be differentiated once. It does not depend on the number of threads; the
+        weight's gradient does, by rounding.
+
+    Raises:
+        ValueError: x, weight or bias is of another shape or type.
+        UserError: there is no C compiler.
+        MemoryError: there is no memory.
+    """
+    o = weight.shape[0]
+    bias_fits = bias is None or (bias.shape == (o,) and bias.dtype == torch.float32 and bias.device.type == "cpu")
+    if not _fits(x, weight) or not bias_fits:
+        raise ValueError(
+            "x, weight and bias must be (b, c, h, w), (o, c, 3, 3) and (o,), not empty, float32 on the CPU, "
+            f"with c and o multiples of {CHANNELS}; got "
+            + ", ".join(f"{tuple(t.shape)} {t.dtype} {t.device}" for t in (x, weight, bias) if t is not None)
+        )
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
+        out: Tensor = _WinogradConv.apply(x, weight, bias)
+        return out
+    return _convolution(_in_channels_last(x), weight, bias)
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.dim() == weight.dim() == 4
+        and x.numel() > 0
+        and weight.shape[1:] == (x.shape[1], 3, 3)
+        and weight.shape[0] % CHANNELS == weight.shape[1] % CHANNELS == 0
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, weight))
+    )
+
+
+class _WinogradConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x = _in_channels_last(x)
+        ctx.save_for_backward(x, weight)
+        return _convolution(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = _in_channels_last(grad)
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        return (
+            # The input's gradient is a convolution too, by the kernel rotated by 180 degrees.
+            _convolution(grad, weight, None, rotated=True) if need_x else None,
+            _weight_gradient(x, grad) if need_weight else None,
+            grad.sum((0, 2, 3)) if need_bias else None,
+        )
+
+
+def _in_channels_last(x: Tensor) -> Tensor:
+    """(b, c, h, w) whose memory is contiguous (b, h, w, c), also where a size of 1 would leave torch a choice."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, rotated: bool = False) -> Tensor:
+    b, c, h, w = x.shape
+    o = weight.shape[1 if rotated else 0]
+    threads = torch.get_num_threads()
+    u = x.new_empty(6, 3, c, o)
+    first = weight
+    stride_o, stride_c, stride_y, stride_x = weight.stride()
+    if rotated:
+        first = weight[:, :, 2:, 2:]
+        stride_o, stride_c, stride_y, stride_x = stride_c, stride_o, -stride_y, -stride_x
+    library().winograd_transform_weight(
+        first.data_ptr(), stride_o, stride_c, stride_y, stride_x, u.data_ptr(), c, o, threads
+    )
+    out = torch.empty((b, o, h, w), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    bias = None if bias is None else bias.contiguous()
+    failed = library().winograd_convolution(
+        x.data_ptr(), u.data_ptr(), None if bias is None else bias.data_ptr(), out.data_ptr(), b, h, w, c, o, threads
+    )
+    return _done(out, failed)
+
+
+def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    o = grad.shape[1]
+    out = x.new_empty(3, 3, c, o)
+    failed = library().winograd_weight_gradient(
+        x.data_ptr(), grad.data_ptr(), out.data_ptr(), b, h, w, c, o, torch.get_num_threads()
+    )
+    return _done(out.permute(3, 2, 0, 1), failed)
+
+
+def _done(result: Tensor, failed: int) -> Tensor:
+    if failed:
+        raise MemoryError("no memory for a convolution by Winograd's algorithm")
+    return result

@@ -1,0 +1,137 @@
+"""What the train and test commands share: flags, plugins, options, distributed processes."""
+
+import argparse
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+import han_arch
+from han_arch import compat
+from han_arch.data import loading
+from han_arch.errors import UserError
+from han_arch.models import saving
+from han_arch.opt import load, shipped
+from han_arch.training import loop, processes
+
+PLUGIN_GROUP = "basicsr.plugins"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """BasicSR's flags, which train and test share."""
+    parser.add_argument("-opt", required=True, metavar="FILE", help="option file: a path, or a shipped name")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="what started this process"
+    )
+    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state, if any")
+    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
+    parser.add_argument(
+        "--check", action="store_true", help="check the options, print them as they would be used, stop"
+    )
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY:KEY=VALUE",
+        help="change options, or add known ones, e.g. train:total_iter=1000 train:precision=bf16",
+    )
+
+
+def run(args: argparse.Namespace, *, is_train: bool) -> int:
+    """Train, or run BasicSR's test pipeline, in the current folder.
+
+    Args:
+        args: the flags of `add_flags`.
+        is_train: train, else test.
+
+    Returns:
+        0, or 3 when a signal stopped the training after saving.
+
+    Raises:
+        UserError: BasicSR does not import, the options are wrong, or the disk is full.
+    """
+    compat.require_basicsr()
+    loading.install()
+    plugins = load_plugins()
+    path = shipped.find(args.opt)
+    opt, warnings = load.load(
+        path,
+        is_train=is_train,
+        root=Path.cwd(),
+        overrides=args.force_yml,
+        auto_resume=args.auto_resume,
+        debug=args.debug,
+    )
+    if args.check:
+        for warning in warnings:
+            sys.stderr.write(f"basicsr: warning: {warning}\n")
+        sys.stdout.write(f"# {path}: no problem found; the run would write {opt['path']['log']}\n{load.as_file(opt)}")
+        return 0
+
+    import basicsr.test
+    from basicsr.utils import set_random_seed
+
+    args.opt = str(path)  # BasicSR copies this file into the experiment
+    opt["root_path"] = str(Path.cwd())
+
+    def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], argparse.Namespace]:
+        return opt, args
+
+    def environment() -> str:
+        return "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)])
+
+    processes.join(args.launcher, opt)
+    try:
+        set_random_seed(opt["manual_seed"] + opt["rank"])
+        if is_train:
+            with saving.told(opt["path"]["experiments_root"], no_room_only=True):
+                return loop.train(opt, args, _environment(plugins), warnings)
+        compat.replace(
+            "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
+        )
+        compat.replace(
+            "basicsr.test", "get_env_info", environment, "the log also names plugins and what compat changed"
+        )
+        basicsr.test.test_pipeline(str(Path.cwd()))
+        return 0
+    finally:
+        processes.leave()
+
+
+def load_plugins() -> dict[str, str]:
+    """Call every entry point of the group `basicsr.plugins`: each registers its networks, models and data sets.
+
+    Returns:
+        plugin name -> its distribution and version.
+
+    Raises:
+        UserError: one of them fails; the message names it.
+    """
+    loaded = {}
+    for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+        try:
+            entry.load()()
+        except Exception as error:
+            raise UserError(
+                f"the BasicSR plugin {entry.name!r} ({origin}) fails to load: {type(error).__name__}: {error}; "
+                "mend or uninstall it"
+            ) from error
+        loaded[entry.name] = origin
+    if "han_arch" not in loaded:  # run from a checkout that is not installed
+        han_arch.register()
+        loaded["han_arch"] = f"han_arch {han_arch.__version__}"
+    return loaded
+
+
+def _environment(plugins: dict[str, str]) -> str:
+    import torch
+    import torchvision
+
+    lines = [
+        f"BasicSR {compat.basicsr_version()}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
+        f"Plugins: {', '.join(plugins.values())}",
+        "Changed in other packages:",
+        *(f"  {change}" for change in compat.changes()),
+    ]
+    return "\n".join(lines)
