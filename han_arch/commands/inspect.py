@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
+from han_arch.images.detail import most_detailed_window
 from han_arch.images.strict import ImageError, read_image
 from han_arch.inspection.attentions import LayerAttention, SpatialAttention, attentions, most_varied_channels
-from han_arch.inspection.attribution import STEPS, Patch, attribute, most_detailed
+from han_arch.inspection.attribution import STEPS, Patch, attribute
 from han_arch.inspection.figure import Findings, draw
 from han_arch.zoo.load import load_model
 
@@ -94,17 +95,19 @@ def _look(net: HAN, photo: Tensor, args: argparse.Namespace) -> Findings:
     with torch.inference_mode():
         output = net(lq)
     if patch is None:
-        within = most_detailed(output, min(PATCH_SIZE, *output.shape[2:]))
-        if within.size < 2:
+        size = min(PATCH_SIZE, *output.shape[2:])
+        if size < 2:
             raise UserError(f"{args.image} is too small to look into; got {width} x {height} pixels")
+        top, left = most_detailed_window(output[0].permute(1, 2, 0).numpy(), size)
+        within = Patch(left, top, size)
     else:
         within = Patch(patch.x - scale * x, patch.y - scale * y, patch.size)
     found = attentions(net, lq)
     channels = _channels(found.spatial, args.channels)
     with tqdm(total=args.steps, desc="attribution", unit="step", dynamic_ncols=True, leave=False) as progress:
         attribution = attribute(net, lq, within, args.steps, progress.update)
-    size = "{1} x {0}".format(*lq.shape[2:])
-    where = f"{size} of {width} x {height} pixels at ({x}, {y})" if lq.shape != photo.shape else f"{size} pixels"
+    window = "{1} x {0}".format(*lq.shape[2:])
+    where = f"{window} of {width} x {height} pixels at ({x}, {y})" if lq.shape != photo.shape else f"{window} pixels"
     title = f"{Path(args.model).name}, x{scale}, on {args.image.name} ({where})"
     return Findings(title, lq[0], output[0], scale, found, channels, within, attribution, (x, y))
 

@@ -12,6 +12,7 @@ import numpy as np
 from han_arch.evaluation import score as scoring
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Score
+from han_arch.images.detail import most_detailed_window
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,6 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
     return "\n".join(lines)
 
 
-def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Top and left of the size x size window with the largest sum of absolute steps between neighbouring pixels.
-
-    Chosen on HR alone, so that no method picks its own best place.
-    """
-    grey = image.astype(np.float64).mean(axis=-1)
-    detail = np.zeros_like(grey)
-    detail[1:] += np.abs(np.diff(grey, axis=0))
-    detail[:, 1:] += np.abs(np.diff(grey, axis=1))
-    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return int(top), int(left)
-
-
 def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
     """Draw a row for each photo: the whole HR with the place of the crop, then the crop in each version and in HR.
 
@@ -92,6 +78,7 @@ def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: P
     figure = Figure(figsize=(2.6 * columns, 3.0 * len(photos) + 0.5), layout="constrained", dpi=110)
     axes = figure.subplots(len(photos), columns, squeeze=False)
     for row, photo, score in zip(axes, photos, scores, strict=True):
+        # Chosen on HR alone, so that no method picks its own best place.
         top, left = most_detailed_window(photo.hr, min(size, *photo.hr.shape[:2]))
         row[0].imshow(photo.hr)
         row[0].add_patch(Rectangle((left, top), size, size, fill=False, edgecolor="red", linewidth=1.5))

@@ -78,17 +78,6 @@ def detail(image: Tensor, patch: Patch) -> Tensor:
     return (down.square() + right.square() + _SOFT).sqrt().sum()
 
 
-def most_detailed(image: Tensor, size: int) -> Patch:
-    """The patch with the most detail, among those half a size apart, of an image (1, channels, h, w)."""
-    step = max(1, size // 2)
-    corners = [
-        Patch(x, y, size)
-        for y in range(0, image.shape[2] - size + 1, step)
-        for x in range(0, image.shape[3] - size + 1, step)
-    ]
-    return max(corners, key=lambda patch: float(detail(image, patch)))
-
-
 def diffusion_index(strength: Tensor) -> float:
     """`100 * (1 - Gini)` of the map's values; 100 when all are alike, and for a map of zeros."""
     values = strength.flatten().double().sort().values

@@ -44,22 +44,6 @@ def test_sizes_must_agree(photo: comparison.Photo) -> None:
         comparison.measure(photo.hr[:, 1:], photo.hr, 4)
 
 
-def test_window_is_where_the_detail_is(photo: comparison.Photo) -> None:
-    top, left = comparison.most_detailed_window(photo.hr, 20)
-    assert 29 <= top <= 31
-    assert 40 <= left <= 50
-
-
-def test_window_against_a_search_over_all_places() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (23, 31, 3)).astype(np.uint8)
-    grey = image.astype(float).mean(-1)
-    detail = np.zeros_like(grey)
-    detail[1:] += abs(grey[1:] - grey[:-1])
-    detail[:, 1:] += abs(grey[:, 1:] - grey[:, :-1])
-    places = {(y, x): detail[y : y + 8, x : x + 8].sum() for y in range(16) for x in range(24)}
-    assert comparison.most_detailed_window(image, 8) == max(places, key=lambda place: places[place])
-
-
 def test_table_and_picture(photo: comparison.Photo, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     x4 = Protocol("BI", 4)

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from han_arch import HAN
-from han_arch.inspection.attribution import Patch, attribute, blurred, detail, diffusion_index, most_detailed
+from han_arch.inspection.attribution import Patch, attribute, blurred, detail, diffusion_index
 
 
 def enlarge(lq: torch.Tensor) -> torch.Tensor:
@@ -55,11 +55,3 @@ def test_diffusion_index() -> None:
     one[3, 4] = 2
     assert diffusion_index(one) == pytest.approx(1)
     assert diffusion_index(torch.zeros(3, 3)) == 100
-
-
-def test_most_detailed_patch_is_found() -> None:
-    image = torch.zeros(1, 3, 40, 60)
-    image[:, :, 18:22, 42:46] = 1
-    patch = most_detailed(image, 16)
-    assert patch.x <= 42 <= patch.x + 12
-    assert patch.y <= 18 <= patch.y + 12
