@@ -1,10 +1,11 @@
-"""Compiles kernels.c for this processor at its first use, and loads it.
+"""Compile kernels.c for this processor at its first use, and load it.
 
-A wheel with compiled code would need one for each platform, with instructions of the oldest processor of it; the C
-compiler that is there takes a second and knows this one. The result is kept in the user's cache under a name that
-follows from the source, the options, and the compiler's own account of what it compiles for: a home folder that
-different machines share serves each with its own. A cache may also be shared by people: each has a folder of their own
-there, and code is loaded only from one that nobody else can write to.
+A wheel with compiled code would need one build for each platform, for the oldest processor of each. The user's own C
+compiler needs a second and knows the processor.
+
+The compiled file stays in the user's cache. Its name is a hash of the source, the options and the compiler's macros, so
+that machines which share a home folder do not load each other's code. Each user has a folder in the cache, and nothing
+is loaded from a folder that other users can write to.
 """
 
 import ctypes
@@ -21,10 +22,10 @@ from functools import cache
 from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.files import cache_folder
+from han_arch.files import cache_folder, replacing
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# ffp-contract: one instruction multiplies and adds, in strict C too. Nothing here is allowed to reorder sums.
+# -ffp-contract=fast: fused multiply-add in strict C too. No option allows the compiler to reorder sums.
 OPTIONS = ("-std=c11", "-O3", "-ffp-contract=fast", "-march=native", "-fopenmp", "-fPIC")
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -36,63 +37,71 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 }
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The functions of kernels.c.
+def find_compiler() -> list[str] | None:
+    """Return the command of the C compiler that `library` uses, without running it; None if there is none.
 
-    Raises:
-        UserError: there is no C compiler, or it cannot compile them.
+    $CC is used if it is set, else the first of COMPILERS on the PATH.
     """
     if sys.platform == "win32":
-        raise _unusable("that is not done on Windows")
-    compiler = _compiler()
-    source = SOURCE.read_bytes()
-    target = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # macros: the compiler, and the processor
-    name = hashlib.sha256(b"\0".join([source, " ".join(OPTIONS).encode(), target])).hexdigest()[:16]
+        return None
+    try:
+        chosen = shlex.split(os.environ.get("CC", ""))
+    except ValueError:  # an open quotation mark
+        return None
+    commands = [chosen] if chosen else [[name] for name in COMPILERS]
+    return next((command for command in commands if shutil.which(command[0])), None)
+
+
+def no_compiler() -> UserError:
+    """Return the error for a machine on which `find_compiler` finds nothing."""
+    if sys.platform == "win32":
+        return _unusable("this is not supported on Windows")
+    chosen = os.environ.get("CC", "").strip()
+    return _unusable(
+        f"CC is {chosen!r}, which is no program on the PATH"
+        if chosen
+        else f"none of {', '.join(COMPILERS)} is on the PATH"
+    )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """Load the functions of kernels.c, compiled if need be.
+
+    Raises:
+        UserError: there is no C compiler, or it cannot compile the file.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise no_compiler()
+    macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # they describe compiler and processor
+    name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(OPTIONS).encode(), macros])).hexdigest()[:16]
     kept = cache_folder() / f"kernels-{os.getuid()}" / f"winograd-{name}.so"
     try:
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
-        _require_own(kept.parent)
-        with suppress(OSError):  # not there yet, or damaged
+        _check_owner(kept.parent)
+        with suppress(OSError):  # the file is missing or damaged
             return _load(kept)
-        _compile(compiler, kept)
-        return _load(kept)
-    except OSError as unkept:  # no place to keep it: it serves this process
+        return _compile(compiler, kept)
+    except OSError as unkept:  # the cache is unusable: compile for this process only
         try:
             with tempfile.TemporaryDirectory(prefix="han_arch_") as folder:
-                passing = Path(folder) / "winograd.so"
-                _compile(compiler, passing)
-                return _load(passing)
+                return _compile(compiler, Path(folder) / "winograd.so")
         except OSError as error:
             raise _unusable(f"neither {kept.parent} ({unkept}) nor a temporary folder ({error}) can be used") from error
 
 
-def _compiler() -> list[str]:
-    chosen = (os.environ.get("CC") or "").strip()
-    if chosen:
-        try:
-            return shlex.split(chosen)
-        except ValueError as error:
-            raise _unusable(f"CC is {chosen!r}: {error}") from error
-    for name in COMPILERS:
-        if shutil.which(name):
-            return [name]
-    raise _unusable(f"none of {', '.join(COMPILERS)} is on the PATH")
-
-
-def _require_own(folder: Path) -> None:
+def _check_owner(folder: Path) -> None:
     status = folder.lstat()
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
         raise PermissionError(f"others can write to {folder}")
 
 
-def _compile(compiler: list[str], target: Path) -> None:
-    """Write beside, then rename: processes that start together each find a whole file."""
-    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        _run([*compiler, *OPTIONS, "-shared", str(SOURCE), "-o", str(made)])
-        made.replace(target)
+def _compile(compiler: list[str], target: Path) -> ctypes.CDLL:
+    with replacing(target) as file:
+        _run([*compiler, *OPTIONS, "-shared", str(SOURCE), "-o", str(file.name)])
+    return _load(target)
 
 
 def _run(command: list[str]) -> bytes:
@@ -101,8 +110,8 @@ def _run(command: list[str]) -> bytes:
     except OSError as error:
         raise _unusable(f"{command[0]} cannot be run ({error.strerror})") from error
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines()
-        raise _unusable(f"{command[0]} failed: {said[0] if said else f'status {error.returncode}'}") from error
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        raise _unusable(f"{command[0]} failed: {lines[0] if lines else f'status {error.returncode}'}") from error
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -116,5 +125,5 @@ def _load(path: Path) -> ctypes.CDLL:
 def _unusable(why: str) -> UserError:
     return UserError(
         f"Winograd's convolutions are compiled at their first use, by a C compiler with OpenMP: {why}; "
-        "install gcc or name one in CC, or do without them"
+        "install gcc, name another compiler in CC, or turn Winograd off"
     )
