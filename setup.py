@@ -27,6 +27,7 @@ setup(
             "speed/winograd/kernels.c",
             "evaluation/published_results.csv",
             "evaluation/page/*",
+            "zoo/entries.json",
             "zoo/weights/*",
         ],
         "han_arch.options": ["*.yml", "*.json"],

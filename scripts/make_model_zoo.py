@@ -17,7 +17,7 @@ from pathlib import Path
 from han_arch.errors import UserError
 from han_arch.release import zoo_page
 from han_arch.release.publish import PER_IMAGE, ROW, SUMS
-from han_arch.zoo.entries import ENTRIES
+from han_arch.zoo.entry import ENTRIES
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -177,7 +177,7 @@ def _winograd() -> str:
 
 def _zoo() -> list[str]:
     from han_arch.zoo import store, weight_file
-    from han_arch.zoo.entries import ENTRIES
+    from han_arch.zoo.entry import ENTRIES
 
     shipped = [(entry, store.SHIPPED / entry.file) for entry in ENTRIES if entry.sha256 and entry.url is None]
     lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {store.cache_folder()}"]

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 
 DESCRIPTION = f"""Download weights into the cache folder and verify them. A transfer that broke off is gone on with;
 what is there and right is not downloaded again, so that a cached weight needs no network.

@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 from han_arch.zoo.entry import FOUND, Entry
 
 EXAMPLES = """examples:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from han_arch import compat
 from han_arch.release import experiment, publish
-from han_arch.zoo.entry import row
+from han_arch.zoo.entry import to_json
 
 DESCRIPTION = """Make a release folder from an experiment of `basicsr train`: averaged weights as
 NAME-HASH8.safetensors, sidecar JSON, SHA256SUMS, option file, log and curves of the training, PSNR and SSIM of every
@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o trial \\
     --checkpoint experiments/HAN-S_x4_BSDS400/models/net_g_1000.pth
 
-To ship it: copy the .safetensors into han_arch/zoo/weights/, put the row into han_arch/zoo/entries.py, then run
+To ship it: copy the .safetensors into han_arch/zoo/weights/, append the row to han_arch/zoo/entries.json, then run
 `basicsr zoo verify` and scripts/make_model_zoo.py --add RELEASE."""
 
 
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
         source, args.name or publish.default_name(source), args.data, args.url, args.author, args.half
     )
     release = publish.publish(request, args.out)
-    sys.stdout.write(row(release.entry) + "\n")
+    sys.stdout.write(to_json(release.entry) + "\n")
     for fault in release.openmodeldb_faults:
         sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
-    sys.stderr.write(f"written: {release.folder}; the row for han_arch/zoo/entries.py stands above\n")
+    sys.stderr.write(f"written: {release.folder}; append the JSON above to han_arch/zoo/entries.json\n")
     return 0

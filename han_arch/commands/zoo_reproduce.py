@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from han_arch.release import reproduce
-from han_arch.zoo import entries
+from han_arch.zoo import entry as entries
 
 DESCRIPTION = """Print the commands that lead from photos to a weight's numbers, to be run in one folder, or run them.
 The training takes hours; stopped at any moment, the same command goes on where it was. On another machine or with

@@ -5,7 +5,8 @@ import sys
 import textwrap
 
 from han_arch.commands.zoo_list import where
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
 
 EXAMPLES = """examples:

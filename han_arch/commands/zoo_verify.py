@@ -7,7 +7,8 @@ from pathlib import Path
 from han_arch.errors import UserError
 from han_arch.release import verify
 from han_arch.release.verify import Findings
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 
 DESCRIPTION = """Check weights: the hash, the header, and that the network it describes is built and filled strictly; of
 an entry also that the table says the same. Without a target: every entry whose file is in the package or the cache. A

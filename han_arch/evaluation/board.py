@@ -13,7 +13,7 @@ from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
 from han_arch.inference import variants
-from han_arch.zoo import entries
+from han_arch.zoo import entry
 
 KEYS = (
     "name",
@@ -146,7 +146,7 @@ def _check_keys(options: Mapping[str, Any]) -> None:
 
 def _entrant(name: str, model_options: Any, options: Mapping[str, Any], scale: int, device: torch.device) -> Entrant:
     # `HAN-S: han-s-x4`, or `han-s-x4:` alone, is an entry of the zoo.
-    if model_options is None and entries.is_name(name):
+    if model_options is None and entry.is_name(name):
         model_options = name
     if isinstance(model_options, str):
         model_options = {"zoo": model_options}

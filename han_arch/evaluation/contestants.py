@@ -17,7 +17,7 @@ from han_arch.errors import UserError
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
-from han_arch.zoo import entries, load, store
+from han_arch.zoo import entry, load, store
 from han_arch.zoo.read import read_raw
 
 logger = logging.getLogger("han_arch")
@@ -103,7 +103,7 @@ def build(name: str, options: Mapping[str, Any], scale: int, device: torch.devic
         rest = [key for key in options if key != "zoo"]
         if rest:
             raise UserError(f"zoo says all of the model; {', '.join(rest)} cannot stand beside it")
-        options = {"checkpoint": str(store.obtain(entries.find(str(options["zoo"])), logger.warning))}
+        options = {"checkpoint": str(store.obtain(entry.find(str(options["zoo"])), logger.warning))}
     path = options.get("checkpoint")
     if not isinstance(path, str):
         raise UserError(f"wants `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")

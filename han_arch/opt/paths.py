@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.opt.check import Problem
-from han_arch.zoo import entries
+from han_arch.zoo import entry
 
 _ROOTS = ("dataroot_gt", "dataroot_lq")
 
@@ -23,7 +23,7 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
             problems += _dataset(f"datasets:{name}", dataset, opt if name == "train" else None)
     for key, value in _mapping(opt.get("path")).items():
         names_file = str(key).startswith("pretrain_network") or key == "resume_state"
-        if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entries.is_name(value)):
+        if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
             problems += _missing(f"path:{key}", value)
     return problems
 

@@ -28,15 +28,14 @@ from han_arch.release.measure import Scores
 from han_arch.release.training_sets import TrainingSet
 from han_arch.training import summary
 from han_arch.zoo import weight_file
-from han_arch.zoo.entries import ENTRIES
-from han_arch.zoo.entry import MEASURED, Entry, Expected, row
+from han_arch.zoo.entry import ENTRIES, MEASURED, Entry, Expected, to_json
 from han_arch.zoo.load import load_strict
 from han_arch.zoo.recognise import HAN_DEFAULTS, OURS, read_checkpoint
 
 TOLERANCE_DB = 0.01  # another processor's rounding, through a network that sums in another order
 SUMS = "SHA256SUMS"
 ARCHITECTURE = "architectures_han.json"  # beside the OpenModelDB entry
-PER_IMAGE, CURVES, CARD, ROW = "per_image.csv", "curves.png", "README.md", "entries_row.py"
+PER_IMAGE, CURVES, CARD, ROW = "per_image.csv", "curves.png", "README.md", "entry.json"
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
 
@@ -262,7 +261,7 @@ def _without_paths(experiment: Experiment, text: str) -> str:
 def _write_descriptions(
     request: Request, entry: Entry, training_set: TrainingSet, base: Scores, provenance: dict[str, Any], stage: Path
 ) -> list[str]:
-    _write(stage / ROW, row(entry) + "\n")
+    _write(stage / ROW, to_json(entry) + "\n")
     sidecar = {
         "entry": dataclasses.asdict(entry),
         "normalisation": weight_file.normalisation(entry.arguments),

@@ -1,27 +1,30 @@
-"""What the zoo knows of one weight file."""
+"""The zoo's table: one entry for each weight file, read from entries.json."""
 
+import dataclasses
 import json
-import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from han_arch.errors import unknown
+
 MEASURED, FOUND = "measured", "found"
-_WIDTH = 120  # of a line of code
+TABLE = Path(__file__).with_name("entries.json")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a weight gives on a test set.
+    """The result of a weight on a test set.
 
     Attributes:
         dataset: name of the set.
         psnr: mean, in dB.
         ssim: mean.
-        tolerance_db: how far another machine's PSNR may be from it; of SSIM a twentieth of the number.
+        tolerance_db: largest PSNR difference on another machine; for SSIM a twentieth of the number.
         protocol: the printed name of the protocol (see evaluation/protocol.py).
-        variant: how the network was run: "full" or "chop" (see inference/variants.py).
-        status: "measured" here, or "found" in the place that source names.
+        variant: how the network ran: "full" or "chop" (see inference/variants.py).
+        status: "measured" here, or "found" in the source.
         source: the command, or the paper.
     """
 
@@ -46,25 +49,25 @@ class Entry:
     Attributes:
         name: what `load_model` takes.
         architecture: the network's class.
-        arguments: all of its construction arguments that decide the output.
+        arguments: all construction arguments that affect the output.
         scale: HR side / LR side.
         degradation: kind of the degradation that made LR, "BI" or "BD".
         training_set: name of the set.
-        recipe: the option file that `basicsr train` takes; None where there is none.
-        iterations: of the training; None where nobody said.
-        started_from: the weights that the training started from; "" for none, None where nobody said.
-        file: its name, ending in `-` and the first 8 hex digits of its hash; the authors' own name where they keep it.
-        url: http(s) address; None for a file that comes with the package, or that is to be fetched by hand.
-        sha256: 64 hex digits; None where nobody published it.
-        size: bytes; None where unknown.
-        parameters: weights that training changes.
+        recipe: the option file for `basicsr train`; None where there is none.
+        iterations: of the training, earlier stages of the same network included; None if unknown.
+        started_from: the weights that the training started from; "" for random weights, None if unknown.
+        file: the file's name, ending in `-` and the first 8 hex digits of its hash; the authors' own name for theirs.
+        url: http(s) address; None for a file in the package, or one to download by hand.
+        sha256: 64 hex digits; None if unknown.
+        size: bytes; None if unknown.
+        parameters: number of trainable weights.
         licence: of the weights.
-        data_terms: what the training data's owners ask.
-        expected: what it gives on test sets.
+        data_terms: terms of the training data's owners.
+        expected: results on test sets.
         origin: who trained it, and where the file comes from.
-        how_to_get: the steps by hand, for a file that cannot be fetched; "" otherwise.
-        date: of publication, yyyy-mm-dd; "" where nobody said.
-        commit: of the code that published it; "" where nobody said.
+        how_to_get: the steps by hand, for a file that no program can download; otherwise "".
+        date: of publication, yyyy-mm-dd; "" if unknown.
+        commit: of the code that published it; "" if unknown.
     """
 
     name: str
@@ -91,7 +94,7 @@ class Entry:
 
     @property
     def shrunk_by(self) -> str:
-        """What made LR images of HR photos, in words."""
+        """The degradation in words."""
         return {"BI": "MATLAB's bicubic", "BD": "a Gaussian blur and decimation"}[self.degradation]
 
     @property
@@ -100,41 +103,36 @@ class Entry:
         return f"{self.degradation}x{self.scale}"
 
 
-def row(entry: Entry) -> str:
-    """The entry as it stands in entries.py: in the fourth column, formatted as the linter wants it, a comma behind."""
-    return f"    {_call(entry, 1)},"
+def to_json(entry: Entry) -> str:
+    """Return the entry as an object of entries.json."""
+    return json.dumps(dataclasses.asdict(entry), indent=2, ensure_ascii=False)
 
 
-def _call(value: "Entry | Expected", depth: int) -> str:
-    lines = [_line(field.name + "=", getattr(value, field.name), depth + 1) for field in fields(value)]
-    return f"{type(value).__name__}(\n" + "".join(lines) + "    " * depth + ")"
+def from_json(row: Mapping[str, Any]) -> Entry:
+    """Return the entry of a decoded object of entries.json.
+
+    Raises:
+        TypeError: a field is missing or unknown.
+    """
+    expected = tuple(Expected(**result) for result in row["expected"])
+    return Entry(**{**row, "expected": expected})
 
 
-def _line(before: str, value: Any, depth: int) -> str:
-    pad = "    " * depth
-    line = f"{pad}{before}{_literal(value, depth)},\n"
-    if not isinstance(value, str) or len(line) <= _WIDTH + 1:
-        return line
-    # The linter joins the parts of what would fit into one line of its own.
-    whole = len(pad) + 4 + len(_literal(value, 0)) <= _WIDTH
-    width = _WIDTH - len(pad) - 10
-    parts = [value] if whole else textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
-    inner = "".join(f"{pad}    {_literal(part, 0)}\n" for part in parts)
-    return f"{pad}{before}(\n{inner}{pad}),\n"
+ENTRIES: tuple[Entry, ...] = tuple(map(from_json, json.loads(TABLE.read_text("utf-8"))))
 
 
-def _literal(value: Any, depth: int) -> str:
-    pad = "    " * (depth + 1)
-    if isinstance(value, str):
-        # The linter wants double quotes, unless they would have to be escaped.
-        return repr(value) if '"' in value else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        inner = "".join(_line(f"{_literal(key, 0)}: ", item, depth + 1) for key, item in value.items())
-        return "{\n" + inner + "    " * depth + "}"
-    if isinstance(value, tuple) and value and isinstance(value[0], Expected):
-        return "(\n" + "".join(f"{pad}{_call(item, depth + 1)},\n" for item in value) + "    " * depth + ")"
-    if isinstance(value, list | tuple):
-        opening, closing = "[]" if isinstance(value, list) else "()"
-        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
-        return opening + ", ".join(_literal(item, depth) for item in value) + comma + closing
-    return repr(value)
+def is_name(text: str) -> bool:
+    """Whether an entry has this name."""
+    return any(entry.name == text for entry in ENTRIES)
+
+
+def find(name: str) -> Entry:
+    """Return the entry with a name.
+
+    Raises:
+        UserError: there is none; the message has the nearest name.
+    """
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    raise unknown("zoo weight", name, [entry.name for entry in ENTRIES])

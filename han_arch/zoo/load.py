@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 from han_arch.zoo.construction import ASSUMED
 from han_arch.zoo.recognise import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
 from han_arch.zoo.weight_file import normalisation

@@ -9,7 +9,8 @@ import pytest
 from han_arch.errors import UserError
 from han_arch.evaluation.board import check
 from han_arch.opt import read, shipped
-from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store, weight_file
 from han_arch.zoo.load import load_model
 
 
@@ -46,7 +47,7 @@ def test_an_entry_is_a_model_in_three_spellings(options: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("tiny-x4", "Mine: the zoo has no 'tiny-x4'; close names: tiny-x2"),
+        ("tiny-x4", "'tiny-x4'; did you mean tiny-x2?"),
         (
             {"zoo": "tiny-x2", "param_key": "params"},
             "Mine: zoo says all of the model; param_key cannot stand beside it",

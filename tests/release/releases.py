@@ -1,6 +1,7 @@
 """A small experiment as `basicsr train` leaves it, tiny test sets, and a release made of them by the command."""
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from han_arch import HAN, cli
 from han_arch.opt import read, shipped
-from han_arch.zoo.entry import Entry, Expected
+from han_arch.zoo.entry import Entry, from_json
 
 TINY = {"num_feat": 8, "num_group": 1, "num_block": 1, "squeeze_factor": 4}
 ITERATIONS = 6
@@ -75,5 +76,5 @@ def write_release(folder: Path) -> Made:
     experiment, benchmarks = write_experiment(folder), write_benchmarks(folder / "benchmarks")
     release = folder / "han-s-x4"
     assert cli.main(["zoo", "publish", str(experiment), "-o", str(release), "--data", str(benchmarks)]) == 0
-    (row,) = eval(f"({(release / 'entries_row.py').read_text()})", {"Entry": Entry, "Expected": Expected})
-    return Made(experiment, benchmarks, release, row)
+    entry = from_json(json.loads((release / "entry.json").read_text()))
+    return Made(experiment, benchmarks, release, entry)

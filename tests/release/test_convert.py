@@ -9,7 +9,8 @@ import yaml
 from safetensors import safe_open
 
 from han_arch import HAN, cli, load_model
-from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store, weight_file
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "zoo"))
 from authors_form import to_authors_names

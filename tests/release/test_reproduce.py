@@ -15,7 +15,7 @@ from releases import TINY, Made, write_benchmarks
 from han_arch import cli
 from han_arch.commands import zoo_reproduce
 from han_arch.opt import read, shipped
-from han_arch.zoo import entries
+from han_arch.zoo import entry as entries
 from han_arch.zoo.entry import Entry
 
 SMALL_NETWORK = [f"network_g:{key}={value}" for key, value in TINY.items()]

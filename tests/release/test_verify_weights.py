@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from han_arch import cli
-from han_arch.zoo import entries, store
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
 
 
@@ -171,7 +172,7 @@ def test_a_training_anew_may_round_differently_but_no_set_may_be_missing(
     ("target", "message"),
     [
         ("han-authors-bix2", "is not here; download BIX2 from https://drive.google.com"),
-        ("han-s-x44", "the zoo has no 'han-s-x44'; close names: han-s-x4"),
+        ("han-s-x44", "'han-s-x44'; did you mean han-s-x4?"),
         ("none.safetensors", "no entry, file or folder none.safetensors"),
         (".", "is no release folder: it has no SHA256SUMS"),
     ],

@@ -14,7 +14,7 @@ from releases import Made
 from han_arch import cli
 from han_arch.errors import UserError
 from han_arch.release import zoo_page
-from han_arch.zoo.entries import ENTRIES
+from han_arch.zoo.entry import ENTRIES
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """The zoo's table: every entry is rebuilt, counted, compared with its file, its recipe, its sources and Set5."""
 
 import inspect
+import json
+import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, get_origin
 
 import pytest
 import torch
@@ -14,9 +18,8 @@ from han_arch import HAN
 from han_arch.evaluation import published
 from han_arch.evaluation.protocol import Protocol
 from han_arch.release import measure, stages, verify
-from han_arch.zoo import entries, store, weight_file
-from han_arch.zoo.entries import ENTRIES
-from han_arch.zoo.entry import FOUND, MEASURED, Entry, Expected, row
+from han_arch.zoo import store, weight_file
+from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, TABLE, Entry, Expected, from_json, to_json
 
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 TRAINED_HERE = pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.recipe], ids=lambda e: e.name)
@@ -128,21 +131,40 @@ def test_names_and_files_are_each_of_one_entry() -> None:
     assert {f"han-authors-{name}" for name in ("bix2", "bix3", "bix4", "bix8", "bdx3")} <= {e.name for e in ENTRIES}
 
 
-# Of every length around that of a line.
-@pytest.mark.parametrize("terms", ["so long that it must be broken, " * 9, *("x y " * 22 + "z" * n for n in range(24))])
-def test_a_row_is_the_entry_again_and_as_the_linter_wants_it(terms: str, tmp_path: Path) -> None:
-    expected = Expected("Set5", 31.5, 0.8867, 0.01, "a protocol", "full", MEASURED, 'a "quoted" source')
-    made = replace(entries.find("han-authors-bix4"), expected=(expected,), data_terms=terms)
-    text = f"ENTRIES = (\n{row(made)}\n)\n"
-    (again,) = eval(text.removeprefix("ENTRIES = "), {"Entry": Entry, "Expected": Expected})
-    assert again == made
-    (tmp_path / "row.py").write_text(text)
+IN_JSON = {Mapping: dict, tuple: list}
 
-    pytest.importorskip("ruff", reason="ruff is not installed")
-    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length=120", "--check", "row.py"]
-    done = subprocess.run(command, cwd=tmp_path)
-    assert done.returncode == 0
-    assert max(map(len, text.splitlines())) <= 120
+
+def assert_has_the_fields_of(row: dict[str, Any], kind: type) -> None:
+    assert list(row) == [field.name for field in fields(kind)], "fields are missing, unknown or in another order"
+    for field in fields(kind):
+        value, wanted = row[field.name], get_origin(field.type)
+        wanted = IN_JSON.get(wanted, field.type)  # a container's kind; else the type or union itself
+        assert isinstance(value, wanted), f"{row.get('name')}: {field.name} is {value!r}"
+        assert not isinstance(value, bool)
+        assert value is None or not isinstance(value, float) or math.isfinite(value)
+
+
+def test_every_row_of_the_table_has_every_field_with_its_kind() -> None:
+    rows = json.loads(TABLE.read_text("utf-8"))
+    assert [row["name"] for row in rows] == [entry.name for entry in ENTRIES]
+    for row in rows:
+        assert_has_the_fields_of(row, Entry)
+        for expected in row["expected"]:
+            assert_has_the_fields_of(expected, Expected)
+            assert expected["status"] in (FOUND, MEASURED)
+
+
+@EACH
+def test_an_entry_survives_json(entry: Entry) -> None:
+    assert from_json(json.loads(to_json(entry))) == entry
+
+
+def test_a_row_with_a_missing_or_unknown_field_is_refused() -> None:
+    row = json.loads(to_json(ENTRIES[0]))
+    with pytest.raises(TypeError, match="licence"):
+        from_json({key: value for key, value in row.items() if key != "licence"})
+    with pytest.raises(TypeError, match="colour"):
+        from_json({**row, "colour": "red"})
 
 
 def test_tolerances() -> None:

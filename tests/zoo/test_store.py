@@ -14,7 +14,8 @@ from file_server import Server, serving
 
 from han_arch import HAN, cli, download, load_model
 from han_arch.errors import UserError
-from han_arch.zoo import entries, store, weight_file
+from han_arch.zoo import entry as entries
+from han_arch.zoo import store, weight_file
 from han_arch.zoo.entry import Entry
 
 ARGUMENTS = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4,
@@ -165,7 +166,7 @@ def test_names_and_paths_are_told_apart(
     entry: Entry, net: HAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="the zoo has no 'tiny-x4'; close names: tiny-x2"):
+    with pytest.raises(UserError, match=r"'tiny-x4'.* tiny-x2"):
         load_model("tiny-x4")
     with pytest.raises(FileNotFoundError, match=r"no such checkpoint: tiny-x4\.pth"):
         load_model("tiny-x4.pth")
