@@ -115,6 +115,24 @@ def require_basicsr() -> ModuleType:
         raise UserError(f"BasicSR is installed but does not import: {error}; {hint}") from error
 
 
+def require(package: str, extra: str) -> ModuleType:
+    """Import a package that only one of our extras installs.
+
+    Args:
+        package: its import name, which is also its name on PyPI.
+        extra: the extra of han_arch that installs it.
+
+    Raises:
+        UserError: it does not import; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f"{package} cannot be imported ({error}); run: pip install 'han_arch[{extra}]', or pip install {package}"
+        ) from error
+
+
 def basicsr_version() -> str | None:
     """The installed BasicSR's version, None if there is none; imports nothing."""
     try:

@@ -84,6 +84,24 @@ def write(path: Path, content: bytes | str, *, durable: bool = False) -> None:
 
 
 @contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside path, for files that are moved to path when they are complete; remove it at the end.
+
+    Args:
+        path: the file or folder to make; its parent must exist.
+
+    Raises:
+        OSError: the system refused to write.
+    """
+    beside = _beside(path)
+    beside.mkdir()
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Make a folder that is called path when the block ends; after an exception it is removed with all that is in it.
 
@@ -99,13 +117,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists; remove it or choose another name")
-    beside = _beside(path)
-    beside.mkdir()
-    try:
+    with working_folder(path) as beside:
         yield beside
         os.rename(beside, path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager

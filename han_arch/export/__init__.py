@@ -1,1 +1,1 @@
-"""Networks for other runtimes: ONNX, OpenVINO and torch.export files, each checked against PyTorch before it counts."""
+"""Export networks to other runtimes: ONNX, OpenVINO and torch.export files, each checked against PyTorch."""

@@ -1,4 +1,4 @@
-"""An exported network against PyTorch's, on pictures of three sizes."""
+"""Compare an exported network with PyTorch, on pictures of three sizes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,23 +9,28 @@ from torch.nn import functional as F
 
 from han_arch.archs.han_arch import HAN
 
-# (batch, height, width): odd sides, more than one image, upright and lying; none is the size that was traced.
+# (batch, height, width): odd sides, more than one image, upright and landscape; none is the traced size.
 SIZES = ((1, 17, 23), (2, 21, 30), (1, 40, 11))
-TOLERANCE = 0.01  # on 0..255; float32 rounding leaves 1e-3 at most, and half a level is what an 8-bit image shows
+TOLERANCE = 0.01  # on 0..255; float32 rounding gives at most 1e-3, and an 8-bit image shows half a level
 
 Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One size: (batch, height, width), and the largest difference on the scale of 0..255; NaN when not comparable."""
+    """The comparison at one size.
+
+    Attributes:
+        size: (batch, height, width) of the input.
+        difference: the largest difference on 0..255; NaN when the outputs differ in shape or are not finite.
+    """
 
     size: tuple[int, int, int]
     difference: float
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within TOLERANCE (NaN is not)."""
+        """Whether the difference is within TOLERANCE; NaN is not."""
         return self.difference <= TOLERANCE
 
     def __str__(self) -> str:
@@ -34,7 +39,7 @@ class Check:
 
 
 def picture(batch: int, channels: int, height: int, width: int) -> Tensor:
-    """Smooth shapes with some noise, the same each time: (batch, channels, height, width) in [0, 1]."""
+    """Return smooth shapes with some noise, the same at each call: (batch, channels, height, width) in [0, 1]."""
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
     coarse = torch.rand(batch, channels, 4, 4, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
@@ -42,7 +47,7 @@ def picture(batch: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def check(net: HAN, run: Run, size: tuple[int, int, int]) -> Check:
-    """Compare one size; net's eager form, in float32, is the reference."""
+    """Compare run with net, which is the float32 reference, on one picture of (batch, height, width)."""
     batch, height, width = size
     lq = picture(batch, net.conv_first.in_channels, height, width)
     with torch.no_grad():
@@ -53,7 +58,7 @@ def check(net: HAN, run: Run, size: tuple[int, int, int]) -> Check:
 
 
 def psnr(net: HAN, run: Run) -> float:
-    """PSNR in dB of run's output against net's on a picture of 48 x 48; how far a coarser precision is off."""
+    """Return the PSNR, in dB, of run's output against net's on a 48 x 48 picture: the loss of a coarser precision."""
     lq = picture(1, net.conv_first.in_channels, 48, 48)
     with torch.no_grad():
         error = (net(lq) - run(lq)).double().square().mean()

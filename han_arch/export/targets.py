@@ -1,41 +1,111 @@
-"""Writes a network as an ONNX, OpenVINO or torch.export file whose batch, height and width are free.
+"""The table of export targets, with the functions that write and open a file of each.
 
-The graph is float32 throughout. LAM's inner products reach 1e10, so a runtime that is told to compute in float16 makes
-every pixel NaN; bfloat16 has float32's range.
+Batch, height and width stay free. The graph is float32 throughout: LAM's inner products reach 1e10 and overflow in
+float16, where every pixel becomes NaN. bfloat16 has float32's range and works.
 """
 
 import json
 import logging
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
 from han_arch.archs.han_arch import HAN
+from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.export.check import picture
-from han_arch.export.metadata import INPUT, OUTPUT, RT_INFO, TORCH_EXTRA_FILE
-from han_arch.export.runtime import load_runtime, require
+from han_arch.speed.precision import PRECISIONS, Precision
 
+INPUT, OUTPUT = "lq", "output"  # the graph's one input and one output
+RT_INFO = "han_arch"  # the entry of OpenVINO's rt_info with our metadata
+TORCH_EXTRA_FILE = "han_arch.json"  # the file in a .pt2 archive with our metadata
 OPSET = 18  # ONNX's operator set; runtimes since 2023 have it
 _TRACED_SIZE = (2, 12, 14)  # batch, height, width; any that differ from each other and from 1
 
-Metadata = dict[str, str]
-Run = Callable[[Tensor], Tensor]
+Metadata = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a runtime computes.
+
+    Attributes:
+        device: the runtime's own name of the device.
+        precision: the format of the numbers.
+        threads: processor threads; None leaves the choice to the runtime.
+    """
+
+    device: str
+    precision: Precision
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """An exported file that is ready to run.
+
+    Attributes:
+        run: maps a contiguous float32 tensor on the CPU, (b, channels, h, w), to the output.
+        metadata: the file's metadata; empty where it has none.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """A file format for networks, and the runtime that reads it.
+
+    Attributes:
+        name: its name for `--to` and `load_runtime`.
+        title: the runtime's name in messages.
+        suffixes: of the files that belong together; the user names the first.
+        write: writes a network and its metadata to a path.
+        open: opens a written file in the runtime.
+        devices: our name of a device -> the runtime's name; the first is the default.
+        dtypes: names of the precisions that the runtime computes in; the first is the default.
+        packages: what writing and checking need.
+        extra: the extra of han_arch that installs these packages.
+        safe: whether files of unknown origin may be opened; where they could run code, only `export` opens its own.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    write: Callable[[HAN, Path, Metadata], None]
+    open: Callable[[Path, Placement], OpenedFile]
+    devices: Mapping[str, str]
+    dtypes: tuple[str, ...] = ("fp32",)
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    safe: bool = True
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file that the user names."""
+        return self.suffixes[0]
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that the runtime computes in."""
+        return tuple(PRECISIONS[name] for name in self.dtypes)
 
 
 def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write one `.onnx` file, weights and metadata (`metadata_props`) in it.
+    """Write one `.onnx` file that holds the weights and the metadata (`metadata_props`).
 
     Raises:
-        UserError: onnx or onnxscript is not installed, or the network has a part that cannot be written.
+        UserError: the network has a part that ONNX cannot express.
     """
-    require("onnx", "onnx")
-    require("onnxscript", "onnx")
     with _tracing("ONNX"):
         program = torch.onnx.export(
             net,
@@ -53,16 +123,39 @@ def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
     program.save(path)
 
 
-def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a `.xml` file with metadata (`rt_info`) and its `.bin` with the weights, by way of ONNX.
+def open_onnx(path: Path, placement: Placement) -> OpenedFile:
+    """Open a `.onnx` file in ONNX Runtime.
 
-    OpenVINO can read torch.export's program itself, but then runs PixelShuffle as three passes over the largest map and
+    Raises:
+        UserError: ONNX Runtime is not installed, lacks the device, or cannot read the file.
+    """
+    ort = require("onnxruntime", "export")
+    if placement.device not in ort.get_available_providers():
+        raise UserError(f"this ONNX Runtime has no {placement.device}; pip install onnxruntime-gpu, or use device cpu")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only; the exception repeats them
+    if placement.threads is not None:
+        options.intra_op_num_threads = placement.threads
+    try:
+        session = ort.InferenceSession(str(path), options, providers=[placement.device])
+    except Exception as error:  # its exceptions have no common base
+        raise UserError(f"{path} is damaged or not an ONNX network: {_reason(error)}") from error
+
+    def run(lq: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {INPUT: lq.numpy()})[0])
+
+    return OpenedFile(run, dict(session.get_modelmeta().custom_metadata_map))
+
+
+def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
+    """Write a `.xml` file with the metadata (`rt_info`) and a `.bin` file with the weights, via ONNX.
+
+    OpenVINO can also convert torch.export's program. It then runs PixelShuffle as three passes over the largest map and
     is half as fast in bfloat16.
 
     Raises:
-        UserError: as `write_onnx`, or OpenVINO is not installed.
+        UserError: see `write_onnx`.
     """
-    require("openvino", "openvino")  # said before the minutes that tracing takes
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
     openvino_from_onnx(onnx_path, path, metadata)
@@ -70,7 +163,7 @@ def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
 
 
 def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
-    """Write what an ONNX file holds as OpenVINO's `.xml` and `.bin`, the weights in float32."""
+    """Convert an ONNX file to OpenVINO's `.xml` and `.bin`, with float32 weights."""
     openvino = require("openvino", "openvino")
     model = openvino.convert_model(str(onnx_path))
     for key, value in metadata.items():
@@ -78,35 +171,94 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a torch.export program (`.pt2`), metadata as JSON in its extra file `han_arch.json`.
+def open_openvino(path: Path, placement: Placement) -> OpenedFile:
+    """Open a `.xml` file, with its `.bin` beside it, in OpenVINO.
 
     Raises:
-        UserError: the network has a part that cannot be traced.
+        FileNotFoundError: the `.bin` is missing.
+        UserError: OpenVINO is not installed, lacks the device, or cannot read the file.
+    """
+    openvino = require("openvino", "openvino")
+    if not path.with_suffix(".bin").is_file():
+        raise FileNotFoundError(f"no weights beside {path}: {path.with_suffix('.bin').name} is missing")
+    core = openvino.Core()
+    if not any(found.split(".")[0] == placement.device for found in core.available_devices):
+        raise UserError(f"OpenVINO has no device {placement.device} here; it has {', '.join(core.available_devices)}")
+    # By default OpenVINO computes in bfloat16 on processors that have its instructions.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if placement.precision.name == "bf16":
+        settings["INFERENCE_PRECISION_HINT"] = "bf16"
+    if placement.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = placement.threads
+    try:
+        model = core.read_model(path)
+        info = model.get_rt_info()[RT_INFO].items() if model.has_rt_info([RT_INFO]) else ()
+        metadata = {key: str(value.value) for key, value in info}
+        request = core.compile_model(model, placement.device, settings).create_infer_request()
+    except RuntimeError as error:
+        raise UserError(f"{path} is damaged or not an OpenVINO network: {_reason(error)}") from error
+    lock = threading.Lock()  # all threads share one request, and with it one working memory
+
+    def run(lq: Tensor) -> Tensor:
+        with lock:
+            return torch.from_numpy(request.infer([lq.numpy()], share_inputs=True)[0])
+
+    return OpenedFile(run, metadata)
+
+
+def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
+    """Write a torch.export program (`.pt2`), with the metadata as JSON in its extra file `han_arch.json`.
+
+    Raises:
+        UserError: torch.export cannot trace the network.
     """
     with _tracing("torch.export"):
         program = torch.export.export(net, (_example(net),), dynamic_shapes=_free_sides())
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
 
 
-def open_torch(path: Path) -> Run:
-    """A `.pt2` file that we have just written as a callable. Of a stranger's file it could run code."""
-    program: ExportedProgram = torch.export.load(path)
-    return program.module()
+def open_torch(path: Path, placement: Placement) -> OpenedFile:
+    """Open a `.pt2` file that `write_torch` wrote. A file of unknown origin could run code."""
+    extra_files = {TORCH_EXTRA_FILE: ""}
+    program = torch.export.load(path, extra_files=extra_files)
+    return OpenedFile(program.module(), json.loads(extra_files[TORCH_EXTRA_FILE]))
 
 
-def open_written(path: Path, target: str) -> Run:
-    """A file that one of the functions above wrote, in its own runtime."""
-    return open_torch(path) if target == "torch" else load_runtime(path, target)
-
-
-WRITERS: dict[str, Callable[[HAN, Path, Metadata], None]] = {
-    "onnx": write_onnx,
-    "openvino": write_openvino,
-    "torch": write_torch,
+TARGETS = {
+    target.name: target
+    for target in (
+        ExportTarget(
+            name="onnx",
+            title="ONNX Runtime",
+            suffixes=(".onnx",),
+            write=write_onnx,
+            open=open_onnx,
+            devices={"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"},
+            packages=("onnx", "onnxscript", "onnxruntime"),
+            extra="export",
+        ),
+        ExportTarget(
+            name="openvino",
+            title="OpenVINO",
+            suffixes=(".xml", ".bin"),
+            write=write_openvino,
+            open=open_openvino,
+            devices={"cpu": "CPU", "gpu": "GPU"},
+            dtypes=("fp32", "bf16"),
+            packages=("openvino", "onnx", "onnxscript"),
+            extra="openvino",
+        ),
+        ExportTarget(
+            name="torch",
+            title="torch.export",
+            suffixes=(".pt2",),
+            write=write_torch,
+            open=open_torch,
+            devices={"cpu": "cpu"},
+            safe=False,
+        ),
+    )
 }
-# What each leaves; the first is the name a user gives.
-SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch": (".pt2",)}
 
 
 def _example(net: HAN) -> Tensor:
@@ -120,8 +272,8 @@ def _free_sides() -> dict[str, dict[int, Dim]]:
 
 
 @contextmanager
-def _tracing(what: str) -> Iterator[None]:
-    """The exporters' remarks are not the user's; what they cannot trace is told in one line."""
+def _tracing(format_name: str) -> Iterator[None]:
+    """Hide the exporters' own warnings; turn what they cannot trace into one line."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -131,8 +283,13 @@ def _tracing(what: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except (RuntimeError, NotImplementedError) as error:  # torch's exporters raise subclasses of these
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"this network cannot be written for {what}: {line}") from error
+        raise UserError(f"this network cannot be written for {format_name}: {_reason(error)}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first informative line of a message; OpenVINO's begin with its own source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
+    return (lines or [type(error).__name__])[0][:300]

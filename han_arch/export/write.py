@@ -1,26 +1,32 @@
-"""Write, check, accept: an exported file takes its name only after it gave the same pixels as PyTorch."""
+"""Export a network: write the file, check its pixels, and only then give it its name."""
 
+import hashlib
 import os
-import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+
 from han_arch.archs.han_arch import HAN
+from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.export.check import SIZES, TOLERANCE, Check, check
-from han_arch.export.metadata import describe
-from han_arch.export.targets import SUFFIXES, WRITERS, open_written
+from han_arch.export.runtime import open_own
+from han_arch.export.targets import INPUT, OUTPUT, TARGETS, ExportTarget
+from han_arch.files import clear_refusal, hash_file, working_folder
+from han_arch.version import __version__
 
-STEPS = 1 + len(SIZES)  # how often `done` is called
+STEPS = 1 + len(SIZES)  # how often `export` calls `done`
 
 
 def output_path(source: str, target: str, out: Path | None) -> Path:
-    """Where the file goes: `out`; in the folder `out` (one without a suffix); by default in the current folder.
+    """Return where to write: `out`, in the folder `out` (a name without suffix), or in the current folder.
 
     Raises:
-        UserError: out has another suffix than the target's.
+        UserError: out has a suffix other than the target's.
     """
-    suffix = SUFFIXES[target][0]
+    suffix = TARGETS[target].suffix
     named = Path(Path(source).name)
     default = named.with_suffix(suffix) if Path(source).is_file() else Path(f"{named}{suffix}")
     if out is None:
@@ -40,45 +46,46 @@ def export(
     overwrite: bool = False,
     done: Callable[[str], None] = lambda step: None,
 ) -> list[Check]:
-    """Write net for a runtime, compare it with PyTorch on three sizes there, and only then give the file its name.
+    """Write net for a runtime, and compare that runtime's pixels with PyTorch's on three sizes.
 
     Args:
         net: the network, on the CPU in float32.
         source: name or path that it came from, for the metadata.
-        target: "onnx", "openvino" or "torch".
-        path: the file; OpenVINO's weights stand beside it as `.bin`.
+        target: a name of `TARGETS`: "onnx", "openvino" or "torch".
+        path: the file; OpenVINO's weights go beside it as `.bin`.
         overwrite: replace files of that name.
-        done: told in words what was finished; called STEPS times.
+        done: callback with the finished step in words; called STEPS times.
 
     Returns:
-        What was compared; all within TOLERANCE.
+        The comparisons; all are within TOLERANCE.
 
     Raises:
-        FileExistsError: the file is there, and overwrite is not given.
+        FileExistsError: the file exists, and overwrite is False.
         UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the written
-            file gives other pixels; nothing is left behind.
+            file gives other pixels. No file is left behind.
     """
-    finals = [path.with_suffix(suffix) for suffix in SUFFIXES[target]]
+    kind = TARGETS[target]
+    finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
     existing = [final for final in finals if final.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists; give --overwrite to replace it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write into {path.parent}: {error.strerror or error}") from error
-    with folder as name:
-        written = Path(name) / path.name
-        WRITERS[target](net, written, describe(net, source))
+        raise FileExistsError(f"{existing[0]} exists; --overwrite replaces it")
+    for package in kind.packages:  # before the minutes that tracing takes
+        require(package, kind.extra)
+    with ExitStack() as stack:
+        with clear_refusal(path.parent, "choose another folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(working_folder(path))
+        written = folder / path.name
+        kind.write(net, written, describe(net, source))
         done("written")
-        checks = _checks(net, written, target, done)
-        for final in reversed(finals):  # OpenVINO's weights first: the .xml then never stands without them
+        checks = _checks(net, written, kind, done)
+        for final in reversed(finals):  # OpenVINO's weights first: the .xml never appears without them
             os.replace(written.with_suffix(final.suffix), final)
     return checks
 
 
-def _checks(net: HAN, written: Path, target: str, done: Callable[[str], None]) -> list[Check]:
-    run = open_written(written, target)
+def _checks(net: HAN, written: Path, target: ExportTarget, done: Callable[[str], None]) -> list[Check]:
+    run = open_own(written, target)
     checks = []
     for size in SIZES:
         checks.append(check(net, run, size))
@@ -86,6 +93,45 @@ def _checks(net: HAN, written: Path, target: str, done: Callable[[str], None]) -
     failed = [result for result in checks if not result.passed]
     if failed:
         raise UserError(
-            f"the {target} file gives other pixels than PyTorch ({failed[0]}, allowed {TOLERANCE}); it was not kept"
+            f"the {target.name} file gives other pixels than PyTorch ({failed[0]}, allowed {TOLERANCE}); it was removed"
         )
     return checks
+
+
+def describe(net: HAN, source: str) -> dict[str, str]:
+    """Return the metadata of an exported network.
+
+    Args:
+        net: the network.
+        source: name or path that the network came from; for a path, the metadata hold the file's name and SHA-256.
+
+    Returns:
+        scale, num_in_ch, num_feat, num_group, input and output (in words), source, source_sha256 (where it is a file),
+        weights_sha256 (see `weights_hash`), written_by.
+    """
+    path = Path(source)
+    is_file = path.is_file()
+    channels = net.conv_first.in_channels
+    metadata = {
+        "scale": str(net.upscale),
+        "num_in_ch": str(channels),
+        "num_feat": str(net.conv_last.in_channels),
+        "num_group": str(len(net.body)),
+        "input": f"{INPUT}: float32 (batch, {channels}, height, width), {'RGB' if channels == 3 else 'grey'} in [0, 1]",
+        "output": f"{OUTPUT}: float32 (batch, {channels}, scale*height, scale*width), in [0, 1] but not clamped",
+        "source": path.name if is_file else source,
+        "weights_sha256": weights_hash(net),
+        "written_by": f"han_arch {__version__}, PyTorch {torch.__version__}",
+    }
+    if is_file:
+        metadata["source_sha256"] = hash_file(path)
+    return metadata
+
+
+def weights_hash(net: torch.nn.Module) -> str:
+    """Return a SHA-256 over the weights' names, dtypes, shapes and bytes: equal weights have it in any file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -6,8 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from han_arch.errors import UserError
-from han_arch.export.metadata import features_and_groups
-from han_arch.export.runtime import RUNTIMES, load_runtime
+from han_arch.export.runtime import RUNTIMES, features_and_groups, load_runtime
 from han_arch.inference.engines import Engine
 from han_arch.inference.memory import Cost
 

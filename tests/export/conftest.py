@@ -1,4 +1,4 @@
-"""A small network's checkpoint, and its exported files, made once."""
+"""The checkpoint of a small network and its exported files, each made once."""
 
 from pathlib import Path
 
@@ -6,21 +6,18 @@ import pytest
 import torch
 
 from han_arch import HAN, load_model
-from han_arch.export.metadata import describe
-from han_arch.export.targets import SUFFIXES, openvino_from_onnx
-from han_arch.export.write import export
-
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+from han_arch.export.targets import TARGETS, openvino_from_onnx
+from han_arch.export.write import describe, export
 
 
 def need(target: str) -> None:
-    """Skip where the target's packages are not installed."""
-    for package in NEEDED[target]:
+    """Skip the test unless the target's packages are installed."""
+    for package in TARGETS[target].packages:
         pytest.importorskip(package, reason=f"{package} is not installed (pip install {package})")
 
 
 def save_network(path: Path, channels: int = 3, upscale: int = 2, **settings) -> Path:
-    """A checkpoint of a small random network whose attentions are switched on."""
+    """Save a small random network with active attentions."""
     torch.manual_seed(0)
     small = {"num_feat": 8, "num_group": 1, "num_block": 1, "squeeze_factor": 4}
     net = HAN(channels, channels, upscale=upscale, **(small | settings))
@@ -41,13 +38,13 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, checkpoint):
-    """`exported(target)` -> the file; written at the first call."""
+    """`exported(target)` -> the file, which the first call writes."""
     folder = tmp_path_factory.mktemp("exported")
 
     def file(target: str) -> Path:
         need(target)
-        path = folder / f"small{SUFFIXES[target][0]}"
-        if target == "openvino" and not path.exists():  # by the command in a slow test; tracing again takes seconds
+        path = folder / f"small{TARGETS[target].suffix}"
+        if target == "openvino" and not path.exists():  # a slow test exports by the command; here one tracing is enough
             openvino_from_onnx(file("onnx"), path, describe(load_model(checkpoint), str(checkpoint)))
         elif not path.exists():
             export(load_model(checkpoint), str(checkpoint), target, path)

@@ -9,7 +9,7 @@ from han_arch.cli import main
 
 
 @pytest.mark.slow
-def test_writes_and_says_what_it_compared(tmp_path, checkpoint, capsys, monkeypatch) -> None:
+def test_writes_and_prints_the_comparisons(tmp_path, checkpoint, capsys, monkeypatch) -> None:
     need("openvino")
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(checkpoint), "--to", "openvino"]) == 0
@@ -21,16 +21,18 @@ def test_writes_and_says_what_it_compared(tmp_path, checkpoint, capsys, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.bin", "small.xml"]
 
 
-def test_never_overwrites_unless_told(tmp_path, checkpoint, capsys) -> None:
+def test_existing_file_stays_without_overwrite(tmp_path, checkpoint, capsys) -> None:
     path = tmp_path / "small.pt2"
     path.write_text("precious")
     assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path)]) == 2
-    assert "exists; give --overwrite" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert "--overwrite" in error
     assert path.read_text() == "precious"
 
 
 @pytest.mark.slow
-def test_overwrites_when_told(tmp_path, checkpoint) -> None:
+def test_overwrite_replaces_the_file(tmp_path, checkpoint) -> None:
     path = tmp_path / "small.pt2"
     path.write_text("old")
     assert main(["export", str(checkpoint), "--to", "torch", "-o", str(path), "--overwrite"]) == 0
@@ -40,19 +42,21 @@ def test_overwrites_when_told(tmp_path, checkpoint) -> None:
 
 def test_mistakes_are_one_line(tmp_path, checkpoint, capsys, monkeypatch) -> None:
     cases = [
-        ([str(tmp_path / "none.pth"), "--to", "onnx"], "none.pth"),
-        ([str(checkpoint), "--to", "onnx", "-o", "a.xml"], "--to onnx writes .onnx files; got a.xml"),
-        ([str(checkpoint), "--to", "torch", "-o", "/dev/null/a.pt2"], "cannot write into /dev/null"),
+        ([str(tmp_path / "none.pth"), "--to", "onnx"], ["none.pth"]),
+        ([str(checkpoint), "--to", "onnx", "-o", "a.xml"], ["--to onnx", ".onnx", "a.xml"]),
+        ([str(checkpoint), "--to", "torch", "-o", "/dev/null/a.pt2"], ["write /dev/null", "another folder"]),
     ]
-    for arguments, message in cases:
+    for arguments, parts in cases:
         assert main(["export", *arguments]) == 2
         error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(error) == 1
-        assert message in error[0]
+        assert all(part in error[0] for part in parts)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(checkpoint), "--to", "onnx"]) == 2
-    assert "onnxscript cannot be imported" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "onnxscript" in error
+    assert "pip install" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""The commands and Python blocks of docs/export.md run, in the order in which they stand."""
+"""The commands and Python blocks of docs/export.md run, in the page's order."""
 
 import re
 import shlex

@@ -1,19 +1,21 @@
-"""Exported files: PyTorch's pixels at any size, metadata, and nothing left behind when they are refused."""
+"""Exported files: PyTorch's pixels at any size, metadata, and no file left behind after a refusal."""
 
+import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 import torch
 from conftest import need, save_network
 
 from han_arch import load_model
+from han_arch.cli import main
 from han_arch.errors import UserError
-from han_arch.export import targets, write
 from han_arch.export.check import Check, check, picture
-from han_arch.export.metadata import weights_hash
 from han_arch.export.runtime import load_runtime
-from han_arch.export.write import STEPS, export, output_path
+from han_arch.export.targets import TARGETS, OpenedFile
+from han_arch.export.write import STEPS, export, output_path, weights_hash
 
 SIZES = [(1, 3, 1, 1), (1, 3, 5, 64), (3, 3, 31, 7), (1, 3, 12, 14)]
 
@@ -45,7 +47,7 @@ def test_torch_program_runs_without_our_classes(exported, checkpoint) -> None:
     ],
 )
 def test_every_form_of_the_network(tmp_path, settings: dict) -> None:
-    """Each passes the check of three sizes, or export raises."""
+    """`export` raises unless each passes the check of three sizes."""
     need("onnx")
     model = save_network(tmp_path / "net.pth", num_group=2, **settings)
     path = tmp_path / "net.onnx"
@@ -103,19 +105,46 @@ def test_weights_hash_depends_on_the_weights_alone(checkpoint, tmp_path) -> None
 
 @pytest.mark.parametrize("fault", [0.02 / 255, float("nan")])
 def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: float) -> None:
-    """A runtime that is off by 0.02 of 255 stands for any fault; the file that was there stays."""
+    """A runtime that differs by 0.02 of 255 represents any fault; the existing file stays."""
     path = tmp_path / "net.pt2"
     path.write_text("the one before")
     net = load_model(checkpoint)
-    monkeypatch.setitem(targets.WRITERS, "torch", lambda net, path, metadata: path.write_text("new"))
-    monkeypatch.setattr(write, "open_written", lambda written, target: lambda lq: net(lq) + fault)
-    with pytest.raises(UserError, match=r"gives other pixels than PyTorch .*allowed 0\.01\); it was not kept"):
+    faulty = dataclasses.replace(
+        TARGETS["torch"],
+        write=lambda net, path, metadata: path.write_text("new"),
+        open=lambda path, placement: OpenedFile(lambda lq: net(lq) + fault, {"scale": "2", "num_in_ch": "3"}),
+    )
+    monkeypatch.setitem(TARGETS, "torch", faulty)
+    with pytest.raises(UserError, match=r"other pixels than PyTorch .*0\.01.*removed"):
         export(net, "net", "torch", path, overwrite=True)
     assert path.read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_check_takes_another_shape_for_a_failure(checkpoint) -> None:
+def test_a_new_target_is_one_record(tmp_path, checkpoint, monkeypatch, capsys) -> None:
+    """The command, `export` and `load_runtime`'s checks read the record."""
+    net = load_model(checkpoint)
+    copied = dataclasses.replace(
+        TARGETS["torch"],
+        name="toy",
+        suffixes=(".toy",),
+        write=lambda net, path, metadata: path.write_text(json.dumps(metadata)),
+        open=lambda path, placement: OpenedFile(net, json.loads(path.read_text())),
+    )
+    monkeypatch.setitem(TARGETS, "toy", copied)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(checkpoint), "--to", "toy"]) == 0
+    assert "small.toy: x2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "small.toy").read_text())["scale"] == "2"
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS.values() if target.packages], ids=lambda t: t.name)
+def test_extras_install_what_a_target_needs(target, repository) -> None:
+    (listed,) = re.findall(rf'"{target.extra}": \[(.*?)\]', (repository / "setup.py").read_text())
+    assert set(re.findall(r'"(.*?)"', listed)) == set(target.packages)
+
+
+def test_another_shape_fails_the_check(checkpoint) -> None:
     result = check(load_model(checkpoint), lambda lq: torch.zeros(1, 3, 4, 4), (1, 6, 6))
     assert not result.passed
     assert not Check((1, 2, 3), 0.011).passed
@@ -128,5 +157,5 @@ def test_output_path(tmp_path) -> None:
     assert str(output_path(source, "onnx", None)) == "net.v2.onnx"
     assert output_path(source, "openvino", tmp_path) == tmp_path / "net.v2.xml"
     assert str(output_path("han-s-x4", "torch", None)) == "han-s-x4.pt2"
-    with pytest.raises(UserError, match=r"--to openvino writes \.xml files; got a\.onnx"):
+    with pytest.raises(UserError, match=r"openvino.*\.xml.*a\.onnx"):
         output_path(source, "openvino", tmp_path.__class__("a.onnx"))

@@ -1,4 +1,4 @@
-"""`load_runtime`: the interface that upscaling builds on, and its refusals."""
+"""`load_runtime`: its interface and its errors."""
 
 import shutil
 import sys
@@ -41,8 +41,8 @@ def test_results_are_not_overwritten_by_the_next_call(exported) -> None:
     assert first.equal(kept)
 
 
-def test_openvino_is_float32_unless_told(exported, checkpoint) -> None:
-    """By itself OpenVINO computes in bfloat16 on processors that have it; told to, it stays within 45 dB of float32."""
+def test_openvino_is_float32_by_default(exported, checkpoint) -> None:
+    """OpenVINO's own default is bfloat16 on processors that have it; bfloat16 stays within 45 dB of float32."""
     lq = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = load_model(checkpoint)(lq)
@@ -56,33 +56,34 @@ def test_openvino_is_float32_unless_told(exported, checkpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "options", "message"),
+    ("runtime", "options", "parts"),
     [
-        ("tensorrt", {}, "runtime must be one of onnx, openvino; got 'tensorrt'"),
-        ("onnx", {"dtype": "float16"}, "dtype must be one of float32, bfloat16"),
-        ("onnx", {"dtype": "bfloat16"}, "ONNX Runtime computes in float32 here"),
-        ("onnx", {"device": "tpu"}, "runs on cpu or cuda; got device 'tpu'"),
-        ("openvino", {"device": "cuda"}, "runs on cpu or gpu; got device 'cuda'"),
-        ("onnx", {"threads": 0}, "threads must be at least 1; got 0"),
+        ("tensorrt", {}, ["runtime", "onnx, openvino", "'tensorrt'"]),
+        ("torch", {}, ["runtime", "onnx, openvino", "'torch'"]),
+        ("openvino", {"dtype": "float16"}, ["dtype", "float32 or bfloat16", "'float16'"]),
+        ("onnx", {"dtype": "bfloat16"}, ["ONNX Runtime", "float32", "'bfloat16'"]),
+        ("onnx", {"device": "tpu"}, ["device", "cpu or cuda", "'tpu'"]),
+        ("openvino", {"device": "cuda"}, ["device", "cpu or gpu", "'cuda'"]),
+        ("onnx", {"threads": 0}, ["threads", "at least 1", "0"]),
     ],
 )
-def test_mistakes(exported, runtime: str, options: dict, message: str) -> None:
+def test_mistakes(exported, runtime: str, options: dict, parts: list[str]) -> None:
     path = exported("openvino" if runtime == "openvino" else "onnx")
     with pytest.raises(UserError) as caught:
         load_runtime(path, runtime, **options)
-    assert message in str(caught.value)
+    assert all(part in str(caught.value) for part in parts)
     assert "\n" not in str(caught.value)
 
 
 def test_bad_files(exported, tmp_path) -> None:
     onnx_file, xml_file = exported("onnx"), exported("openvino")
-    with pytest.raises(FileNotFoundError, match="no such exported network"):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         load_runtime(tmp_path / "none.onnx", "onnx")
-    with pytest.raises(UserError, match=r"runtime openvino reads \.xml files"):
+    with pytest.raises(UserError, match=r"openvino.*\.xml"):
         load_runtime(onnx_file, "openvino")
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(onnx_file.read_bytes()[:3000])
-    with pytest.raises(UserError, match="damaged or no ONNX network"):
+    with pytest.raises(UserError, match=r"cut\.onnx is damaged"):
         load_runtime(cut, "onnx")
     alone = tmp_path / "alone.xml"
     shutil.copy(xml_file, alone)
@@ -90,30 +91,30 @@ def test_bad_files(exported, tmp_path) -> None:
         load_runtime(alone, "openvino")
     shutil.copy(xml_file.with_suffix(".bin"), alone.with_suffix(".bin"))
     alone.write_text("<?xml version='1.0'?><net>")
-    with pytest.raises(UserError, match="damaged or no network") as caught:
+    with pytest.raises(UserError, match=r"alone\.xml is damaged") as caught:
         load_runtime(alone, "openvino")
     assert "\n" not in str(caught.value)
 
 
-def test_a_stranger_s_file_is_refused(exported, tmp_path) -> None:
+def test_foreign_files_are_refused(exported, tmp_path) -> None:
     path = exported("onnx")
     import onnx
 
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "bare.onnx")
-    with pytest.raises(UserError, match="does not tell its scale and channels"):
+    with pytest.raises(UserError, match=r"scale and num_in_ch.*basicsr export"):
         load_runtime(tmp_path / "bare.onnx", "onnx")
     model.metadata_props.add(key="scale", value="2000000")
     model.metadata_props.add(key="num_in_ch", value="3")
     onnx.save(model, tmp_path / "wild.onnx")
-    with pytest.raises(UserError, match="does not tell its scale and channels"):
+    with pytest.raises(UserError, match=r"scale and num_in_ch.*basicsr export"):
         load_runtime(tmp_path / "wild.onnx", "onnx")
 
 
 @pytest.mark.parametrize(("runtime", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
-def test_missing_package_says_how_to_install(exported, monkeypatch, runtime: str, package: str) -> None:
+def test_error_for_a_missing_package_names_the_command(exported, monkeypatch, runtime: str, package: str) -> None:
     path = exported(runtime)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=f"{package} cannot be imported .*pip install"):
+    with pytest.raises(UserError, match=f"{package} .*pip install"):
         load_runtime(path, runtime)
