@@ -1,7 +1,13 @@
-"""The network and its parts; torch only."""
+"""The network and its parts; torch only. Every module in this folder is imported, so its components are registered."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from han_arch.archs.attention import CSAM, LAM
 from han_arch.archs.components import register_component
 from han_arch.archs.han_arch import HAN
 
 __all__ = ["HAN", "LAM", "CSAM", "register_component"]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

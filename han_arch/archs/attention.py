@@ -1,7 +1,7 @@
 """HAN's two attention modules: LAM over the layers, CSAM over channels and positions.
 
 Source: Niu et al., "Single Image Super-Resolution via a Holistic Attention Network", ECCV 2020, sections 3.2 and 3.3,
-and the authors' released code, whose form is the default where the two differ.
+and the authors' released code. Where the two differ, the code is the default.
 """
 
 import math
@@ -11,27 +11,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_arch.archs.components import register_component
-from han_arch.archs.layer_mixing import layer_correlation
+from han_arch.archs.fused import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-# At the start: in the untrained network of full size the weights then have a third of the largest possible entropy, so
-# they choose among layers and still pass gradients (temperature 0.03: a hundredth; 1: nearly all of it).
+# The weights of the untrained full-size network then have a third of the largest possible entropy: they choose among
+# layers and still pass gradients. At 0.03 it is a hundredth, at 1 nearly all.
 COSINE_TEMPERATURE = 0.1
 
 
 @register_component("layer")
 class LAM(nn.Module):
-    """Layer attention: every layer's map gains a weighted sum of all layers' maps.
+    """Layer attention: add to every layer's map a weighted sum of all layers' maps.
 
-    `out_i = feats_i + alpha * sum_j w_ij feats_j`, with w_ij by form, from E of `layer_correlation`:
+    `out_i = feats_i + alpha * sum_j w_ij feats_j`, with E from `layer_correlation` and w_ij by form:
 
         released    softmax_j(max_k(E_ik) - E_ij)                   the authors' code: dissimilar layers get the weight
         paper       softmax_j(E_ij)                                 the paper: similar layers get the weight
         cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: as the paper, independent of the image's size
 
-    alpha is learned and starts at 0, so that LAM starts as the identity. E is so large that the first two forms pick
-    one layer each, without a gradient through the softmax. The temperature t of the third is learned as its logarithm,
-    `log_temperature`, which keeps it positive, and starts at 0.1.
+    alpha is learned and starts at 0, so LAM starts as the identity. E is so large that the softmax of the first two
+    forms picks one layer and passes no gradient. The temperature t of the third is learned and starts at 0.1. It is
+    stored as its logarithm, `log_temperature`, and so stays positive.
 
     Args:
         form: "released", "paper" or "cosine".
@@ -39,8 +39,8 @@ class LAM(nn.Module):
     Raises:
         ValueError: unknown form.
 
-    Source: the paper's section 3.2 and [code] `LAM_Module`. Deviation: none in the result of the first two forms; E and
-    the softmax are computed in float32 at least.
+    Source: the paper's section 3.2 and `LAM_Module` of the authors' code. Deviation: none in the results of the first
+    two forms; E and the softmax are computed in float32 at least.
     """
 
     def __init__(self, form: str = "released") -> None:
@@ -53,10 +53,10 @@ class LAM(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
 
     def attention(self, feats: list[Tensor]) -> Tensor:
-        """The attention weights w of n maps (b, c, h, w): (b, n, n), each row sums to 1; float32 at least."""
+        """Compute the weights w for n maps (b, c, h, w): (b, n, n), float32 at least; each row sums to 1."""
         energy = layer_correlation(feats)
         if self.form == "cosine":
-            # A map of zeros has no direction: its cosines are 0.
+            # The cosines of a map of zeros are 0.
             tiny = torch.finfo(energy.dtype).tiny
             inverse_norm = energy.diagonal(dim1=1, dim2=2).clamp_min(tiny).rsqrt()  # (b, n)
             cosine = energy * inverse_norm.unsqueeze(1) * inverse_norm.unsqueeze(2)
@@ -68,7 +68,7 @@ class LAM(nn.Module):
         return torch.softmax(logits, dim=-1)
 
     def mixing(self, feats: list[Tensor]) -> Tensor:
-        """The matrix M with `out_i = sum_j M_ij feats_j`, that is the identity plus alpha times the attention weights.
+        """Compute M with `out_i = sum_j M_ij feats_j`: the identity plus alpha times the attention weights.
 
         Args:
             feats: n maps (b, c, h, w), newest first.
@@ -81,7 +81,7 @@ class LAM(nn.Module):
         return identity + self.alpha.to(weights.dtype) * weights
 
     def forward(self, feats: list[Tensor]) -> Tensor:
-        """Apply LAM, n maps (b, c, h, w), newest first -> (b, n*c, h, w). HAN mixes conv_lam's weights instead."""
+        """Apply LAM, n maps (b, c, h, w), newest first -> (b, n*c, h, w)."""
         stack = torch.stack(feats, dim=1)  # (b, n, c, h, w)
         mixed = self.mixing(feats).to(stack.dtype) @ stack.flatten(2)  # (b, n, n) @ (b, n, c*h*w)
         return mixed.view_as(stack).flatten(1, 2)
@@ -89,26 +89,26 @@ class LAM(nn.Module):
 
 @register_component("spatial")
 class CSAM(nn.Module):
-    """Channel-spatial attention: each value is scaled by a gate computed from its neighbours in channel and position.
+    """Channel-spatial attention: scale each value by a gate from its neighbours in channel and position.
 
-    `out = feats + beta * sigmoid(W) * feats`, where W is the 3x3x3 convolution of feats taken as one volume
-    (1, c, h, w); beta is learned and starts at 0, so that CSAM starts as the identity.
+    `out = feats + beta * sigmoid(W) * feats`, where W is the 3x3x3 convolution of the volume (1, c, h, w). beta is
+    learned and starts at 0, so CSAM starts as the identity.
 
-    Source: the paper's section 3.3 and [code] `CSAM_Module`. Deviation: none in the result. The Conv3d runs as the
-    Conv2d it equals, whose c x c weight is banded, because that is many times as fast and works in channels_last; the
-    kernel is stored as (3, 3, 3).
+    Source: the paper's section 3.3 and `CSAM_Module` of the authors' code. Deviation: none in the result. The Conv3d
+    runs as a Conv2d with a banded c x c weight, which is many times as fast and works in channels_last. The kernel is
+    stored as (3, 3, 3).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        bound = 27**-0.5  # Conv3d's own initialisation at 1 x 3 x 3 x 3 inputs
+        bound = 27**-0.5  # as Conv3d with 1 x 3 x 3 x 3 inputs initialises itself
         self.weight = nn.Parameter(torch.empty(3, 3, 3).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(1).uniform_(-bound, bound))
         self.beta = nn.Parameter(torch.zeros(1))
 
     def banded_weight(self, num_feat: int) -> Tensor:
-        """The Conv2d weight `B[o, i] = weight[i - o + 1]` for |i - o| <= 1, else 0; (c, c, 3, 3)."""
-        taps = self.weight.unsqueeze(-1).expand(3, 3, 3, num_feat)  # tap, kh, kw, position on the diagonal
+        """Build the Conv2d weight `B[o, i] = weight[i - o + 1]` for |i - o| <= 1, else 0; (c, c, 3, 3)."""
+        taps = self.weight.unsqueeze(-1).expand(3, 3, 3, num_feat)  # tap, kh, kw, place on the diagonal
         lower, middle, upper = (torch.diag_embed(tap) for tap in taps)  # each (kh, kw, c, c)
         banded = middle
         banded = banded + F.pad(lower, (0, 0, 1, 0))[..., :num_feat, :]  # i = o - 1

@@ -1,33 +1,32 @@
-"""The residual-in-residual backbone of RCAN, which HAN keeps: RCAB, ResidualGroup, Upsample.
+"""RCAN's backbone, which HAN keeps: RCAB, ResidualGroup, Upsample.
 
 Source: Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018. Module
-names follow BasicSR's `rcan_arch.py`, so that its RCAN checkpoints load into HAN's backbone by name.
+names follow BasicSR's `rcan_arch.py`, so its RCAN checkpoints load into HAN's backbone by name.
 """
 
-from typing import cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from han_arch.archs.channel_gate import gated_residual
+import han_arch.archs.fused as fused
 
 
 def conv3x3(num_in: int, num_out: int) -> nn.Conv2d:
-    """3x3 convolution that keeps height and width."""
+    """Return a 3x3 convolution that keeps height and width."""
     return nn.Conv2d(num_in, num_out, 3, 1, 1)
 
 
 class ChannelAttention(nn.Module):
-    """The parameters of channel attention: the gate of each channel, computed from the channels' global averages.
+    """Channel attention: a gate for each channel from the channels' global averages.
 
-    `gate = sigmoid(W2 relu(W1 mean_hw(y)))`
+    `out = x + res_scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y)))`
 
     Args:
         num_feat: channels c of the features.
-        squeeze_factor: W1 maps c to c // squeeze_factor channels, W2 back.
+        squeeze_factor: W1 maps c to c // squeeze_factor channels, W2 maps back.
 
-    Deviation: none in the result. The 1x1 convolutions run on vectors, as the matrix products that they are, and the
-    gated map is added to the block's input in the same step.
+    Deviation: none in the result. The 1x1 convolutions run as matrix products on vectors, and the sum with the skip is
+    part of the module.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16) -> None:
@@ -41,15 +40,12 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor, residual: Tensor, res_scale: float) -> Tensor:
-        """`x + res_scale * gate * residual`; all maps (b, c, h, w)."""
-        squeeze, excite = (layer for layer in self.attention if isinstance(layer, nn.Conv2d))
-        return gated_residual(x, residual, _as_matrix(squeeze), _as_matrix(excite), res_scale)
-
-
-def _as_matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """A 1x1 convolution's weight (out, in) and bias."""
-    return conv.weight.flatten(1), cast(Tensor, conv.bias)
+    def forward(self, x: Tensor, y: Tensor, res_scale: float) -> Tensor:
+        """Gate the residual y and add it to the skip x; all maps (b, c, h, w)."""
+        layers: list[Any] = list(self.attention)
+        _, squeeze, _, excite, _ = layers
+        weights = (squeeze.weight.flatten(1), squeeze.bias, excite.weight.flatten(1), excite.bias)
+        return fused.gated_residual(x, y, weights, res_scale)
 
 
 class RCAB(nn.Module):
@@ -58,7 +54,7 @@ class RCAB(nn.Module):
     Args:
         num_feat: channels of the features.
         squeeze_factor: see ChannelAttention.
-        res_scale: factor on the residual. The HAN authors' code accepts it and ignores it; here it works.
+        res_scale: factor on the residual. The HAN authors' code accepts and ignores it; here it works.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
@@ -78,7 +74,7 @@ class RCAB(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """`num_block` RCABs and a convolution, with the short skip around them.
+    """`num_block` RCABs, a convolution, and the short skip around both.
 
     Args:
         num_feat: channels of the features.
@@ -98,14 +94,13 @@ class ResidualGroup(nn.Module):
 
 
 class Upsample(nn.Sequential):
-    """Sub-pixel upsampling: one x3 stage for scale 3, else as many x2 stages as it takes.
+    """Sub-pixel upsampling: one x3 stage for scale 3, else x2 stages.
+
+    `HAN.tail` runs it in a fast form, see `fused.upsample`.
 
     Args:
         scale: 2, 3, 4 or 8.
         num_feat: channels of the features.
-
-    Deviation: none in the result. The convolution's output channels are computed in the order in which channels_last
-    stores the upsampled map, so that the pixel shuffle moves whole pixels.
     """
 
     def __init__(self, scale: int, num_feat: int) -> None:
@@ -114,29 +109,3 @@ class Upsample(nn.Sequential):
         for factor in stages:
             layers += [conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
         super().__init__(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample, (b, c, h, w) -> (b, c, scale*h, scale*w)."""
-        if torch.compiler.is_compiling():
-            return super().forward(x)
-        for layer in self:
-            if isinstance(layer, nn.PixelShuffle):
-                x = _shuffle_pixels(x, layer.upscale_factor)
-            elif isinstance(layer, nn.Conv2d):
-                x = _conv_in_pixel_order(x, layer)
-        return x
-
-
-def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """The convolution with its output channels, c*r*r of them, in the order r*r*c; r*r is their number per input."""
-    factor_squared = conv.out_channels // conv.in_channels
-    weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
-    bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()
-    return conv._conv_forward(x, weight, bias)  # the layer's own way to convolve, which a subclass may change
-
-
-def _shuffle_pixels(x: Tensor, factor: int) -> Tensor:
-    """(b, r*r*c, h, w) -> (b, c, r*h, r*w), both in channels_last."""
-    b, _, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(b, h, w, factor, factor, -1).transpose(2, 3)  # (b, h, r, w, r, c)
-    return pixels.reshape(b, factor * h, factor * w, -1).permute(0, 3, 1, 2)

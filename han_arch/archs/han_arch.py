@@ -1,14 +1,14 @@
-"""HAN, the whole network: RCAN's backbone, layer attention over its groups, channel-spatial attention on its end."""
+"""HAN, the whole network: RCAN's backbone, layer attention over its groups, channel-spatial attention at its end."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+import han_arch.archs.fused as fused
 from han_arch.archs.attention import LAM_FORMS
 from han_arch.archs.blocks import ResidualGroup, Upsample, conv3x3
 from han_arch.archs.components import build_component
-from han_arch.archs.layer_mixing import conv_of_mixture
 
 DIV2K_RGB_MEAN = (0.4488, 0.4371, 0.4040)
 SCALES = (2, 3, 4, 8)
@@ -24,34 +24,34 @@ class HAN(nn.Module):
         features = CSAM(feats_0) + conv_lam(LAM(feats)) + shallow                    (fusion "sum")
         out = conv_last(upsample(features))
 
-    The paper's alpha is `lam.alpha`, its beta `csam.beta`. `features` holds all that is global over the image, `tail`
-    only convolutions.
+    The paper's alpha is `lam.alpha`, its beta is `csam.beta`. `features` depends on the whole image; `tail` has only
+    convolutions, so strips of it are exact.
 
     Args:
-        num_in_ch: channels of the input, 1 or 3 (any other with an `rgb_mean` of that length).
-        num_out_ch: equal to num_in_ch.
+        num_in_ch: channels of the input, 1 or 3; others need an `rgb_mean` of that length.
+        num_out_ch: channels of the output, equal to num_in_ch.
         num_feat: channels c of the features.
         num_group: residual groups N.
         num_block: RCABs in a group.
-        squeeze_factor: channel attention squeezes c to c // squeeze_factor.
+        squeeze_factor: channel attention reduces c to c // squeeze_factor channels.
         upscale: 2, 3, 4 or 8.
         res_scale: factor on each RCAB's residual.
-        img_range: the network works on values of 0..img_range.
-        rgb_mean: subtracted from the input, in [0, 1]. None: DIV2K's for 3 channels, its mean for 1.
-        layer_attention: name of a layer component (see components.py); None leaves it out, conv_lam stays.
-        spatial_attention: name of a spatial component; None leaves it out, conv_fuse stays.
+        img_range: the network computes with values of 0..img_range.
+        rgb_mean: mean in [0, 1] that is subtracted. None: DIV2K's mean colour, or its average for 1 channel.
+        layer_attention: name of a layer component (see components.py). None: none; conv_lam stays.
+        spatial_attention: name of a spatial component. None: none; conv_fuse stays.
         lam_form: "released", "paper" or "cosine", see LAM.
         fusion: "conv" (the authors' code) or "sum" (the paper).
-        num_csam: k spatial attentions: one on conv_after_body, and one of its own at the end of each of the last k - 1
-            groups (`group_csam.<group>`), whose output the next group and LAM see.
+        num_csam: k spatial attentions, one after conv_after_body and one after each of the last k - 1 groups
+            (`group_csam.<group>`). The next group and LAM read their output.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
 
-    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code, which is the default where they differ: LAM
-    reads conv_after_body besides the N groups, and the fusion is a convolution where the paper adds. Deviations: n is
-    N + 1 where the code fixes 11; res_scale works; the constant mean-shift convolutions are a buffer; LAM's mixing is
-    folded into conv_lam's weights (see layer_mixing.py), with the same result.
+    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where they differ, the code is the default:
+    LAM also reads conv_after_body, and a convolution fuses where the paper adds. Deviations: n is N + 1 (the code
+    fixes 11); res_scale works; a buffer replaces the constant mean-shift convolutions; fast forms with the same result
+    (see fused.py).
     """
 
     mean: Tensor
@@ -120,14 +120,14 @@ class HAN(nn.Module):
         self.conv_last = conv3x3(num_feat, num_out_ch)
 
     def features(self, lq: Tensor) -> Tensor:
-        """All that is global over the image: (b, num_in_ch, h, w) in [0, 1] -> (b, c, h, w).
+        """Compute the features, which depend on the whole image: (b, num_in_ch, h, w) in [0, 1] -> (b, c, h, w).
 
         Raises:
-            ValueError: lq has another number of channels.
+            ValueError: lq has a wrong number of channels.
         """
         if lq.dim() != 4 or lq.shape[1] != self.mean.shape[1]:
             raise ValueError(f"lq must be (b, {self.mean.shape[1]}, h, w); got {tuple(lq.shape)}")
-        lq = lq.contiguous(memory_format=torch.channels_last)  # the convolutions' fast format; every map keeps it
+        lq = lq.contiguous(memory_format=torch.channels_last)  # the fast format of convolutions; all maps keep it
         shallow = self.conv_first((lq - self.mean) * self.img_range)
 
         feats = [shallow]
@@ -137,24 +137,22 @@ class HAN(nn.Module):
         feats.append(self.conv_after_body(feats[-1]))
         feats = feats[:0:-1]  # newest first, without shallow
 
-        layered = self._convolved_layers(feats)  # (b, c, h, w)
+        # LAM and conv_lam. The fast form runs in eager mode and builds no map of n*c channels.
+        mixing = getattr(self.lam, "mixing", None)
+        if fused.enabled() and (self.lam is None or mixing is not None):
+            layered = fused.conv_of_mixture(self.conv_lam, None if mixing is None else mixing(feats), feats)
+        else:  # torch.compile, torch.export, or a component without `mixing`
+            layered = self.conv_lam(torch.cat(feats, dim=1) if self.lam is None else self.lam(feats))
         spatial = feats[0] if self.csam is None else self.csam(feats[0])  # (b, c, h, w)
         if self.conv_fuse is None:
             return spatial + layered + shallow
         return self.conv_fuse(torch.cat([spatial, layered], dim=1)) + shallow  # (b, 2c, h, w) -> (b, c, h, w)
 
-    def _convolved_layers(self, feats: list[Tensor]) -> Tensor:
-        """conv_lam over the attended layers: n maps (b, c, h, w) -> (b, c, h, w)."""
-        if self.lam is None:
-            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, None, feats)
-        mixing = getattr(self.lam, "mixing", None)
-        if mixing is not None:
-            return conv_of_mixture(self.conv_lam.weight, self.conv_lam.bias, mixing(feats), feats)
-        return self.conv_lam(self.lam(feats))
-
     def tail(self, feat: Tensor) -> Tensor:
-        """Convolutions only: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), in [0, 1] but not clamped."""
-        return self.conv_last(self.upsample(feat)) / self.img_range + self.mean
+        """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), in [0, 1] but not clamped."""
+        # The fast form runs in eager mode; its pixel shuffle moves whole pixels.
+        feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
+        return self.conv_last(feat) / self.img_range + self.mean
 
     def forward(self, lq: Tensor) -> Tensor:
         """Super-resolve lq, (b, num_in_ch, h, w) in [0, 1] -> (b, num_out_ch, upscale*h, upscale*w), not clamped."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from han_arch.archs.attention import CSAM, LAM
+from han_arch.archs.fused import layer_correlation
 from han_arch.archs.han_arch import HAN
-from han_arch.archs.layer_mixing import layer_correlation
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""LAM and CSAM against naive loops written from the equations."""
+"""LAM and CSAM against naive loops, written from the equations."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_lam_equals_the_loops(alpha: float) -> None:
     torch.testing.assert_close(lam(feats), naive_lam(feats, alpha), rtol=1e-12, atol=1e-12)
 
 
-def test_lam_mixing_is_what_forward_applies() -> None:
+def test_lam_mixing_equals_forward() -> None:
     feats = random_feats()
     lam = LAM().double()
     lam.alpha.data.fill_(0.4)
@@ -112,6 +112,6 @@ def test_lam_is_finite_where_float16_overflows() -> None:
     torch.testing.assert_close(out.double(), expected, rtol=2e-3, atol=0.2)
 
 
-def test_unknown_form_is_refused() -> None:
+def test_an_unknown_form_is_an_error() -> None:
     with pytest.raises(ValueError, match="released, paper, cosine; got 'softmax'"):
         LAM("softmax")

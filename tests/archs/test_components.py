@@ -1,4 +1,9 @@
-"""Attention components by name: ours, a user's own, and those registered with BasicSR."""
+"""Attention components by name: ours, a user's own, and those from a lookup."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +17,13 @@ SMALL = {"num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4, "up
 
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registrations of a test end with it."""
-    monkeypatch.setattr(components, "_components", dict(components._components))
-    monkeypatch.setattr(components, "_further_lookups", list(components._further_lookups))
+    """Undo the registrations of a test at its end."""
+    monkeypatch.setattr(components, "COMPONENTS", dict(components.COMPONENTS))
+    monkeypatch.setattr(components, "LOOKUPS", list(components.LOOKUPS))
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_own_components_by_name_get_the_settings_they_name() -> None:
+def test_own_components_get_the_settings_that_they_name() -> None:
     @register_component("layer")
     class NewestOnly(nn.Module):
         def __init__(self, num_feat: int, num_layer: int) -> None:
@@ -51,7 +56,7 @@ def test_a_name_belongs_to_one_class() -> None:
 
 
 @pytest.mark.usefixtures("own_registry")
-def test_further_lookups_are_asked_last() -> None:
+def test_lookups_come_last() -> None:
     class FromElsewhere(nn.Module):
         def forward(self, feat: torch.Tensor) -> torch.Tensor:
             return feat
@@ -59,3 +64,26 @@ def test_further_lookups_are_asked_last() -> None:
     components.add_lookup({"FromElsewhere": FromElsewhere, "CSAM": FromElsewhere}.get)
     assert isinstance(HAN(3, 3, spatial_attention="FromElsewhere", **SMALL).csam, FromElsewhere)
     assert not isinstance(HAN(3, 3, spatial_attention="CSAM", **SMALL).csam, FromElsewhere)
+
+
+NEW_COMPONENT = """
+from torch import nn
+from han_arch.archs.components import register_component
+
+@register_component("spatial")
+class Same(nn.Module):
+    def forward(self, feat):
+        return feat
+"""
+
+
+def test_a_new_module_of_the_folder_is_imported(tmp_path: Path, repository: Path) -> None:
+    package = tmp_path / "han_arch"
+    shutil.copytree(repository / "han_arch" / "archs", package / "archs")
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(repository / "han_arch" / name, package / name)
+    (package / "archs" / "same.py").write_text(NEW_COMPONENT)
+    code = "from han_arch import HAN; print(type(HAN(3, 3, spatial_attention='Same').csam).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+                          capture_output=True, text=True, timeout=100)  # fmt: skip
+    assert done.stdout == "Same\n", done.stderr

@@ -1,15 +1,13 @@
-"""LAM's forms, the fusions and several CSAMs, against loops and modules put together by hand."""
+"""LAM's forms, the fusions and several CSAMs against loops and hand-written networks."""
 
 import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from han_arch import CSAM, HAN, LAM
-from han_arch.archs import layer_mixing
 from han_arch.archs.attention import LAM_FORMS
-from han_arch.archs.layer_mixing import conv_of_mixture, layer_correlation
+from han_arch.archs.fused import layer_correlation
 
 SMALL = {"num_feat": 8, "num_group": 3, "num_block": 1, "squeeze_factor": 4, "upscale": 2}
 
@@ -21,7 +19,7 @@ def feats_of(n: int = 4, b: int = 2, c: int = 3, h: int = 4, w: int = 5, size: f
 
 
 def naive_weights(feats: list[torch.Tensor], form: str, temperature: float) -> torch.Tensor:
-    """The attention weights of each image, number by number."""
+    """Compute the attention weights of each image, number by number."""
     b, n = feats[0].shape[0], len(feats)
     weights = torch.empty(b, n, n, dtype=torch.float64)
     for image in range(b):
@@ -53,16 +51,18 @@ def test_every_form_equals_the_loops(form: str) -> None:
     torch.testing.assert_close(lam(feats), expected.flatten(1, 2), rtol=1e-10, atol=1e-12)
 
 
-def test_forms_differ_as_described_where_they_saturate() -> None:
+def test_forms_differ_when_they_saturate() -> None:
     feats = feats_of(size=30)
-    assert torch.equal(LAM("paper").attention(feats).argmax(-1), torch.arange(4).expand(2, 4))  # each itself
+    assert torch.equal(
+        LAM("paper").attention(feats).argmax(-1), torch.arange(4).expand(2, 4)
+    )  # each layer picks itself
     energy = layer_correlation(feats)
     released = LAM("released").double().attention(feats)
-    assert torch.equal(released.argmax(-1), energy.argmin(-1))  # the least similar
+    assert torch.equal(released.argmax(-1), energy.argmin(-1))  # the least similar layer
     assert released.max() > 0.999
     cosine = LAM("cosine").double().attention(feats)
-    torch.testing.assert_close(cosine, LAM("cosine").double().attention(feats_of(size=0.1)))  # no size
-    related = [feats[0] + 0.7 * feat for feat in feats]  # as the residual groups' outputs are
+    torch.testing.assert_close(cosine, LAM("cosine").double().attention(feats_of(size=0.1)))  # independent of size
+    related = [feats[0] + 0.7 * feat for feat in feats]  # like the outputs of residual groups
     assert LAM("cosine").double().attention(related).max() < 0.9
     assert LAM("released").double().attention(related).max() > 0.999
 
@@ -75,7 +75,7 @@ def test_cosine_of_a_dead_map_is_finite() -> None:
     assert all(feat.grad.isfinite().all() for feat in feats)
 
 
-def test_a_saturated_softmax_passes_no_gradient_and_a_soft_one_does() -> None:
+def test_only_an_unsaturated_softmax_passes_gradients() -> None:
     saturated, soft = ([feat.requires_grad_() for feat in feats_of(size=size)] for size in (1000, 0.1))
     for feats, passes in ((saturated, False), (soft, True)):
         weights = LAM("released").double().attention(feats)
@@ -88,101 +88,6 @@ def test_a_saturated_softmax_passes_no_gradient_and_a_soft_one_does() -> None:
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
             assert other.any() == passes
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("form", [*LAM_FORMS, None])
-def test_folded_mixing_equals_the_plain_one_with_its_gradients(form: str | None, channels_last: bool) -> None:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    torch.manual_seed(1)
-    weight = torch.randn(5, 12, 3, 3, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    feats = [feat.contiguous(memory_format=memory_format).requires_grad_() for feat in feats_of()]
-    lam = LAM(form or "released").double()
-    lam.alpha.data.fill_(0.6)
-    inputs = [*feats, weight, bias, *([] if form is None else lam.parameters())]
-
-    folded = conv_of_mixture(weight, bias, None if form is None else lam.mixing(feats), feats)
-    if form is None:
-        layers = torch.cat(feats, 1)
-    else:
-        stack = torch.stack(feats, 1)
-        energy = torch.einsum("bichw,bjchw->bij", stack, stack)
-        norms = energy.diagonal(dim1=1, dim2=2).sqrt()
-        logits = {
-            "released": energy.amax(-1, keepdim=True) - energy,
-            "paper": energy,
-            "cosine": energy / norms[:, None] / norms[:, :, None] / lam.log_temperature.exp()
-            if form == "cosine"
-            else energy,
-        }[form]
-        layers = (stack + lam.alpha * torch.einsum("bij,bjchw->bichw", logits.softmax(-1), stack)).flatten(1, 2)
-    plain = torch.nn.functional.conv2d(layers, weight, bias, padding=1)
-    torch.testing.assert_close(folded, plain, rtol=1e-10, atol=1e-10)
-    target = torch.randn_like(plain)
-    ours = torch.autograd.grad((folded * target).sum(), inputs)
-    theirs = torch.autograd.grad((plain * target).sum(), inputs)
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
-
-
-class LargestResult(TorchDispatchMode):
-    """Remembers the most numbers that an operation newly wrote."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        known = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
-        for value in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in known:
-                self.numbers = max(self.numbers, value.numel())
-        return result
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_no_operation_builds_a_second_stack(batch: int) -> None:
-    """Neither forward nor backward; the plain form would, as the counter shows."""
-    n, c, side = 6, 8, 200
-    stack_numbers = batch * n * c * side * side
-    torch.manual_seed(0)
-    maps = [torch.rand(batch, c, side, side).contiguous(memory_format=torch.channels_last) for _ in range(n)]
-    feats = [one.requires_grad_() for one in maps]
-    weight, bias, lam = torch.randn(c, n * c, 3, 3, requires_grad=True), torch.zeros(c), LAM("cosine")
-    with LargestResult() as folded:
-        conv_of_mixture(weight, bias, lam.mixing(feats), feats).sum().backward()
-    assert folded.numbers < 0.6 * stack_numbers
-    with LargestResult() as plain:
-        torch.nn.functional.conv2d(lam(feats), weight, bias, padding=1)
-    assert plain.numbers >= stack_numbers
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_maps_larger_than_a_slice(monkeypatch: pytest.MonkeyPatch, channels_last: bool) -> None:
-    """Inner products and their gradient from many slices, the last of them shorter, equal the plain ones."""
-    monkeypatch.setattr(layer_mixing, "_SLICE_NUMBERS", 2 * 4 * 7)  # 7 numbers a map and image
-    format = torch.channels_last if channels_last else torch.contiguous_format
-    feats = [feat.to(memory_format=format).requires_grad_() for feat in feats_of()]
-    assert feats[0].numel() / 2 % 7  # the last slice is not full
-    flat = torch.stack(feats, dim=1).flatten(2)
-    plain = torch.einsum("bik,bjk->bij", flat, flat)
-    sliced = layer_mixing.layer_correlation(feats)
-    torch.testing.assert_close(sliced, plain)
-    upstream = torch.rand_like(plain)
-    for got, wanted in zip(
-        torch.autograd.grad(sliced, feats, upstream), torch.autograd.grad(plain, feats, upstream), strict=True
-    ):
-        torch.testing.assert_close(got, wanted)
-    assert torch.autograd.gradcheck(lambda *maps: layer_mixing.layer_correlation(list(maps)), feats)
-
-
-def test_a_map_of_a_real_size_takes_several_slices() -> None:
-    feats = [torch.rand(1, 8, 150, 151, dtype=torch.float64) for _ in range(7)]
-    assert sum(feat.numel() for feat in feats) > layer_mixing._SLICE_NUMBERS
-    flat = torch.stack(feats, dim=1).flatten(2)
-    torch.testing.assert_close(layer_mixing.layer_correlation(feats), flat @ flat.transpose(1, 2))
 
 
 @pytest.mark.parametrize("form", LAM_FORMS)
@@ -205,7 +110,7 @@ def test_network_with_each_form_and_sum_fusion(form: str) -> None:
     assert not any(key.startswith("conv_fuse") for key in net.state_dict())
 
 
-def test_several_csams_act_where_the_groups_end() -> None:
+def test_several_csams_follow_the_last_groups() -> None:
     torch.manual_seed(0)
     net = HAN(3, 3, num_csam=3, **SMALL).double()
     assert sorted(net.group_csam) == ["1", "2"]
@@ -230,7 +135,7 @@ def test_several_csams_act_where_the_groups_end() -> None:
 @pytest.mark.parametrize("form", LAM_FORMS)
 def test_gradients_reach_every_parameter_of_every_form(form: str, fusion: str, num_csam: int) -> None:
     torch.manual_seed(0)
-    # Small features, so that the softmax passes gradients, and squeezed channels enough for some to be alive.
+    # Small features, so the softmax passes gradients; many squeezed channels, so some are alive.
     net = HAN(3, 3, 16, 3, 1, 2, 2, img_range=0.1, lam_form=form, fusion=fusion, num_csam=num_csam)
     for module in net.modules():
         if isinstance(module, CSAM):
@@ -241,7 +146,7 @@ def test_gradients_reach_every_parameter_of_every_form(form: str, fusion: str, n
     assert without == []
 
 
-def test_no_spatial_attention_means_none_in_the_groups() -> None:
+def test_without_spatial_attention_the_groups_have_none() -> None:
     net = HAN(3, 3, num_csam=4, spatial_attention=None, **SMALL)
     assert not any("csam" in key for key in net.state_dict())
     assert net(torch.rand(1, 3, 4, 4)).shape == (1, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""HAN as a whole: its interface, sizes, mistakes in its arguments, numbers of parameters."""
+"""HAN as a whole: interface, sizes, mistakes in arguments, numbers of parameters."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_any_number_of_groups_and_features(num_group: int, num_feat: int) -> Non
 
 
 def test_forward_follows_the_description() -> None:
-    """Step by step from the design's text, with modules picked by name, LAM and CSAM switched on."""
+    """Step by step from the text of the design, with modules by name, LAM and CSAM switched on."""
     torch.manual_seed(0)
     net = HAN(3, 3, upscale=2, **SMALL).double()
     net.lam.alpha.data.fill_(0.3)
@@ -63,9 +63,9 @@ def test_state_dict_keys() -> None:
 
 def test_gradients_reach_every_parameter() -> None:
     torch.manual_seed(0)
-    # Eight squeezed channels, so that the ReLU between them leaves some alive in every block.
+    # Eight squeezed channels, so the ReLU leaves some alive in every block.
     net = HAN(3, 3, num_feat=16, num_group=3, num_block=2, squeeze_factor=2, upscale=2)
-    net.csam.beta.data.fill_(0.1)  # at 0 the gate behind it gets no gradient, by design
+    net.csam.beta.data.fill_(0.1)  # at 0 the gate before it gets no gradient, by design
     net(torch.rand(1, 3, 8, 8)).square().mean().backward()
     without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
@@ -121,8 +121,8 @@ def test_output_is_not_clamped() -> None:
         ({"num_in_ch": 4, "num_out_ch": 4}, "1 or 3 unless rgb_mean is given; got 4"),
         ({"num_group": 0}, "at least 1"),
         ({"layer_attention": "LAN"}, "did you mean LAM"),
-        ({"layer_attention": "CSAM"}, "CSAM is a spatial component"),
-        ({"spatial_attention": "Nonsense"}, "one of CSAM or ~; got 'Nonsense'"),
+        ({"layer_attention": "CSAM"}, "layer_attention .* CSAM is a spatial component"),
+        ({"spatial_attention": "Nonsense"}, "spatial_attention 'Nonsense'; known: CSAM, ~"),
         ({"lam_form": "other"}, "released, paper, cosine; got 'other'"),
         ({"fusion": "mean"}, "conv, sum; got 'mean'"),
         ({"num_csam": 0}, "got 0"),
