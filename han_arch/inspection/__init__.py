@@ -1,1 +1,1 @@
-"""Pictures of what a network attends to: LAM over its layers, CSAM over the photo, and what a patch depends on."""
+"""Look inside a network on one photo: its attentions, and the input pixels that a patch of the output depends on."""

@@ -1,4 +1,4 @@
-"""What HAN's two attentions do on one image, read off one run of the network."""
+"""Read both of HAN's attentions from one run of the network on one image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,22 @@ from torch.nn import functional as F
 from han_arch.archs.attention import CSAM, LAM
 from han_arch.archs.fused import layer_correlation
 from han_arch.archs.han_arch import HAN
+from han_arch.errors import UserError
+
+CHANNELS_SHOWN = 4  # of CSAM, unless the user names some
+MOST_CHANNELS = 8
 
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """LAM on one image of n layers.
+    """LAM on one image, with n layers.
 
-    `names` are the layers' in LAM's order, newest first; `weights` (n, n), row i is how layer i's gain is mixed, each
-    row sums to 1; `gain` (n,) is `|alpha * mixture_i| / |feats_i|`, the norm of what is added over the layer's own.
+    Attributes:
+        form: "released", "paper" or "cosine".
+        alpha: LAM's learned scale.
+        names: of the layers in LAM's order, newest first.
+        weights: (n, n); row i mixes the layers into what LAM adds to layer i, and sums to 1.
+        gain: (n,), `|alpha * mixture_i| / |feats_i|`: the norm of the addition relative to the layer's own.
     """
 
     form: str
@@ -30,7 +38,7 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class SpatialAttention:
-    """CSAM on one image: its `gate` sigmoid(W), (c, h, w) in 0..1; each feature is multiplied by 1 + beta * gate."""
+    """CSAM on one image: `gate` is sigmoid(W), (c, h, w) in 0..1; CSAM multiplies each feature by 1 + beta * gate."""
 
     beta: float
     gate: Tensor
@@ -38,14 +46,14 @@ class SpatialAttention:
 
 @dataclass(frozen=True)
 class Attentions:
-    """Both attentions; for one that the network has not, its slot holds a line that says so."""
+    """Both attentions; where the network lacks one, a line of text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str
 
 
 def attentions(net: HAN, lq: Tensor) -> Attentions:
-    """Run net on one image, (1, channels, h, w) in [0, 1], and read its attentions."""
+    """Run net on one image, (1, channels, h, w) in [0, 1], and return its attentions."""
     with torch.inference_mode(), _recorded(net) as feats:
         net.features(lq)
     newest_first = feats[::-1]
@@ -53,19 +61,35 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 
 
 def layer_names(num_group: int) -> tuple[str, ...]:
-    """Names of the layers that enter LAM, newest first."""
+    """Return the names of the layers that enter LAM, newest first."""
     return ("conv_after_body", *(f"group {number}" for number in range(num_group, 0, -1)))
 
 
 def most_varied_channels(gate: Tensor, count: int) -> list[int]:
-    """The channels whose gate differs most from place to place, (c, h, w) -> count numbers, the strongest first."""
+    """Return the count channels of gate, (c, h, w), that vary most over the image, the strongest first."""
     spread = gate.flatten(1).std(dim=1, unbiased=False)
     return spread.argsort(descending=True, stable=True)[:count].tolist()
 
 
+def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
+    """Return the wanted channels of CSAM's gate, or the most varied ones; [] without CSAM.
+
+    Raises:
+        UserError: too many channels, or one that the gate lacks.
+    """
+    if isinstance(spatial, str):
+        return []
+    count = len(spatial.gate)
+    if wanted is None:
+        return most_varied_channels(spatial.gate, CHANNELS_SHOWN)
+    if len(wanted) > MOST_CHANNELS or not all(0 <= channel < count for channel in wanted):
+        raise UserError(f"--channels takes at most {MOST_CHANNELS} numbers of 0 to {count - 1}; got {wanted}")
+    return wanted
+
+
 @contextmanager
 def _recorded(net: HAN) -> Iterator[list[Tensor]]:
-    """The maps that enter LAM are appended as the network makes them, oldest first."""
+    """Yield a list that receives the maps that enter LAM, oldest first, while the network runs."""
     group_csam = dict(net.group_csam.items())
     sources = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
     feats: list[Tensor] = []

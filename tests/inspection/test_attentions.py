@@ -1,10 +1,17 @@
-"""What `inspect` says of LAM and CSAM, against the network's own modules."""
+"""`inspect`'s numbers of LAM and CSAM, compared with the network's own modules."""
 
 import pytest
 import torch
 
 from han_arch import HAN
-from han_arch.inspection.attentions import attentions, layer_names, most_varied_channels
+from han_arch.errors import UserError
+from han_arch.inspection.attentions import (
+    SpatialAttention,
+    attentions,
+    channels_to_show,
+    layer_names,
+    most_varied_channels,
+)
 
 SMALL = {"num_feat": 8, "num_group": 3, "num_block": 1, "squeeze_factor": 4, "upscale": 2}
 
@@ -20,16 +27,16 @@ def network(**settings) -> HAN:
 
 @pytest.mark.parametrize("settings", [{}, {"lam_form": "cosine"}, {"lam_form": "paper", "num_csam": 2}])
 def test_lam_is_what_the_network_computes(settings: dict) -> None:
-    """LAM's own forward, on the maps that the network hands it, gives what is added; LAM alone is the reference."""
+    """The reference is the addition of LAM's own forward, on the maps that the network passes to it."""
     net = network(**settings)
     net.lam.alpha.fill_(-0.4)
     lq = torch.rand(1, 3, 10, 13)
-    handed: list[list[torch.Tensor]] = []
+    passed: list[list[torch.Tensor]] = []
     own_mixing = net.lam.mixing
-    net.lam.mixing = lambda feats: handed.append(feats) or own_mixing(feats)
+    net.lam.mixing = lambda feats: passed.append(feats) or own_mixing(feats)
     net(lq)
     del net.lam.mixing
-    feats = handed[0]
+    feats = passed[0]
     found = attentions(net, lq).layer
     stack = torch.stack(feats, dim=1)
     added = (net.lam(feats).view_as(stack) - stack)[0].flatten(1)
@@ -52,13 +59,13 @@ def test_csam_gate_is_what_the_network_multiplies_by() -> None:
     torch.testing.assert_close(feat[0] * (1 + found.beta * found.gate), output[0])
 
 
-def test_what_a_network_has_not_is_said() -> None:
+def test_missing_attentions_are_named() -> None:
     found = attentions(network(layer_attention=None, spatial_attention=None), torch.rand(1, 3, 8, 8))
-    assert found.layer == "this network has no LAM (its layer attention: none)"
-    assert found.spatial == "this network has no CSAM (its spatial attention: none)"
+    assert "no LAM" in found.layer
+    assert "no CSAM" in found.spatial
 
 
-def test_looking_leaves_the_network_as_it_was() -> None:
+def test_no_hooks_remain_in_the_network() -> None:
     net = network()
     lq = torch.rand(1, 3, 8, 8)
     attentions(net, lq)
@@ -70,3 +77,12 @@ def test_channels_that_vary_most_come_first() -> None:
     gate[2, 0] = 1.0
     gate[1, 0, 0] = 0.6
     assert most_varied_channels(gate, 2) == [2, 1]
+
+
+@pytest.mark.parametrize("wanted", [[4], [-1], list(range(4)) * 3])
+def test_channels_must_exist_and_be_few(wanted: list[int]) -> None:
+    spatial = SpatialAttention(1.0, torch.zeros(4, 2, 2))
+    with pytest.raises(UserError, match=r"at most 8.*0 to 3"):
+        channels_to_show(spatial, wanted)
+    assert channels_to_show(spatial, [3, 0]) == [3, 0]
+    assert channels_to_show("this network has no CSAM", wanted) == []

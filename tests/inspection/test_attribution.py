@@ -1,4 +1,4 @@
-"""Local attribution maps on functions whose answer is known."""
+"""Local attribution maps of functions with a known answer."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from han_arch import HAN
-from han_arch.inspection.attribution import Patch, attribute, blurred, detail, diffusion_index
+from han_arch.inspection.attribution import Patch, attribute, blurred, detail, diffusion_index, window_around
 
 
 def enlarge(lq: torch.Tensor) -> torch.Tensor:
@@ -14,7 +14,7 @@ def enlarge(lq: torch.Tensor) -> torch.Tensor:
 
 
 def test_only_the_pixels_that_the_patch_shows_count() -> None:
-    """Enlarging by repeating: the output patch (8..16, 4..12) shows the input's columns 4..7 and rows 2..5."""
+    """The function repeats pixels, so the output patch (8..16, 4..12) shows columns 4..7 and rows 2..5 of the input."""
     torch.manual_seed(0)
     found = attribute(enlarge, torch.rand(1, 3, 14, 16), Patch(8, 4, 8), steps=5)
     inside = torch.zeros(14, 16, dtype=torch.bool)
@@ -45,7 +45,7 @@ def test_blur_is_scipys(sigma: float) -> None:
 
 
 def test_diffusion_index() -> None:
-    """Against the definition, 1 - sum_ij |g_i - g_j| / (2 n^2 mean), and at its ends."""
+    """The index agrees with its definition, 1 - sum_ij |g_i - g_j| / (2 n^2 mean), and at both ends."""
     values = torch.rand(6, 7, dtype=torch.float64)
     differences = (values.flatten()[:, None] - values.flatten()).abs().sum()
     expected = 100 * (1 - float(differences / (2 * 42**2 * values.mean())))
@@ -55,3 +55,11 @@ def test_diffusion_index() -> None:
     one[3, 4] = 2
     assert diffusion_index(one) == pytest.approx(1)
     assert diffusion_index(torch.zeros(3, 3)) == 100
+
+
+@pytest.mark.parametrize(
+    ("patch", "corner"),
+    [(None, (24, 14)), (Patch(0, 0, 8), (0, 0)), (Patch(152, 112, 8), (48, 28)), (Patch(100, 60, 12), (37, 17))],
+)
+def test_window_lies_around_the_patch_and_inside_the_photo(patch: Patch | None, corner: tuple[int, int]) -> None:
+    assert window_around(patch, torch.zeros(1, 3, 60, 80), 32, 2) == corner
