@@ -1,5 +1,6 @@
 """What goes into which of BasicSR's registries; `register()` puts it there."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from han_arch import compat
@@ -8,7 +9,7 @@ from han_arch.errors import UserError
 
 
 def register() -> dict[str, list[str]]:
-    """Put HAN and its components into ARCH_REGISTRY and HANModel into MODEL_REGISTRY.
+    """Put HAN and its components into ARCH_REGISTRY, HANModel into MODEL_REGISTRY, our losses into LOSS_REGISTRY.
 
     May be called again. Names registered by other packages stay as they are: a clash raises, and then nothing at all
     has been registered.
@@ -38,13 +39,18 @@ def register() -> dict[str, list[str]]:
 
 
 def _table() -> list[tuple[Any, str, type]]:
-    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
     from han_arch.archs import HAN
     from han_arch.models.han_model import HANModel
+    from han_arch.models.losses import OWN
 
-    archs: list[type] = [HAN, *components.registered_components().values()]
-    return [(ARCH_REGISTRY, cls.__name__, cls) for cls in archs] + [(MODEL_REGISTRY, "HANModel", HANModel)]
+    rows: dict[Any, Sequence[type]] = {
+        ARCH_REGISTRY: [HAN, *components.registered_components().values()],
+        MODEL_REGISTRY: [HANModel],
+        LOSS_REGISTRY: OWN,
+    }
+    return [(registry, cls.__name__, cls) for registry, classes in rows.items() for cls in classes]
 
 
 def _same_class(one: type, other: type) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from han_arch.errors import UserError
-from han_arch.models.saving import save_atomically
+from han_arch.files import clear_refusal, replacing
 from han_arch.opt import read, shipped
 from han_arch.zoo import weight_file
 from han_arch.zoo.construction import ASSUMED
@@ -95,7 +95,8 @@ def _write(checkpoint: Checkpoint, network_g: dict[str, Any], args: argparse.Nam
         dtype = torch.float16 if args.half else torch.float32
         tensors = {key: value.to(dtype) for key, value in checkpoint.tensors.items()}
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_atomically({"network_g": network_g, "params": tensors, "provenance": provenance}, target)
+        with clear_refusal(target, "make room or choose another folder"), replacing(target) as file:
+            torch.save({"network_g": network_g, "params": tensors, "provenance": provenance}, file)
         return target
     data = weight_file.as_bytes(checkpoint.tensors, network_g, provenance, half=args.half)
     if into_folder:

@@ -1,4 +1,4 @@
-"""Noticing a training step that would spoil the network: a loss or gradient that is not finite, or that explodes."""
+"""Detection of training steps that would spoil the network: a loss or gradient that is not finite, or explodes."""
 
 import math
 import statistics
@@ -8,18 +8,18 @@ from typing import Any
 
 from han_arch.errors import UserError
 
-WINDOW = 100  # iterations whose losses tell what is usual
-WARM_UP = 20  # fewer than these tell nothing yet
+WINDOW = 100  # the usual loss is the median of the last so many good ones
+WARM_UP = 20  # with fewer losses than these none is unusual
 
 
 class LossGuard:
-    """Judges each step's losses before the optimizer moves.
+    """Judge the losses of each step before the optimizer moves.
 
     Args:
         max_loss: a total above it is bad, however usual; None: no such bound.
         factor: a total above `factor` times the median of the last 100 good ones is bad.
-        give_up_after: that many bad steps in a row end the training.
-        action: "skip" leaves the step out; "rollback" also goes back to the networks of the last checkpoint.
+        give_up_after: so many bad steps in a row end the training.
+        action: "skip" skips the step; "rollback" also reloads the networks of the last checkpoint.
 
     Raises:
         ValueError: an argument out of its range.
@@ -38,11 +38,11 @@ class LossGuard:
         self.recent: deque[float] = deque(maxlen=WINDOW)
         self.bad_in_a_row = 0
 
-    def problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
-        """What is wrong with a step, naming the term; None when nothing is.
+    def find_problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
+        """Return what is wrong with a step, with the name of the loss term; None for a good step.
 
         Args:
-            losses: each term of the loss.
+            losses: the terms of the loss.
             total: their sum.
             grad_norm: norm of all gradients.
         """
@@ -60,11 +60,16 @@ class LossGuard:
                 return f"the loss is {total:.4g}, {total / usual:.0f} times the usual (largest term: {largest})"
         return None
 
-    def note(self, problem: str | None, total: float, files: list[str]) -> None:
+    def count(self, problem: str | None, total: float, files: list[str]) -> None:
         """Count a step as good or bad.
 
+        Args:
+            problem: result of `find_problem`.
+            total: sum of the losses.
+            files: files of the batch, for the error.
+
         Raises:
-            UserError: `give_up_after` bad steps in a row.
+            UserError: the step is bad, the last of `give_up_after` bad steps in a row.
         """
         if problem is None:
             self.recent.append(total)
@@ -74,14 +79,14 @@ class LossGuard:
         if self.bad_in_a_row >= self.give_up_after:
             raise UserError(
                 f"training gave up after {self.bad_in_a_row} bad steps in a row; the last: {problem}, in a batch of "
-                f"{', '.join(files)}; lower the learning rate, add grad_clip or warmup_iter, then --auto_resume"
+                f"{', '.join(files)}; lower the learning rate, or add grad_clip or warmup_iter; then --auto_resume"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to judge alike."""
+        """Return what a resumed run needs to judge in the same way."""
         return {"recent": list(self.recent), "bad_in_a_row": self.bad_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Load the result of `state_dict`."""
         self.recent = deque(state["recent"], maxlen=WINDOW)
         self.bad_in_a_row = state["bad_in_a_row"]

@@ -1,4 +1,4 @@
-"""How a batch becomes an optimizer step: precision, memory format, parts of a batch, clipping."""
+"""One training step: precision, memory format, accumulation over parts of a batch, gradient clipping."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,20 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Losses = Callable[[Tensor, Tensor], dict[str, Tensor]]
+from han_arch import errors
+from han_arch.speed.precision import PRECISIONS
 
 
 class TrainingStep:
     """The forward and backward pass of one batch.
 
     Args:
+        device: device of the network.
         precision: "fp32", "bf16" or "fp16"; the weights stay float32, fp16 scales its gradients.
-        channels_last: batches (and the network, by `prepare`) in channels_last memory format.
-        accumulate: the batch goes through in that many parts, whose gradients add up to the whole batch's.
+        channels_last: use the channels_last memory format for batches, and for the network by `prepare`.
+        accumulate: number of parts of a batch; their gradients add up to those of the whole batch.
         grad_clip: bound on the norm of all gradients; None: unbounded.
-        device: where the network is.
 
     Raises:
         ValueError: an argument out of its range.
@@ -35,51 +34,53 @@ class TrainingStep:
         accumulate: int = 1,
         grad_clip: float | None = None,
     ) -> None:
-        if precision not in AUTOCAST_DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(AUTOCAST_DTYPES)}; got {precision!r}")
+        if precision not in PRECISIONS:
+            raise errors.unknown("precision", precision, PRECISIONS)
         if accumulate < 1:
             raise ValueError(f"accumulate must be at least 1; got {accumulate}")
         if grad_clip is not None and grad_clip <= 0:
             raise ValueError(f"grad_clip must be above 0, or ~ for none; got {grad_clip}")
-        self.device = device
-        self.dtype = AUTOCAST_DTYPES[precision]
+        self.device, self.precision = device, PRECISIONS[precision]
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.accumulate = accumulate
-        self.grad_clip = grad_clip
+        self.accumulate, self.grad_clip = accumulate, grad_clip
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def prepare(self, net: nn.Module) -> nn.Module:
-        """The network in the step's memory format."""
+        """Return the network in the step's memory format."""
         return net.to(memory_format=self.memory_format)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context of the forward pass."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+        """Return the context of the forward pass."""
+        return torch.autocast(self.device.type, self.precision.dtype) if self.precision.autocast else nullcontext()
 
     def backward(
-        self, net: nn.Module, optimizer: torch.optim.Optimizer, lq: Tensor, gt: Tensor, losses: Losses
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lq: Tensor,
+        gt: Tensor,
+        losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Gradients of the mean loss of a batch, clipped, ready for `step`.
+        """Compute the gradients of the mean loss of a batch, clipped, ready for `step`.
 
         Args:
-            net: the network, perhaps wrapped for several processes.
-            optimizer: whose gradients are set anew.
+            net: the network; in distributed training, its wrapper.
+            optimizer: optimizer of the parameters; its old gradients are dropped.
             lq: (b, c, h, w).
             gt: (b, c, scale*h, scale*w).
-            losses: output and gt -> the terms of the loss by name.
+            losses: function from output and gt to the loss terms by name.
 
         Returns:
             output (b, c, scale*h, scale*w) detached, the terms (means over the batch), and the norm of all gradients
             before clipping.
         """
         optimizer.zero_grad(set_to_none=True)
-        parts = min(self.accumulate, len(lq))
+        parts = list(zip(*(images.chunk(min(self.accumulate, len(lq))) for images in (lq, gt)), strict=True))
         outputs, sums = [], dict[str, Tensor]()
-        for index, (lq_part, gt_part) in enumerate(zip(lq.chunk(parts), gt.chunk(parts), strict=True)):
+        for index, (lq_part, gt_part) in enumerate(parts):
             share = len(lq_part) / len(lq)
-            last = index == parts - 1
-            # Ranks exchange gradients once a batch, not once a part.
-            waits = isinstance(net, DistributedDataParallel) and not last
+            # Ranks exchange gradients once per batch, not once per part.
+            waits = isinstance(net, DistributedDataParallel) and index < len(parts) - 1
             with net.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with self.autocast():
                     output = net(lq_part.contiguous(memory_format=self.memory_format))
@@ -95,6 +96,6 @@ class TrainingStep:
         return torch.cat(outputs), sums, norm
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the weights; fp16 leaves out steps whose gradients overflowed and scales less."""
+        """Move the weights. fp16 skips steps with overflowed gradients and lowers its scale."""
         self.scaler.step(optimizer)
         self.scaler.update()

@@ -1,4 +1,4 @@
-"""Running a network over a validation or test set and measuring it, shared among the processes of a run."""
+"""Validation: run a network over a set and measure it; the processes of a run share the images."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 SHOWN_IMAGES = 3
-SHOWN_SIDE = 192  # pixels of the GT
+SHOWN_SIDE = 192  # GT pixels
 
 Show: TypeAlias = Callable[[str, list[Tensor]], None]
 
@@ -21,17 +21,20 @@ Show: TypeAlias = Callable[[str, list[Tensor]], None]
 def validate(
     model: Any, dataset: Any, image_name: Any, *, save_img: bool, show: Show | None = None
 ) -> dict[str, float] | None:
-    """Mean of each metric over a set; every process takes its share of the images and gets the same means.
+    """Return the mean of each metric over a set; every process measures its share and gets the same means.
 
-    Deviations from BasicSR's validation: images of several sets do not overwrite each other; an output that is not
-    finite, or a metric that is not, is told by its file name and makes the mean nan; a set without GT gives no metrics.
+    Deviations from BasicSR's validation:
+
+    - Images of several sets do not overwrite each other.
+    - An output or a metric that is not finite makes the mean nan, and the log names its file.
+    - A set without GT gives no metrics.
 
     Args:
         model: an SRModel with `feed_data`, `test` and `get_current_visuals`.
         dataset: BasicSR's dataset; its samples have "lq", "lq_path" and perhaps "gt".
-        image_name: (set's name, image's name) -> path of the saved image.
-        save_img: whether to save the outputs.
-        show: is called with an image's name and LQ, output and perhaps GT, for the first images of this process.
+        image_name: function from the set's and the image's name to the path of the saved image.
+        save_img: save the outputs.
+        show: callback for the first images of this process, with the image's name and [LQ, output, GT if any].
 
     Returns:
         metric -> mean; None when no metric can be computed.
@@ -41,12 +44,12 @@ def validate(
     shown = 0
     for index, sample in _share(dataset, model.opt):
         if hasattr(model, "gt"):
-            del model.gt  # of the last training batch
+            del model.gt  # it belongs to the last training batch
         model.feed_data(sample)
         model.test()
         name = Path(sample["lq_path"][0]).stem
         if not model.output.isfinite().all():
-            get_root_logger().warning(f"{sample['lq_path'][0]}: the output is not finite; it is measured as nan")
+            get_root_logger().warning(f"{sample['lq_path'][0]}: the output is not finite; its metrics are nan")
             results[index] = dict.fromkeys(metrics, math.nan)
             continue
         visuals = model.get_current_visuals()
@@ -69,13 +72,13 @@ def validate(
 
 
 def strip(images: list[Tensor]) -> Tensor:
-    """The middle of an image in several versions side by side, each enlarged to the largest by whole pixels.
+    """Return the middle of an image in several versions side by side; pixels are repeated up to the largest scale.
 
     Args:
-        images: (1, 1 or 3, h*s, w*s) in [0, 1] each, of any whole s; the first is the smallest.
+        images: (1, 1 or 3, h*s, w*s) in [0, 1], each with its own integer s; the first is the smallest.
 
     Returns:
-        (3, height, sum of widths) as 8-bit values; no version is larger than SHOWN_SIDE each way.
+        (3, height, sum of widths) as 8-bit values; each version has at most SHOWN_SIDE pixels a side.
     """
     height, width = images[0].shape[2:]
     largest = max(image.shape[2] for image in images) // height

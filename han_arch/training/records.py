@@ -1,11 +1,11 @@
 """The numbers of a run as CSV files that a resumed run continues as if it had never stopped."""
 
 import csv
-import os
-import tempfile
+import io
 from pathlib import Path
 
-from han_arch.models.saving import told
+from han_arch import files
+from han_arch.models import REFUSED_WRITE
 
 
 class RunLog:
@@ -21,17 +21,11 @@ class RunLog:
         self.path = path
         self.columns = columns
         kept = [row for row in self.rows() if int(row["iter"]) <= start_iter] if path.exists() else []
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "w", newline="") as file:
-                writer = csv.DictWriter(file, columns, extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(kept)
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+        files.write(path, text.getvalue())
 
     def add(self, row: dict[str, object]) -> None:
         """Append a row; values are written so that they read back as the same numbers.
@@ -39,7 +33,7 @@ class RunLog:
         Raises:
             UserError: it could not be written.
         """
-        with told(self.path), self.path.open("a", newline="") as file:
+        with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def rows(self) -> list[dict[str, str]]:

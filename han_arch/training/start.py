@@ -10,7 +10,8 @@ import han_arch
 from han_arch import compat
 from han_arch.data import loading
 from han_arch.errors import UserError
-from han_arch.models import saving
+from han_arch.files import clear_refusal
+from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, shipped
 from han_arch.training import loop, processes
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if is_train:
-            with saving.told(opt["path"]["experiments_root"], no_room_only=True):
+            with clear_refusal(opt["path"]["experiments_root"], REFUSED_WRITE, no_room_only=True):
                 return loop.train(opt, args, _environment(plugins), warnings)
         compat.replace(
             "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from han_arch.errors import UserError
-from han_arch.models.saving import save_atomically, told
+from han_arch.files import clear_refusal, replacing, write
 
 
 @pytest.fixture
@@ -25,27 +25,34 @@ def small_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_whole_or_not_at_all(tmp_path: Path, small_files: None) -> None:
+def save(content: object, path: Path) -> None:
+    with clear_refusal(path, "make room"), replacing(path, durable=True) as file:
+        torch.save(content, file)
+
+
+def test_refused_write_keeps_the_old_file(tmp_path: Path, small_files: None) -> None:
     path = tmp_path / "net.pth"
-    save_atomically({"params": torch.ones(10)}, path)
-    with pytest.raises(UserError, match=r"net.pth could not be written: File too large; .* --auto_resume"):
-        save_atomically({"params": torch.zeros(100_000)}, path)
+    save({"params": torch.ones(10)}, path)
+    with pytest.raises(UserError, match=r"net.pth: File too large; make room"):
+        save({"params": torch.zeros(100_000)}, path)
+    with pytest.raises(OSError, match="File too large"):
+        write(path, bytes(200_000))
     assert [one.name for one in tmp_path.iterdir()] == ["net.pth"]
     assert torch.equal(torch.load(path, weights_only=True)["params"], torch.ones(10))
 
 
 def test_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="could not be written: No such file"):
-        save_atomically({}, tmp_path / "gone" / "net.pth")
+    with pytest.raises(UserError, match="No such file"):
+        save({}, tmp_path / "gone" / "net.pth")
 
 
-def test_errors_of_other_kinds_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="shapes"), told(tmp_path):
+def test_errors_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), clear_refusal(tmp_path, ""):
         raise RuntimeError("shapes")
-    with pytest.raises(FileNotFoundError), told(tmp_path, no_room_only=True):
+    with pytest.raises(FileNotFoundError), clear_refusal(tmp_path, "", no_room_only=True):
         (tmp_path / "gone.png").read_bytes()
-    with pytest.raises(UserError, match="No space"), told(tmp_path, no_room_only=True):
+    with pytest.raises(UserError, match="No space"), clear_refusal(tmp_path, "", no_room_only=True):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(AttributeError), told(tmp_path):
-        save_atomically(lambda: 0, tmp_path / "x")  # what cannot be pickled is a mistake of the program
+    with pytest.raises(AttributeError):
+        save(lambda: 0, tmp_path / "x")  # a mistake of the program: this cannot be pickled
     assert not list(tmp_path.iterdir())
