@@ -1,9 +1,8 @@
-"""Fetches files: goes on after a broken transfer, checks size and hash, and finishes atomically.
+"""Download files and unpack zip archives: resume broken transfers, check size and hash, refuse unsafe archives.
 
-A file in transfer is called NAME.part; NAME exists only when all of it is there and its hash is right.
+A file in transfer is called NAME.part. NAME appears only when the file is complete and its hash is right.
 """
 
-import hashlib
 import http.client
 import json
 import os
@@ -24,27 +23,38 @@ from typing import Any
 from tqdm import tqdm
 
 from han_arch.errors import UserError
+from han_arch.files import half_written, hash_file, new_folder, write
 
 CHUNK = 2**20
 ATTEMPTS = 6  # in a row without a new byte
 TIMEOUT = 60.0  # seconds without an answer
 FINAL_STATUS = {401, 403, 404, 405, 410}
-RECORD = "downloads.json"  # hashes recorded at first use, beside the files
+RECORD = "downloads.json"  # beside the files: the hashes of first downloads
+COUNT_LIMIT = 100_000  # files in an archive
+RATIO_LIMIT = 200  # images hardly compress; a zip bomb does, a thousand times and more
 
 
 class DownloadError(UserError):
-    """The file could not be had; the message names the address and says why."""
+    """A download failed; the message names the address and the reason."""
+
+
+class UnsafeArchive(UserError):
+    """An archive is damaged or not a plain set of files; nothing was unpacked."""
+
+
+class _Broken(Exception):
+    """The transfer broke off; the bytes so far are kept."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the net.
+    """A file on the internet.
 
     Attributes:
         url: http or https.
-        name: what the file is called here.
-        size: bytes, None when nobody published it.
-        hash: "sha256:HEX" or "md5:HEX", None when nobody published one: then what comes first is recorded.
+        name: the local file name.
+        size: bytes; None when it is not published.
+        hash: "sha256:HEX" or "md5:HEX"; None when it is not published: then the first download's hash is recorded.
     """
 
     url: str
@@ -53,38 +63,34 @@ class RemoteFile:
     hash: str | None = None
 
 
-class _Broken(Exception):
-    """The transfer broke off; what came is kept."""
-
-
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
-    """Download a file, or go on with it, unless it is there and right.
+    """Download a file or resume its download; a correct file that exists is kept.
 
     Args:
-        remote: address and what is known of the file.
-        folder: gets the file, and the record of hashes.
-        say: told in one line how the hash was checked.
-        wait: seconds before the first new attempt; doubled for each further one.
+        remote: the address, and the published size and hash.
+        folder: for the file and the record of hashes.
+        say: callback for one line on how the hash was checked.
+        wait: seconds before the second attempt; doubled for each further one.
 
     Returns:
-        The finished file.
+        The complete file.
 
     Raises:
-        DownloadError: not http(s), refused by the server, no connection in several attempts, wrong size or hash
-            (the wrong file is removed).
+        DownloadError: the address is not http(s), the server refused, several attempts failed, or size or hash are
+            wrong (the wrong file is removed).
     """
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
-        raise DownloadError(f"{remote.url}: only http and https are taken")
+        raise DownloadError(f"{remote.url}: the address must begin with http or https")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / remote.name
-    if not target.exists():
-        part = folder / f"{remote.name}.part"
-        _transfer(remote, part, wait)
-        _check(remote, part, folder, say)
-        os.replace(part, target)
-        _info(part).unlink(missing_ok=True)
-    else:
-        _check(remote, target, folder, say)
+    if target.exists():
+        _verify(remote, target, folder, say)
+        return target
+    part = folder / f"{remote.name}.part"
+    _transfer(remote, part, wait)
+    _verify(remote, part, folder, say)
+    os.replace(part, target)
+    _info(part).unlink(missing_ok=True)
     return target
 
 
@@ -99,7 +105,7 @@ def _transfer(remote: RemoteFile, part: Path, wait: float) -> None:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures == ATTEMPTS:
                     raise DownloadError(
-                        f"{remote.url}: {error}; {_size(part)} bytes are kept, run the same command again to go on"
+                        f"{remote.url}: {error}; {_size(part)} bytes are kept, run the same command again to resume"
                     ) from error
                 time.sleep(wait * 2 ** (failures - 1))
 
@@ -109,17 +115,17 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     validator = _read_json(_info(part)).get("validator") if start else None
     headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
     if start and validator:
-        # If-Range: a file that changed meanwhile comes whole instead of from the middle.
+        # If-Range: the server sends a changed file from its start.
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     elif start and remote.hash:
-        headers["Range"] = f"bytes={start}-"  # the hash will tell a changed file
+        headers["Range"] = f"bytes={start}-"  # the hash will show whether the file has changed
     request = urllib.request.Request(remote.url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # more here than there: not the same file
+        if error.code == 416:  # the remote file is shorter than ours, so it is another file
             part.unlink()
-            raise _Broken("the server has fewer bytes than are here") from error
+            raise _Broken("the server's file is shorter than the part here") from error
         if error.code in FINAL_STATUS:
             raise DownloadError(f"{remote.url}: the server answers {error.code} {error.reason}") from error
         raise
@@ -129,7 +135,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
         length = response.headers.get("Content-Length")
         wanted = start + int(length) if length else None
         if remote.size is not None and wanted is not None and wanted != remote.size:
-            raise DownloadError(f"{remote.url}: {wanted} bytes there; {remote.size} were expected")
+            raise DownloadError(f"{remote.url}: the server's file has {wanted} bytes; wanted {remote.size}")
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             _write_json(_info(part), {"validator": validator})
@@ -144,37 +150,25 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
         raise _Broken(f"the connection broke off after {_size(part)} of {wanted} bytes")
 
 
-def _check(remote: RemoteFile, file: Path, folder: Path, say: Callable[[str], None]) -> None:
-    """Compare size and hash; with no published hash, compare with or write the record of the first use."""
-    if remote.size is not None and _size(file) != remote.size:
-        got = _size(file)
+def _verify(remote: RemoteFile, file: Path, folder: Path, say: Callable[[str], None]) -> None:
+    """Compare size and hash with the published or recorded ones; remove a wrong file, record a first hash."""
+    size = _size(file)
+    if remote.size is not None and size != remote.size:
         file.unlink()
-        raise DownloadError(f"{remote.url}: {got} bytes came, {remote.size} were expected; the file was removed")
+        raise DownloadError(f"{remote.url}: got {size} bytes; wanted {remote.size}; the file was removed")
     record = _read_json(folder / RECORD)
     wanted = remote.hash or record.get(remote.url)
     algorithm = wanted.split(":")[0] if wanted else "sha256"
-    got_hash = f"{algorithm}:{_digest(file, algorithm)}"
-    if wanted is not None and got_hash != wanted:
-        file.unlink()
-        first = "" if remote.hash else " (recorded at the first download)"
-        raise DownloadError(f"{remote.url}: {got_hash} came, {wanted}{first} was expected; the file was removed")
-    if remote.hash:
-        say(f"{remote.name}: {got_hash} is the published hash")
-    elif wanted:
-        say(f"{remote.name}: {got_hash} is the hash recorded at the first download")
+    got = f"{algorithm}:{hash_file(file, algorithm)}"
+    origin = "published hash" if remote.hash else "hash recorded at the first download"
+    if wanted is None:
+        _write_json(folder / RECORD, record | {remote.url: got})
+        say(f"{remote.name}: no published hash; {got} is recorded in {folder / RECORD} for later downloads")
+    elif got == wanted:
+        say(f"{remote.name}: {got} is the {origin}")
     else:
-        _write_json(folder / RECORD, record | {remote.url: got_hash})
-        say(
-            f"{remote.name}: no published hash; {got_hash} recorded in {folder / RECORD}, later downloads must equal it"
-        )
-
-
-def _digest(file: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm)
-    with file.open("rb") as opened:
-        while chunk := opened.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        file.unlink()
+        raise DownloadError(f"{remote.url}: got {got}; the {origin} is {wanted}; the file was removed")
 
 
 def _size(path: Path) -> int:
@@ -193,71 +187,55 @@ def _read_json(path: Path) -> dict[str, str]:
 
 
 def _write_json(path: Path, content: dict[str, str]) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps(content, indent=1), "utf-8")
-    os.replace(beside, path)
-
-
-COUNT_LIMIT = 100_000
-RATIO_LIMIT = 200  # images hardly compress; a bomb does, by a thousand and more
-
-
-class UnsafeArchive(UserError):
-    """The archive is damaged or holds what a data set does not; nothing of it was kept."""
+    write(path, json.dumps(content, indent=1))
 
 
 def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> Path:
-    """Unpack a zip file into a new folder, which appears only when all of it is there.
+    """Unpack a zip file into a new folder, which appears only when it is complete.
 
     Args:
         archive: the zip file.
-        target: the folder that is made. Folders that the archive wraps around all of its files are left out.
-        limit: most bytes that all files together may have.
-        members: a regular expression; files whose path ends in a match are taken, called what its groups say one
-            after the other, and the others are left; None takes all files with their paths.
+        target: the folder to make. It does not repeat a folder that the archive wraps around all of its files.
+        limit: the most bytes that all files together may have.
+        members: a regular expression for the end of a file's path. Matching files are unpacked under the name that
+            the groups form together, all others are skipped. None unpacks all files with their paths.
 
     Returns:
         `target`.
 
     Raises:
-        UnsafeArchive: not a whole zip file; a path that leaves the target; a link or device; encrypted; two files of
-            one name; more files, bytes or compression than the limits; no file.
-        FileExistsError: the target is there.
+        UnsafeArchive: the zip file is damaged; a path leaves the target; a member is a link, a device or encrypted; two
+            files share a name; the archive exceeds the limits of files, bytes or compression; no file is left.
+        FileExistsError: the target exists.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} exists")
-    partial = target.with_name(target.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
+    for leftover in half_written(target):  # by an interrupted run
+        shutil.rmtree(leftover)
     try:
         with zipfile.ZipFile(archive) as opened:
-            places = _plan(opened, archive, limit, members)
-            for info, place in places.items():
-                _extract(opened, info, partial / place, archive)
+            places = _places(opened, archive, limit, members)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with new_folder(target) as folder:
+                for info, place in places.items():
+                    _extract(opened, info, folder / place, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UnsafeArchive(f"{archive} is not a whole zip file: {error}") from error
-    except UnsafeArchive:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    os.replace(partial, target)
+        raise UnsafeArchive(f"{archive} is damaged or not a zip file: {error}") from error
     return target
 
 
-def _plan(
+def _places(
     opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Where each file goes, after every member has been looked at."""
+    """Check every member; return the place of each file to unpack."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
-        raise UnsafeArchive(f"{archive} has {len(infos)} members; at most {COUNT_LIMIT} are taken")
+        raise UnsafeArchive(f"{archive} has {len(infos)} members; the limit is {COUNT_LIMIT}")
     for info in infos:
         fault = _fault(info)
         if fault:
             raise UnsafeArchive(f"{archive}: {info.orig_filename!r} {fault}")
     total = sum(info.file_size for info in infos)
     if total > limit:
-        raise UnsafeArchive(f"{archive} would unpack to {total} bytes; at most {limit} are taken")
+        raise UnsafeArchive(f"{archive} would unpack to {total} bytes; the limit is {limit}")
     files = {info: PurePosixPath(info.filename) for info in infos if not info.is_dir()}
     if members is not None:
         matches = {info: re.search(f"(?:^|/){members}$", info.filename) for info in files}
@@ -268,12 +246,13 @@ def _plan(
         raise UnsafeArchive(f"{archive} has no file of the expected names")
     lower = [str(place).lower() for place in files.values()]
     if len(set(lower)) < len(lower):
-        raise UnsafeArchive(f"{archive} has two files of one name")
+        raise UnsafeArchive(f"{archive} has two files of the same name")
     return files
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
-    # orig_filename: zipfile itself cuts names at NUL and turns backslashes on Windows.
+    """Return why a member is unsafe, or None."""
+    # orig_filename, since zipfile cuts names at NUL and replaces backslashes on Windows.
     name = info.orig_filename
     path = PurePosixPath(name)
     if "\0" in name or "\\" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
@@ -284,11 +263,12 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
         return "is encrypted"
     if info.file_size > CHUNK and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
-        return f"is compressed {info.file_size // max(info.compress_size, 1)} times, as bombs are"
+        return f"is compressed {info.file_size // max(info.compress_size, 1)} times, like a zip bomb"
     return None
 
 
 def _unwrapped(files: dict[zipfile.ZipInfo, PurePosixPath]) -> dict[zipfile.ZipInfo, PurePosixPath]:
+    """Remove the folders that hold all files."""
     while files and all(len(place.parts) > 1 for place in files.values()):
         if len({place.parts[0] for place in files.values()}) > 1:
             break
@@ -304,7 +284,7 @@ def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, archiv
         while chunk := source.read(CHUNK):
             written += len(chunk)
             if written > info.file_size:
-                raise UnsafeArchive(f"{archive}: {info.filename!r} is longer than it says")
+                raise UnsafeArchive(f"{archive}: {info.filename!r} is longer than the archive's index says")
             file.write(chunk)
     if written != info.file_size:
         raise UnsafeArchive(f"{archive}: {info.filename!r} has {written} of {info.file_size} bytes")

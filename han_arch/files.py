@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, hashes of files, and the user's cache folder."""
 
 import errno
+import glob
 import hashlib
 import os
 import secrets
@@ -142,6 +143,11 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
         raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {advice}") from error
+
+
+def half_written(path: Path) -> list[Path]:
+    """List the half-written files and folders beside path that interrupted runs left."""
+    return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
 
 
 def _beside(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Downloads from a real server on this machine: ranges, cut connections, wrong hashes, 404s, changed files."""
+"""Downloads from a local server: ranges, cut connections, wrong hashes, 404s, changed files."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ SHA = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.content` with range support; breaks off as `server.cuts` says."""
+    """Serve `server.content` with ranges; cut each answer after the next number of `server.cuts`."""
 
     def do_GET(self):
         server = self.server
@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         end = len(content)
         if server.cuts:
             end = min(end, start + server.cuts.pop(0))
-        server.sent += end - start  # before the client can have it all and the test looks
+        server.sent += end - start  # counted before the client can finish
         self.wfile.write(content[start:end])
         return None
 
@@ -72,13 +72,15 @@ def test_a_file_with_a_published_hash(server, tmp_path):
     said = []
     file = get(server, tmp_path / "new", said, hash=SHA, size=len(CONTENT))
     assert file.read_bytes() == CONTENT
-    assert said == [f"file.zip: {SHA} is the published hash"]
+    assert len(said) == 1
+    assert f"file.zip: {SHA}" in said[0]
+    assert "published" in said[0]
     assert [path.name for path in file.parent.iterdir()] == ["file.zip"]
     get(server, tmp_path / "new", said, hash=SHA)
-    assert len(server.requests) == 1  # the file there is checked, not fetched again
+    assert len(server.requests) == 1  # the existing file is checked, not downloaded again
 
 
-def test_cut_connections_are_resumed_from_where_they_broke(server, tmp_path):
+def test_cut_connections_are_resumed(server, tmp_path):
     server.cuts = [100_000, 50_000, 200_000]
     assert get(server, tmp_path, hash=SHA).read_bytes() == CONTENT
     assert [request.get("Range") for request in server.requests] == [
@@ -90,10 +92,10 @@ def test_cut_connections_are_resumed_from_where_they_broke(server, tmp_path):
     assert server.sent == len(CONTENT)
 
 
-def test_a_broken_transfer_is_resumed_by_the_next_call(server, tmp_path, monkeypatch):
+def test_the_next_call_resumes_a_broken_transfer(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.cuts = [100_000]
-    with pytest.raises(DownloadError, match="100000 bytes are kept"):
+    with pytest.raises(DownloadError, match=r"100000 bytes.*same command"):
         get(server, tmp_path)
     assert not (tmp_path / "file.zip").exists()
     assert get(server, tmp_path).read_bytes() == CONTENT
@@ -101,7 +103,7 @@ def test_a_broken_transfer_is_resumed_by_the_next_call(server, tmp_path, monkeyp
     assert server.requests[1]["If-Range"] == '"one"'
 
 
-def test_a_file_that_changed_meanwhile_comes_whole(server, tmp_path, monkeypatch):
+def test_a_changed_file_is_downloaded_from_its_start(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.cuts = [100_000]
     with pytest.raises(DownloadError):
@@ -127,20 +129,20 @@ def test_a_known_hash_allows_resuming_without_validator(server, tmp_path):
     assert server.sent == len(CONTENT)
 
 
-def test_more_here_than_there_starts_over(server, tmp_path):
+def test_a_part_longer_than_the_remote_file_starts_over(server, tmp_path):
     (tmp_path / "file.zip.part").write_bytes(CONTENT + b"more")
     (tmp_path / "file.zip.part.json").write_text(json.dumps({"validator": '"one"'}))
     assert get(server, tmp_path).read_bytes() == CONTENT
 
 
-def test_passing_faults_of_the_server_are_waited_out(server, tmp_path):
+def test_temporary_server_errors_are_retried(server, tmp_path):
     server.refusals = [503, 500]
     assert get(server, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_server_that_never_sends_a_byte_is_given_up(server, tmp_path):
+def test_a_server_without_a_byte_fails_after_all_attempts(server, tmp_path):
     server.cuts = [0] * 20
-    with pytest.raises(DownloadError, match="run the same command again"):
+    with pytest.raises(DownloadError, match="same command again"):
         get(server, tmp_path)
     assert len(server.requests) == download.ATTEMPTS
 
@@ -148,9 +150,9 @@ def test_a_server_that_never_sends_a_byte_is_given_up(server, tmp_path):
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        ({"hash": "sha256:" + "0" * 64}, f"{SHA} came, sha256:0+ was expected; the file was removed"),
-        ({"hash": "md5:" + "0" * 32}, "md5:.* came, md5:0+ was expected"),
-        ({"size": 17}, f"{len(CONTENT)} bytes there; 17 were expected"),
+        ({"hash": "sha256:" + "0" * 64}, f"{SHA}.*sha256:0+.*removed"),
+        ({"hash": "md5:" + "0" * 32}, "md5:[0-9a-f]{32}.*md5:0+.*removed"),
+        ({"size": 17}, f"{len(CONTENT)} bytes.*17"),
     ],
 )
 def test_wrong_hash_or_size_leaves_no_file(server, tmp_path, known, message):
@@ -160,26 +162,27 @@ def test_wrong_hash_or_size_leaves_no_file(server, tmp_path, known, message):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_hash_is_recorded_at_first_use_and_then_demanded(server, tmp_path):
+def test_the_first_hash_is_recorded_and_later_downloads_must_match(server, tmp_path):
     said = []
     get(server, tmp_path, said).unlink()
     assert "no published hash" in said[0]
     assert json.loads((tmp_path / "downloads.json").read_text()) == {server.url: SHA}
     get(server, tmp_path, said).unlink()
-    assert said[1] == f"file.zip: {SHA} is the hash recorded at the first download"
+    assert SHA in said[1]
+    assert "recorded" in said[1]
     server.content, server.etag = CONTENT[::-1], '"two"'
-    with pytest.raises(DownloadError, match=r"recorded at the first download\) was expected"):
+    with pytest.raises(DownloadError, match=rf"recorded.*{SHA}.*removed"):
         get(server, tmp_path)
     assert not (tmp_path / "file.zip").exists()
 
 
-def test_404_is_told_at_once(server, tmp_path):
-    with pytest.raises(DownloadError, match="the server answers 404"):
+def test_404_fails_at_once(server, tmp_path):
+    with pytest.raises(DownloadError, match="404"):
         get(server, tmp_path, url=server.url.replace("file", "none"))
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "/etc/hostname"])
-def test_only_http_is_taken(server, tmp_path, url):
-    with pytest.raises(DownloadError, match="only http and https"):
+def test_only_http_is_accepted(server, tmp_path, url):
+    with pytest.raises(DownloadError, match="http"):
         get(server, tmp_path, url=url)

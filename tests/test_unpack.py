@@ -1,6 +1,9 @@
-"""Zip files that try to escape, bomb or cheat leave nothing behind."""
+"""Unsafe zip files leave nothing behind: escapes, bombs, wrong sizes, damage."""
 
+import os
+import shutil
 import stat
+import sys
 import zipfile
 
 import pytest
@@ -21,7 +24,7 @@ def everything(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_wrapping_folders_are_left_out(tmp_path):
+def test_wrapping_folders_are_removed(tmp_path):
     archive = make_zip(tmp_path / "a.zip", {"DIV2K/": b"", "DIV2K/X4/1.png": b"one", "DIV2K/X4/2.png": b"two"})
     target = unpack_zip(archive, tmp_path / "out", LIMIT)
     assert everything(target) == ["1.png", "2.png"]
@@ -41,7 +44,7 @@ def test_chosen_members_are_renamed(tmp_path):
 )
 def test_paths_that_leave_the_target(tmp_path, name):
     archive = make_zip(tmp_path / "a.zip", {"good.png": b"data", name: b"data"})
-    with pytest.raises(UnsafeArchive, match="outside the target"):
+    with pytest.raises(UnsafeArchive, match="outside"):
         unpack_zip(archive, tmp_path / "deep" / "out", LIMIT)
     assert everything(tmp_path) == ["a.zip"]
 
@@ -61,15 +64,15 @@ def test_links_and_devices(tmp_path, kind):
 
 def test_bombs_and_oversized_archives(tmp_path):
     bomb = make_zip(tmp_path / "bomb.zip", {"a.png": b"\0" * 5_000_000})
-    with pytest.raises(UnsafeArchive, match="as bombs are"):
+    with pytest.raises(UnsafeArchive, match="zip bomb"):
         unpack_zip(bomb, tmp_path / "out", LIMIT)
     large = make_zip(tmp_path / "large.zip", {"a.png": b"data" * 100})
-    with pytest.raises(UnsafeArchive, match="unpack to 400 bytes; at most 399"):
+    with pytest.raises(UnsafeArchive, match=r"400 bytes.*399"):
         unpack_zip(large, tmp_path / "out", 399)
     assert everything(tmp_path) == ["bomb.zip", "large.zip"]
 
 
-def test_a_member_that_is_longer_than_it_says(tmp_path):
+def test_a_member_longer_than_its_entry(tmp_path):
     archive = make_zip(tmp_path / "a.zip", {"a.png": b"data" * 1000})
     content = bytearray(archive.read_bytes())
     at = content.rindex(b"PK\x01\x02") + 24  # the size in the central directory
@@ -91,7 +94,7 @@ def test_damaged_archives_leave_nothing(tmp_path, damage):
     else:
         content = bytearray(b"<html>moved</html>")
     archive.write_bytes(content)
-    with pytest.raises(UnsafeArchive, match="not a whole zip file"):
+    with pytest.raises(UnsafeArchive, match=r"a\.zip is damaged"):
         unpack_zip(archive, tmp_path / "out", LIMIT)
     assert everything(tmp_path) == ["a.zip"]
 
@@ -104,13 +107,13 @@ def test_encrypted_members_and_equal_names(tmp_path):
     with pytest.raises(UnsafeArchive, match="encrypted"):
         unpack_zip(archive, tmp_path / "out", LIMIT)
     same = make_zip(tmp_path / "same.zip", {"a.png": b"one", "A.png": b"two"})
-    with pytest.raises(UnsafeArchive, match="two files of one name"):
+    with pytest.raises(UnsafeArchive, match="two files"):
         unpack_zip(same, tmp_path / "out", LIMIT)
 
 
-def test_nothing_of_the_expected_names_and_a_target_that_is_there(tmp_path):
+def test_no_expected_names_and_an_existing_target(tmp_path):
     archive = make_zip(tmp_path / "a.zip", {"a.png": b"data"})
-    with pytest.raises(UnsafeArchive, match="no file of the expected names"):
+    with pytest.raises(UnsafeArchive, match="no file"):
         unpack_zip(archive, tmp_path / "out", LIMIT, r"(\d+)\.png")
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError):
@@ -118,9 +121,14 @@ def test_nothing_of_the_expected_names_and_a_target_that_is_there(tmp_path):
     assert everything(tmp_path / "out") == []
 
 
-def test_the_rest_of_an_earlier_attempt_is_cleared(tmp_path):
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "half.png").write_bytes(b"ha")
-    unpack_zip(make_zip(tmp_path / "a.zip", {"a.png": b"data"}), tmp_path / "out", LIMIT)
-    assert everything(tmp_path / "out") == ["a.png"]
-    assert not (tmp_path / "out.partial").exists()
+def test_leftovers_of_an_interrupted_run_are_removed(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "a.zip", {"a.png": b"a", "b.png": b"b"})
+    (tmp_path / ".out.b.12345678.part").mkdir()  # another folder's
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        killed.setattr(os, "rename", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            unpack_zip(archive, tmp_path / "out", LIMIT)
+    assert len(everything(tmp_path)) == 5
+    unpack_zip(archive, tmp_path / "out", LIMIT)
+    assert everything(tmp_path) == [".out.b.12345678.part", "a.zip", "out", "out/a.png", "out/b.png"]
