@@ -20,9 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from han_arch import compat
-from han_arch.commands.leaderboard import resolve_experiments
 from han_arch.errors import UserError
-from han_arch.evaluation import board, run
+from han_arch.evaluation import board, contestants, run
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.opt import read, shipped
@@ -92,15 +91,15 @@ def describe(model: str, seed: int, iterations: int | None) -> TrainedRun:
     return TrainedRun(model, seed, wanted_iterations(file, iterations), gates[0], gates[1])
 
 
-def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: Path) -> list[run.Result]:
+def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: Path) -> list[run.SetResult]:
     """Measure runs by the papers' protocol, through the leaderboard and its cache."""
     models: dict[str, Any] = {
         run.label: {"experiment": str(experiment(ablation.MODELS[run.model], run.seed, iterations)), "published": ""}
         for run in runs
     }
-    resolve_experiments(models)
+    models = contestants.with_experiments(models, read.read)
     sets = measure.find_sets(data, Protocol("BI", SCALE))
-    folders = {found.name: {"dataroot_gt": str(found.pairs[0].gt.parent)} for found in sets}
+    folders = {found.name: {"dataroot_gt": str(found.images[0].gt.parent)} for found in sets}
     checked = board.check(
         {"name": "ablation", "scale": SCALE, "num_gpu": 0, "datasets": folders, "models": models, "variants": ["full"],
          "cost": {"lr_size": 32, "repeat": 1}}

@@ -1,4 +1,4 @@
-"""The main job from photo to picture, on the photos that come with scikit-image; every step is a `basicsr` command.
+"""Train and test a small HAN on the photos of scikit-image; every step is a `basicsr` command.
 
 HR photos -> LR, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
 Exit status 1 when HAN is not ahead of bicubic by the margin.
@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 
 import cv2
+import demo_picture
 import numpy as np
 import skimage
 
 from han_arch.data.imresize import imresize
-from han_arch.evaluation import comparison
+from han_arch.evaluation import score
+from han_arch.evaluation.protocol import Protocol
 
 SCALE = 4
 TRAIN = ("chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")
@@ -30,9 +32,9 @@ NAME = "demo_HAN_x4"
 
 
 def main() -> int:
-    """Run the demo; 0 when HAN is ahead of bicubic by the margin."""
+    """Run the demo; return 0 when HAN is ahead of bicubic by the margin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all that is made (default: demo)")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all output (default: demo)")
     parser.add_argument("--iterations", type=int, default=1200, help="training iterations (default: 1200)")
     parser.add_argument("--margin", type=float, default=0.3, help="dB that HAN must be ahead of bicubic (default: 0.3)")
     args = parser.parse_args()
@@ -42,7 +44,7 @@ def main() -> int:
     for part, names in (("train", TRAIN), ("test", TEST)):
         copy_photos(names, out / "photos" / part)
     for old in (out / "experiments" / NAME, out / "tb_logger" / NAME, out / "results" / NAME):
-        shutil.rmtree(old, ignore_errors=True)  # the demo's own earlier run, which BasicSR would archive each time
+        shutil.rmtree(old, ignore_errors=True)  # an earlier run of the demo; BasicSR would archive it each time
 
     prepare = ("data", "prepare", "--scale", str(SCALE))
     small = ("--crop-size", "240", "--step", "120")  # quick to decode
@@ -59,17 +61,18 @@ def main() -> int:
     basicsr(out, "test", "-opt", "options/demo_test_HAN_x4.yml")
 
     photos = [load_photo(out, Path(name).stem) for name in TEST]
+    protocol = Protocol("BI", SCALE)
     scores = [
-        {method: comparison.measure(image, photo.hr, SCALE) for method, image in photo.versions.items()}
+        {method: score.measure(image, photo.hr, protocol) for method, image in photo.versions.items()}
         for photo in photos
     ]
     picture = out / "comparison.png"
     minutes = (time.monotonic() - started) / 60
     title = f"x{SCALE}, photos not trained on; a small HAN after {args.iterations} iterations"
-    comparison.draw(photos, scores, picture, title=title, size=96)
+    demo_picture.draw(photos, scores, picture, title=title, size=96)
     print()
-    print(comparison.table([photo.name for photo in photos], scores))
-    mean = comparison.mean_scores(scores)
+    print(demo_picture.table([photo.name for photo in photos], scores))
+    mean = demo_picture.mean_scores(scores)
     gain = mean["HAN"].psnr - mean["bicubic"].psnr
     print(f"\nHAN is {gain:+.2f} dB from bicubic (wanted: at least {args.margin:+.2f}); {minutes:.1f} minutes in all")
     print(f"picture: {picture}")
@@ -98,8 +101,8 @@ def basicsr(folder: Path, *words: str) -> None:
         sys.exit(status)
 
 
-def load_photo(out: Path, stem: str) -> comparison.Photo:
-    """A test photo with its nearest, bicubic and HAN versions."""
+def load_photo(out: Path, stem: str) -> demo_picture.Photo:
+    """Load a test photo and its nearest, bicubic and HAN versions."""
     data = out / "datasets" / "demo_test"
     hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
     lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")
@@ -108,14 +111,14 @@ def load_photo(out: Path, stem: str) -> comparison.Photo:
         "bicubic": imresize(lr, SCALE),
         "HAN": read_rgb(out / "results" / NAME / "visualization" / "demo_test" / f"{stem}_{NAME}.png"),
     }
-    return comparison.Photo(stem, hr, versions)
+    return demo_picture.Photo(stem, hr, versions)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """An image file as (h, w, 3) uint8 RGB."""
+    """Read an image file as (h, w, 3) uint8 RGB."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or no image")
+        raise FileNotFoundError(f"{path} is missing or not an image")
     return image[..., ::-1]
 
 

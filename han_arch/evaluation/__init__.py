@@ -1,1 +1,1 @@
-"""Measuring networks: protocol, tables, pictures."""
+"""Measure networks: protocols, scores, costs, and the tables and the page of a leaderboard."""

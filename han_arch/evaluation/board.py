@@ -1,19 +1,16 @@
-"""What a leaderboard's option file asks for, all of it checked before the long run."""
+"""The option file of a leaderboard, checked in full before the long run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from han_arch.errors import UserError
-from han_arch.evaluation import contestants, gallery, protocol, sets
+from han_arch.errors import UserError, hint
+from han_arch.evaluation import contestants, metrics, protocol, sets
 from han_arch.evaluation.contestants import Contestant
-from han_arch.evaluation.gallery import GalleryOptions
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
-from han_arch.inference import variants
-from han_arch.zoo import entry
 
 KEYS = (
     "name",
@@ -28,17 +25,33 @@ KEYS = (
     "gallery",
     "perceptual",
 )
-PERCEPTUAL = ("lpips", "dists", "niqe")  # see perceptual.py
-_MODEL_KEYS = ("variants", "published")
+GALLERY_KEYS = ("count", "size", "crops")
+CROP_KEYS = ("set", "image", "left", "top")
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A model on the board: how it is run, and the method of the papers' tables that it is set beside, if any."""
+class Place:
+    """A square of an image: top left corner in HR pixels."""
 
-    model: Contestant
-    variants: tuple[str, ...]
-    published: str | None
+    dataset: str
+    image: str
+    left: int
+    top: int
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """Which crops the page shows.
+
+    Attributes:
+        count: number of crops to choose.
+        size: their side in HR pixels.
+        places: the user's own places, which replace the choice.
+    """
+
+    count: int = 6
+    size: int = 96
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,20 +60,20 @@ class Board:
 
     Attributes:
         name: of its folder.
-        protocol: of all its measurements, but for LR that a set brings along.
+        protocol: of all its measurements; sets with given LR have their own.
         sets: the test sets.
-        entrants: the models.
-        baseline: name of the model that the others are compared with, in its first variant.
-        lr_size, repeat: of `cost.measure`.
+        contestants: the models.
+        baseline: name of the contestant that the others are compared with, in its first variant.
+        lr_size, repeat: arguments of `cost.measure`.
         device: where networks run.
-        gallery: which crops the page shows.
-        perceptual: names of perceptual metrics.
+        gallery: the crops of the page.
+        perceptual: names of optional metrics.
     """
 
     name: str
     protocol: Protocol
     sets: tuple[EvaluationSet, ...]
-    entrants: tuple[Entrant, ...]
+    contestants: tuple[Contestant, ...]
     baseline: str
     lr_size: int
     repeat: int
@@ -70,23 +83,23 @@ class Board:
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:
-        """Every model with every of its variants, in the file's order."""
-        return [(entrant.model, variant) for entrant in self.entrants for variant in entrant.variants]
+        """Every contestant with each of its variants, in the file's order."""
+        return [(contestant, variant) for contestant in self.contestants for variant in contestant.variants]
 
 
 def check(options: Mapping[str, Any]) -> Board:
     """Check an option file's contents, every image and every checkpoint.
 
     Args:
-        options: the file's mapping; each model's as in `contestants.build`, with `variants` and `published` besides.
+        options: the file's mapping; each entry of `models` as `contestants.build` takes it.
 
     Raises:
-        UserError: one line for each thing that is wrong.
+        UserError: one line for each fault.
     """
     _check_keys(options)
     scale = options["scale"]
     rule = protocol.from_options(options.get("protocol") or {}, scale)
-    device = _device(options.get("num_gpu", "auto"))
+    device = _find_device(options.get("num_gpu", "auto"))
     faults: list[str] = []
     checked_sets = []
     for name, set_options in options["datasets"].items():
@@ -96,44 +109,44 @@ def check(options: Mapping[str, Any]) -> Board:
         checked, set_faults = sets.check_set(str(name), set_options, rule)
         checked_sets.append(checked)
         faults += set_faults
-    entrants = []
+    built = []
     for name, model_options in options["models"].items():
         try:
-            entrants.append(_entrant(str(name), model_options, options, scale, device))
+            built.append(contestants.build(str(name), model_options, scale, device, options.get("variants")))
         except (UserError, FileNotFoundError) as error:
             faults.append(f"{name}: {error}")
     baseline = str(options.get("baseline") or next(iter(options["models"])))
     if baseline not in options["models"]:
-        faults.append(f"baseline {baseline} is none of the models: {', '.join(options['models'])}")
+        faults.append(f"baseline {baseline} is not a contestant; {hint(baseline, options['models'])}")
     cost = options.get("cost") or {}
-    lr_size = _number(faults, "cost:lr_size", cost.get("lr_size", 64), 16)
-    repeat = _number(faults, "cost:repeat", cost.get("repeat", 5), 1)
-    gallery_options, gallery_faults = gallery.check_options(options.get("gallery") or {}, checked_sets)
+    lr_size, repeat = cost.get("lr_size", 64), cost.get("repeat", 5)
+    faults += _number_faults("cost:lr_size", lr_size, 16) + _number_faults("cost:repeat", repeat, 1)
+    gallery, gallery_faults = _check_gallery(options.get("gallery") or {}, checked_sets)
     faults += gallery_faults
-    metrics = options.get("perceptual") or []
-    if not isinstance(metrics, list) or not set(metrics) <= set(PERCEPTUAL):
-        faults.append(f"perceptual must be a list of {', '.join(PERCEPTUAL)}; got {metrics!r}")
+    perceptual, known = options.get("perceptual") or [], metrics.optional_names()
+    if not isinstance(perceptual, list) or not set(perceptual) <= set(known):
+        faults.append(f"perceptual must be a list of {', '.join(known)}; got {perceptual!r}")
     if faults:
-        count = f"{len(faults)} things are" if len(faults) > 1 else "one thing is"
-        raise UserError("\n  ".join([f"{count} wrong with the leaderboard; nothing was measured:", *faults]))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError("\n  ".join([f"the leaderboard has {count}; nothing was measured:", *faults]))
     return Board(
         name=options["name"],
         protocol=rule,
         sets=tuple(checked_sets),
-        entrants=tuple(entrants),
+        contestants=tuple(built),
         baseline=baseline,
         lr_size=lr_size,
         repeat=repeat,
         device=device,
-        gallery=gallery_options,
-        perceptual=tuple(metrics),
+        gallery=gallery,
+        perceptual=tuple(perceptual),
     )
 
 
 def _check_keys(options: Mapping[str, Any]) -> None:
     unknown = [str(key) for key in options if key not in KEYS]
     if unknown:
-        raise UserError(f"a leaderboard has no option {', '.join(unknown)}; there are {', '.join(KEYS)}")
+        raise UserError(f"unknown option {', '.join(unknown)} of a leaderboard; {hint(unknown[0], KEYS)}")
     for key, kind, what in (
         ("name", str, "a folder's name"),
         ("scale", int, "a whole number"),
@@ -144,34 +157,35 @@ def _check_keys(options: Mapping[str, Any]) -> None:
             raise UserError(f"a leaderboard needs {key}, {what}; got {options.get(key)!r}")
 
 
-def _entrant(name: str, model_options: Any, options: Mapping[str, Any], scale: int, device: torch.device) -> Entrant:
-    # `HAN-S: han-s-x4`, or `han-s-x4:` alone, is an entry of the zoo.
-    if model_options is None and entry.is_name(name):
-        model_options = name
-    if isinstance(model_options, str):
-        model_options = {"zoo": model_options}
-    if not isinstance(model_options, Mapping):
-        raise UserError(f"must be a mapping, or an entry of the zoo; got {model_options!r}")
-    own = {key: value for key, value in model_options.items() if key not in _MODEL_KEYS}
-    model = contestants.build(name, own, scale, device)
-    wanted = model_options.get("variants", options.get("variants")) or [variants.FULL]
-    if model.net is None:
-        wanted = [variants.FULL]
-    if not isinstance(wanted, list):
-        raise UserError(f"variants must be a list; got {wanted!r}")
-    for variant in wanted:
-        variants.check(variant)
-    return Entrant(model, tuple(wanted), model_options.get("published", name))
+def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple[GalleryOptions, list[str]]:
+    if not isinstance(options, Mapping):
+        return GalleryOptions(), [f"gallery must be a mapping; got {options!r}"]
+    unknown = [key for key in options if key not in GALLERY_KEYS]
+    faults = [f"unknown option {key!r} of gallery; {hint(key, GALLERY_KEYS)}" for key in unknown]
+    count, size = options.get("count", GalleryOptions.count), options.get("size", GalleryOptions.size)
+    faults += _number_faults("gallery:count", count, 0) + _number_faults("gallery:size", size, 16)
+    if faults:
+        return GalleryOptions(), faults
+    known = {(dataset.name, image.name) for dataset in checked_sets for image in dataset.images}
+    places = []
+    for crop in options.get("crops") or ():
+        fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
+        if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
+            faults.append(f"gallery:crops needs {', '.join(CROP_KEYS)} (pixels from 0) in each item; got {crop!r}")
+        elif (crop["set"], crop["image"]) not in known:
+            faults.append(f"gallery:crops: no image {crop['image']!r} in set {crop['set']!r}")
+        else:
+            places.append(Place(crop["set"], crop["image"], crop["left"], crop["top"]))
+    return GalleryOptions(count, size, tuple(places)), faults
 
 
-def _number(faults: list[str], what: str, value: Any, least: int) -> int:
+def _number_faults(what: str, value: Any, least: int) -> list[str]:
     if type(value) is int and value >= least:
-        return value
-    faults.append(f"{what} must be a whole number from {least}; got {value!r}")
-    return least
+        return []
+    return [f"{what} must be a whole number from {least}; got {value!r}"]
 
 
-def _device(num_gpu: Any) -> torch.device:
+def _find_device(num_gpu: Any) -> torch.device:
     if num_gpu != "auto" and (type(num_gpu) is not int or num_gpu < 0):
         raise UserError(f"num_gpu must be auto or a whole number from 0; got {num_gpu!r}")
     return torch.device("cuda" if num_gpu != 0 and torch.cuda.is_available() else "cpu")

@@ -1,61 +1,68 @@
-"""What stands on a leaderboard: Bicubic and networks with their weights, all asked alike for an image."""
+"""The contestants of a leaderboard: Bicubic and trained networks behind one interface."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from han_arch import compat
-from han_arch.errors import UserError
-from han_arch.evaluation import score
+from han_arch.errors import UserError, hint
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.sets import to_tensor
+from han_arch.files import hash_file
 from han_arch.inference import variants
+from han_arch.inference.variants import FULL
 from han_arch.zoo import entry, load, store
 from han_arch.zoo.read import read_raw
 
 logger = logging.getLogger("han_arch")
 
 BICUBIC = "Bicubic"
-KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g")
-_PROBE = 12  # LR pixels of a side for trying whether a network runs at the scale
+KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g", "variants", "published")
+_BOARD_KEYS = ("variants", "published")
+_PROBE = 12  # LR pixels of a side for the trial run
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One model.
+    """A model on a board.
 
     Attributes:
         name: as the board prints it.
         net: in evaluation mode on its device, None for Bicubic.
         weights_sha256: of the checkpoint file, "" for Bicubic.
-        identity: SHA-256 over all that decides the output: weights, network options; for the cache.
+        identity: SHA-256 over all that decides the output (weights, network options), for the cache.
+        variants: inference variants to measure it in.
+        published: its method in the papers' tables, if any.
     """
 
     name: str
     net: nn.Module | None
     weights_sha256: str
     identity: str
+    variants: tuple[str, ...] = (FULL,)
+    published: str | None = None
 
     @property
     def parameters(self) -> int:
         """Number of weights that training changes."""
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
-    def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = variants.FULL) -> np.ndarray:
+    def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
         """Super-resolve an image.
 
         Args:
-            lq: uint8, (h, w, 3) RGB or (h, w) grey; a network gets grey as three equal channels, and the mean of its
-                three is taken.
+            lq: uint8, (h, w, 3) RGB or (h, w) grey. A network gets grey as three equal channels, and the mean of its
+                three output channels is returned.
             protocol: its scale, and for Bicubic LR's border convention.
-            variant: see `variants`; Bicubic knows "full" only.
+            variant: see `variants`; Bicubic has "full" only.
 
         Returns:
             uint8, (scale * h, scale * w) and the channels of lq; a network's output is clamped and rounded once.
@@ -64,58 +71,120 @@ class Contestant:
             FloatingPointError: the network's output has nan or inf.
         """
         if self.net is None:
-            return score.degradation_of(protocol).upscale(lq)
+            return protocol.lr_degradation.upscale(lq)
         run = variants.apply(variant, self.net, protocol.scale)
         with torch.inference_mode():
-            sr = run(to_tensor(score.as_rgb(lq), next(self.net.parameters()).device))
+            sr = run(to_tensor(lq, next(self.net.parameters()).device))
         if not torch.isfinite(sr).all():
-            raise FloatingPointError(f"{self.name} ({variant}) gives nan or inf")
+            raise FloatingPointError(f"the output of {self.name} ({variant}) has nan or inf")
         image = (sr[0].clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         return image if lq.ndim == 3 else np.rint(image.mean(axis=2)).astype(np.uint8)
 
 
-def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
-    """(h, w, 3) uint8 RGB -> (1, 3, h, w) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device).float()[None] / 255
-
-
-def build(name: str, options: Mapping[str, Any], scale: int, device: torch.device) -> Contestant:
-    """Build a contestant, load its weights and try it on a few pixels.
+def build(name: str, options: Any, scale: int, device: torch.device, default_variants: Any = (FULL,)) -> Contestant:
+    """Build a contestant, load its weights and run it on a few pixels.
 
     Args:
         name: as the board prints it.
-        options: `type: Bicubic`; or `zoo`, the name of an entry, which is fetched if need be; or `checkpoint` (a
-            file), `network_g` (as in an option file; HAN's own checkpoints need none) and
-            `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's registry need it
-            imported and the plugins loaded.
+        options: a mapping with one of
+            - `type: Bicubic`;
+            - `zoo`: the name of an entry; its file is downloaded if need be;
+            - `checkpoint`: a file, with `network_g` as in an option file (HAN's own checkpoints need none) and
+              `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's registry need
+              BasicSR imported and the plugins loaded.
+
+            and optionally `variants` and `published` (default: the name). A name alone is an entry of the zoo; None
+            is the entry that the contestant is named after.
         scale: the board's scale.
         device: where it runs.
+        default_variants: the board's.
 
     Raises:
-        UserError: an unknown option, no file, weights that do not fit, or another scale.
+        UserError: an unknown option, a missing file, weights that do not fit, or another scale.
     """
+    if options is None and entry.is_name(name):
+        options = name
+    if isinstance(options, str):
+        options = {"zoo": options}
+    if not isinstance(options, Mapping):
+        raise UserError(f"must be a mapping or an entry of the zoo; got {options!r}")
     unknown = [key for key in options if key not in KEYS]
     if unknown:
-        raise UserError(f"no option {', '.join(unknown)}; there are {', '.join(KEYS)}")
-    if options.get("type") == BICUBIC:
-        return Contestant(name, None, "", _sha256(BICUBIC.encode()))
+        raise UserError(f"unknown option {unknown[0]!r}; {hint(unknown[0], (*KEYS, 'experiment'))}")
+    own = {key: value for key, value in options.items() if key not in _BOARD_KEYS}
+    published = options.get("published", name)
+    if own.get("type") == BICUBIC:
+        return Contestant(name, None, "", _sha256(BICUBIC), published=published)
+    chosen = _check_variants(options.get("variants", default_variants) or [FULL])
+    file = _find_file(own)
+    network_g, param_key = own.get("network_g"), own.get("param_key")
+    net = _load(file, network_g, param_key).eval().to(device)
+    _check_scale(net, scale, device)
+    weights = hash_file(file)
+    identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True))
+    return Contestant(name, net, weights, identity, chosen, published)
+
+
+def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
+    """Return a file's `models` with checkpoint and network_g where it has `experiment: FOLDER` of `basicsr train`.
+
+    Args:
+        models: the mapping; anything else is returned as it is.
+        read: the reader of option files.
+
+    Raises:
+        UserError: a missing folder, or one without option file or weights; one line for each.
+    """
+    if not isinstance(models, Mapping):
+        return models
+    resolved, faults = dict(models), []
+    for name, options in models.items():
+        if isinstance(options, Mapping) and "experiment" in options:
+            try:
+                resolved[name] = _from_experiment(options, read)
+            except UserError as error:
+                faults.append(f"{name}: {error}")
+    if faults:
+        raise UserError("\n  ".join(["experiments that cannot be measured:", *faults]))
+    return resolved
+
+
+def _from_experiment(options: Mapping[str, Any], read: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    folder = Path(str(options["experiment"])).expanduser()
+    rest = {key: value for key, value in options.items() if key != "experiment"}
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder} (looked for from {Path.cwd()}); train it or remove this contestant")
+    # BasicSR copies the option file into the experiment.
+    files = sorted(folder.glob("*.yml"))
+    if len(files) != 1:
+        raise UserError(f"{folder} must hold one option file, that of its training; it has {len(files)}")
+    checkpoint = folder / "models" / "net_g_latest.pth"
+    if "checkpoint" not in rest and not checkpoint.is_file():
+        raise UserError(f"{checkpoint} does not exist: the training has not ended; name a `checkpoint` as well")
+    return {"checkpoint": str(checkpoint), "network_g": read(files[0]).get("network_g"), **rest}
+
+
+def _check_variants(wanted: Any) -> tuple[str, ...]:
+    if not isinstance(wanted, (list, tuple)):
+        raise UserError(f"variants must be a list; got {wanted!r}")
+    for variant in wanted:
+        variants.check(variant)
+    return tuple(wanted)
+
+
+def _find_file(options: Mapping[str, Any]) -> Path:
     if "zoo" in options:
         rest = [key for key in options if key != "zoo"]
         if rest:
-            raise UserError(f"zoo says all of the model; {', '.join(rest)} cannot stand beside it")
-        options = {"checkpoint": str(store.obtain(entry.find(str(options["zoo"])), logger.warning))}
+            raise UserError(f"a zoo entry defines the whole model; remove {', '.join(rest)}")
+        return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")
     if not isinstance(path, str):
-        raise UserError(f"wants `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
+        raise UserError(f"needs `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"no checkpoint {file} (looked for from {Path.cwd()})")
-    network_g, param_key = options.get("network_g"), options.get("param_key")
-    net = _load(file, network_g, param_key).eval().to(device)
-    _try(net, scale, device)
-    weights = _sha256(file.read_bytes())
-    identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True).encode())
-    return Contestant(name, net, weights, identity)
+    return file
 
 
 def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None) -> nn.Module:
@@ -139,12 +208,12 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     return net
 
 
-def _try(net: nn.Module, scale: int, device: torch.device) -> None:
+def _check_scale(net: nn.Module, scale: int, device: torch.device) -> None:
     with torch.inference_mode():
         height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
     if (height, width) != (scale * _PROBE, scale * (_PROBE + 1)):
         raise UserError(f"is a network of x{height / _PROBE:g}; the board is x{scale}")
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

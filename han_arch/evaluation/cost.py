@@ -1,4 +1,4 @@
-"""What a model costs: multiply-adds, time and peak memory of one image, in turn for all models of a board."""
+"""The cost of a contestant: multiply-adds, time and peak memory of one image, all contestants in turn."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one model and variant.
+    """Cost of one contestant and variant.
 
     Attributes:
         parameters: number of weights.
         madds_per_mp: multiply-adds of convolutions and matrix products per output megapixel (1e6 pixels).
         seconds: median time of one LR image of `lr_size` x `lr_size`, uint8 in to uint8 out.
-        peak_mb: memory (1e6 bytes) that this image takes above the resting network; nan where the system does not tell.
+        peak_mb: memory (1e6 bytes) for this image above the idle network; nan where the system does not report it.
         lr_size: LR pixels of a side.
     """
 
@@ -38,70 +39,63 @@ class Cost:
 
 
 def measure(
-    models: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
+    runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure all models in turn, so that what else the machine does meets all of them alike.
+    """Measure all contestants in turn, so that other load on the machine slows all of them alike.
 
     Args:
-        models: (model, variant).
+        runs: (contestant, variant).
         protocol: for the scale.
         lr_size: LR pixels of a side.
         repeat: how often each is timed, after one run that warms up.
 
     Returns:
-        (model name, variant) -> cost.
+        (contestant's name, variant) -> cost.
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6
-    madds, peaks = {}, {}
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for model, variant in models:
-        key = (model.name, variant)
+    madds, peaks = [], []
+    seconds: list[list[float]] = [[] for _ in runs]
+    for contestant, variant in runs:
         with FlopCounterMode(display=False) as counter:
-            _once(model, lq, protocol, variant)
-        madds[key] = counter.get_total_flops() / 2 / megapixels  # PyTorch counts two for a multiply-add
-        peaks[key] = _peak_mb(model, lq, protocol, variant)
-        seconds[key] = []
+            _run_once(contestant, lq, protocol, variant)
+        madds.append(counter.get_total_flops() / 2 / megapixels)  # PyTorch counts two for a multiply-add
+        peaks.append(_measure_peak_mb(contestant, lq, protocol, variant))
     for _ in range(repeat):
-        for model, variant in models:
+        for times, (contestant, variant) in zip(seconds, runs, strict=True):
             start = time.perf_counter()
-            _once(model, lq, protocol, variant)  # ends with the image on the CPU, so a GPU is waited for
-            seconds[model.name, variant].append(time.perf_counter() - start)
+            _run_once(contestant, lq, protocol, variant)  # waits for a GPU: the image ends on the CPU
+            times.append(time.perf_counter() - start)
     return {
-        (model.name, variant): Cost(
-            model.parameters,
-            madds[model.name, variant],
-            statistics.median(seconds[model.name, variant]),
-            peaks[model.name, variant],
-            lr_size,
-        )
-        for model, variant in models
+        (contestant.name, variant): Cost(contestant.parameters, madd, statistics.median(times), peak, lr_size)
+        for (contestant, variant), madd, times, peak in zip(runs, madds, seconds, peaks, strict=True)
     }
 
 
-def _once(model: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
-    with contextlib.suppress(FloatingPointError):  # an output that is told elsewhere costs as much as another
-        model.upscale(lq, protocol, variant)
+def _run_once(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
+    with contextlib.suppress(FloatingPointError):  # the scores report it; the cost is the same
+        contestant.upscale(lq, protocol, variant)
 
 
-def _peak_mb(model: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> float:
-    if model.net is not None and next(model.net.parameters()).is_cuda:
+def _measure_peak_mb(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> float:
+    run = partial(_run_once, contestant, lq, protocol, variant)
+    if contestant.net is not None and next(contestant.net.parameters()).is_cuda:
         torch.cuda.reset_peak_memory_stats()
-        rest = torch.cuda.memory_allocated()
-        _once(model, lq, protocol, variant)
-        return (torch.cuda.max_memory_allocated() - rest) / 1e6
+        idle = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - idle) / 1e6
     if not _CLEAR.exists():
         return float("nan")
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # gives freed memory back, which else would hide what the next run takes
-        _CLEAR.write_text("5")  # sets the peak back to what is resident now
+        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory, which would hide what the next run takes
+        _CLEAR.write_text("5")  # resets the peak to what is resident now
     except (OSError, AttributeError):
         return float("nan")
-    rest = _kilobytes("VmRSS")
-    _once(model, lq, protocol, variant)
-    return max(0, _kilobytes("VmHWM") - rest) * 1024 / 1e6
+    idle = _read_kilobytes("VmRSS")
+    run()
+    return max(0, _read_kilobytes("VmHWM") - idle) * 1024 / 1e6
 
 
-def _kilobytes(field: str) -> int:
+def _read_kilobytes(field: str) -> int:
     line = next(line for line in _STATUS.read_text("utf-8").splitlines() if line.startswith(field + ":"))
     return int(line.split()[1])

@@ -1,12 +1,13 @@
 """The protocol of a measurement: everything that two numbers must share before they may be compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
-from han_arch.data.degradation import DEGRADATIONS, get_degradation
-from han_arch.errors import UserError
+import numpy as np
+
+from han_arch.data.degradation import DEGRADATIONS, Degradation, get_degradation
+from han_arch.errors import UserError, unknown
 
 CHANNELS = ("Y", "RGB")
 GT_CROPS = ("mod-scale", "GTmod12")
@@ -17,7 +18,7 @@ OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a PSNR and an SSIM came about; the defaults are the papers' protocol.
+    """How images are prepared and compared; the defaults are the papers' protocol.
 
     Attributes:
         degradation: kind of the degradation that made LR, "BI" or "BD".
@@ -26,8 +27,8 @@ class Protocol:
         channel: "Y" of BT.601 (16..235, not rounded) or "RGB".
         crop_gt: HR is cut to multiples of the scale ("mod-scale") or of 12 ("GTmod12").
         grey: a grey HR file becomes three equal channels ("as_rgb"), or its grey values are compared ("direct").
-        lr_border: what MATLAB's imresize saw outside HR, "symmetric" or "replicate"; "as given" for LR files of the
-            user's, "not stated" for numbers from papers.
+        lr_border: how MATLAB's imresize extended HR, "symmetric" or "replicate"; "as given" for the user's LR files,
+            "not stated" for numbers from papers.
 
     Raises:
         UserError: a value outside these.
@@ -42,18 +43,18 @@ class Protocol:
     lr_border: str = "symmetric"
 
     def __post_init__(self) -> None:
-        named = {degradation.kind for degradation in DEGRADATIONS.values() if degradation.scale == self.scale}
-        _one_of("degradation", self.degradation, sorted(named))
-        _one_of("channel", self.channel, CHANNELS)
-        _one_of("crop_gt", self.crop_gt, GT_CROPS)
-        _one_of("grey", self.grey, GREY_RULES)
-        _one_of("lr_border", self.lr_border, LR_BORDERS)
+        kinds = {degradation.kind for degradation in DEGRADATIONS.values() if degradation.scale == self.scale}
+        _check_known(f"degradation at x{self.scale}", self.degradation, kinds)
+        _check_known("channel", self.channel, CHANNELS)
+        _check_known("crop_gt", self.crop_gt, GT_CROPS)
+        _check_known("grey", self.grey, GREY_RULES)
+        _check_known("lr_border", self.lr_border, LR_BORDERS)
         if self.crop_border is None:
             object.__setattr__(self, "crop_border", self.scale)
         if type(self.crop_border) is not int or self.crop_border < 0:
             raise UserError(f"crop_border must be a whole number of pixels from 0; got {self.crop_border!r}")
         if 12 % self.scale and self.crop_gt == "GTmod12":
-            raise UserError(f"crop_gt GTmod12 does not go with x{self.scale}, which does not divide 12")
+            raise UserError(f"crop_gt GTmod12 needs a scale that divides 12; got x{self.scale}")
 
     @property
     def gt_multiple(self) -> int:
@@ -61,8 +62,19 @@ class Protocol:
         return 12 if self.crop_gt == "GTmod12" else self.scale
 
     @property
+    def border(self) -> int:
+        """HR pixels that are cut from each side before measuring."""
+        return self.crop_border or 0
+
+    @property
+    def lr_degradation(self) -> Degradation:
+        """The degradation that makes LR from HR; its `upscale` is the tables' "Bicubic"."""
+        replicate = self.degradation == "BI" and self.lr_border == "replicate"
+        return DEGRADATIONS[f"{self.degradation}x{self.scale}" + ("_replicate" if replicate else "")]
+
+    @property
     def key(self) -> str:
-        """What measured and published numbers are joined by: the name without the border convention of LR."""
+        """The name without LR's border convention; measured and published numbers are joined by it."""
         return (
             f"{self.degradation}x{self.scale}, GT {self.crop_gt}, {self.channel}, border {self.crop_border}, "
             f"grey {self.grey}, SR uint8"
@@ -76,20 +88,29 @@ class Protocol:
     def __str__(self) -> str:
         return self.name
 
+    def cut_gt(self, gt: np.ndarray) -> np.ndarray:
+        """Cut HR, (h, w) or (h, w, 3), at the bottom and right to `gt_multiple`."""
+        height, width = (side - side % self.gt_multiple for side in gt.shape[:2])
+        return gt[:height, :width]
+
+    def cut_border(self, image: np.ndarray) -> np.ndarray:
+        """Cut the border of an HR or SR image, (h, w) or (h, w, 3)."""
+        return image[self.border : image.shape[0] - self.border, self.border : image.shape[1] - self.border]
+
 
 def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
-    """The protocol of an option file's `protocol` mapping.
+    """Make the protocol of an option file's `protocol` mapping.
 
     Args:
-        options: `degradation` (a name of `data.degradation`, such as BIx4 or BIx4_replicate; BI of the scale when
-            missing), and `channel`, `crop_border`, `crop_gt`, `grey` of `Protocol`.
+        options: `channel`, `crop_border`, `crop_gt` and `grey` of `Protocol`, and `degradation`, a name of
+            `data.degradation` such as BIx4 or BIx4_replicate; BI of the scale when missing.
         scale: the file's scale.
 
     Raises:
         UserError: an unknown key or value, or a degradation of another scale.
     """
     for key in options:
-        _one_of("a key of protocol", key, OPTION_KEYS)
+        _check_known("key of protocol", key, OPTION_KEYS)
     degradation = get_degradation(str(options.get("degradation", f"BIx{scale}")))
     if degradation.scale != scale:
         raise UserError(f"protocol:degradation is {degradation.name} and the scale is {scale}; they must agree")
@@ -97,9 +118,6 @@ def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
     return Protocol(degradation.kind, scale, lr_border=degradation.border, **rest)
 
 
-def _one_of(what: str, value: Any, known: "tuple[str, ...] | list[str]") -> None:
-    if value in known:
-        return
-    near = get_close_matches(str(value), known, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise UserError(f"{what} must be one of {', '.join(known) or 'none at this scale'}; got {value!r}{hint}")
+def _check_known(what: str, value: Any, known: Iterable[str]) -> None:
+    if value not in known:
+        raise unknown(what, value, known)

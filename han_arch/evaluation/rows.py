@@ -1,13 +1,16 @@
-"""A leaderboard's results as CSV and as Markdown; no number without its protocol."""
+"""The results of a leaderboard as CSV and Markdown; every number has its protocol beside it."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from han_arch.evaluation import published
+from han_arch import files
+from han_arch.evaluation import score
+from han_arch.evaluation.metrics import METRICS, PSNR, SSIM
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.run import Result
+from han_arch.evaluation.run import SetResult
 
 COLUMNS = (
     "model", "variant", "set", "images", "psnr_db", "ssim", "not_averaged", "protocol",
@@ -18,136 +21,71 @@ COLUMNS = (
     "parameters", "madds_per_output_mp", "relative_time", "seconds", "peak_mb", "cost_lr_size",
     "weights_sha256", "commit", "command", "device", "versions", "date",
 )  # fmt: skip
+PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
-def results_csv(results: Sequence[Result]) -> str:
-    """One row for each model, variant, set and protocol: `COLUMNS`, then the perceptual metrics, if any."""
-    perceptual = dict.fromkeys(name for result in results for name in result.perceptual)
-    return _csv([*COLUMNS, *perceptual], [_row(result) for result in results])
+def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
+    """Write results.csv, per_image.csv and README.md to the folder, and return README.md's text."""
+    text = markdown(name, results, baseline)
+    files.write(folder / "results.csv", results_csv(results))
+    files.write(folder / "per_image.csv", per_image_csv(results))
+    files.write(folder / "README.md", text)
+    return text
 
 
-def per_image_csv(results: Sequence[Result]) -> str:
-    """One row for each image of each result."""
-    columns = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
-    rows = [
+def results_csv(results: Sequence[SetResult]) -> str:
+    """Return one row for each result: `COLUMNS`, then the optional metrics."""
+    return csv_text([*COLUMNS, *optional_metrics(results)], map(_row, results))
+
+
+def per_image_csv(results: Sequence[SetResult]) -> str:
+    """Return one row for each image of each result: `PER_IMAGE_COLUMNS`."""
+    rows = (
         {
-            "model": result.model,
+            "model": result.contestant,
             "variant": result.variant,
             "set": result.dataset,
             "image": name,
-            "psnr_db": f"{score.psnr:.6f}",
-            "ssim": f"{score.ssim:.6f}",
-            "protocol": score.protocol.name,
+            "psnr_db": f"{one.psnr:.6f}",
+            "ssim": f"{one.ssim:.6f}",
+            "protocol": one.protocol.name,
             "weights_sha256": result.weights_sha256,
         }
         for result in results
-        for name, score in result.scores.items()
-    ]
-    return _csv(columns, rows)
+        for name, one in result.scores.items()
+    )
+    return csv_text(PER_IMAGE_COLUMNS, rows)
 
 
-def markdown(name: str, results: Sequence[Result], baseline: str) -> str:
-    """A page for a README: for each protocol one table of all sets, then one of each set with its comparisons."""
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
+    """Return the text of a CSV file; missing cells are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def optional_metrics(results: Sequence[SetResult]) -> list[str]:
+    """List the optional metrics that any result has."""
+    return list(dict.fromkeys(name for result in results for name in result.perceptual))
+
+
+def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
+    """Return a README: for each protocol one table of all sets, then one of each set with its comparisons."""
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]
-        lines += [f"## Protocol: {protocol}", "", *_overview(own, baseline)]
-        for dataset in dict.fromkeys(result.dataset for result in own):
+        datasets = list(dict.fromkeys(result.dataset for result in own))
+        lines += [f"## Protocol: {protocol}", "", *_overview(own, datasets, baseline)]
+        for dataset in datasets:
             lines += _details([result for result in own if result.dataset == dataset], baseline)
-        lines += _published_rows(protocol, own)
-    lines += _footer(results, baseline)
-    return "\n".join(lines) + "\n"
+        lines += _published(protocol, datasets)
+    return "\n".join([*lines, *_footer(results, baseline)]) + "\n"
 
 
-def number(value: float, digits: int, sign: bool = False) -> str:
-    """A number for a table cell; "" for nan."""
-    return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def _overview(results: list[Result], baseline: str) -> list[str]:
-    datasets = list(dict.fromkeys(result.dataset for result in results))
-    heads = [*(f"{name} PSNR / SSIM" for name in datasets), "parameters", "GMAdd / MP", f"time / {baseline}", "MB"]
-    rows = []
-    for key in dict.fromkeys((result.model, result.variant) for result in results):
-        own = {result.dataset: result for result in results if (result.model, result.variant) == key}
-        any_result = next(iter(own.values()))
-        cells = [own[name].mean.mean.cell if name in own else "" for name in datasets]
-        cost = any_result.cost
-        cells += [f"{cost.parameters:,}", number(cost.madds_per_mp / 1e9, 1)]
-        cells += [number(any_result.relative_time, 2), number(cost.peak_mb, 0)]
-        rows.append([any_result.label, *cells])
-    return markdown_table(["model", *heads], rows)
-
-
-def _details(results: list[Result], baseline: str) -> list[str]:
-    heads = ["model", "PSNR, dB", "SSIM", "published", "difference", f"minus {baseline}, dB [95 %]", "sign test", "is"]
-    rows = []
-    for result in results:
-        mean, paper, versus = result.mean, result.published, result.comparison
-        cells = [number(mean.mean.psnr, 3), number(mean.mean.ssim, 4)]
-        cells += (
-            [paper.score.cell.replace(" / nan", ""), number(mean.mean.psnr - paper.score.psnr, 2, True)]
-            if paper
-            else ["", ""]
-        )
-        if versus is None:
-            cells += ["", "", ""]
-        else:
-            cells.append(f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]")
-            cells += [f"{versus.wins} : {versus.losses}, p = {versus.p_value:.3g}", versus.verdict]
-        rows.append([result.label, *cells])
-    images = len(results[0].scores)
-    lines = [f"### {results[0].dataset}, {images} images", "", *markdown_table(heads, rows)]
-    for result in results:
-        if result.from_full:
-            lines += [f"{result.label} against the full image: {result.from_full}.", ""]
-        if result.perceptual:
-            values = ", ".join(f"{name} {number(value, 4) or 'none'}" for name, value in result.perceptual.items())
-            lines += [f"{result.label}, lower is better, on RGB: {values}.", ""]
-        if result.mean.note:
-            lines += [f"{result.label}: {result.mean.note}.", ""]
-    return lines
-
-
-def _published_rows(protocol: Protocol, results: list[Result]) -> list[str]:
-    found = [
-        row
-        for row in published.rows_for(protocol, {result.dataset for result in results})
-        if row.score.protocol.key == protocol.key
-    ]
-    if not found:
-        return []
-    rows = [[row.method, row.dataset, row.score.cell.replace(" / nan", ""), row.status, row.source] for row in found]
-    heads = ["method", "set", "PSNR / SSIM", "status", "read in"]
-    return ["### Published by this protocol (LR's border not stated)", "", *markdown_table(heads, rows)]
-
-
-def _footer(results: Sequence[Result], baseline: str) -> list[str]:
-    lines = ["## Conditions", ""]
-    rows = []
-    for key in dict.fromkeys((result.label, result.weights_sha256) for result in results):
-        result = next(r for r in results if (r.label, r.weights_sha256) == key)
-        what = result.conditions
-        rows.append(
-            [
-                result.label,
-                result.weights_sha256[:12],
-                *(what.get(k, "") for k in ("commit", "device", "versions", "date")),
-            ]
-        )
-    lines += markdown_table(["model", "weights sha256", "commit", "device", "versions", "measured"], rows)
-    command = results[0].conditions.get("command", "")
-    cost = results[0].cost
-    lines.append(
-        f"Made by `{command}`. Time and memory: one LR image of {cost.lr_size}x{cost.lr_size}. GMAdd / MP: 1e9 "
-        f"multiply-adds per output megapixel. `is` compares with {baseline}: ahead or behind when the 95 % paired "
-        "bootstrap interval of the mean difference leaves out 0 and the sign test is below 5 %, else not settled."
-    )
-    return lines
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, with an empty line behind it; bars in cells are escaped."""
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table and an empty line; bars in cells are escaped."""
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -156,10 +94,86 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     ]
 
 
-def _row(result: Result) -> dict[str, str]:
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """Return a number for a table cell; "" for nan."""
+    return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> list[str]:
+    heads = [*(f"{name} PSNR / SSIM" for name in datasets), "parameters", "GMAdd / MP", f"time / {baseline}", "MB"]
+    rows = []
+    for label in dict.fromkeys(result.label for result in results):
+        own = {result.dataset: result for result in results if result.label == label}
+        first = next(iter(own.values()))
+        cells = [own[name].mean.mean.cell if name in own else "" for name in datasets]
+        cells += [f"{first.cost.parameters:,}", number(first.cost.madds_per_mp / 1e9, 1)]
+        rows.append([label, *cells, number(first.relative_time, 2), number(first.cost.peak_mb, 0)])
+    return markdown_table(["model", *heads], rows)
+
+
+def _details(results: list[SetResult], baseline: str) -> list[str]:
+    heads = ["model", "PSNR, dB", "SSIM", "published", "difference", f"minus {baseline}, dB [95 %]", "sign test", "is"]
+    rows, notes = [], []
+    for result in results:
+        mean, paper, versus = result.mean, result.published, result.comparison
+        # One digit more than the papers print: small differences are the board's subject.
+        cells = [number(mean.mean.psnr, PSNR.digits + 1), number(mean.mean.ssim, SSIM.digits)]
+        cells += [paper.cell, number(mean.mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
+        if versus is None:
+            cells += ["", "", ""]
+        else:
+            cells.append(f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]")
+            cells += [f"{versus.wins} : {versus.losses}, p = {versus.p_value:.3g}", versus.verdict]
+        rows.append([result.label, *cells])
+        notes += [f"{result.label}{note}." for note in _notes(result)]
+    title = f"### {results[0].dataset}, {len(results[0].scores)} images"
+    return [title, "", *markdown_table(heads, rows), *(line for note in notes for line in (note, ""))]
+
+
+def _notes(result: SetResult) -> list[str]:
+    notes = [f" against the full image: {result.from_full}"] if result.from_full else []
+    for direction, higher in (("lower", False), ("higher", True)):
+        values = [
+            f"{name} {number(value, METRICS[name].digits) or 'none'}"
+            for name, value in result.perceptual.items()
+            if METRICS[name].higher_is_better == higher
+        ]
+        notes += [f", {direction} is better, on RGB: {', '.join(values)}"] if values else []
+    return [*notes, f": {result.mean.note}"] if result.mean.note else notes
+
+
+def _published(protocol: Protocol, datasets: list[str]) -> list[str]:
+    found = score.published_on(datasets, protocol)
+    if not found:
+        return []
+    rows = [[row.method, row.dataset, row.cell, row.status, row.source] for row in found]
+    heads = ["method", "set", "PSNR / SSIM", "status", "read in"]
+    return ["### Published by this protocol (LR's border not stated)", "", *markdown_table(heads, rows)]
+
+
+def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
+    firsts: dict[tuple[str, str], SetResult] = {}
+    for result in results:
+        firsts.setdefault((result.label, result.weights_sha256), result)
+    rows = [
+        [label, sha256[:12], *(first.conditions.get(key, "") for key in ("commit", "device", "versions", "date"))]
+        for (label, sha256), first in firsts.items()
+    ]
+    command, size = results[0].conditions.get("command", ""), results[0].cost.lr_size
+    return [
+        "## Conditions",
+        "",
+        *markdown_table(["model", "weights sha256", "commit", "device", "versions", "measured"], rows),
+        f"Made by `{command}`. Time and memory: one LR image of {size}x{size}. GMAdd / MP: 1e9 "
+        f"multiply-adds per output megapixel. `is` compares with {baseline}: ahead or behind when the 95 % paired "
+        "bootstrap interval of the mean difference excludes 0 and the sign test is below 5 %, else not settled.",
+    ]
+
+
+def _row(result: SetResult) -> dict[str, str]:
     mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
     row = {
-        "model": result.model,
+        "model": result.contestant,
         "variant": result.variant,
         "set": result.dataset,
         "images": str(mean.images),
@@ -203,11 +217,3 @@ def _row(result: Result) -> dict[str, str]:
             "verdict": versus.verdict,
         }
     return row
-
-
-def _csv(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,47 +1,60 @@
-"""Runs a leaderboard: every model over every image, through the cache, and what the numbers say against each other."""
+"""Run a leaderboard: measure every contestant on every image, through the cache, and compare the scores."""
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tqdm import tqdm
 
-from han_arch.evaluation import conditions, cost, full_image, published, statistics
-from han_arch.evaluation import score as scoring
-from han_arch.evaluation.board import Board, Entrant
+from han_arch.errors import UserError
+from han_arch.evaluation import conditions, cost, metrics, score, statistics
+from han_arch.evaluation.board import Board
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
-from han_arch.evaluation.full_image import FromFull
+from han_arch.evaluation.metrics import PSNR, Measure
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.published import Published
-from han_arch.evaluation.score import Score, SetScore
-from han_arch.evaluation.score_cache import Entry, ScoreCache
-from han_arch.evaluation.sets import EvaluationSet, Pair
+from han_arch.evaluation.score import Published, Score, SetScore
+from han_arch.evaluation.score_cache import Measurement, ScoreCache
+from han_arch.evaluation.sets import EvaluationSet, TestImage
 from han_arch.evaluation.statistics import Comparison
 from han_arch.inference import variants
 
+logger = logging.getLogger("han_arch")
+
 
 @dataclass(frozen=True)
-class Result:
-    """One model and variant on one set.
+class FromFull:
+    """Difference of a variant from the full image: mean PSNR in dB, largest sample difference in levels of 255."""
+
+    psnr: float
+    largest: int
+
+    def __str__(self) -> str:
+        return f"{self.psnr:+.3f} dB, largest pixel difference {self.largest}"
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """The numbers of one contestant and variant on one set.
 
     Attributes:
-        model, variant, dataset: which.
+        contestant, variant, dataset: names.
         protocol: of all its numbers.
         scores: image name -> score.
         pictures: image name -> key of the SR image in the cache.
         conditions: of the image that was measured last, see `conditions.describe`.
         weights_sha256: of the checkpoint.
-        cost: of the model and variant.
+        cost: of the contestant and variant.
         relative_time: its time / the baseline's, both of this run.
-        published: what the papers have for it by the same protocol.
-        comparison: its PSNR against the baseline's; None for the baseline and where that has none by the protocol.
-        perceptual: metric name -> mean over the images that have a value, on RGB without the protocol's border.
-        from_full: for a variant, what it changes against the same model's full image, if the board has that.
+        published: the papers' score by the same protocol, if any.
+        perceptual: name of an optional metric -> mean over the images that have a value.
+        comparison: its PSNR against the baseline's; None for the baseline, and where the baseline has no result.
+        from_full: difference of a variant from the same contestant's full image, if the board has that.
     """
 
-    model: str
+    contestant: str
     variant: str
     dataset: str
     protocol: Protocol
@@ -52,143 +65,205 @@ class Result:
     cost: Cost
     relative_time: float
     published: Published | None
+    perceptual: dict[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
     from_full: FromFull | None = None
-    perceptual: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> SetScore:
         """The mean over the set."""
-        return scoring.mean_score(self.scores)
+        return score.mean_score(self.scores)
 
     @property
     def label(self) -> str:
-        """Model and, unless it is the full image, variant."""
-        return self.model if self.variant == variants.FULL else f"{self.model} ({self.variant})"
+        """Contestant and, unless it is the full image, variant."""
+        return self.contestant if self.variant == variants.FULL else f"{self.contestant} ({self.variant})"
 
 
 @dataclass(frozen=True)
-class _Job:
-    entrant: Entrant
+class Trial:
+    """What is measured for one `SetResult`: a contestant in a variant on a set by a protocol."""
+
+    contestant: Contestant
     variant: str
     dataset: EvaluationSet
     protocol: Protocol
 
-    @property
-    def model(self) -> Contestant:
-        return self.entrant.model
+    def key(self, cache: ScoreCache, image: TestImage) -> str:
+        """Return the name of an image's measurement in the cache."""
+        return cache.key(self.contestant.identity, self.variant, self.protocol, image.digest)
 
 
-def run(board: Board, cache: ScoreCache) -> list[Result]:
-    """Measure what the cache does not have, then the costs; results in the order of the board's sets and models.
+def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
+    """Measure what the cache does not have, then the costs.
+
+    Args:
+        board: from `board.check`.
+        cache: read and filled.
+        warn: called with a line for each optional metric that is not available.
+
+    Returns:
+        The results in the order of the board's sets and contestants.
 
     Raises:
         UserError: an image changed since it was checked.
     """
-    now = conditions.describe(board.device)
-    jobs = list(_jobs(board))
-    entries = _measure(jobs, cache, now)
+    measures, notes = metrics.load(board.perceptual, board.device)
+    for note in notes:
+        warn(note)
+    trials = list(_list_trials(board))
+    measured = _measure(trials, cache, conditions.describe(board.device))
     costs = cost.measure(board.runs, board.protocol, board.lr_size, board.repeat)
-    first_variant = next(e.variants[0] for e in board.entrants if e.model.name == board.baseline)
-    base_seconds = costs[board.baseline, first_variant].seconds
+    base_variant = next(one.variants[0] for one in board.contestants if one.name == board.baseline)
+    base_seconds = costs[board.baseline, base_variant].seconds
     results = []
-    for job in jobs:
-        own = {pair.name: entries[_key(cache, job, pair)] for pair in job.dataset.pairs}
-        one_cost = costs[job.model.name, job.variant]
+    for trial in trials:
+        pictures = {image.name: trial.key(cache, image) for image in trial.dataset.images}
+        own = {name: measured[key] for name, key in pictures.items()}
+        own_cost = costs[trial.contestant.name, trial.variant]
         results.append(
-            Result(
-                model=job.model.name,
-                variant=job.variant,
-                dataset=job.dataset.name,
-                protocol=job.protocol,
-                scores={name: entry.score for name, entry in own.items()},
-                pictures={pair.name: _key(cache, job, pair) for pair in job.dataset.pairs},
-                conditions=max((entry.conditions for entry in own.values()), key=lambda c: c.get("date", "")),
-                weights_sha256=job.model.weights_sha256,
-                cost=one_cost,
-                relative_time=one_cost.seconds / base_seconds,
-                published=_published(job),
+            SetResult(
+                contestant=trial.contestant.name,
+                variant=trial.variant,
+                dataset=trial.dataset.name,
+                protocol=trial.protocol,
+                scores={name: measurement.score for name, measurement in own.items()},
+                pictures=pictures,
+                conditions=max((one.conditions for one in own.values()), key=lambda c: c.get("date", "")),
+                weights_sha256=trial.contestant.weights_sha256,
+                cost=own_cost,
+                relative_time=own_cost.seconds / base_seconds,
+                published=_find_published(trial),
+                perceptual={name: _measure_mean(name, one, trial, cache) for name, one in measures.items()},
             )
         )
     return [
         replace(
             result,
-            comparison=_against_baseline(result, results, board.baseline, first_variant),
-            from_full=_against_full(result, results, cache),
+            comparison=_compare(result, _find(results, board.baseline, base_variant, result)),
+            from_full=_compare_with_full(result, _find(results, result.contestant, variants.FULL, result), cache),
         )
         for result in results
     ]
 
 
-def _jobs(board: Board) -> Iterator[_Job]:
-    for dataset in board.sets:
-        for entrant in board.entrants:
-            for variant in entrant.variants:
-                yield _Job(entrant, variant, dataset, dataset.protocol)
-            # The published bicubic row of a set with grey images compares their grey values: it is measured both ways.
-            if entrant.model.net is None and dataset.protocol.grey == "as_rgb" and any(p.grey for p in dataset.pairs):
-                yield _Job(entrant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
+def measure_sets(
+    contestant: Contestant,
+    datasets: Sequence[EvaluationSet],
+    keep: Callable[[str, str, np.ndarray], None] | None = None,
+) -> dict[str, dict[str, Score]]:
+    """Score one contestant on every image of some sets, without board and cache, for the numbers of a release.
 
+    `score.mean_score` makes the means.
 
-def _key(cache: ScoreCache, job: _Job, pair: Pair) -> str:
-    return cache.key(job.model.identity, job.variant, job.protocol, pair.digest)
+    Args:
+        contestant: from `contestants.build`.
+        datasets: from `sets.check_set`.
+        keep: called with set, image and SR, uint8.
 
+    Returns:
+        Set -> image -> score.
 
-def _measure(jobs: list[_Job], cache: ScoreCache, now: dict[str, str]) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    missing: dict[tuple[Protocol, Pair], list[_Job]] = {}
-    for job in jobs:
-        for pair in job.dataset.pairs:
-            key = _key(cache, job, pair)
-            stored = cache.load(key, job.protocol)
-            if stored is not None:
-                entries[key] = stored
-            else:
-                missing.setdefault((job.protocol, pair), []).append(job)
-    # All models take turns on an image, so that the rate, and with it the ETA, soon is that of the whole run.
-    with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
-        for (protocol, pair), waiting in missing.items():
-            lq, gt = pair.load(protocol)
-            for job in waiting:
-                bar.set_postfix_str(f"{job.model.name} {job.variant}, {job.dataset.name} {pair.name}", refresh=False)
+    Raises:
+        UserError: the network's output has nan or inf.
+    """
+    scores: dict[str, dict[str, Score]] = {dataset.name: {} for dataset in datasets}
+    total = sum(len(dataset.images) for dataset in datasets)
+    with tqdm(total=total, unit="image", desc=f"measure {contestant.name}") as bar:
+        for dataset in datasets:
+            for image in dataset.images:
+                lq, gt = image.load(dataset.protocol)
                 try:
-                    sr = job.model.upscale(lq, protocol, job.variant)
-                    score = scoring.measure(sr, gt, protocol)
-                except FloatingPointError:  # named in the tables; the rest of the board goes on
-                    sr, score = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
-                key = _key(cache, job, pair)
-                entries[key] = Entry(score, now)
-                cache.store(key, entries[key], sr)
+                    sr = contestant.upscale(lq, dataset.protocol)
+                except FloatingPointError as error:
+                    raise UserError(f"{dataset.name} {image.name}: {error}") from error
+                scores[dataset.name][image.name] = score.measure(sr, gt, dataset.protocol)
+                if keep is not None:
+                    keep(dataset.name, image.name, sr)
                 bar.update()
-    return entries
+    return scores
 
 
-def _published(job: _Job) -> Published | None:
-    if job.entrant.published is None:
+def _list_trials(board: Board) -> Iterator[Trial]:
+    for dataset in board.sets:
+        for contestant in board.contestants:
+            for variant in contestant.variants:
+                yield Trial(contestant, variant, dataset, dataset.protocol)
+            # The published bicubic row of a set with grey images compares grey values: Bicubic is measured both ways.
+            has_grey = any(image.grey for image in dataset.images)
+            if contestant.net is None and dataset.protocol.grey == "as_rgb" and has_grey:
+                yield Trial(contestant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
+
+
+def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) -> dict[str, Measurement]:
+    measured: dict[str, Measurement] = {}
+    missing: dict[tuple[Protocol, TestImage], list[Trial]] = {}
+    for trial in trials:
+        for image in trial.dataset.images:
+            key = trial.key(cache, image)
+            stored = cache.load(key, trial.protocol)
+            if stored is not None:
+                measured[key] = stored
+            else:
+                missing.setdefault((trial.protocol, image), []).append(trial)
+    # All contestants take turns on an image, so that the first images already give the rate of the whole run.
+    with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
+        for (protocol, image), waiting in missing.items():
+            lq, gt = image.load(protocol)
+            for trial in waiting:
+                where = f"{trial.contestant.name} {trial.variant}, {trial.dataset.name} {image.name}"
+                bar.set_postfix_str(where, refresh=False)
+                try:
+                    sr = trial.contestant.upscale(lq, protocol, trial.variant)
+                    one = score.measure(sr, gt, protocol)
+                except FloatingPointError:  # the tables name the image; the rest of the board is measured
+                    sr, one = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
+                key = trial.key(cache, image)
+                measured[key] = Measurement(one, now)
+                cache.store(key, measured[key], sr)
+                bar.update()
+    return measured
+
+
+def _measure_mean(name: str, measure: Measure, trial: Trial, cache: ScoreCache) -> float:
+    """Average an optional metric over the images that have a value, through the cache."""
+    values = []
+    for image in trial.dataset.images:
+        key = trial.key(cache, image)
+        value = cache.load_value(key, name)
+        if value is None:
+            _, gt = image.load(trial.protocol)
+            value = measure(cache.load_picture(key), gt, trial.protocol)
+            cache.store_value(key, name, value)
+        values.append(value)
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _find_published(trial: Trial) -> Published | None:
+    method = trial.contestant.published
+    if method is None:
         return None
-    method = job.entrant.published + variants.published_suffix(job.variant)
-    return published.find(method, job.dataset.name, job.protocol)
+    return score.find_published(method + variants.published_suffix(trial.variant), trial.dataset.name, trial.protocol)
 
 
-def _against_baseline(result: Result, results: list[Result], baseline: str, variant: str) -> Comparison | None:
-    other = _find(results, baseline, variant, result)
+def _compare(result: SetResult, other: SetResult | None) -> Comparison | None:
     if other is None or other is result:
         return None
-    names = list(result.scores)
-    return statistics.compare([result.scores[name].psnr for name in names], [other.scores[name].psnr for name in names])
+    psnr, base = ([one.scores[name].psnr for name in result.scores] for one in (result, other))
+    return statistics.compare(psnr, base, PSNR)
 
 
-def _against_full(result: Result, results: list[Result], cache: ScoreCache) -> FromFull | None:
-    other = _find(results, result.model, variants.FULL, result)
-    if other is None or other is result:
+def _compare_with_full(result: SetResult, full: SetResult | None, cache: ScoreCache) -> FromFull | None:
+    if full is None or full is result:
         return None
-    return full_image.compare(result.scores, other.scores, result.pictures, other.pictures, cache)
+    largest = 0
+    for name, key in result.pictures.items():
+        one, other = cache.load_picture(key), cache.load_picture(full.pictures[name])
+        largest = max(largest, int(np.abs(one.astype(np.int16) - other).max()))
+    return FromFull(result.mean.mean.psnr - full.mean.mean.psnr, largest)
 
 
-def _find(results: list[Result], model: str, variant: str, like: Result) -> Result | None:
-    for other in results:
-        if (other.model, other.variant, other.dataset, other.protocol) == (
-            model, variant, like.dataset, like.protocol,
-        ):  # fmt: skip
-            return other
-    return None
+def _find(results: Sequence[SetResult], contestant: str, variant: str, like: SetResult) -> SetResult | None:
+    wanted = (contestant, variant, like.dataset, like.protocol)
+    return next((r for r in results if (r.contestant, r.variant, r.dataset, r.protocol) == wanted), None)

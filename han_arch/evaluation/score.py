@@ -1,24 +1,27 @@
-"""PSNR and SSIM of images by a protocol: BasicSR's metrics, and what has to be done to HR and LR before them."""
+"""Scores: of an image, the mean of a set, and those published in papers, each with its protocol."""
 
+import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from importlib import resources
 
 import numpy as np
 
-from han_arch import compat
-from han_arch.data.degradation import DEGRADATIONS, Degradation
-from han_arch.errors import UserError
+from han_arch.evaluation.metrics import PSNR, SSIM, measure_psnr, measure_ssim
 from han_arch.evaluation.protocol import Protocol
-from han_arch.images.strict import read_image
 
-SSIM_WINDOW = 11  # pixels; a smaller image has no SSIM
+PUBLISHED_FILE = "published_results.csv"
+# found: read in the named source. remeasured: somebody else's measurement of the authors' weights.
+STATUSES = ("found", "remeasured")
+# Protocols of the published table that ours can reproduce -> crop_gt; the table has no rows of other protocols.
+PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
 
 
 @dataclass(frozen=True)
 class Score:
-    """How close one image is to HR: PSNR in dB, SSIM, and the protocol without which they mean nothing."""
+    """How close an image is to HR: PSNR in dB, SSIM, and the protocol without which they mean nothing."""
 
     psnr: float
     ssim: float
@@ -31,8 +34,8 @@ class Score:
 
     @property
     def cell(self) -> str:
-        """Both numbers, for a table whose heading names the protocol."""
-        return f"{self.psnr:.2f} dB / {self.ssim:.4f}"
+        """Both numbers, for a table; its heading names the protocol."""
+        return f"{self.psnr:.{PSNR.digits}f} dB / {self.ssim:.{SSIM.digits}f}"
 
     def __str__(self) -> str:
         return f"{self.cell} ({self.protocol})"
@@ -43,9 +46,9 @@ class SetScore:
     """The mean over the images of a set.
 
     Attributes:
-        mean: mean PSNR and SSIM of the images whose metrics are finite; nan when there is none.
-        images: how many went into the mean.
-        left_out: image name -> its score, those with nan or inf.
+        mean: mean PSNR and SSIM of the images with finite metrics; nan when there is none.
+        images: number of images in the mean.
+        left_out: image name -> its score, for images with nan or inf.
     """
 
     mean: Score
@@ -54,56 +57,32 @@ class SetScore:
 
     @property
     def note(self) -> str:
-        """What the mean leaves out, "" when nothing."""
+        """The images that are not in the mean; "" when all are."""
         return "; ".join(f"{name}: {score.cell}, not averaged" for name, score in self.left_out.items())
 
 
-def crop_gt(gt: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Cut HR, (h, w) or (h, w, 3), at the bottom and right to the protocol's multiples."""
-    height, width = (side - side % protocol.gt_multiple for side in gt.shape[:2])
-    return gt[:height, :width]
+@dataclass(frozen=True)
+class Published:
+    """One published cell.
 
-
-def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
-    """Read an HR file and cut it as the protocol says.
-
-    Returns:
-        uint8, (h, w, 3) RGB; (h, w) for a grey file when the protocol's grey rule is "direct".
-
-    Raises:
-        UserError: no 8-bit grey or RGB image, or nothing is left of it.
+    Attributes:
+        method: as in the papers' tables; "+" means self-ensemble.
+        dataset: a benchmark set.
+        score: with its protocol; its SSIM is nan where the source has none.
+        source: where it was read.
+        status: one of `STATUSES`.
     """
-    gt = crop_gt(load_rgb_or_grey(path), protocol)
-    if gt.size == 0:
-        raise UserError(f"{path} is smaller than {protocol.gt_multiple} pixels; nothing is left of it")
-    return as_rgb(gt) if protocol.grey == "as_rgb" else gt
 
+    method: str
+    dataset: str
+    score: Score
+    source: str
+    status: str
 
-def load_rgb_or_grey(path: Path) -> np.ndarray:
-    """Read an image file: uint8, (h, w) or (h, w, 3).
-
-    Raises:
-        UserError: it cannot be read as such.
-    """
-    try:
-        image = read_image(path)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if image.ndim == 3 and image.shape[2] != 3:
-        raise UserError(f"{path} has an alpha channel; flatten it to RGB")
-    return image
-
-
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """(h, w) as three equal channels; (h, w, 3) as it is."""
-    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-
-
-def degradation_of(protocol: Protocol) -> Degradation:
-    """The degradation that makes LR from HR, and whose `upscale` is the tables' "Bicubic"."""
-    plain = f"{protocol.degradation}x{protocol.scale}"
-    border = "_replicate" if protocol.degradation == "BI" and protocol.lr_border == "replicate" else ""
-    return DEGRADATIONS[plain + border]
+    @property
+    def cell(self) -> str:
+        """The score for a table, without a missing SSIM."""
+        return self.score.cell.removesuffix(" / nan")
 
 
 def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
@@ -111,33 +90,21 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
 
     Args:
         sr: uint8, (h, w, 3) RGB, or (h, w) grey.
-        gt: the same shape; cropped by `crop_gt` already.
-        protocol: grey images are compared directly whatever its grey rule says; `load_gt` follows that.
+        gt: the same shape, already cut by `Protocol.cut_gt`.
+        protocol: compares grey images directly whatever its grey rule is; `sets.load_gt` follows the rule.
 
     Raises:
-        ValueError: other shapes or types.
+        ValueError: different shapes, or not uint8.
     """
     if sr.shape != gt.shape:
         raise ValueError(f"the image must be as large as HR, {gt.shape}; got {sr.shape}")
     if sr.dtype != np.uint8 or gt.dtype != np.uint8:
         raise ValueError(f"both images must be uint8, 0..255; got {sr.dtype} and {gt.dtype}")
-    compat.require_basicsr()
-    from basicsr.metrics import calculate_psnr, calculate_ssim
-
-    border = protocol.crop_border or 0
-    on_y = protocol.channel == "Y" and gt.ndim == 3
-    if gt.ndim == 2:
-        sr, gt = sr[..., None], gt[..., None]
-    sr, gt = sr[..., ::-1], gt[..., ::-1]  # BasicSR's order is BGR
-    side = min(gt.shape[:2]) - 2 * border
-    # BasicSR warns and gives a meaningless number for images that the border or the window swallows.
-    psnr = calculate_psnr(sr, gt, crop_border=border, test_y_channel=on_y) if side > 0 else math.nan
-    ssim = calculate_ssim(sr, gt, crop_border=border, test_y_channel=on_y) if side >= SSIM_WINDOW else math.nan
-    return Score(float(psnr), float(ssim), protocol)
+    return Score(measure_psnr(sr, gt, protocol), measure_ssim(sr, gt, protocol), protocol)
 
 
 def mean_score(scores: Mapping[str, Score]) -> SetScore:
-    """The mean over a set's images (name -> score), nan and inf left out and named.
+    """Average a set's scores (image name -> score); leave out and name images with nan or inf.
 
     Raises:
         ValueError: no score, or scores of several protocols.
@@ -150,3 +117,50 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     ssim = float(np.mean([score.ssim for score in good])) if good else math.nan
     left_out = {name: score for name, score in scores.items() if not score.finite}
     return SetScore(Score(psnr, ssim, protocols.pop()), len(good), left_out)
+
+
+@cache
+def load_published() -> tuple[Published, ...]:
+    """Read the table of published scores that comes with the package.
+
+    Raises:
+        ValueError: a row without source or of an unknown protocol.
+    """
+    text = resources.files("han_arch.evaluation").joinpath(PUBLISHED_FILE).read_text("utf-8")
+    return tuple(parse_published(row) for row in csv.DictReader(text.splitlines()))
+
+
+def find_published(method: str, dataset: str, protocol: Protocol) -> Published | None:
+    """Find the published score of a method on a set by the protocol; papers do not state LR's border."""
+    for row in load_published():
+        if (row.method, row.dataset, row.score.protocol.key) == (method, dataset, protocol.key):
+            return row
+    return None
+
+
+def published_on(datasets: Iterable[str], protocol: Protocol) -> list[Published]:
+    """List the published scores on some sets by the protocol; papers do not state LR's border."""
+    wanted = set(datasets)
+    return [row for row in load_published() if row.dataset in wanted and row.score.protocol.key == protocol.key]
+
+
+def parse_published(row: Mapping[str, str]) -> Published:
+    """Read one row of the published table.
+
+    Raises:
+        ValueError: no source, an unknown status or an unknown protocol.
+    """
+    if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
+        raise ValueError(f"{PUBLISHED_FILE} has a row that must not be printed: {row}")
+    # The papers score networks on Set14's grey image as RGB; only their bicubic row compares its grey values.
+    direct = row["method"] == "Bicubic" and row["dataset"] == "Set14"
+    protocol = Protocol(
+        row["degradation"],
+        int(row["scale"]),
+        crop_gt=PUBLISHED_CROPS[row["protocol"]],
+        grey="direct" if direct else "as_rgb",
+        lr_border="not stated",
+    )
+    ssim = float(row["ssim_y"]) if row["ssim_y"] else math.nan
+    score = Score(float(row["psnr_y_db"]), ssim, protocol)
+    return Published(row["method"], row["dataset"], score, row["read_in"], row["status"])

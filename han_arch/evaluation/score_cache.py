@@ -1,78 +1,75 @@
-"""Results of single images on disk, so that an interrupted board continues and a new model alone is measured."""
+"""The cache of measured images: an interrupted board continues, and only a new contestant is measured."""
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from han_arch import files
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.score import Score, load_rgb_or_grey
+from han_arch.evaluation.score import Score
+from han_arch.evaluation.sets import load_rgb_or_grey
 from han_arch.images.strict import encode_png
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One measured image: its score and the conditions it was measured under (commit, command, device, date)."""
+class Measurement:
+    """The score of one image and the conditions it was measured under (commit, command, device, versions, date)."""
 
     score: Score
     conditions: dict[str, str]
 
 
 class ScoreCache:
-    """A folder with a JSON file of each result and a PNG file of each image.
+    """A folder with a JSON file and a PNG file for each measured image.
 
     Args:
-        folder: made when the first result is stored.
+        folder: made by the first `store`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """The name of a result, a function of all that decides it."""
+        """Return the name of a measurement: a hash of all that decides it."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
-    def load(self, key: str, protocol: Protocol) -> Entry | None:
-        """The stored result; None where there is none or it is damaged."""
+    def load(self, key: str, protocol: Protocol) -> Measurement | None:
+        """Load a measurement; None where it is missing or damaged."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
             if not self.picture(key).is_file():
                 return None
-            return Entry(Score(float(stored["psnr"]), float(stored["ssim"]), protocol), dict(stored["conditions"]))
+            score = Score(float(stored["psnr"]), float(stored["ssim"]), protocol)
+            return Measurement(score, dict(stored["conditions"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def store(self, key: str, entry: Entry, sr: np.ndarray) -> None:
-        """Write a result and its image (uint8, (h, w) or (h, w, 3) RGB)."""
+    def store(self, key: str, measurement: Measurement, sr: np.ndarray) -> None:
+        """Write a measurement and its image, uint8, (h, w) or (h, w, 3) RGB."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.picture(key), encode_png(sr))
-        text = json.dumps({"psnr": entry.score.psnr, "ssim": entry.score.ssim, "conditions": entry.conditions})
-        _write(self.folder / f"{key}.json", text.encode())
+        files.write(self.picture(key), encode_png(sr))
+        score = measurement.score
+        text = json.dumps({"psnr": score.psnr, "ssim": score.ssim, "conditions": measurement.conditions})
+        files.write(self.folder / f"{key}.json", text)
 
     def load_value(self, key: str, metric: str) -> float | None:
-        """A stored value of another metric of the image; None where there is none."""
+        """Load an optional metric of the image; None where it is missing."""
         try:
             return float((self.folder / f"{key}.{metric}.txt").read_text("utf-8"))
         except (OSError, ValueError):
             return None
 
     def store_value(self, key: str, metric: str, value: float) -> None:
-        """Write a value of another metric of the image."""
-        _write(self.folder / f"{key}.{metric}.txt", repr(value).encode())
+        """Write an optional metric of the image."""
+        files.write(self.folder / f"{key}.{metric}.txt", repr(value))
 
     def picture(self, key: str) -> Path:
-        """Where the image of a result lies."""
+        """Return the path of the SR image."""
         return self.folder / f"{key}.png"
 
     def load_picture(self, key: str) -> np.ndarray:
-        """The image of a result, uint8, (h, w) or (h, w, 3) RGB."""
+        """Load the SR image: uint8, (h, w) or (h, w, 3) RGB."""
         return load_rgb_or_grey(self.picture(key))
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_bytes(data)
-    beside.replace(path)

@@ -1,4 +1,4 @@
-"""The test sets of a leaderboard: folders of HR, with LR made here or given, checked image by image."""
+"""Test sets: folders of HR images, with LR made here or given, checked image by image."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from han_arch.errors import UserError
-from han_arch.evaluation import score
+from han_arch.errors import UserError, hint
 from han_arch.evaluation.protocol import Protocol
-from han_arch.images.strict import list_files
+from han_arch.images.strict import list_files, read_image
 
 KEYS = ("dataroot_gt", "dataroot_lq")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One test image.
+class TestImage:
+    """One image of a test set.
 
     Attributes:
         name: its file's stem.
@@ -35,54 +36,52 @@ class Pair:
     grey: bool
 
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR by a protocol, as `score.load_gt` gives HR.
+        """Load LR and HR by a protocol; HR as `load_gt` returns it.
 
         Raises:
             UserError: a file cannot be used, or LR is not HR / scale.
         """
-        gt = score.load_gt(self.gt, protocol)
+        gt = load_gt(self.gt, protocol)
         if self.lq is None:
-            return score.degradation_of(protocol).degrade(gt), gt
-        lq = score.load_rgb_or_grey(self.lq)
-        wanted = (gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale)
-        if lq.shape[:2] != wanted:
+            return protocol.lr_degradation.degrade(gt), gt
+        lq = load_rgb_or_grey(self.lq)
+        height, width = gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale
+        if lq.shape[:2] != (height, width):
             raise UserError(
                 f"{self.lq} is {lq.shape[1]}x{lq.shape[0]}; {self.gt.name}, cut for {protocol.crop_gt}, at "
-                f"x{protocol.scale} wants {wanted[1]}x{wanted[0]}"
+                f"x{protocol.scale} needs {width}x{height}"
             )
-        return (score.as_rgb(lq) if gt.ndim == 3 else lq), gt
+        return (as_rgb(lq) if gt.ndim == 3 else lq), gt
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A named set of test images, and its protocol: the board's, with LR "as given" where LR files were given."""
+    """A named test set and its protocol: the board's, with LR "as given" where LR files were given."""
 
     name: str
-    pairs: tuple[Pair, ...]
+    images: tuple[TestImage, ...]
     protocol: Protocol
 
 
 def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
-    """Look at every file of a set before the long run.
+    """Decode every image of a set before the long run.
 
     Args:
         name: of the set.
-        options: `dataroot_gt`, a folder of HR images, and `dataroot_lq`, a folder of LR images of the same names (or
-            NAMExSCALE), if LR is not to be made here.
+        options: `dataroot_gt`, a folder of HR images, and optionally `dataroot_lq`, a folder of LR images of the same
+            names or NAMExSCALE.
         protocol: of the board.
 
     Returns:
-        The set with the pairs that are good, and one line for each thing that is wrong.
+        The set with its good images, and one line for each fault.
     """
-    faults = [f"{name}: no option {key!r}; there are {', '.join(KEYS)}" for key in options if key not in KEYS]
+    faults = [f"{name}: unknown option {key!r}; {hint(key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
     if lq_root is not None:
         protocol = replace(protocol, lr_border="as given")
     if not isinstance(root, str):
-        return EvaluationSet(name, (), protocol), [
-            *faults,
-            f"{name}: dataroot_gt must name a folder of HR images; got {root!r}",
-        ]
+        faults.append(f"{name}: dataroot_gt must name a folder of HR images; got {root!r}")
+        return EvaluationSet(name, (), protocol), faults
     files, listing_faults = _list(name, Path(root))
     faults += listing_faults
     lq_files: dict[str, Path] = {}
@@ -91,18 +90,59 @@ def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tupl
         faults += listing_faults
         lq_files = {path.stem: path for path in lq_list}
         faults += _name_faults(name, files, lq_files, protocol.scale)
-    pairs = []
+    images = []
     for path in files:
-        lq = _lq_of(path.stem, lq_files, protocol.scale)
+        lq = _find_lq(path.stem, lq_files, protocol.scale)
         if lq_root is not None and lq is None:
             continue
         try:
-            pair = _examine(path, lq)
-            pair.load(protocol)
-            pairs.append(pair)
+            image = _read(path, lq)
+            image.load(protocol)
+            images.append(image)
         except UserError as error:
             faults.append(f"{name}: {error}")
-    return EvaluationSet(name, tuple(pairs), protocol), faults
+    return EvaluationSet(name, tuple(images), protocol), faults
+
+
+def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
+    """Read an HR file and cut it to the protocol's multiples.
+
+    Returns:
+        uint8, (h, w, 3) RGB; (h, w) for a grey file when the protocol's grey rule is "direct".
+
+    Raises:
+        UserError: not an 8-bit grey or RGB image, or smaller than one multiple.
+    """
+    gt = protocol.cut_gt(load_rgb_or_grey(path))
+    if gt.size == 0:
+        raise UserError(f"{path} is smaller than {protocol.gt_multiple} pixels; the cut leaves nothing of it")
+    return as_rgb(gt) if protocol.grey == "as_rgb" else gt
+
+
+def load_rgb_or_grey(path: Path) -> np.ndarray:
+    """Read an image file: uint8, (h, w) or (h, w, 3).
+
+    Raises:
+        UserError: not such an image, or it has an alpha channel.
+    """
+    try:
+        image = read_image(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if image.ndim == 3 and image.shape[2] != 3:
+        raise UserError(f"{path} has an alpha channel; flatten it to RGB")
+    return image
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Turn (h, w) into three equal channels; return (h, w, 3) as it is."""
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
+    """Turn a uint8 image, (h, w, 3) or (h, w), into float32 in [0, 1], (1, 3, h, w)."""
+    planes = np.ascontiguousarray(as_rgb(image).transpose(2, 0, 1))
+    return torch.from_numpy(planes).to(device).float()[None] / 255
 
 
 def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
@@ -112,27 +152,29 @@ def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
     files = list_files(folder)
     faults = [] if files else [f"{name}: no image in {folder}"]
     stems = [path.stem for path in files]
-    faults += [f"{name}: {stem} stands twice in {folder}" for stem in sorted({s for s in stems if stems.count(s) > 1})]
-    return files, faults
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    return files, faults + [f"{name}: two files are called {stem} in {folder}; remove one" for stem in twice]
 
 
-def _lq_of(stem: str, lq_files: Mapping[str, Path], scale: int) -> Path | None:
+def _find_lq(stem: str, lq_files: Mapping[str, Path], scale: int) -> Path | None:
     return lq_files.get(stem) or lq_files.get(f"{stem}x{scale}")
 
 
 def _name_faults(name: str, files: list[Path], lq_files: Mapping[str, Path], scale: int) -> Iterator[str]:
-    used = {lq for path in files if (lq := _lq_of(path.stem, lq_files, scale))}
+    used = set()
     for path in files:
-        if _lq_of(path.stem, lq_files, scale) is None:
+        lq = _find_lq(path.stem, lq_files, scale)
+        if lq is None:
             yield f"{name}: {path.name} has no LR file of its name"
+        used.add(lq)
     for lq in sorted(set(lq_files.values()) - used):
         yield f"{name}: {lq.name} in the LR folder has no HR file of its name"
 
 
-def _examine(path: Path, lq: Path | None) -> Pair:
+def _read(path: Path, lq: Path | None) -> TestImage:
     digest = hashlib.sha256()
-    gt = score.load_rgb_or_grey(path)
-    for image in (gt,) if lq is None else (gt, score.load_rgb_or_grey(lq)):
+    gt = load_rgb_or_grey(path)
+    for image in (gt,) if lq is None else (gt, load_rgb_or_grey(lq)):
         digest.update(repr(image.shape).encode())
         digest.update(image.tobytes())
-    return Pair(path.stem, path, lq, digest.hexdigest(), gt.ndim == 2)
+    return TestImage(path.stem, path, lq, digest.hexdigest(), gt.ndim == 2)

@@ -1,4 +1,4 @@
-"""Is a difference between two models on a set more than chance? Paired over the images."""
+"""Decide whether two contestants differ on a set by more than chance, paired over the images."""
 
 import math
 from collections.abc import Sequence
@@ -7,19 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from han_arch.evaluation.metrics import PSNR, Metric
+
 RESAMPLES, SEED, LEVEL = 9999, 0, 0.95
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model against the baseline on one set.
+    """One contestant against the baseline on one set.
 
     Attributes:
-        images: pairs that both have finite values for.
-        difference: mean of model minus baseline.
+        images: number of images with finite values of both.
+        difference: mean of contestant minus baseline.
         low, high: ends of the 95 % bootstrap interval of that mean; nan for fewer than two images.
-        wins, losses: images on which the model is above, below.
+        wins, losses: images on which the contestant is better, worse.
         p_value: two-sided sign test; 1 when no image differs.
+        metric: of the values.
     """
 
     images: int
@@ -29,33 +32,41 @@ class Comparison:
     wins: int
     losses: int
     p_value: float
+    metric: Metric = PSNR
 
     @property
     def verdict(self) -> str:
-        """In a word: "ahead", "behind", or "not settled" when the interval holds 0 or the sign test is above 5 %."""
-        settled = self.p_value < 1 - LEVEL and (self.low > 0 or self.high < 0)
-        return ("ahead" if self.difference > 0 else "behind") if settled else "not settled"
+        """Return "ahead", "behind", or "not settled" when the interval holds 0 or the sign test is above 5 %."""
+        if self.p_value >= 1 - LEVEL or not (self.low > 0 or self.high < 0):
+            return "not settled"
+        return "ahead" if (self.difference > 0) == self.metric.higher_is_better else "behind"
 
 
-def compare(model: Sequence[float], baseline: Sequence[float]) -> Comparison:
-    """Compare two models' values (dB) on the same images in the same order; pairs with nan or inf are left out.
+def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
+    """Compare the values of a contestant and of the baseline on the same images; skip images with nan or inf.
 
-    The interval is the percentile bootstrap of the mean difference, 9999 resamples over images with a fixed seed. With
-    five images the sign test cannot go below 0.0625: no difference on Set5 alone is ever settled by it.
+    The interval is the percentile bootstrap of the mean difference: 9999 resamples of the images, fixed seed. With
+    five images the sign test cannot go below 0.0625, so no difference on Set5 alone is ever settled.
+
+    Args:
+        values: of the contestant, one for each image.
+        baseline: of the baseline, in the same order.
+        metric: decides which direction is better.
 
     Raises:
         ValueError: not the same number of values.
     """
-    if len(model) != len(baseline):
-        raise ValueError(f"both need the same images; got {len(model)} and {len(baseline)} values")
+    if len(values) != len(baseline):
+        raise ValueError(f"both need the same images; got {len(values)} and {len(baseline)} values")
     with np.errstate(invalid="ignore"):
-        difference = np.asarray(model, np.float64) - np.asarray(baseline, np.float64)
+        difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
     difference = difference[np.isfinite(difference)]
-    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    above, below = int((difference > 0).sum()), int((difference < 0).sum())
+    wins, losses = (above, below) if metric.higher_is_better else (below, above)
     p_value = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     mean = float(difference.mean()) if len(difference) else math.nan
     low, high = _interval(difference)
-    return Comparison(len(difference), mean, low, high, wins, losses, p_value)
+    return Comparison(len(difference), mean, low, high, wins, losses, p_value, metric)
 
 
 def _interval(difference: np.ndarray) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from han_arch.errors import UserError
 from han_arch.evaluation import statistics
-from han_arch.evaluation.run import Result
+from han_arch.evaluation.run import SetResult
 
 # Name in the table -> its option file, in the table's order.
 MODELS = {
@@ -58,13 +58,13 @@ class TrainedRun:
         return f"{self.model}, seed {self.seed}"
 
 
-def tables(runs: Sequence[TrainedRun], results: Iterable[Result]) -> tuple[str, str]:
+def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
     """The two CSV files' texts from a leaderboard on which each run stands under its label."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}
     for result in results:
-        run = by_label[result.model]
+        run = by_label[result.contestant]
         mean = result.mean
         rows.append(
             {

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.evaluation import contestants, sets
+from han_arch.evaluation import contestants, run, sets
 from han_arch.evaluation import score as scoring
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
@@ -70,21 +69,7 @@ def measure(
     Raises:
         UserError: the network gives nan or inf.
     """
-    scores: Scores = {}
-    with tqdm(total=sum(len(s.pairs) for s in test_sets), unit="image", desc=f"measure {model.name}") as bar:
-        for test_set in test_sets:
-            own = scores.setdefault(test_set.name, {})
-            for pair in test_set.pairs:
-                lq, gt = pair.load(test_set.protocol)
-                try:
-                    sr = model.upscale(lq, test_set.protocol)
-                except FloatingPointError as error:
-                    raise UserError(f"{test_set.name} {pair.name}: {error}") from error
-                own[pair.name] = scoring.measure(sr, gt, test_set.protocol)
-                if keep is not None:
-                    keep(test_set.name, pair.name, sr)
-                bar.update()
-    return scores
+    return run.measure_sets(model, test_sets, keep)
 
 
 def means(scores: Scores) -> dict[str, Score]:

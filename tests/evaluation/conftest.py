@@ -10,7 +10,7 @@ import torch
 
 import han_arch
 from han_arch.evaluation.board import Board, check
-from han_arch.evaluation.run import Result, run
+from han_arch.evaluation.run import SetResult, run
 from han_arch.evaluation.score_cache import ScoreCache
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def small_board(folder: Path) -> dict[str, Any]:
-    """A leaderboard's option file as a mapping, with its images and weights written to the folder."""
+    """Write images and weights to the folder, and return the options of a leaderboard of them."""
     hr = folder / "HR"
     hr.mkdir()
     generator = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def small_board(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def board_options(tmp_path: Path, basicsr: object) -> dict[str, Any]:
-    """A leaderboard of Bicubic and two tiny networks on three images of odd sizes, c.png grey; for changing."""
+    """A leaderboard of Bicubic and two tiny networks on three images of odd sizes, c.png grey; a test may change it."""
     return small_board(tmp_path)
 
 
@@ -57,8 +57,8 @@ def hr_folder(board_options: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured(tmp_path_factory: pytest.TempPathFactory, basicsr: object) -> tuple[Board, list[Result]]:
-    """The same board, checked and measured; not to be changed."""
+def measured(tmp_path_factory: pytest.TempPathFactory, basicsr: object) -> tuple[Board, list[SetResult]]:
+    """The same board, checked and measured; no test changes it."""
     folder = tmp_path_factory.mktemp("measured")
     checked = check(small_board(folder))
     return checked, run(checked, ScoreCache(folder / "cache"))

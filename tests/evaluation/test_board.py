@@ -1,4 +1,4 @@
-"""What is wrong with a leaderboard is told before anything is measured, one line each."""
+"""The check of a leaderboard reports every fault in one line, before anything is measured."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import board, score
+from han_arch.evaluation import board, sets
 
 
 def faults(options: dict[str, Any]) -> list[str]:
@@ -21,17 +21,17 @@ def faults(options: dict[str, Any]) -> list[str]:
 def write_lq(hr: Path, folder: Path, suffix: str = "", scale: int = 2) -> None:
     folder.mkdir()
     for path in hr.iterdir():
-        image = score.load_rgb_or_grey(path)
+        image = sets.load_rgb_or_grey(path)
         height, width = (side - side % 2 for side in image.shape[:2])
         small = cv2.resize(image, (width // scale, height // scale))
         cv2.imwrite(str(folder / f"{path.stem}{suffix}.png"), small)
 
 
-def test_good_options_are_taken(board_options: dict[str, Any]) -> None:
+def test_good_options_make_a_board(board_options: dict[str, Any]) -> None:
     checked = board.check(board_options)
-    assert [model.name for model, _ in checked.runs] == ["Bicubic", "HAN", "HAN", "EDSR", "EDSR"]
-    assert [pair.name for pair in checked.sets[0].pairs] == ["a", "b", "c"]
-    assert [pair.grey for pair in checked.sets[0].pairs] == [False, False, True]
+    assert [contestant.name for contestant, _ in checked.runs] == ["Bicubic", "HAN", "HAN", "EDSR", "EDSR"]
+    assert [image.name for image in checked.sets[0].images] == ["a", "b", "c"]
+    assert [image.grey for image in checked.sets[0].images] == [False, False, True]
     assert checked.protocol.lr_border == "symmetric"
 
 
@@ -43,7 +43,7 @@ def test_given_lr_is_named_in_the_protocol(
     board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
     checked = board.check(board_options)
     assert checked.sets[0].protocol.lr_border == "as given"
-    lq, gt = checked.sets[0].pairs[0].load(checked.sets[0].protocol)
+    lq, gt = checked.sets[0].images[0].load(checked.sets[0].protocol)
     assert (lq.shape, gt.shape) == ((16, 20, 3), (32, 40, 3))
 
 
@@ -52,17 +52,19 @@ def test_lr_of_another_scale(board_options: dict[str, Any], hr_folder: Path, tmp
     board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
     lines = faults(board_options)
     assert len(lines) == 3
-    assert "a.png is 10x8; a.png, cut for mod-scale, at x2 wants 20x16" in lines[0]
+    for part in ("a.png is 10x8", "mod-scale", "x2", "20x16"):
+        assert part in lines[0]
 
 
 def test_lr_of_other_names(board_options: dict[str, Any], hr_folder: Path, tmp_path: Path) -> None:
     write_lq(hr_folder, tmp_path / "LR")
     (tmp_path / "LR" / "b.png").rename(tmp_path / "LR" / "bee.png")
     board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
-    assert faults(board_options) == [
-        "Set14: b.png has no LR file of its name",
-        "Set14: bee.png in the LR folder has no HR file of its name",
-    ]
+    no_lr, no_hr = faults(board_options)
+    for part in ("Set14", "b.png", "no LR file"):
+        assert part in no_lr
+    for part in ("Set14", "bee.png", "no HR file"):
+        assert part in no_hr
 
 
 def test_missing_empty_and_corrupt_sets(board_options: dict[str, Any], hr_folder: Path, tmp_path: Path) -> None:
@@ -75,15 +77,13 @@ def test_missing_empty_and_corrupt_sets(board_options: dict[str, Any], hr_folder
         "Urban100": {"dataroot": "x"},
     }
     lines = faults(board_options)
-    assert "a.png: damaged" in lines[0]
-    assert "Set5: no folder" in lines[1]
-    assert "B100: no image in" in lines[2]
-    assert "Urban100: no option 'dataroot'" in lines[3]
-    assert "dataroot_gt must name a folder" in lines[4]
-    assert len(lines) == 5
+    parts = [("a.png", "damaged"), ("Set5", "no folder"), ("B100", "no image"), ("Urban100", "'dataroot'"),
+             ("Urban100", "dataroot_gt", "None")]  # fmt: skip
+    for line, wanted in zip(lines, parts, strict=True):
+        assert all(part in line for part in wanted), line
 
 
-def test_models_that_cannot_run(board_options: dict[str, Any], tmp_path: Path) -> None:
+def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Path) -> None:
     models = board_options["models"]
     (tmp_path / "garbage.pth").write_bytes(b"no checkpoint at all")
     whole = tmp_path / "module.pth"
@@ -105,7 +105,9 @@ def test_models_that_cannot_run(board_options: dict[str, Any], tmp_path: Path) -
     }
     board_options["baseline"] = "RCAN"
     lines = {line.split(":")[0]: line for line in faults(board_options)}
-    assert lines.keys() == models.keys() - {"Bicubic", "HAN", "EDSR"} | {"baseline RCAN is none of the models"}
+    wrong = models.keys() - {"Bicubic", "HAN", "EDSR"}
+    assert wrong == {key for key in lines if "RCAN" not in key}
+    assert len(lines) == len(wrong) + 1
     assert "no checkpoint nowhere.pth" in lines["absent"]
     assert "damaged" in lines["garbage"]
     assert "would run code" in lines["pickle"]
@@ -113,12 +115,14 @@ def test_models_that_cannot_run(board_options: dict[str, Any], tmp_path: Path) -
     assert "does not fit the network" in lines["wider"]
     assert "does not fit EDSR" in lines["x4"]
     assert "network_g cannot be built" in lines["unknown"]
-    assert "no option variant" in lines["variant"]
+    assert "'variant'; did you mean variants?" in lines["variant"]
 
 
 def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
     board_options["scale"] = 3
-    assert "HAN: is a network of x2; the board is x3" in faults(board_options)
+    (line,) = [line for line in faults(board_options) if line.startswith("HAN")]
+    assert "x2" in line
+    assert "x3" in line
 
 
 @pytest.mark.parametrize(
@@ -127,14 +131,15 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
         ({"models": {}}, "needs models"),
         ({"datasets": None}, "needs datasets"),
         ({"scale": "4"}, "needs scale"),
-        ({"modles": {}}, "no option modles"),
+        ({"modles": {}}, "modles.*did you mean models"),
         ({"variants": ["half"]}, "variant must be full"),
         ({"variants": ["chop+chop"]}, "variant must be full"),
         ({"variants": ["tiled-0-4"]}, "variant must be full"),
         ({"variants": "full"}, "variants must be a list"),
-        ({"cost": {"lr_size": 4}}, "cost:lr_size must be a whole number from 16; got 4"),
+        ({"cost": {"lr_size": 4}}, "cost:lr_size.*16.*got 4"),
         ({"num_gpu": -1}, "num_gpu"),
-        ({"protocol": {"channel": "YCbCr"}}, "channel must be one of"),
+        ({"protocol": {"channel": "YCbCr"}}, "channel.*YCbCr.*RGB, Y"),
+        ({"perceptual": ["fid"]}, "perceptual.*lpips, dists, niqe.*fid"),
     ],
 )
 def test_options_that_make_no_board(change: dict, message: str, board_options: dict[str, Any]) -> None:
@@ -142,12 +147,12 @@ def test_options_that_make_no_board(change: dict, message: str, board_options: d
         board.check(board_options | change)
 
 
-def test_an_image_is_known_by_its_pixels(board_options: dict[str, Any], hr_folder: Path) -> None:
-    before = [pair.digest for pair in board.check(board_options).sets[0].pairs]
-    image = cv2.imread(str(hr_folder / "a.png"))
-    cv2.imwrite(str(hr_folder / "a.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    assert [pair.digest for pair in board.check(board_options).sets[0].pairs] == before
-    image[0, 0, 0] ^= 1
-    cv2.imwrite(str(hr_folder / "a.png"), image)
-    after = [pair.digest for pair in board.check(board_options).sets[0].pairs]
+def test_the_digest_of_an_image_depends_on_its_pixels_alone(board_options: dict[str, Any], hr_folder: Path) -> None:
+    before = [image.digest for image in board.check(board_options).sets[0].images]
+    pixels = cv2.imread(str(hr_folder / "a.png"))
+    cv2.imwrite(str(hr_folder / "a.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    assert [image.digest for image in board.check(board_options).sets[0].images] == before
+    pixels[0, 0, 0] ^= 1
+    cv2.imwrite(str(hr_folder / "a.png"), pixels)
+    after = [image.digest for image in board.check(board_options).sets[0].images]
     assert np.array([x == y for x, y in zip(before, after, strict=True)]).tolist() == [False, True, True]

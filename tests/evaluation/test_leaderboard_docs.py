@@ -1,4 +1,4 @@
-"""docs/leaderboard.md says what the code takes."""
+"""docs/leaderboard.md agrees with the code."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from han_arch.evaluation import board, contestants, gallery, sets
+from han_arch.evaluation import board, contestants, metrics, sets
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
 from han_arch.opt import shipped
@@ -28,11 +28,12 @@ def test_option_blocks_use_known_keys(text: str) -> None:
     for block in found:
         assert block.keys() <= set(board.KEYS)
         for model in block.get("models", {}).values():
-            assert model.keys() <= {*contestants.KEYS, "experiment", "variants", "published"}
+            assert model.keys() <= {*contestants.KEYS, "experiment"}
         for dataset in block.get("datasets", {}).values():
             assert dataset.keys() <= set(sets.KEYS)
         for crop in block.get("gallery", {}).get("crops", []):
-            assert crop.keys() == set(gallery.CROP_KEYS)
+            assert crop.keys() == set(board.CROP_KEYS)
+        assert block.get("perceptual", metrics.optional_names()) == metrics.optional_names()
 
 
 def test_the_protocols_name_is_the_printed_one(text: str) -> None:

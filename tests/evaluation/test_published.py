@@ -1,4 +1,4 @@
-"""The published numbers that are shipped: sourced, of a known protocol, and none that nobody has read."""
+"""The published scores in the package: each has a source and a known protocol."""
 
 import csv
 import math
@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from han_arch.evaluation import published
+from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 
 X4 = Protocol("BI", 4)
 
 
 def table(repository: Path) -> list[dict[str, str]]:
-    with (repository / "han_arch" / "evaluation" / published.FILE).open() as file:
+    with (repository / "han_arch" / "evaluation" / score.PUBLISHED_FILE).open() as file:
         return list(csv.DictReader(file))
 
 
-def test_only_rows_that_were_read_somewhere(repository: Path) -> None:
+def test_every_row_has_a_source(repository: Path) -> None:
     rows = table(repository)
     assert len(rows) > 150
     for row in rows:
@@ -28,44 +28,44 @@ def test_only_rows_that_were_read_somewhere(repository: Path) -> None:
 def test_rows_are_those_of_the_collected_table(repository: Path, shared_data: Path) -> None:
     with (shared_data / "published_results.csv").open() as file:
         everything = list(csv.DictReader(file))
-    allowed = [row for row in everything if row["status"] != "unchecked" and row["protocol"] in published.CROPS]
+    allowed = [row for row in everything if row["status"] != "unchecked" and row["protocol"] in score.PUBLISHED_CROPS]
     assert len(allowed) < len(everything)
     assert table(repository) == allowed
 
 
-def test_nothing_stands_twice() -> None:
-    cells = [(row.method, row.dataset, row.score.protocol) for row in published.load()]
+def test_no_cell_is_listed_twice() -> None:
+    cells = [(row.method, row.dataset, row.score.protocol) for row in score.load_published()]
     assert len(cells) == len(set(cells))
 
 
-def test_an_unread_row_is_refused() -> None:
+def test_a_row_without_source_is_rejected() -> None:
     row = {
         "degradation": "BI", "scale": "2", "method": "HAN+", "dataset": "Set5",
         "psnr_y_db": "38.33", "ssim_y": "0.9617",
         "protocol": "Y border=scale mod-scale", "read_in": "", "status": "unchecked",
     }  # fmt: skip
     with pytest.raises(ValueError, match="must not be printed"):
-        published._parse(row)
+        score.parse_published(row)
 
 
 def test_numbers_are_found_by_protocol() -> None:
-    paper = published.find("HAN", "Set5", X4)
+    paper = score.find_published("HAN", "Set5", X4)
     assert paper is not None
     assert (paper.score.psnr, paper.score.ssim, paper.status) == (32.64, 0.9002, "found")
-    again = published.find("HAN", "Set5", Protocol("BI", 4, crop_gt="GTmod12", lr_border="replicate"))
+    again = score.find_published("HAN", "Set5", Protocol("BI", 4, crop_gt="GTmod12", lr_border="replicate"))
     assert again is not None
     assert (again.score.psnr, again.status) == (32.567, "remeasured")
     assert math.isnan(again.score.ssim)
     for other in (Protocol("BI", 4, channel="RGB"), Protocol("BI", 4, crop_border=0)):
-        assert published.find("HAN", "Set5", other) is None
-    assert published.find("HAN+", "Set5", X4) is None
+        assert score.find_published("HAN", "Set5", other) is None
+    assert score.find_published("HAN+", "Set5", X4) is None
 
 
-def test_set14s_bicubic_row_is_by_grey_values() -> None:
-    assert published.find("Bicubic", "Set14", X4) is None
-    direct = published.find("Bicubic", "Set14", Protocol("BI", 4, grey="direct"))
+def test_the_bicubic_row_of_set14_compares_grey_values() -> None:
+    assert score.find_published("Bicubic", "Set14", X4) is None
+    direct = score.find_published("Bicubic", "Set14", Protocol("BI", 4, grey="direct"))
     assert direct is not None
     assert direct.score.psnr == 26.00
-    rows = published.rows_for(X4, ["Set14"])
-    assert {row.method for row in rows} >= {"Bicubic", "HAN", "RCAN", "EDSR"}
+    rows = score.published_on(["Set14"], X4)
+    assert {row.method for row in rows} >= {"HAN", "RCAN", "EDSR"}
     assert {row.dataset for row in rows} == {"Set14"}

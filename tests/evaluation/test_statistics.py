@@ -1,4 +1,4 @@
-"""Paired differences: the interval covers as it says, and few images settle nothing."""
+"""Paired differences: the interval has its nominal coverage, and few images settle nothing."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_five_images_settle_nothing_and_a_hundred_do() -> None:
     assert statistics.compare([30.0] * 100, list(30.2 + noise)).verdict == "behind"
 
 
-def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+def test_interval_has_about_its_nominal_coverage() -> None:
     generator = np.random.default_rng(1)
     hits = 0
     for _ in range(60):
@@ -41,7 +41,7 @@ def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     assert 51 <= hits <= 60
 
 
-def test_pairs_with_inf_or_nan_are_left_out() -> None:
+def test_images_with_inf_or_nan_are_skipped() -> None:
     result = statistics.compare([math.inf, 31.0, math.nan, 33.0], [math.inf, 30.0, 30.0, 30.0])
     assert (result.images, result.difference) == (2, 2.0)
     alone = statistics.compare([1.0], [0.0])

@@ -79,7 +79,7 @@ def folder(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> Path:
         scores = {f"image{i}": Score(float(value), 0.8, PROTOCOL) for i, value in enumerate(values)}
         results.append(
             SimpleNamespace(
-                model=runs[-1].label, dataset="B100", scores=scores, mean=score.mean_score(scores),
+                contestant=runs[-1].label, dataset="B100", scores=scores, mean=score.mean_score(scores),
                 protocol=PROTOCOL, cost=SimpleNamespace(parameters=150000), weights_sha256="x",
             )
         )  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from han_arch import HAN
-from han_arch.evaluation import published
+from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.release import measure, stages, verify
 from han_arch.zoo import store, weight_file
@@ -70,7 +70,7 @@ def test_found_numbers_are_the_published_ones(entry: Entry) -> None:
         return
     found = {
         row.dataset: (row.score.psnr, row.score.ssim, row.source)
-        for row in published.load()
+        for row in score.load_published()
         if row.method == "HAN" and row.status == "found" and row.score.protocol.key == protocol.key
     }
     assert {e.dataset: (e.psnr, e.ssim, e.source) for e in entry.expected} == found

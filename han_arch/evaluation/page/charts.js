@@ -1,14 +1,14 @@
 "use strict";
-// The palette of Okabe and Ito, told apart by colour-blind readers; black and white take the ink's colour.
+// The palette of Okabe and Ito, which colour-blind readers can distinguish.
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f8400"];
-const MODELS = unique(data.rows.map((row) => row.model)).filter((model) => model !== "Bicubic");
+const CONTESTANTS = unique(data.rows.map((row) => row.contestant)).filter((name) => name !== "Bicubic");
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross"];
 const SYMBOL_SIGNS = ["\u25CF", "\u25C6", "\u25A0", "\u25B2", "\u271A"];
 const VARIANTS = unique(data.rows.map((row) => row.variant));
 
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const colour = (model) =>
-  (MODELS.includes(model) ? PALETTE[MODELS.indexOf(model) % PALETTE.length] : variable("--quiet"));
+const colour = (name) =>
+  (CONTESTANTS.includes(name) ? PALETTE[CONTESTANTS.indexOf(name) % PALETTE.length] : variable("--quiet"));
 
 function layout(x, y, more = {}) {
   const axis = (title) => ({ title: { text: title }, gridcolor: variable("--line"), zeroline: false,
@@ -28,17 +28,17 @@ function drawCost(id, key, title) {
   const drawn = rows.filter((row) => row[key] > 0);
   const traces = drawn.map((row) => ({
     x: [row[key]], y: [row.psnr], name: row.label, type: "scatter", mode: "markers",
-    marker: { size: 13, color: colour(row.model), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
+    marker: { size: 13, color: colour(row.contestant), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
     hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${row.label}</extra>`,
   }));
-  // Bicubic has no multiply-adds, so a logarithmic axis has no place for it: a line.
+  // Bicubic has no multiply-adds and no place on a logarithmic axis: draw a line.
   const free = rows.filter((row) => !(row[key] > 0));
   const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr, y1: row.psnr,
-    line: { dash: "dash", width: 1.5, color: colour(row.model) } }));
+    line: { dash: "dash", width: 1.5, color: colour(row.contestant) } }));
   const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr, yanchor: "bottom",
     text: row.label, showarrow: false }));
   const values = drawn.map((row) => row[key]);
-  // Whole decades where there are several; 1, 2, 5 within one or two, where decades alone would leave no label.
+  // Label decades on a wide axis, and 1, 2, 5 on a narrow one, where decades alone would leave no label.
   const wide = Math.max(...values) / Math.min(...values) > 30;
   Plotly.react(byId(id), traces, layout(title, `PSNR on ${set}, dB`,
     { xaxis: { type: "log", dtick: wide ? 1 : "D2", tickformat: "~r" }, shapes, annotations }), CONFIG);
@@ -52,11 +52,11 @@ function drawPerImage() {
   if (!across || !up) return;
   const names = Object.keys(across.perImage).filter((name) => across.perImage[name] !== null && up.perImage[name] !== null);
   const x = names.map((name) => across.perImage[name]);
-  // The difference, since tenths of a dB cannot be seen on axes that span the 15 dB between images.
+  // Draw the difference: tenths of a dB are invisible on an axis of 15 dB.
   const y = names.map((name) => up.perImage[name] - across.perImage[name]);
   const above = names.filter((name) => up.perImage[name] > across.perImage[name]).length;
   const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
-    mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
+    mode: "markers", marker: { size: 9, color: colour(up.contestant), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0,
     line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
   Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, "difference, dB", { shapes }), CONFIG);
@@ -67,7 +67,7 @@ function drawPerImage() {
 function refreshPairs() {
   const labels = unique(data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === chartSet())
     .map((row) => row.label));
-  // A choice stays where it can, but for a model beside itself, all that a protocol with one model leaves.
+  // Keep the choice where possible, unless it compares a contestant with itself.
   const chosen = [byId("across").value, byId("up").value];
   const kept = chosen[0] === chosen[1] ? [] : chosen;
   const first = labels.includes(data.baseline) ? data.baseline : labels[0];
@@ -83,7 +83,7 @@ function drawLegend() {
     const sign = document.createElement("span");
     const symbol = VARIANTS.indexOf(row.variant) % SYMBOLS.length;
     sign.textContent = SYMBOL_SIGNS[symbol];
-    sign.style.color = colour(row.model);
+    sign.style.color = colour(row.contestant);
     item.append(sign, ` ${row.label}`);
     return item;
   }));

@@ -1,5 +1,5 @@
 "use strict";
-// Each crop: two versions over each other with an edge that the slider moves, and all versions beside them.
+// Each crop: two versions on top of each other, with an edge that the slider moves, and all versions beside them.
 const versionLabels = unique(data.crops.flatMap((crop) => crop.versions.map((version) => version.label)));
 
 function element(name, className, text = "") {

@@ -1,5 +1,5 @@
 "use strict";
-// What the page shows: one protocol and one set (or all sets, in the table only) at a time.
+// The tables. The page shows one protocol and one set at a time; the table can show all sets.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const unique = (values) => [...new Set(values)];
@@ -7,7 +7,7 @@ const fixed = (digits, sign = false) => (v) =>
   v === null || v === undefined ? "" : (sign && v >= 0 ? "+" : "") + v.toFixed(digits);
 
 const COLUMNS = [
-  { key: "label", title: "model", text: true },
+  { key: "label", title: "contestant", text: true },
   { key: "set", title: "set", text: true },
   { key: "psnr", title: "PSNR, dB", show: fixed(3) },
   { key: "ssim", title: "SSIM", show: fixed(4) },
@@ -20,7 +20,7 @@ const COLUMNS = [
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
   { key: "verdict", title: "is", text: true, mark: true },
   { key: "fromFull", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.fromFullNote },
-  ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(), show: fixed(4) })),
+  ...data.perceptual.map(({ name, digits }) => ({ key: name, title: name.toUpperCase(), show: fixed(digits) })),
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
   { key: "gmadds", title: "GMAdd / MP", show: fixed(1) },
   { key: "time", title: `time / ${data.baseline}`, show: fixed(2) },
@@ -49,7 +49,7 @@ function visibleRows() {
     .filter((row) => words.every((word) => `${row.label} ${row.set} ${row.verdict}`.toLowerCase().includes(word)));
 }
 
-// The charts need one set; for "all sets" they take the one with the most images.
+// The charts show one set; for "all sets", the one with the most images.
 function chartSet() {
   if (byId("set").value !== ALL_SETS) return byId("set").value;
   const rows = data.rows.filter((row) => row.protocol === byId("protocol").value);
@@ -116,7 +116,7 @@ function drawTables() {
   byId("protocol-note").textContent = `Every number below: ${byId("protocol").value}`;
   byId("notes").textContent = rows.filter((row) => row.note).map((row) => `${row.label}, ${row.set}: ${row.note}.`)
     .concat(`is: ahead of or behind ${data.baseline} when the 95 % paired bootstrap interval of the mean difference ` +
-      "leaves out 0 and the sign test is below 5 %; five images settle nothing. This speaks of the images: the same " +
+      "excludes 0 and the sign test is below 5 %; five images settle nothing. The test is about the images: the same " +
       "network trained with another seed differs too.").join(" ");
 }
 

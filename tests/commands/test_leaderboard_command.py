@@ -1,5 +1,6 @@
-"""`basicsr leaderboard` from outside."""
+"""`basicsr leaderboard` as a user runs it."""
 
+import copy
 import resource
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ import torch
 import yaml
 
 from han_arch import cli
-from han_arch.commands import leaderboard
 from han_arch.errors import UserError
+from han_arch.evaluation import contestants
+from han_arch.opt import read
 
 
 def basicsr_leaderboard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -53,8 +55,10 @@ def test_experiments_give_weights_and_options(tmp_path: Path) -> None:
     (folder / "x.yml").write_text("network_g: {type: HAN, upscale: 4}\n")
     torch.save({}, folder / "models" / "net_g_latest.pth")
     models = {"HAN": {"experiment": str(folder), "variants": ["chop"]}, "Bicubic": {"type": "Bicubic"}}
-    leaderboard.resolve_experiments(models)
-    assert models == {
+    before = copy.deepcopy(models)
+    resolved = contestants.with_experiments(models, read.read)
+    assert models == before
+    assert resolved == {
         "HAN": {
             "checkpoint": str(folder / "models" / "net_g_latest.pth"),
             "network_g": {"type": "HAN", "upscale": 4},
@@ -64,14 +68,14 @@ def test_experiments_give_weights_and_options(tmp_path: Path) -> None:
     }
 
 
-def test_experiments_that_are_not_there_are_all_named(tmp_path: Path) -> None:
+def test_all_missing_experiments_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "x.yml").write_text("network_g: {type: HAN}\n")
     models = {name: {"experiment": str(tmp_path / name)} for name in ("absent", "empty", "unfinished")}
     with pytest.raises(UserError) as caught:
-        leaderboard.resolve_experiments(models)
+        contestants.with_experiments(models, read.read)
     lines = str(caught.value).splitlines()[1:]
     assert ["no folder" in lines[0], "it has 0" in lines[1], "has not ended" in lines[2]] == [True] * 3
 
@@ -83,7 +87,7 @@ def test_bicubic_on_three_sets_takes_less_than_half_a_minute(
     sets = {name: {"dataroot_gt": str(shared_data / "benchmarks" / name / "HR")} for name in ("Set5", "Set14", "B100")}
     options = {"name": "b", "scale": 4, "datasets": sets, "models": {"Bicubic": {"type": "Bicubic"}}}
     (tmp_path / "board.yml").write_text(yaml.safe_dump(options))
-    # Processor time of one thread: two cores take no longer, and what else the machine does is not counted.
+    # Count the processor time of one thread: other load on the machine does not change it.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = basicsr_leaderboard(tmp_path, "-opt", "board.yml")

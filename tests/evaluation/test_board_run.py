@@ -1,4 +1,4 @@
-"""A whole small board: numbers, variants, cache, costs, tables."""
+"""A whole small board: numbers, variants, cache, costs, rows."""
 
 import csv
 import io
@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from han_arch.evaluation import board, contestants, cost, run, score
-from han_arch.evaluation import rows as tables
+from han_arch.evaluation import board, contestants, cost, rows, run, score
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.run import Result
+from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.score_cache import ScoreCache
+from han_arch.images.strict import encode_png
 from han_arch.inference import variants
 
 
 @pytest.fixture
-def checked(measured: tuple[board.Board, list[Result]]) -> board.Board:
+def checked(measured: tuple[board.Board, list[SetResult]]) -> board.Board:
     return measured[0]
 
 
 @pytest.fixture
-def results(measured: tuple[board.Board, list[Result]]) -> list[Result]:
+def results(measured: tuple[board.Board, list[SetResult]]) -> list[SetResult]:
     return measured[1]
 
 
-def test_every_model_variant_and_set_is_there(results: list[Result]) -> None:
+def test_every_contestant_variant_and_set_has_a_result(results: list[SetResult]) -> None:
     assert [(result.label, result.protocol.grey) for result in results] == [
         ("Bicubic", "as_rgb"),
         ("Bicubic", "direct"),
@@ -41,11 +41,11 @@ def test_every_model_variant_and_set_is_there(results: list[Result]) -> None:
     assert all(list(result.scores) == ["a", "b", "c"] for result in results)
 
 
-def test_numbers_are_those_of_the_pieces(results: list[Result], checked: board.Board) -> None:
-    """LR, network, rounding and metric, each called by hand."""
-    net = next(model for model, _ in checked.runs if model.name == "HAN").net
+def test_scores_equal_those_made_by_hand(results: list[SetResult], checked: board.Board) -> None:
+    """Call LR, network, rounding and metric one after the other."""
+    net = next(one for one, _ in checked.runs if one.name == "HAN").net
     assert net is not None
-    lq, gt = checked.sets[0].pairs[1].load(checked.protocol)
+    lq, gt = checked.sets[0].images[1].load(checked.protocol)
     tensor = torch.from_numpy(lq.transpose(2, 0, 1).copy())[None] / 255.0
     with torch.no_grad():
         mean = (
@@ -69,35 +69,35 @@ def test_cache_is_by_weights_protocol_and_image(
     cache = ScoreCache(tmp_path / "cache")
     checked = board.check(board_options)
     first = run.run(checked, cache)
-    asked: list[str] = []
+    called: list[str] = []
     real = contestants.Contestant.upscale
 
     def spy(self: contestants.Contestant, *args: Any) -> np.ndarray:
-        asked.append(self.name)
+        called.append(self.name)
         return real(self, *args)
 
     monkeypatch.setattr(contestants.Contestant, "upscale", spy)
-    monkeypatch.setattr(run.cost, "measure", lambda models, *rest: {
-        (model.name, variant): cost.Cost(0, 0.0, 1.0, 0.0, 16) for model, variant in models
+    monkeypatch.setattr(cost, "measure", lambda runs, *rest: {
+        (one.name, variant): cost.Cost(0, 0.0, 1.0, 0.0, 16) for one, variant in runs
     })  # fmt: skip
     again = run.run(checked, cache)
-    assert asked == []
+    assert called == []
     assert [r.scores for r in again] == [r.scores for r in first]
 
-    # Another model alone is measured when it joins; another protocol measures all.
+    # A new contestant is measured alone; another protocol measures all.
     weights = torch.load(board_options["models"]["EDSR"]["checkpoint"], weights_only=True)
     weights["params"]["conv_last.bias"] += 0.1
     torch.save(weights, tmp_path / "other.pth")
     board_options["models"]["New"] = board_options["models"]["EDSR"] | {"checkpoint": str(tmp_path / "other.pth")}
     run.run(board.check(board_options), cache)
-    assert asked == ["New"] * 6
-    asked.clear()
+    assert called == ["New"] * 6
+    called.clear()
     run.run(board.check(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
-    assert sorted(set(asked)) == ["Bicubic", "EDSR", "HAN", "New"]
+    assert sorted(set(called)) == ["Bicubic", "EDSR", "HAN", "New"]
 
 
 def test_an_interrupted_board_continues(
-    checked: board.Board, results: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checked: board.Board, results: list[SetResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = ScoreCache(tmp_path / "cache")
     real, count = ScoreCache.store, 0
@@ -115,39 +115,39 @@ def test_an_interrupted_board_continues(
     monkeypatch.setattr(ScoreCache, "store", real)
     whole = run.run(checked, cache)
     assert [r.scores for r in whole] == [r.scores for r in results]
-    # A result cut short is measured again.
+    # A damaged measurement is repeated.
     damaged = next((tmp_path / "cache").glob("*.json"))
     damaged.write_text(damaged.read_text()[:10])
     assert [r.scores for r in run.run(checked, cache)] == [r.scores for r in results]
 
 
-def test_comparisons_are_with_the_baseline(results: list[Result]) -> None:
+def test_comparisons_are_with_the_baseline(results: list[SetResult]) -> None:
     han, edsr = results[2], results[4]
     assert edsr.comparison is None
     assert han.comparison is not None
     differences = [han.scores[name].psnr - edsr.scores[name].psnr for name in "abc"]
     assert han.comparison.difference == pytest.approx(np.mean(differences))
     assert han.comparison.verdict == "not settled"
-    assert results[1].comparison is None  # the baseline has nothing by that protocol
+    assert results[1].comparison is None  # the baseline has no result by that protocol
 
 
-def test_published_cells_are_of_the_same_protocol_and_variant(results: list[Result]) -> None:
+def test_published_cells_are_of_the_same_protocol_and_variant(results: list[SetResult]) -> None:
     found = {(r.label, r.protocol.grey): r.published and r.published.score.psnr for r in results}
     assert found["HAN", "as_rgb"] == 34.16
-    assert found["HAN (self_ensemble)", "as_rgb"] is None  # nobody has read one
+    assert found["HAN (self_ensemble)", "as_rgb"] is None  # no source has one
     assert found["EDSR (self_ensemble)", "as_rgb"] == 34.02
     assert found["Bicubic", "as_rgb"] is None
     assert found["Bicubic", "direct"] == 30.24
 
 
-def test_costs(results: list[Result], checked: board.Board) -> None:
-    """EDSR of one block with 8 features, counted by hand per LR pixel."""
+def test_costs(results: list[SetResult], checked: board.Board) -> None:
+    """Count the multiply-adds of EDSR with one block of 8 features by hand, per LR pixel."""
     costs = {result.label: result.cost for result in results}
     madds = 9 * (3 * 8 + 8 * 8 * 3 + 8 * 32 + 4 * 8 * 3)
     per_output = madds / 4
     assert costs["EDSR"].madds_per_mp == pytest.approx(per_output * 1e6)
     assert costs["EDSR (self_ensemble)"].madds_per_mp == pytest.approx(8 * per_output * 1e6)
-    net = next(model for model, _ in checked.runs if model.name == "EDSR").net
+    net = next(one for one, _ in checked.runs if one.name == "EDSR").net
     assert costs["EDSR"].parameters == sum(p.numel() for p in net.parameters())  # type: ignore[union-attr]
     assert (costs["Bicubic"].parameters, costs["Bicubic"].madds_per_mp) == (0, 0)
     assert costs["EDSR"].seconds > 0
@@ -156,28 +156,31 @@ def test_costs(results: list[Result], checked: board.Board) -> None:
     assert relative["EDSR (self_ensemble)"] > 1.5
 
 
-def test_memory_of_a_large_image_is_seen(checked: board.Board) -> None:
+def test_memory_of_a_large_image_is_measured(checked: board.Board) -> None:
     """EDSR's largest maps: 32 channels before, 8 after the pixel shuffle, float32, alive together."""
-    model = next(model for model, _ in checked.runs if model.name == "EDSR")
-    small, large = (cost.measure([(model, variants.FULL)], checked.protocol, size, 1) for size in (16, 512))
+    edsr = next(one for one, _ in checked.runs if one.name == "EDSR")
+    small, large = (cost.measure([(edsr, variants.FULL)], checked.protocol, size, 1) for size in (16, 512))
     peak = large["EDSR", "full"].peak_mb
     if math.isnan(peak):
-        pytest.skip("this system does not tell a process's peak memory")
+        pytest.skip("this system does not report the peak memory of a process")
     least = 2 * 32 * 512 * 512 * 4 / 1e6
     assert least < peak < 6 * least
     assert small["EDSR", "full"].peak_mb < 0.2 * peak
 
 
 @pytest.mark.parametrize("variant", ["tiled-8-2", "chop+self_ensemble", "tiled"])
-def test_variants_tell_what_they_change(variant: str, board_options: dict[str, Any], tmp_path: Path) -> None:
-    """A HAN on 16 to 23 LR pixels: tiles of 8 change it, tiles of 96 are the whole image."""
+def test_variants_report_their_difference(variant: str, board_options: dict[str, Any], tmp_path: Path) -> None:
+    """A HAN on 16 to 23 LR pixels: tiles of 8 change the result, tiles of 96 hold the whole image."""
     del board_options["models"]["EDSR"]
     board_options |= {"variants": ["full", variant], "baseline": "HAN"}
     checked = board.check(board_options)
     net = checked.runs[-1][0].net
     assert net is not None
     with torch.no_grad():
-        for attention in (net.lam.alpha, net.csam.beta):  # untrained, both are zero: nothing would be global
+        for attention in (
+            net.lam.alpha,
+            net.csam.beta,
+        ):  # zero before training: no attention is global
             attention.fill_(5.0)
     cache = ScoreCache(tmp_path / "cache")
     full, other = run.run(checked, cache)[-2:]
@@ -188,27 +191,27 @@ def test_variants_tell_what_they_change(variant: str, board_options: dict[str, A
     assert other.from_full.largest == largest
     assert (largest == 0) == (variant == "tiled")
     assert other.from_full.psnr == pytest.approx(other.mean.mean.psnr - full.mean.mean.psnr)
-    text = tables.markdown("small", [full, other], "HAN")
-    assert f"HAN ({variant}) against the full image: {other.from_full}." in text
+    text = rows.markdown("small", [full, other], "HAN")
+    assert f"HAN ({variant}) against the full image: {other.from_full}" in text
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_variants_equal_the_authors(scale: int, shared_data: Path) -> None:
-    """The authors' own outputs, through the leaderboard's path from uint8 to uint8."""
+    """The leaderboard's path from uint8 to uint8 gives the authors' outputs."""
     folder = shared_data / "parity"
     known = np.load(folder / f"official_han_x{scale}.npz")
     options = {"checkpoint": str(folder / f"official_han_x{scale}.pt")}
-    model = contestants.build("HAN", options, scale, torch.device("cpu"))
+    han = contestants.build("HAN", options, scale, torch.device("cpu"))
     for variant in ("full", "chop", "self_ensemble"):
-        ours = model.upscale(known["lq"], Protocol("BI", scale), variant).astype(np.float64)
+        ours = han.upscale(known["lq"], Protocol("BI", scale), variant).astype(np.float64)
         theirs = known[variant].clip(0, 255).transpose(1, 2, 0)
         assert np.abs(ours - theirs).max() < 0.5 + 1e-3, variant
 
 
-def test_results_csv_has_every_condition(results: list[Result]) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.results_csv(results))))
-    assert len(rows) == len(results)
-    han = rows[2]
+def test_results_csv_has_every_condition(results: list[SetResult]) -> None:
+    table = list(csv.DictReader(io.StringIO(rows.results_csv(results))))
+    assert len(table) == len(results)
+    han = table[2]
     for column in ("psnr_db", "ssim", "protocol", "weights_sha256", "command", "device", "date", "parameters",
                    "published_source", "interval_low_db", "sign_test_p", "relative_time"):  # fmt: skip
         assert han[column], column
@@ -217,16 +220,16 @@ def test_results_csv_has_every_condition(results: list[Result]) -> None:
     assert None not in han
 
 
-def test_per_image_csv(results: list[Result]) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.per_image_csv(results))))
-    assert len(rows) == sum(len(result.scores) for result in results)
-    assert {row["protocol"] for row in rows} == {result.protocol.name for result in results}
-    mean = np.mean([float(r["psnr_db"]) for r in rows if (r["model"], r["variant"]) == ("HAN", "full")])
+def test_per_image_csv(results: list[SetResult]) -> None:
+    table = list(csv.DictReader(io.StringIO(rows.per_image_csv(results))))
+    assert len(table) == sum(len(result.scores) for result in results)
+    assert {row["protocol"] for row in table} == {result.protocol.name for result in results}
+    mean = np.mean([float(r["psnr_db"]) for r in table if (r["model"], r["variant"]) == ("HAN", "full")])
     assert mean == pytest.approx(results[2].mean.mean.psnr, abs=1e-5)
 
 
-def test_protocols_never_share_a_table(results: list[Result]) -> None:
-    text = tables.markdown("small", results, "EDSR")
+def test_protocols_never_share_a_table(results: list[SetResult]) -> None:
+    text = rows.markdown("small", results, "EDSR")
     parts = text.split("## Protocol: ")[1:]
     assert len(parts) == 2
     assert parts[0].startswith(results[0].protocol.name)
@@ -243,9 +246,9 @@ def test_protocols_never_share_a_table(results: list[Result]) -> None:
 def test_a_network_that_gives_nan_is_reported(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On one image, in full: the others' mean stands, and the image is named."""
+    """The mean is that of the other images, and the tables name the image."""
     checked = board.check(board_options | {"variants": ["full"]})
-    net = next(model.net for model, _ in checked.runs if model.name == "EDSR")
+    net = next(one.net for one, _ in checked.runs if one.name == "EDSR")
     assert net is not None
     real = net.forward
 
@@ -257,15 +260,37 @@ def test_a_network_that_gives_nan_is_reported(
     assert [name for name, score in edsr.scores.items() if math.isnan(score.psnr)] == ["b"]
     assert edsr.mean.images == 2
     assert math.isfinite(edsr.mean.mean.psnr)
-    assert "EDSR: b: nan dB / nan, not averaged." in tables.markdown("small", [edsr], "EDSR")
+    assert "EDSR: b: nan dB / nan" in rows.markdown("small", [edsr], "EDSR")
 
 
-def test_inf_is_named_and_not_averaged(results: list[Result]) -> None:
+def test_inf_is_named_and_not_averaged(results: list[SetResult]) -> None:
     perfect = score.Score(math.inf, 1.0, results[4].protocol)
     changed = results[4].scores | {"a": perfect}
     edsr = replace(results[4], scores=changed)
-    text = tables.markdown("small", [edsr], "EDSR")
-    assert "EDSR: a: inf dB / 1.0000, not averaged." in text
-    row = next(csv.DictReader(io.StringIO(tables.results_csv([edsr]))))
+    text = rows.markdown("small", [edsr], "EDSR")
+    assert "EDSR: a: inf dB / 1.0000" in text
+    row = next(csv.DictReader(io.StringIO(rows.results_csv([edsr]))))
     assert row["images"] == "2"
     assert math.isfinite(float(row["psnr_db"]))
+
+
+def test_a_release_is_scored_as_on_the_board(results: list[SetResult], checked: board.Board) -> None:
+    han = next(one for one, _ in checked.runs if one.name == "HAN")
+    kept: list[tuple[str, str]] = []
+    scores = run.measure_sets(han, checked.sets, lambda dataset, image, sr: kept.append((dataset, image)))
+    assert scores == {"Set14": results[2].scores}
+    assert kept == [("Set14", image) for image in "abc"]
+
+
+def test_old_cache_files_are_read(tmp_path: Path) -> None:
+    """The format of the cache is fixed: boards measured by older versions continue."""
+    protocol = Protocol("BI", 4)
+    cache = ScoreCache(tmp_path)
+    key = cache.key("identity", "full", protocol, "digest")
+    assert key == "e6e53673bfb209dfc562677d12886580c9918649f033bf2a2986d49dcbbc86b5"
+    (tmp_path / f"{key}.json").write_text('{"psnr": 30.5, "ssim": 0.9, "conditions": {"commit": "x"}}')
+    assert cache.load(key, protocol) is None  # no image
+    cache.picture(key).write_bytes(encode_png(np.zeros((4, 4), np.uint8)))
+    stored = cache.load(key, protocol)
+    assert stored is not None
+    assert (stored.score, stored.conditions) == (score.Score(30.5, 0.9, protocol), {"commit": "x"})
