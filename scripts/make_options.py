@@ -78,7 +78,6 @@ DEMO = Training(
     lq_size=32,
     batch_size=8,
     num_worker=0,  # with 2 cores a worker takes more from the training threads than it gives
-    enlarge_ratio=200,
     ema_decay=0.99,
     lr="1e-3",
     scheduler=COSINE.format(total_iter=1200),
@@ -97,7 +96,6 @@ HAN_S_X4 = Training(
     train_set="BSDS400",
     lq_size=40,
     num_worker=1,
-    enlarge_ratio=50,
     ema_decay=0.999,
     lr="5e-4",
     scheduler=COSINE.format(total_iter=20000),
@@ -150,7 +148,6 @@ def _ablation(model: str, what: str, network: str) -> Training:
         lq_size=24,
         batch_size=8,  # with the small patches: eighteen trainings in an hour on two processor cores
         num_worker=0,
-        enlarge_ratio=50,
         ema_decay=0.99,
         lr="1e-3",
         scheduler=COSINE.format(total_iter=3000),

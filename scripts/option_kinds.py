@@ -101,7 +101,6 @@ class Training:
     lq_size: int = 48
     batch_size: int = 16
     num_worker: int = 6
-    enlarge_ratio: int = 10
     ema_decay: float = 0
     lr: str = "1e-4"
     scheduler: str = HALVED_AT_200K

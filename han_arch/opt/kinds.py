@@ -1,28 +1,35 @@
-"""Kinds of options: one value, a list of values, a section of named options; `known_options` is the table of them."""
+"""The kinds of options: a value, a list of values, a section; and the options of a section by the `type` it names."""
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import torch
+
 _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a number", "text": "text"}
+# Parameters that BasicSR passes to a registered class or function itself.
+_SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
+_EXTRA = {"metric": ("better",)}  # BasicSR reads it; metrics receive it and ignore it
+_TRUSTED = ("basicsr", "han_arch", "torch")  # the table has ranges for their parameters; their **kwargs are unused
 
 
 @dataclass(frozen=True)
 class Value:
-    """One option that is a single value.
+    """An option with a single value.
 
     Args:
         kind: flag, whole, number or text.
         doc: what it does, in one line.
-        low, above, high, below: bounds of a number; `above` and `below` themselves are outside.
+        low, above, high, below: bounds of a number; `above` and `below` exclude the bound.
         choices: the only values.
         word: a text that is allowed too.
-        pattern: regular expression that text must match as a whole.
-        wanted: what to call the values in place of kind and bounds.
+        pattern: regular expression for the whole text.
+        wanted: description of the values for messages, instead of kind and bounds.
         null: `~` is allowed.
-        need: "train", "test" or "always": the command that needs it.
-        only: only models that are of this class read it.
+        need: the command that needs it: "train", "test" or "always".
+        only: the class of models that reads it.
     """
 
     kind: str
@@ -40,7 +47,7 @@ class Value:
     only: str = ""
 
     def describe(self) -> str:
-        """What the option takes, for messages."""
+        """Describe the accepted values for a message."""
         if self.choices:
             words = " or ".join(str(choice) for choice in self.choices)
         else:
@@ -49,7 +56,7 @@ class Value:
         return (self.wanted or words) + (f" or {self.word}" if self.word else "") + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
-        """Whether the value is one that the option takes."""
+        """Return whether the option may have this value."""
         if value is None:
             return self.null
         if self.word and value == self.word:
@@ -74,11 +81,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Values:
-    """One option that is a list of values.
+    """An option with a list of values.
 
     Args:
-        item: what each is.
-        length: how many; None: one or more.
+        item: the kind of each value.
+        length: number of values; None: one or more.
         doc, null, need, only: as for a Value.
     """
 
@@ -90,12 +97,12 @@ class Values:
     only: str = ""
 
     def describe(self) -> str:
-        """What the option takes, for messages."""
+        """Describe the accepted lists for a message."""
         count = "a list" if self.length is None else f"a list of {self.length}"
         return f"{count}, each {self.item.describe()}" + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
-        """Whether the value is one that the option takes."""
+        """Return whether the option may have this value."""
         if value is None:
             return self.null
         fits = isinstance(value, list) and (len(value) == self.length if self.length else bool(value))
@@ -104,13 +111,13 @@ class Values:
 
 @dataclass(frozen=True)
 class Section:
-    """Options under one name.
+    """A mapping of options.
 
     Args:
         keys: the options.
-        others: what may stand under names of the user's own, as in `val: metrics`; None: no such names.
-        registry: `type` names an entry of this registry, whose parameters are options too.
-        closed_types: of a registry whose entries take a mapping: those that read the options of `keys` and no others.
+        others: the kind of options that users name themselves, as in `val: metrics`; None: there are none.
+        registry: the registry that `type` is looked up in; the parameters of the entry are options too.
+        closed_types: entries that take the whole mapping and read nothing but the options of `keys`.
         doc, null, need, only: as for a Value.
     """
 
@@ -124,12 +131,96 @@ class Section:
     only: str = ""
 
     def describe(self) -> str:
-        """What the option takes, for messages."""
+        """Describe the accepted mappings for a message."""
         return "a mapping" + (f" with a type, from the {self.registry}s" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
-        """Whether the value is a mapping (or `~` where that is allowed); its options are another matter."""
+        """Return whether the value is a mapping, or an allowed `~`; its options are checked separately."""
         return isinstance(value, dict) or (value is None and self.null)
 
 
 Node: TypeAlias = Value | Values | Section
+ANYTHING = Value("text", wanted="a value")  # a parameter known by its name only
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that a section may hold.
+
+    Args:
+        keys: the options with a fixed name.
+        required: those that a signature requires.
+        complete: no other option has an effect.
+    """
+
+    keys: Mapping[str, Node]
+    required: tuple[str, ...] = ()
+    complete: bool = True
+
+
+def entries(registry: str) -> dict[str, Callable[..., Any]]:
+    """Return a registry as a dict of classes or functions by name. Needs BasicSR imported and the plugins loaded.
+
+    Args:
+        registry: dataset, loss, metric, model, network, optimizer or scheduler.
+    """
+    from basicsr.models import lr_scheduler
+    from basicsr.utils import registry as registries
+
+    if registry == "optimizer":
+        return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+    if registry == "scheduler":
+        steps = lr_scheduler.MultiStepRestartLR
+        return {
+            "MultiStepLR": steps,
+            "MultiStepRestartLR": steps,
+            "CosineAnnealingRestartLR": lr_scheduler.CosineAnnealingRestartLR,
+        }
+    attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
+    found = dict(iter(getattr(registries, attribute)))
+    # BasicSR looks a name up with this suffix too.
+    return {name.removesuffix("_basicsr"): entry for name, entry in found.items()} | found
+
+
+def options_of(node: Section, content: Mapping[str, Any]) -> Options:
+    """Return the options that a section may hold, given the `type` in its content.
+
+    Needs BasicSR imported and the plugins loaded.
+    """
+    if not node.registry:
+        return Options(node.keys)
+    named, known = content.get("type"), entries(node.registry)
+    if not isinstance(named, str) or named not in known:
+        return Options(node.keys, complete=False)
+    if node.closed_types:
+        return Options(node.keys, complete=named in node.closed_types)
+    names, required, open_ended = _parameters(known[named], node.registry)
+    trusted = known[named].__module__.partition(".")[0] in _TRUSTED
+    ranges = node.keys if trusted else {}
+    keys = {"type": node.keys["type"], **{name: ranges.get(name, ANYTHING) for name in names}}
+    return Options(keys, required, complete=trusted or not open_ended)
+
+
+def _parameters(entry: Callable[..., Any], registry: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Return parameters of an entry, those without a default, and whether it takes any others.
+
+    A class that passes `**kwargs` on has the parameters of its bases too.
+    """
+    signatures = [entry]
+    if inspect.isclass(entry):
+        own = [cls for cls in entry.__mro__ if "__init__" in cls.__dict__]
+        signatures = [cls.__dict__["__init__"] for cls in own if cls.__module__ not in
+                      ("builtins", "torch.nn.modules.module")]  # fmt: skip
+    names, required, open_ended = dict.fromkeys(_EXTRA.get(registry, ())), [], False
+    skipped = ("self", *_SUPPLIED.get(registry, ()))
+    for function in signatures:
+        found = inspect.signature(function).parameters.values()
+        open_ended = any(one.kind is one.VAR_KEYWORD for one in found)
+        for one in found:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in (*skipped, *names):
+                names[one.name] = None
+                if one.default is one.empty:
+                    required.append(one.name)
+        if not open_ended:
+            break
+    return tuple(names), tuple(required), open_ended

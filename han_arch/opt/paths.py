@@ -1,6 +1,5 @@
-"""The files that options name: there, readable in the way that io_backend says, as many as training needs."""
+"""Check the files that options name: they exist, `io_backend` can read them, each GT image has its LQ image."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ _ROOTS = ("dataroot_gt", "dataroot_lq")
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:
-    """Problems of the files and folders that the options name.
+    """Find problems of the files and folders that the options name.
 
     Args:
-        opt: the options as far as they are sound: sections that are not mappings are passed over.
+        opt: the options; sections that are not mappings are skipped.
     """
     problems: list[Problem] = []
     for name, dataset in _mapping(opt.get("datasets")).items():
         if isinstance(dataset, dict):
-            problems += _dataset(f"datasets:{name}", dataset, opt if name == "train" else None)
+            problems += _check_dataset(f"datasets:{name}", dataset)
     for key, value in _mapping(opt.get("path")).items():
         names_file = str(key).startswith("pretrain_network") or key == "resume_state"
         if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
@@ -28,7 +27,7 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _dataset(where: str, dataset: dict[str, Any], training: dict[str, Any] | None) -> Iterator[Problem]:
+def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     named = [key for key in (*_ROOTS, "meta_info_file") if isinstance(dataset.get(key), str)]
     missing = [problem for key in named for problem in _missing(f"{where}:{key}", dataset[key])]
     yield from missing
@@ -47,32 +46,21 @@ def _dataset(where: str, dataset: dict[str, Any], training: dict[str, Any] | Non
             yield Problem(f"{where}:{key}", f": {error}")
             continue
         if counts[key] == 0:
-            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images; it must hold some itself")
+            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images; subfolders are not read")
     if len(set(counts.values())) > 1:
-        yield Problem(where, f" has {counts[_ROOTS[0]]} GT and {counts[_ROOTS[1]]} LQ images; each needs its partner")
-    elif training is not None and counts.get(wanted[0]):
-        yield from _batch(where, dataset, counts[wanted[0]], training)
-
-
-def _batch(where: str, dataset: dict[str, Any], images: int, opt: dict[str, Any]) -> Iterator[Problem]:
-    batch, ratio, gpus = dataset.get("batch_size_per_gpu"), dataset.get("dataset_enlarge_ratio", 1), opt.get("num_gpu")
-    if not (isinstance(batch, int) and isinstance(ratio, int) and isinstance(gpus, int)):
-        return  # a problem already
-    # Without a launcher BasicSR takes one batch a GPU from the set at once; under torchrun, one a process.
-    batch *= int(os.environ.get("WORLD_SIZE", max(gpus, 1)))
-    if images * ratio < batch:
-        text = f" has {images} images x dataset_enlarge_ratio {ratio}, fewer than one batch of {batch}; lower"
-        yield Problem(where, f"{text} batch_size_per_gpu or raise dataset_enlarge_ratio")
+        yield Problem(
+            where, f" has {counts[_ROOTS[0]]} GT and {counts[_ROOTS[1]]} LQ images; the numbers must be equal"
+        )
 
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
-    """Images that BasicSR will find: FileNotFoundError where it would fail."""
+    """Count the images that BasicSR will find; raise FileNotFoundError if it would fail."""
     if _mapping(dataset.get("io_backend")).get("type") == "lmdb":
         if root.suffix != ".lmdb":
             raise FileNotFoundError(f"io_backend lmdb needs a folder named *.lmdb; got {str(root)!r}")
         listing = root / "meta_info.txt"
         if not listing.is_file():
-            raise FileNotFoundError(f"{str(root)!r} is no LMDB of `basicsr data prepare`: it has no meta_info.txt")
+            raise FileNotFoundError(f"{str(root)!r} is no LMDB of `basicsr data prepare`: meta_info.txt is missing")
         return _lines(listing)
     if (root / "data.mdb").is_file():
         raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend: type: lmdb, or give a folder of images")

@@ -1,36 +1,30 @@
-"""Option files as plain data: a YAML loader that runs nothing, and overrides from the command line.
+"""Read option files and `--force_yml` overrides as plain data; nothing in them can run code.
 
-BasicSR reads option files with a loader that executes tags, and overrides with `exec`; both are replaced here.
+BasicSR's own loader executes YAML tags, and it passes overrides to `exec`.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
 
+from han_arch import errors
 from han_arch.errors import UserError
 
-Known: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
-
-
-def _nothing(options: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    return {}
+Addable: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """SafeLoader that takes `1e-4` for a number, as YAML 1.2 does, and refuses duplicate keys."""
+    """SafeLoader that reads `1e-4` as a number, as YAML 1.2 does, and refuses duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice in one mapping", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -41,7 +35,7 @@ _OptionLoader.add_implicit_resolver(
 
 
 class _OptionDumper(yaml.SafeDumper):
-    """SafeDumper without aliases, which BasicSR would change in all places at once."""
+    """SafeDumper without aliases: BasicSR would change all places of an alias at once."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -52,10 +46,10 @@ def parse(text: str, source: str) -> Any:
 
     Args:
         text: the YAML.
-        source: what to call it in errors.
+        source: its name in error messages.
 
     Raises:
-        UserError: not YAML, a duplicate key, or a tag that would run code.
+        UserError: the text is no YAML, or has a duplicate key or a tag that would run code.
     """
     try:
         return yaml.load(text, _OptionLoader)
@@ -69,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read an option file.
 
     Raises:
-        UserError: see `parse`; or the file does not hold a mapping.
+        UserError: `parse` fails, or the file does not hold a mapping.
     """
     options = parse(path.read_text("utf-8"), str(path))
     if not isinstance(options, dict):
@@ -78,21 +72,21 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def dump(options: dict[str, Any]) -> str:
-    """YAML text that `parse`, and BasicSR's own loader, read as the same options."""
+    """Return YAML text that `parse` and BasicSR's loader read as the same options."""
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def override(options: dict[str, Any], entries: list[str], known: Known = _nothing) -> None:
+def override(options: dict[str, Any], entries: Iterable[str], addable: Addable | None = None) -> None:
     """Change options in place by `--force_yml` entries such as `train:optim_g:lr=1e-3`; values are YAML.
 
     Args:
         options: the file's content.
-        entries: key:key=value each.
-        known: options and the way to a section -> what may be added there, each with whether it is a section itself;
-            `*` stands for any name whose value is a mapping.
+        entries: strings key:key=value.
+        addable: function of the options and the keys of a section. It returns the names that may be added there, each
+            with whether it is a section itself; the name `*` allows any name for a mapping. None: no name.
 
     Raises:
-        UserError: an entry that is not key:key=value, or a key that is neither in the file nor known.
+        UserError: an entry is not key:key=value, or a key is neither in the file nor addable.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")
@@ -104,16 +98,14 @@ def override(options: dict[str, Any], entries: list[str], known: Known = _nothin
         for depth, key in enumerate(keys):
             last = depth == len(keys) - 1
             present = target if isinstance(target, dict) else {}
-            addable = known(options, keys[:depth]) if isinstance(target, dict) else {}
-            if not (key in present or key in addable or (last and "*" in addable and isinstance(value, dict))):
+            new = addable(options, keys[:depth]) if addable and isinstance(target, dict) else {}
+            if not (key in present or key in new or (last and "*" in new and isinstance(value, dict))):
                 where = ":".join(keys[:depth]) or "the top level"
-                names = sorted({str(name) for name in (*present, *addable)} - {"*"})
-                close = difflib.get_close_matches(key, names, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"it may have {', '.join(names) or 'no keys'}"
+                hint = errors.hint(key, {*present, *new} - {"*"})
                 raise UserError(f"--force_yml {entry!r}: {where} has no key {key!r}; {hint}")
             if last:
                 target[key] = value
             else:
-                if present.get(key) is None and addable.get(key):
+                if present.get(key) is None and new.get(key):
                     target[key] = {}
                 target = target[key]

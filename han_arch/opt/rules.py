@@ -1,6 +1,6 @@
-"""Checks of options against each other: each rule names the options that it reads and says what is wrong with them.
+"""Check options against each other: each rule names the options that it reads and returns what is wrong.
 
-A rule is left out where an option that it reads is missing, `~`, or a problem by itself.
+A rule is skipped if an option that it reads is missing, `~`, or already a problem by itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from han_arch import errors
-from han_arch.errors import UserError
 from han_arch.opt.check import Problem
 from han_arch.opt.known import CLOSED_MODELS
 from han_arch.speed.winograd.convolution import CHANNELS
-from han_arch.speed.winograd.native import library
+from han_arch.speed.winograd.native import find_compiler, no_compiler
 
 _MISSING = object()
 
@@ -22,14 +21,14 @@ class Rule:
     """One rule.
 
     Args:
-        reads: the options it reads; the first is where the problem lies. `*` stands for each name in turn, the same in
-            all; with a `?` at its end an option may be missing, and is None then.
-        finds: their values (after the name that `*` stands for, if any) -> what is wrong, or None.
-        warning: a run may go on.
+        reads: the options that it reads; a problem is reported at the first. `*` matches every name, the same one in
+            all of them. An option with `?` at the end may be missing; its value is None then.
+        find: maps the name that `*` matches, if any, and the options' values to what is wrong, or None.
+        warning: the run can start.
     """
 
     reads: tuple[str, ...]
-    finds: Callable[..., str | None]
+    find: Callable[..., str | None]
     warning: bool
 
 
@@ -37,20 +36,20 @@ RULES: list[Rule] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Problems of options that do not fit each other.
+    """Find options that do not fit each other.
 
     Args:
-        opt: the option file's content, with `is_train`, and num_gpu a number.
-        known_problems: what `check_options` found.
+        opt: options of `normalise`; they are not changed.
+        known_problems: the problems of `check_options`.
     """
     bad = {problem.where for problem in known_problems if not problem.warning}
     return [problem for rule in RULES for problem in _apply(rule, opt, bad)]
 
 
 def _rule(*reads: str, warning: bool = False) -> Callable[[Callable[..., str | None]], Callable[..., str | None]]:
-    def add(finds: Callable[..., str | None]) -> Callable[..., str | None]:
-        RULES.append(Rule(reads, finds, warning))
-        return finds
+    def add(find: Callable[..., str | None]) -> Callable[..., str | None]:
+        RULES.append(Rule(reads, find, warning))
+        return find
 
     return add
 
@@ -64,14 +63,13 @@ def _apply(rule: Rule, opt: dict[str, Any], bad: set[str]) -> Iterator[Problem]:
     for name in names:
         paths = [read.replace("*", str(name)) for read in rule.reads]
         values = [_value(opt, path.removesuffix("?")) for path in paths]
-        usable = [
-            (value is not _MISSING and value is not None) or path.endswith("?")
-            for path, value in zip(paths, values, strict=True)
-        ]
-        if not all(usable) or any(path.removesuffix("?") in bad for path in paths):
+        usable = all(
+            path.endswith("?") or value not in (_MISSING, None) for path, value in zip(paths, values, strict=True)
+        )
+        if not usable or any(path.removesuffix("?") in bad for path in paths):
             continue
         values = [None if value is _MISSING else value for value in values]
-        text = rule.finds(*([] if starred is None else [name]), *values)
+        text = rule.find(*([] if starred is None else [name]), *values)
         if text is not None:
             yield Problem(paths[0].removesuffix("?"), f" {text}", rule.warning)
 
@@ -94,7 +92,7 @@ def _network_scale(upscale: Any, scale: int) -> str | None:
 
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
-    # No error: EDSR's own validation, for one, crops more. The papers' tables all crop the scale.
+    # A warning: EDSR's own validation crops more. The papers' tables crop the scale.
     return None if border == scale else f"is {border}; the papers' tables crop the scale, {scale}: values will differ"
 
 
@@ -117,7 +115,7 @@ def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
 def _cpu_prefetch(name: str, mode: str) -> str | None:
     if mode != "cpu":
         return None
-    return "must not be cpu: BasicSR's CPU prefetcher hangs for ever on an unreadable image; use ~ and more workers"
+    return "must not be cpu: BasicSR's CPU prefetcher hangs at an unreadable image; use ~ and more workers"
 
 
 @_rule("datasets:*:prefetch_mode", "num_gpu", "datasets:*:pin_memory?")
@@ -138,7 +136,12 @@ def _persistent(name: str, wanted: bool, workers: int | None) -> str | None:
 
 @_rule("datasets:*:use_shuffle", warning=True)
 def _shuffle(name: str, wanted: bool) -> str | None:
-    return None if wanted else "has no effect: BasicSR shuffles training data always"
+    return None if wanted else "has no effect: training data are always shuffled"
+
+
+@_rule("datasets:*:dataset_enlarge_ratio", warning=True)
+def _enlarge_ratio(name: str, ratio: int) -> str | None:
+    return None if ratio == 1 else "has no effect: an epoch is one pass over the images, without a pause at its end"
 
 
 @_rule("datasets", "is_train")
@@ -153,7 +156,7 @@ def _phases(datasets: dict[str, Any], is_train: bool) -> str | None:
 def _set_names(datasets: dict[str, Any]) -> str | None:
     names = [one.get("name") for key, one in datasets.items() if key != "train" and isinstance(one, dict)]
     twice = sorted({str(name) for name in names if name is not None and names.count(name) > 1})
-    return f"must have different names: two are {', '.join(twice)}, so their images and results mix" if twice else None
+    return f"must have different names, else their images and results mix; twice: {', '.join(twice)}" if twice else None
 
 
 @_rule("datasets:*:type", "val:metrics")
@@ -162,7 +165,7 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
         return None
     needing = [key for key, metric in metrics.items() if isinstance(metric, dict) and metric.get("type") !=
                "calculate_niqe"]  # fmt: skip
-    return f"SingleImageDataset has no GT, which val:metrics {', '.join(needing)} compare with" if needing else None
+    return f"SingleImageDataset has no GT; val:metrics {', '.join(needing)} need it" if needing else None
 
 
 # Learning rate and training
@@ -172,19 +175,14 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
 def _cosine_covers(periods: list[int], total: int) -> str | None:
     if sum(periods) >= total:
         return None
-    return f"must add up to total_iter, {total}, or more: BasicSR stops with an error after them; got {sum(periods)}"
+    return f"must add up to total_iter, {total}, or more: BasicSR's scheduler fails after them; got {sum(periods)}"
 
 
 @_rule("train:scheduler:periods", "train:scheduler:restart_weights?")
-def _cosine_weights(periods: list[int], weights: list[float] | None) -> str | None:
-    weights = weights or [1]
-    return None if len(periods) == len(weights) else f"has {len(periods)} entries, restart_weights {len(weights)}"
-
-
 @_rule("train:scheduler:restarts", "train:scheduler:restart_weights?")
-def _step_weights(restarts: list[int], weights: list[float] | None) -> str | None:
+def _restart_weights(starts: list[int], weights: list[float] | None) -> str | None:
     weights = weights or [1]
-    return None if len(restarts) == len(weights) else f"has {len(restarts)} entries, restart_weights {len(weights)}"
+    return None if len(starts) == len(weights) else f"has {len(starts)} entries, restart_weights {len(weights)}"
 
 
 @_rule("train:scheduler:milestones", "train:warmup_iter", "model_type")
@@ -192,24 +190,24 @@ def _milestones_after_warmup(milestones: list[int], warmup: int, model: str) -> 
     early = [milestone for milestone in milestones if milestone <= warmup]
     if model == "HANModel" or not early:
         return None
-    return f"must come after the warm-up, which ends at {warmup}: {model} loses the others; got {early}"
+    return f"must come after the warm-up, which ends at {warmup}: {model} skips earlier ones; got {early}"
 
 
 @_rule("train:scheduler:milestones", "train:total_iter", warning=True)
 def _milestones_reached(milestones: list[int], total: int) -> str | None:
-    return None if min(milestones) < total else f"are all at or after the end, total_iter {total}: nothing ever falls"
+    return None if min(milestones) < total else f"are not before total_iter, {total}: the learning rate never falls"
 
 
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
 def _warmup_ends(warmup: int, total: int) -> str | None:
-    return None if warmup < total else f"is {warmup}, not before total_iter, {total}: the learning rate only rises"
+    return None if warmup < total else f"is {warmup}; from total_iter, {total}, on the learning rate only rises"
 
 
 @_rule("train:optim_g:type", "model_type")
 def _optimizer(kind: str, model: str) -> str | None:
     if kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS:
         return None
-    return f"must be Adam, the one that {model} has; got {kind}; HANModel has AdamW too"
+    return f"must be Adam for {model}; got {kind}; HANModel has AdamW too"
 
 
 @_rule("train", "model_type", "train:pixel_opt?", "train:perceptual_opt?")
@@ -233,17 +231,13 @@ def _winograd(wanted: bool, num_gpu: int, precision: str | None, compiled: bool 
 @_rule("winograd", "network_g:num_feat", warning=True)
 def _winograd_channels(wanted: bool, num_feat: int) -> str | None:
     fits = not wanted or num_feat % CHANNELS == 0
-    return None if fits else f"has no effect: it takes channels in sixteens; network_g:num_feat is {num_feat}"
+    return None if fits else f"has no effect: network_g:num_feat must be a multiple of {CHANNELS}; it is {num_feat}"
 
 
 @_rule("winograd")
 def _winograd_compiler(wanted: bool) -> str | None:
-    if wanted:
-        try:
-            library()
-        except UserError as error:
-            return f"must be false here. {error}"
-    return None
+    # The kernels are compiled at their first use. A check only looks for the compiler.
+    return f"must be false here: {no_compiler()}" if wanted and find_compiler() is None else None
 
 
 # Validation and log
@@ -257,4 +251,4 @@ def _best_metric(best: str, metrics: dict[str, Any] | None) -> str | None:
 
 @_rule("logger:wandb:project", "logger:use_tb_logger")
 def _wandb(project: str, tensorboard: bool) -> str | None:
-    return None if tensorboard else "needs use_tb_logger: true: wandb copies what TensorBoard gets"
+    return None if tensorboard else "needs use_tb_logger: true: wandb copies from TensorBoard"

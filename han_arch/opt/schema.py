@@ -1,6 +1,6 @@
-"""The table of options as a JSON schema, from which editors complete and check option files.
+"""Write the table of options as a JSON schema, so that editors complete and check option files.
 
-What needs BasicSR is left to the check itself: names in registries, and parameters of what they name (but HAN's).
+The schema checks nothing that needs BasicSR: names in registries, and parameters of their entries except HAN's.
 """
 
 import inspect
@@ -16,11 +16,11 @@ _BOUNDS = {"low": "minimum", "above": "exclusiveMinimum", "high": "maximum", "be
 
 
 def as_text() -> str:
-    """The schema (draft 7) as the text of options/schema.json."""
+    """Return the schema (draft 7) as the text of options/schema.json."""
     head = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "BasicSR options, with those of HANModel",
-        "$comment": "Made by scripts/make_options.py from han_arch/opt/known.py: change that file.",
+        "$comment": "Made by scripts/make_options.py from han_arch/opt/known.py; change that file.",
     }
     return json.dumps(head | _node(OPTIONS), indent=1, ensure_ascii=False) + "\n"
 
@@ -69,7 +69,7 @@ def _section(node: Section) -> dict[str, Any]:
 
 
 def _only_if(key: str, values: list[str], names: list[str]) -> dict[str, Any]:
-    """No other names where `key` has one of the values; elsewhere another package may read more."""
+    """Forbid other names if `key` has one of the values; else another package may read more options."""
     return {
         "if": {"properties": {key: {"enum": values}}, "required": [key]},
         "then": {"propertyNames": {"enum": names}},

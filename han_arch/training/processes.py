@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,41 +19,62 @@ DEFAULT_PORT = 29500
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-def join(launcher: str, opt: dict[str, Any]) -> None:
-    """Initialise torch.distributed for the launcher and note `dist`, `rank` and `world_size` in opt.
+@dataclass(frozen=True)
+class Place:
+    """The place of this process among the processes of its run.
 
-    BasicSR's own `init_dist` divides by the number of GPUs, knows NCCL only, and hands SLURM_NODELIST to a shell; here
-    processes without a GPU use gloo.
+    Args:
+        dist: whether a launcher started it.
+        rank: its number, from 0.
+        world_size: the number of processes.
+    """
+
+    dist: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+def find_place(launcher: str) -> Place:
+    """Find the place of this process in the environment variables of its launcher.
 
     Args:
         launcher: "none", "pytorch" (torchrun) or "slurm".
-        opt: the options, changed in place. `dist_params:backend` counts where there are GPUs, `dist_params:port` for
-            slurm where MASTER_PORT is not set.
 
     Raises:
-        UserError: the launcher's environment variables are missing.
+        UserError: a variable is missing.
     """
-    opt["dist"] = launcher != "none"
-    opt["rank"], opt["world_size"] = 0, 1
     if launcher == "none":
-        return
-    settings = opt.get("dist_params") or {}
-    if launcher == "slurm":
-        os.environ.update(slurm_as_torchrun(os.environ, settings.get("port") or DEFAULT_PORT))
-    missing = [name for name in NEEDED if name not in os.environ]
+        return Place()
+    variables = slurm_as_torchrun(os.environ, DEFAULT_PORT) if launcher == "slurm" else os.environ
+    missing = [name for name in NEEDED if name not in variables]
     if missing:
         raise UserError(
             f"--launcher pytorch needs the variable {missing[0]}, which is not set; start it as: "
             "torchrun --nproc_per_node N -m han_arch train -opt FILE --launcher pytorch"
         )
+    return Place(True, int(variables["RANK"]), int(variables["WORLD_SIZE"]))
+
+
+def join(launcher: str, settings: Mapping[str, Any]) -> None:
+    """Initialise torch.distributed for a launcher; the variables of `find_place` must be there.
+
+    BasicSR's `init_dist` divides by the number of GPUs, knows only NCCL, and hands SLURM_NODELIST to a shell. Here
+    processes without a GPU use gloo.
+
+    Args:
+        launcher: "none", "pytorch" (torchrun) or "slurm".
+        settings: the section `dist_params`: `backend` for machines with GPUs, `port` for slurm without MASTER_PORT.
+    """
+    if launcher == "none":
+        return
+    if launcher == "slurm":
+        os.environ.update(slurm_as_torchrun(os.environ, settings.get("port") or DEFAULT_PORT))
     if torch.cuda.is_available():
-        # A slurm task may see one GPU only, whatever its number on the node.
+        # A slurm task may see only one GPU, whatever its number on the node.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         torch.distributed.init_process_group(settings.get("backend") or "nccl", timeout=TIMEOUT)
     else:
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
-    opt["rank"] = torch.distributed.get_rank()
-    opt["world_size"] = torch.distributed.get_world_size()
 
 
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:

@@ -13,6 +13,7 @@ from han_arch.errors import UserError
 from han_arch.files import clear_refusal
 from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, shipped
+from han_arch.opt.normalise import RunRequest
 from han_arch.training import loop, processes
 
 PLUGIN_GROUP = "basicsr.plugins"
@@ -55,14 +56,18 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     loading.install()
     plugins = load_plugins()
     path = shipped.find(args.opt)
-    opt, warnings = load.load(
-        path,
+    place = processes.Place() if args.check else processes.find_place(args.launcher)
+    request = RunRequest(
         is_train=is_train,
         root=Path.cwd(),
-        overrides=args.force_yml,
+        overrides=tuple(args.force_yml),
         auto_resume=args.auto_resume,
         debug=args.debug,
+        dist=place.dist,
+        rank=place.rank,
+        world_size=place.world_size,
     )
+    opt, warnings = load.load(path, request)
     if args.check:
         for warning in warnings:
             sys.stderr.write(f"basicsr: warning: {warning}\n")
@@ -73,7 +78,6 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     from basicsr.utils import set_random_seed
 
     args.opt = str(path)  # BasicSR copies this file into the experiment
-    opt["root_path"] = str(Path.cwd())
 
     def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], argparse.Namespace]:
         return opt, args
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     def environment() -> str:
         return "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)])
 
-    processes.join(args.launcher, opt)
+    processes.join(args.launcher, opt.get("dist_params") or {})
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if is_train:

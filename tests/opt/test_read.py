@@ -27,7 +27,7 @@ def test_tags_run_nothing(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_duplicate_keys_are_errors() -> None:
-    with pytest.raises(UserError, match=r"x.yml, line 3: key 'lr' stands twice"):
+    with pytest.raises(UserError, match=r"x.yml, line 3: key 'lr' is there twice"):
         read.parse("train:\n  lr: 1\n  lr: 2\n", "x.yml")
 
 

@@ -10,7 +10,7 @@ import pytest
 from han_arch.errors import UserError
 from han_arch.opt import read, shipped
 
-FOLDER = Path(__file__).resolve().parent.parent / "options"
+FOLDER = Path(__file__).resolve().parent.parent.parent / "options"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
 EXPECTED = {
     *(f"{kind}_HAN_{scale}.yml" for kind in ("train", "test") for scale in ("x2", "x3", "x4", "x8", "BDx3")),
@@ -105,7 +105,7 @@ def test_find_takes_paths_and_shipped_names(tmp_path: Path, monkeypatch: pytest.
         assert shipped.find(name) == FOLDER / "train_HAN_x4.yml"
     (tmp_path / "train_HAN_x4.yml").write_text("name: mine\n")
     assert shipped.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
-    with pytest.raises(UserError, match="close shipped names: train_HAN_x4"):
+    with pytest.raises(UserError, match="did you mean train_HAN_x4"):
         shipped.find("train_HAM_x4.yml")
     with pytest.raises(UserError, match="no option file"):
         shipped.find("elsewhere/train_HAN_x4.yml")

@@ -1,16 +1,17 @@
-"""Stand-ins for the tests of options: folders in the documented layout, and a small sound option file."""
+"""Stand-ins for option files and the folders that they name."""
 
 import copy
 from pathlib import Path
 from typing import Any
 
 from han_arch.opt import load, read, shipped
+from han_arch.opt.normalise import RunRequest, normalise
 
 IMAGES = 4
 
 
 class _Deleted:
-    """Stands for a key that is taken out; named in the tests' names."""
+    """A mark for a key to remove, readable in the names of tests."""
 
     def __repr__(self) -> str:
         return "deleted"
@@ -20,7 +21,7 @@ DELETE = _Deleted()
 
 
 def make_files(opt: dict[str, Any], folder: Path) -> None:
-    """Make what the options name, under folder: a few empty images, LMDBs with their listing only, a checkpoint."""
+    """Make the files that options name under a folder: a few empty images, the listings of LMDBs, a checkpoint."""
     for dataset in opt["datasets"].values():
         for key in ("dataroot_gt", "dataroot_lq"):
             root = folder / dataset[key]
@@ -38,14 +39,14 @@ def make_files(opt: dict[str, Any], folder: Path) -> None:
 
 
 def sound_options(name: str = "demo_HAN_x4") -> dict[str, Any]:
-    """A shipped file's options with a network that is built at once."""
+    """The options of a shipped file with a tiny network."""
     opt = read.read(shipped.find(name))
     opt["network_g"].update(num_feat=8, num_group=1, num_block=1, squeeze_factor=4)
     return opt
 
 
 def changed(opt: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy with options set by their path, such as train:total_iter; DELETE takes one out."""
+    """A copy with options set by their path, such as train:total_iter; DELETE removes one."""
     opt = copy.deepcopy(opt)
     for path, value in changes.items():
         *parents, key = path.split(":")
@@ -59,7 +60,15 @@ def changed(opt: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return opt
 
 
+def complete(changes: dict[str, Any], name: str = "demo_HAN_x4") -> dict[str, Any]:
+    """The normalised options of a shipped file with changes, made by `changed`, for a run in the current folder."""
+    request = RunRequest(is_train="test" not in name, root=Path.cwd())
+    return normalise(changed(sound_options(name), changes), request)[0]
+
+
 def found(changes: dict[str, Any], name: str = "demo_HAN_x4") -> list[str]:
-    """Problems of a shipped file with changes, made by `changed`, in the current folder."""
-    problems = load.find_problems(changed(sound_options(name), changes), is_train="test" not in name)
+    """The problems of a shipped file with changes, made by `changed`, in the current folder."""
+    request = RunRequest(is_train="test" not in name, root=Path.cwd())
+    opt, problems = normalise(changed(sound_options(name), changes), request)
+    problems += load.find_problems(opt)
     return [("warning: " if problem.warning else "") + str(problem) for problem in problems]

@@ -1,0 +1,194 @@
+"""Complete the content of an option file: the only place that writes to the options of a run.
+
+`normalise` guarantees, for content that passes the check afterwards:
+
+- options have the names of this BasicSR version, and whole numbers are ints (`5e3` becomes 5000);
+- `num_gpu` is the number of GPUs that the run uses, at most those of this machine; `manual_seed` is a number;
+- everything that BasicSR's `parse_options` adds is there: see `ADDED`;
+- `path` is a dict, and its checkpoints and the roots of the data sets have no `~`;
+- with `--debug` the name starts with debug, and the run logs, validates and saves as BasicSR's debug mode does.
+
+Nothing changes the options later. Code that derives values from them keeps these in an object of its own, and BasicSR's
+functions that write to options get a copy.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from han_arch.opt.check import Problem
+from han_arch.opt.kinds import Section, Value, Values, options_of
+from han_arch.opt.known import CLOSED_MODELS, CLOSED_SETS, OLD_NAMES, OPTIONS
+
+# Section -> the options that `normalise` adds to it and that option files do not have.
+ADDED = {
+    "": ("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
+    "datasets:*": ("phase", "scale"),
+    "path": ("experiments_root", "results_root", "models", "training_states", "log", "visualization"),
+}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a command adds to its option file.
+
+    Args:
+        is_train: whether the command is `basicsr train`; else `basicsr test`.
+        root: the folder for experiments/ and tb_logger/, or results/.
+        overrides: the `--force_yml` entries.
+        auto_resume: the flag `--auto_resume`.
+        debug: the flag `--debug`; the name of the run gets the prefix `debug_`, which BasicSR looks for.
+        dist: whether a launcher started this process.
+        rank: number of this process, from 0.
+        world_size: number of processes of the run.
+    """
+
+    is_train: bool
+    root: Path
+    overrides: tuple[str, ...] = ()
+    auto_resume: bool = False
+    debug: bool = False
+    dist: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the options of a run, and the problems of names.
+
+    Needs BasicSR imported and the plugins loaded.
+
+    Args:
+        content: an option file's content, which may be wrong in any way; it is not changed.
+        request: the rest of what the command knows.
+    """
+    opt = deepcopy(content)
+    problems = [*_rename_old(opt), *_added_by_hand(opt)]
+    _make_whole(opt, OPTIONS)
+    if OPTIONS.keys["num_gpu"].accepts(opt.get("num_gpu")):
+        available = torch.cuda.device_count()
+        # Upstream's option files have num_gpu: 1; BasicSR fails on them on a machine without a GPU.
+        opt["num_gpu"] = available if isinstance(opt["num_gpu"], str) else min(opt["num_gpu"], available)
+    if opt.get("manual_seed") is None:
+        opt["manual_seed"] = random.randint(1, 10000)
+    _add_request(opt, request)
+    for where, dataset in find_sections(opt, "datasets:*"):
+        dataset["phase"] = where.partition(":")[2].split("_")[0]
+        if "scale" in opt:
+            dataset["scale"] = opt["scale"]
+        _expand_user(dataset, "dataroot_gt", "dataroot_lq")
+    if opt.get("path") is None:
+        opt["path"] = {}
+    for _, paths in find_sections(opt, "path"):
+        _expand_user(paths, *(key for key in paths if "resume_state" in str(key) or "pretrain_network" in str(key)))
+        paths |= _output_paths(opt.get("name"), request)
+    return opt, problems
+
+
+def without_added(opt: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a run's options as an option file has them: without `ADDED`."""
+    own = deepcopy(opt)
+    for pattern, names in ADDED.items():
+        for _, section in find_sections(own, pattern):
+            for name in names:
+                if name != "scale" or "scale" in own:  # else the scale is the data set's own
+                    section.pop(name, None)
+    return own
+
+
+def find_sections(opt: dict[str, Any], pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the sections of a pattern such as `datasets:*` that are mappings, each with its key:key.
+
+    Args:
+        opt: the options.
+        pattern: keys joined by `:`; `*` matches every key; empty: the options themselves.
+    """
+    found: list[tuple[str, Any]] = [("", opt)]
+    for part in filter(None, pattern.split(":")):
+        found = [
+            (f"{where}:{key}".removeprefix(":"), section[key])
+            for where, section in found
+            for key in (section if part == "*" else [part])
+            if isinstance(section.get(key), dict)
+        ]
+    yield from found
+
+
+def _rename_old(opt: dict[str, Any]) -> Iterator[Problem]:
+    for pattern, new in OLD_NAMES.items():
+        parent, _, old = pattern.rpartition(":")
+        for where, section in find_sections(opt, parent):
+            if _reads_table_only(opt, where, section) and old in section and new not in section:
+                section[new] = section.pop(old)
+                yield Problem(where, f":{old} is called {new} in this BasicSR; it is read as {new}", warning=True)
+
+
+def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
+    for pattern, names in ADDED.items():
+        for where, section in find_sections(opt, pattern):
+            if _reads_table_only(opt, where, section):
+                for name in [name for name in names if name in section]:
+                    yield Problem(f"{where}:{name}".removeprefix(":"), ": no such option; the command sets it")
+
+
+def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
+    """Return whether only known code reads the section; else another package may give any name its own meaning."""
+    named, known = (section.get("type"), CLOSED_SETS) if where.startswith("datasets") else (
+        opt.get("model_type"), CLOSED_MODELS)  # fmt: skip
+    return named in known
+
+
+def _make_whole(section: dict[str, Any], node: Section) -> None:
+    keys = options_of(node, section).keys
+    for key, value in section.items():
+        child = keys.get(key, node.others)
+        if isinstance(child, Value) and child.kind == "whole":
+            section[key] = _whole(value)
+        elif isinstance(child, Values) and child.item.kind == "whole" and isinstance(value, list):
+            section[key] = [_whole(item) for item in value]
+        elif isinstance(child, Section) and isinstance(value, dict):
+            _make_whole(value, child)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _add_request(opt: dict[str, Any], request: RunRequest) -> None:
+    opt |= {
+        "is_train": request.is_train,
+        "auto_resume": request.auto_resume,
+        "root_path": str(request.root),
+        "dist": request.dist,
+        "rank": request.rank,
+        "world_size": request.world_size,
+    }
+    name = opt.get("name")
+    if request.debug and isinstance(name, str) and not name.startswith("debug"):
+        opt["name"] = f"debug_{name}"
+    if request.is_train and "debug" in str(opt.get("name")):
+        for _, logger in find_sections(opt, "logger"):
+            logger |= {"print_freq": 1, "save_checkpoint_freq": 8}
+        for _, val in find_sections(opt, "val"):
+            val["val_freq"] = 8
+
+
+def _expand_user(section: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if isinstance(section.get(name), str):
+            section[name] = os.path.expanduser(section[name])
+
+
+def _output_paths(name: Any, request: RunRequest) -> dict[str, str]:
+    folder = request.root / ("experiments" if request.is_train else "results") / str(name)
+    paths = {"log": str(folder), "visualization": str(folder / "visualization")}
+    if not request.is_train:
+        return {"results_root": str(folder)} | paths
+    own = {"models": str(folder / "models"), "training_states": str(folder / "training_states")}
+    return {"experiments_root": str(folder)} | own | paths
