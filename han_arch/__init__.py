@@ -1,8 +1,8 @@
 """HAN (Holistic Attention Network, ECCV 2020) for BasicSR.
 
-The public names below are loaded on first use, so that `import han_arch` needs neither torch nor BasicSR. The one thing
-that happens at import is that `compat` stands ready to answer for modules that today's stack has dropped and BasicSR
-1.4.2 still asks for: a spawned data-loading worker imports BasicSR before any function of ours could run.
+The public names are loaded on first use: `import han_arch` needs neither torch nor BasicSR. The import only installs
+`compat`'s fallbacks, for modules that BasicSR 1.4.2 imports and newer packages dropped. A spawned data-loading worker
+needs them early: it imports BasicSR before it calls any function of ours.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m han_arch`: the `basicsr` command, in the form that torchrun starts."""
+"""Run the `basicsr` command by `python -m han_arch`, as torchrun does."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `basicsr` command: finds the subcommand's module, imports only that one, and turns user errors into one line."""
+"""The `basicsr` command: the table of subcommands, and the exit status and one-line message of a user's mistake."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from importlib import import_module
 from han_arch.errors import UserError
 from han_arch.version import __version__
 
-# Each module has configure(parser), which adds its arguments, and run(args) -> exit status.
+# Each module has configure(parser), which adds its arguments, and run(args), which returns the exit status.
 COMMANDS = {
     "train": ("han_arch.commands.train", "train a network from an option file"),
     "test": ("han_arch.commands.test", "run a trained network over test sets and measure it"),
@@ -18,12 +18,12 @@ COMMANDS = {
     "data": ("han_arch.commands.data", "make, pack and check data sets"),
     "upscale": ("han_arch.commands.upscale", "super-resolve photos, folders of them, or standard input"),
     "zoo": ("han_arch.commands.zoo", "list, fetch, check, convert, publish and reproduce weights"),
-    "export": ("han_arch.commands.export", "write a network for ONNX Runtime, OpenVINO or torch.export, checked"),
-    "inspect": ("han_arch.commands.inspect", "draw what the attentions do and which pixels a patch depends on"),
+    "export": ("han_arch.commands.export", "write a network for other runtimes, such as ONNX Runtime, and check it"),
+    "inspect": ("han_arch.commands.inspect", "draw the attentions and the pixels that a patch depends on"),
     "bench": ("han_arch.commands.bench", "measure HAN's speed and memory against its peers"),
     "doctor": (
         "han_arch.commands.doctor",
-        "show versions, devices and plugins, and what is wrong with this installation",
+        "show versions, devices, plugins, and the faults of this installation",
     ),
 }
 
@@ -36,10 +36,10 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 good, 1 the command's own "no", 2 a user's mistake."""
+    """Run the command line; return 0 for success, 1 for a command's negative result, 2 for a user's mistake."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser, subparsers = _build_parser()
-    # Only the chosen command is imported and gives its arguments, so that `basicsr --help` answers at once.
+    # Import only the chosen command, so that `basicsr --help` is fast.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     if chosen in COMMANDS:
         module = import_module(COMMANDS[chosen][0])
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
         return 2
-    except BrokenPipeError:  # the reader of a pipe has gone, as in `basicsr options list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+    except BrokenPipeError:  # the reader closed the pipe, as in `basicsr options list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it exits
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"basicsr {chosen}: interrupted\n")

@@ -1,11 +1,11 @@
-"""What BasicSR 1.4.2 needs on today's stack: the only file that touches another package's modules.
+"""Make BasicSR 1.4.2 work on today's packages. No other file changes another package's modules.
 
-Three tools, each of which records what it did for the log and for `basicsr doctor`:
+- Import fallbacks: newer releases of torchvision and SciPy dropped some modules. Our finder answers for them with the
+  modules that have their functions now. It is the last in `sys.meta_path`, so existing modules are never replaced.
+- `replace` sets one attribute of another package's module. The caller decides which, and why.
+- `require_basicsr` and `require` import a package, or raise one clear line.
 
-- import fallbacks: names of modules that newer releases of torchvision and SciPy dropped are answered from where their
-  functions went. The finder stands last in `sys.meta_path`, so it is asked only when nobody else has the module.
-- `replace`: sets one attribute of another package's module. The rooms decide what is replaced, and why.
-- `require_basicsr`: the import itself, with one clear line when it cannot work.
+`changes` lists what the first two changed, for the log and for `basicsr doctor`.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from typing import Any
 
 from han_arch.errors import UserError
 
-# Dropped module -> the module that has its functions now, and why anybody asks.
+# Dropped module -> the module that has its functions now, and who imports it.
 MOVED_MODULES = {
     "torchvision.transforms.functional_tensor": (
         "torchvision.transforms.functional",
@@ -33,9 +33,7 @@ MOVED_MODULES = {
         "SciPy drops it in 2.0; basicsr/metrics/niqe.py imports it",
     ),
 }
-
-
-# Modules of ours that moved and that documents named -> where they are now.
+# Our own modules that documents named before they moved -> their new names.
 OWN_MOVED_MODULES = {
     "han_arch.winograd": "han_arch.speed.winograd",
     "han_arch.winograd.convolution": "han_arch.speed.winograd.convolution",
@@ -45,7 +43,7 @@ OWN_MOVED_MODULES = {
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that was changed outside this package."""
+    """A change in another package: which module or attribute, and why."""
 
     where: str
     why: str
@@ -58,12 +56,12 @@ _changes: dict[str, Change] = {}
 
 
 def changes() -> list[Change]:
-    """All changes made in this process so far, oldest first."""
+    """Return all changes that this process made, oldest first."""
     return list(_changes.values())
 
 
 def install_import_fallbacks() -> None:
-    """Answer for the modules of MOVED_MODULES from now on; costs no import, may be called again."""
+    """Make the modules of MOVED_MODULES and OWN_MOVED_MODULES importable. Imports nothing; safe to call again."""
     if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_MovedModuleFinder())
 
@@ -72,13 +70,13 @@ def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
     """Set an attribute, dotted below the module ("FileClient._backends"), of another package's module.
 
     Args:
-        module_name: the module, imported if need be.
-        attribute: the attribute, which must exist.
-        new: its new value; nothing happens when it has it already.
+        module_name: the module; it is imported if necessary.
+        attribute: an existing attribute.
+        new: the new value.
         why: one line for the log and for `basicsr doctor`.
 
     Raises:
-        AttributeError: there is no such attribute.
+        AttributeError: no such attribute.
     """
     module = importlib.import_module(module_name)
     *owner_path, name = attribute.split(".")
@@ -94,13 +92,13 @@ def require_basicsr() -> ModuleType:
     """Import BasicSR and return it.
 
     Raises:
-        UserError: it is not installed, or is installed and does not import; the message says why and what to do.
+        UserError: it is not installed or cannot be imported; the message says why and what to do.
     """
     install_import_fallbacks()
     if importlib.util.find_spec("basicsr") is None:
         if sys.version_info >= (3, 13):
             raise UserError(
-                f"this command needs BasicSR 1.4.2, whose release cannot be built on Python 3.13 or later (this is "
+                "this command needs BasicSR 1.4.2, which cannot be built on Python 3.13 or later (this is "
                 f"{sys.version_info.major}.{sys.version_info.minor}); use Python 3.10 to 3.12 for training and testing"
             )
         raise UserError(
@@ -109,21 +107,21 @@ def require_basicsr() -> ModuleType:
     try:
         return importlib.import_module("basicsr")
     except ImportError as error:
-        hint = "`basicsr doctor` tells more"
+        hint = "`basicsr doctor` shows more"
         if "libGL" in str(error):
             hint = "without a screen run: pip uninstall -y opencv-python; pip install opencv-python-headless"
-        raise UserError(f"BasicSR is installed but does not import: {error}; {hint}") from error
+        raise UserError(f"BasicSR is installed but cannot be imported: {error}; {hint}") from error
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import a package that only one of our extras installs.
+    """Import an optional package and return it.
 
     Args:
-        package: its import name, which is also its name on PyPI.
+        package: its import name, which must also be its name on PyPI.
         extra: the extra of han_arch that installs it.
 
     Raises:
-        UserError: it does not import; the message says how to install it.
+        UserError: it cannot be imported; the message says how to install it.
     """
     try:
         return importlib.import_module(package)
@@ -134,7 +132,7 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def basicsr_version() -> str | None:
-    """The installed BasicSR's version, None if there is none; imports nothing."""
+    """Return the installed BasicSR's version, or None; imports nothing."""
     try:
         return importlib.metadata.version("basicsr")
     except importlib.metadata.PackageNotFoundError:
@@ -142,7 +140,7 @@ def basicsr_version() -> str | None:
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes a module of an old name whose attributes are looked up where they are now."""
+    """Create modules under old names that look their attributes up in the new modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -157,7 +155,7 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             home_name = OWN_MOVED_MODULES[module.__name__]
         else:
             home_name, why = MOVED_MODULES[module.__name__]
-            _changes[module.__name__] = Change(module.__name__, f"{why}; answered from {home_name}")
+            _changes[module.__name__] = Change(module.__name__, f"{why}; {home_name} replaces it")
         home = importlib.import_module(home_name)
-        # A lazy look-up, since the home may be half imported at this moment.
+        # Look up later, since the new module may be half imported at this moment.
         module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]

@@ -1,6 +1,5 @@
-"""What goes into which of BasicSR's registries; `register()` puts it there."""
+"""Register our classes with BasicSR: which class goes into which of its registries."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from han_arch import compat
@@ -9,52 +8,51 @@ from han_arch.errors import UserError
 
 
 def register() -> dict[str, list[str]]:
-    """Put HAN and its components into ARCH_REGISTRY, HANModel into MODEL_REGISTRY, our losses into LOSS_REGISTRY.
+    """Register HAN and its components in BasicSR's ARCH_REGISTRY, and HANModel in its MODEL_REGISTRY.
 
-    May be called again. Names registered by other packages stay as they are: a clash raises, and then nothing at all
-    has been registered.
+    Safe to call again. It keeps the names that other packages registered. When one of our names is taken by another
+    class, it registers nothing and raises.
 
     Returns:
-        registry name -> the names that are ours in it.
+        Registry ("arch", "model") -> our names in it.
 
     Raises:
-        UserError: BasicSR cannot be imported, or one of our names is taken by another class.
+        UserError: BasicSR cannot be imported, or another class has one of our names.
     """
     compat.require_basicsr()
-    rows = _table()
-    for registry, name, cls in rows:
-        taken = dict(iter(registry)).get(name)
-        if taken is not None and not _same_class(taken, cls):
-            raise UserError(
-                f"{name} in BasicSR's {registry._name} registry is {taken.__module__}.{taken.__qualname__}; "
-                f"han_arch registers its own {name} there: import only one of the two"
-            )
-    ours: dict[str, list[str]] = {}
-    for registry, name, cls in rows:
-        if name not in registry:
-            registry.register(cls)
-        ours.setdefault(registry._name, []).append(name)
+    classes = _classes()
+    for label, (registry, ours) in classes.items():
+        registered = dict(iter(registry))
+        for cls in ours:
+            other = registered.get(cls.__name__, cls)
+            if _full_name(other) != _full_name(cls):
+                raise UserError(
+                    f"{cls.__name__} in BasicSR's {label} registry is {_full_name(other)}; han_arch registers its own "
+                    f"{cls.__name__} there: import only one of the two"
+                )
+    for registry, ours in classes.values():
+        for cls in ours:
+            if cls.__name__ not in registry:
+                registry.register(cls)
     components.add_lookup(_component_from_basicsr)
-    return ours
+    return {label: [cls.__name__ for cls in ours] for label, (_, ours) in classes.items()}
 
 
-def _table() -> list[tuple[Any, str, type]]:
-    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
+def _classes() -> dict[str, tuple[Any, list[type]]]:
+    """Return registry label -> (BasicSR's registry, our classes in it)."""
+    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
     from han_arch.archs import HAN
     from han_arch.models.han_model import HANModel
-    from han_arch.models.losses import OWN
 
-    rows: dict[Any, Sequence[type]] = {
-        ARCH_REGISTRY: [HAN, *components.registered_components().values()],
-        MODEL_REGISTRY: [HANModel],
-        LOSS_REGISTRY: OWN,
+    return {
+        "arch": (ARCH_REGISTRY, [HAN, *components.registered_components().values()]),
+        "model": (MODEL_REGISTRY, [HANModel]),
     }
-    return [(registry, cls.__name__, cls) for registry, classes in rows.items() for cls in classes]
 
 
-def _same_class(one: type, other: type) -> bool:
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _component_from_basicsr(name: str) -> type | None:

@@ -1,4 +1,4 @@
-"""The wheel: what travels in it, and that it works from where it is installed."""
+"""The wheel: its contents, and its use after installation."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     if listed.returncode != 0:
-        pytest.skip("not a git checkout: the files that belong to the project cannot be told")
+        pytest.skip("not a git checkout: the project's files cannot be listed")
     for name in listed.stdout.splitlines():
         if (repository / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def test_installed_wheel_has_the_options(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_installed_wheel_has_the_small_networks(wheel: Path, tmp_path: Path) -> None:
-    """The first `load_model("han-s-x4")` of a new user: no network, no BasicSR, no cache folder."""
+    """A new user's first `load_model("han-s-x4")`: no internet, no BasicSR, no cache folder."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import socket, sys\n"

@@ -1,4 +1,4 @@
-"""Other packages' plugins: loaded by the entry-point group, their components usable by name, their faults named."""
+"""Plugins of other packages: found by entry points, usable by name, their errors named."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ print(type(HAN(3, 3, num_feat=16, num_group=1, num_block=1, spatial_attention="D
 
 
 def install_plugin(folder: Path, source: str) -> dict[str, str]:
-    """A distribution as pip would leave it, and the environment in which it is found."""
+    """Install a distribution as pip does; return an environment that finds it."""
     (folder / "dim_plugin.py").write_text(source)
     info = folder / "dim_plugin-1.2.dist-info"
     info.mkdir()
@@ -63,7 +63,7 @@ def test_broken_plugin_is_named(tmp_path: Path) -> None:
     settings = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
     done = subprocess.run([*command, "train", "-opt", "train_HAN_x4"], **settings)
     assert done.returncode == 2
-    assert "'dim' (dim-plugin 1.2) fails to load: RuntimeError: no such luck" in done.stderr
+    assert all(part in done.stderr for part in ("'dim'", "dim-plugin 1.2", "RuntimeError: no such luck"))
     (tmp_path / "dim_plugin.py").write_text("import a_module_that_is_not_there\n")
     done = subprocess.run([*command, "doctor"], **settings)
     assert done.returncode == 1

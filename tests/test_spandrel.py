@@ -1,4 +1,4 @@
-"""HAN in spandrel's registry: the same pixels as han_arch gives, and RCAN still an RCAN."""
+"""HAN in spandrel's registry: han_arch's pixels, and RCAN stays RCAN."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ SMALL = {"num_feat": 8, "num_group": 10, "num_block": 1, "squeeze_factor": 4}
 
 @pytest.fixture
 def spandrel(monkeypatch):
-    """spandrel with a main registry as after its installation; other tests' `install` does not show."""
+    """Return spandrel; restore its main registry after the test."""
     module = pytest.importorskip("spandrel", reason="spandrel is not installed (pip install spandrel)")
     main = module.MAIN_REGISTRY
     for name in ("_architectures", "_ordered", "_by_id"):
@@ -64,7 +64,7 @@ def test_grey_network_and_safetensors(spandrel, tmp_path) -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_authors_file(spandrel, shared_data, scale: int) -> None:
-    """Their outputs, computed by their code, are the reference; spandrel alone fails on the same file."""
+    """The reference is the output of the authors' code; spandrel alone fails on the same file."""
     import numpy as np
 
     folder = shared_data / "parity"
@@ -79,7 +79,7 @@ def test_authors_file(spandrel, shared_data, scale: int) -> None:
 
 
 def test_super_image_weights(spandrel) -> None:
-    """super-image's own network is the reference."""
+    """The reference is super-image's own network."""
     super_image = pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
     torch.manual_seed(0)
     theirs = super_image.HanModel(super_image.HanConfig(scale=3, n_resblocks=1, n_feats=8, reduction=4)).eval()
@@ -102,7 +102,7 @@ def test_rcan_stays_rcan(spandrel) -> None:
     assert spandrel.ModelLoader().load_from_state_dict(state).architecture.id == "RCAN"
 
 
-def test_install_twice_and_into_a_registry_of_ones_own(spandrel) -> None:
+def test_install_twice_and_into_another_registry(spandrel) -> None:
     assert han_arch.spandrel.install() is True
     assert han_arch.spandrel.install() is False
     order = [support.architecture.id for support in spandrel.MAIN_REGISTRY.architectures("detection")]
@@ -113,7 +113,7 @@ def test_install_twice_and_into_a_registry_of_ones_own(spandrel) -> None:
     assert "HAN" in own
 
 
-def test_what_the_weights_do_not_tell_is_logged(spandrel, caplog) -> None:
+def test_assumed_options_are_logged(spandrel, caplog) -> None:
     han_arch.spandrel.install()
     with caplog.at_level(logging.INFO, "han_arch"):
         spandrel.ModelLoader().load_from_state_dict(network().state_dict())

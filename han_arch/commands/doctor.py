@@ -1,4 +1,4 @@
-"""`basicsr doctor`: what is installed, what was changed, what is registered, and what is wrong."""
+"""`basicsr doctor`: print the installation, the changes in other packages, the registered names, and all faults."""
 
 import argparse
 import importlib.metadata
@@ -14,30 +14,19 @@ from han_arch.errors import UserError
 EXAMPLES = """examples:
   basicsr doctor
 
-Exit status 0: all that is needed works; 1: something needed is broken, marked with BROKEN."""
+Exit status 0: all required parts work; 1: a line with BROKEN names a required part that does not."""
 
-PACKAGES = [
-    "torch",
-    "torchvision",
-    "numpy",
-    "opencv-python",
-    "lmdb",
-    "PyYAML",
-    "scipy",
-    "safetensors",
-    "scikit-image",
-    "matplotlib",
-]
-OPTIONAL = ["scikit-image", "matplotlib"]
+REQUIRED = ("torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "safetensors")
+OPTIONAL = ("scikit-image", "matplotlib")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the examples; there are no arguments."""
     parser.epilog = EXAMPLES
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every section; 1 when one of them found something broken."""
+    """Print every section; return 1 when one found a fault."""
     sections: list[tuple[str, Callable[[], list[str]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -54,43 +43,40 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{title}\n")
         try:
             lines = section()
-        except Exception as error:  # a broken installation fails in any way; the point is to go on and show it
+        except Exception as error:  # a broken installation can raise anything; show it and continue
             lines = [f"BROKEN {type(error).__name__}: {error}"]
         broken += sum(line.startswith("BROKEN") for line in lines)
         for line in lines:
             sys.stdout.write(f"  {line}\n")
-    sys.stdout.write(f"{broken} broken\n" if broken else "nothing needed is broken\n")
+    sys.stdout.write(f"{broken} broken\n" if broken else "all required parts work\n")
     return 1 if broken else 0
 
 
 def _versions() -> list[str]:
     lines = [f"han_arch {han_arch.__version__}, Python {platform.python_version()}, {platform.platform()}"]
-    for name in PACKAGES:
-        try:
-            lines.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            if name == "opencv-python" and importlib.util.find_spec("cv2"):
-                lines.append("opencv from another distribution")
-            elif name in OPTIONAL:
-                lines.append(f"{name} not installed (optional)")
-            else:
-                lines.append(f"BROKEN {name} is not installed; run: pip install {name}")
-    tensorboards = [dist for dist in ("tensorboard", "tb-nightly") if _is_installed(dist)]
+    for name in (*REQUIRED, *OPTIONAL):
+        if version := _version(name):
+            lines.append(f"{name} {version}")
+        elif name == "opencv-python" and importlib.util.find_spec("cv2"):
+            lines.append("opencv from another distribution")
+        elif name in OPTIONAL:
+            lines.append(f"{name} is not installed (optional)")
+        else:
+            lines.append(f"BROKEN {name} is not installed; run: pip install {name}")
+    tensorboards = [f"{name} {version}" for name in ("tensorboard", "tb-nightly") if (version := _version(name))]
     if len(tensorboards) == 2:
         lines.append(
             "BROKEN tensorboard and tb-nightly are both installed and overwrite each other's files; "
             "run: pip uninstall tensorboard tb-nightly, then pip install tb-nightly"
         )
-    lines += [f"{name} {importlib.metadata.version(name)}" for name in tensorboards]
-    return lines
+    return lines + tensorboards
 
 
-def _is_installed(name: str) -> bool:
+def _version(distribution: str) -> str | None:
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _devices() -> list[str]:
@@ -110,11 +96,11 @@ def _basicsr() -> list[str]:
         basicsr = compat.require_basicsr()
     except UserError as error:
         if sys.version_info >= (3, 13) and compat.basicsr_version() is None:
-            return [str(error)]  # as expected there: the network works, training does not
+            return [str(error)]  # no fault: on this Python the network works without BasicSR
         return [f"BROKEN {error}"]
     version = compat.basicsr_version()
     line = f"{version} from {basicsr.__file__}"
-    return [line if version == "1.4.2" else f"BROKEN {line}; han_arch is made for 1.4.2"]
+    return [line if version == "1.4.2" else f"BROKEN {line}; han_arch needs 1.4.2"]
 
 
 def _plugins() -> list[str]:
@@ -124,18 +110,18 @@ def _plugins() -> list[str]:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
         try:
             entry.load()
-        except Exception as error:  # another package's code; whatever it raises is the finding
+        except Exception as error:  # another package's code can raise anything
             lines.append(f"BROKEN {entry.name} ({origin}): {type(error).__name__}: {error}")
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
     if not any(entry.name == "han_arch" for entry in entries):
-        lines.append("han_arch is not installed as a package (run from a checkout); it registers itself all the same")
+        lines.append("han_arch runs from a checkout and is not installed as a package; it still registers itself")
     return lines
 
 
 def _registered() -> list[str]:
     if compat.basicsr_version() is None:
-        return ["nothing, since BasicSR is not installed"]
+        return ["none: BasicSR is not installed"]
     return [f"{registry}: {', '.join(names)}" for registry, names in han_arch.register().items()]
 
 
@@ -170,9 +156,11 @@ def _winograd() -> str:
     try:
         difference = float((conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max())
     except UserError as error:
-        return f"without Winograd's algorithm (optional): {error}"
+        return f"no Winograd's convolutions (optional): {error}"
     good = difference < 1e-3
-    return "Winograd's convolutions are right" if good else "BROKEN Winograd's convolutions are wrong; do without them"
+    return (
+        "Winograd's convolutions are correct" if good else "BROKEN Winograd's convolutions are wrong; do not use them"
+    )
 
 
 def _zoo() -> list[str]:
