@@ -1,25 +1,43 @@
-"""Times networks in turn, so that what else the machine does meets all of them alike."""
+"""Time and peak memory. Networks run in turn, so that other work on the machine affects all of them alike.
+
+`python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints the peak memory of one inference in bytes.
+"""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from han_arch.bench.networks import AUTHORS, BareConvolutions, Candidate
+from han_arch.archs.han_arch import HAN
+from han_arch.bench.networks import AUTHORS, DTYPES, NETWORKS, BareConvolutions, BenchNetwork, Size, build
+from han_arch.errors import UserError
+from han_arch.inference.strips import super_resolve
 from han_arch.speed import memory
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
-WARM_STEPS = 2  # after memory's handling changed: the first step faults it in, the second finds its last places
+WARM_STEPS = 2  # after a change of the allocator: the first step faults memory in, the second settles its places
+
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One cell of the table: `values` are seconds, or MB for a case of memory."""
+class Measurement:
+    """A row of the table: seconds, or MB of memory, of one network in one case.
+
+    Attributes:
+        case: what was measured.
+        network: title of the network.
+        values: one for each round.
+        unit: "s" or "MB".
+        note: why there are no values.
+    """
 
     case: str
     network: str
@@ -34,14 +52,15 @@ class Row:
 
 
 def alternate(
-    case: str,
-    runs: Mapping[str, Callable[[], object]],
-    repeat: int,
-    before: Mapping[str, Callable[[], object]] | None = None,
-) -> list[Row]:
-    """Run all in turn, `repeat` times; wall-clock seconds.
+    case: str, runs: Mapping[str, Run], repeat: int, before: Mapping[str, Run] | None = None
+) -> list[Measurement]:
+    """Time all runs in turn, `repeat` times.
 
-    Each is warmed up by running once before the first round, or by what `before` has for it before every timed run.
+    Args:
+        case: what is measured.
+        runs: function to time, by network.
+        repeat: number of rounds.
+        before: function to call before each timed run, not timed, by network. None: each run warms up once.
     """
     if before is None:
         for run in runs.values():
@@ -54,67 +73,14 @@ def alternate(
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    return [Row(case, name, tuple(values)) for name, values in seconds.items()]
+    return [Measurement(case, name, tuple(values)) for name, values in seconds.items()]
 
 
-def inference_rows(
-    candidates: list[Candidate],
-    dtype: str,
-    lr_size: int,
-    repeat: int,
-    others: Mapping[str, Callable[[], object]] | None = None,
-) -> list[Row]:
-    """Whole images of lr_size x lr_size, in a network of that dtype; `others` are further runs by name."""
-    runs: dict[str, Callable[[], object]] = {}
-    for candidate in candidates:
-        if candidate.training_only or (candidate.float32_only and dtype != "float32"):
-            continue
-        net = candidate.copy(DTYPES[dtype]).eval()
-        lq = (torch.rand(1, 3, lr_size, lr_size) * candidate.input_range).to(DTYPES[dtype])
-        runs[candidate.name] = _inference(net, lq)
-    runs |= others or {}
-    return alternate(f"inference, LR {lr_size}, {dtype}", runs, repeat)
+def inference_run(network: BenchNetwork, net: nn.Module, dtype: str, lr_size: int) -> Run:
+    """Return a function that infers one image of lr_size x lr_size with a copy of net in dtype."""
+    net = network.copy(net, DTYPES[dtype]).eval()
+    lq = network.random_input(1, lr_size).to(DTYPES[dtype])
 
-
-def training_rows(candidates: list[Candidate], dtype: str, repeat: int) -> list[Row]:
-    """Forward, L1 loss and backward; bfloat16 is autocast over float32 weights, the optimizer's step is not counted."""
-    runs, before = {}, {}
-    for candidate in candidates:
-        if candidate.float32_only and dtype != "float32":
-            continue
-        lq = torch.rand(TRAIN_BATCH, 3, TRAIN_LR_SIZE, TRAIN_LR_SIZE) * candidate.input_range
-        bare = isinstance(candidate.net, BareConvolutions)
-        net = candidate.copy(DTYPES[dtype] if bare else torch.float32).train()
-        if isinstance(net, BareConvolutions):
-            runs[candidate.name] = _bare_step(net, lq.to(DTYPES[dtype]))
-        else:
-            runs[candidate.name] = _step(net, lq, dtype)
-        before[candidate.name] = _settled(runs[candidate.name], candidate.keeps_memory)
-    try:
-        return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat, before)
-    finally:
-        memory.give_back_freed_memory()
-
-
-def ratio_to_authors(row: Row, rows: list[Row]) -> float | None:
-    """How many times as fast (or as small) as the authors' code in the same case; None where that was not measured."""
-    peers = [peer for peer in rows if peer.case == row.case and peer.network == AUTHORS and peer.values]
-    if not peers or not row.values:
-        return None
-    return quotient(peers[0], row) if row.unit == "s" else quotient(row, peers[0])
-
-
-def quotient(above: Row, below: Row) -> float:
-    """The median over the rounds of the two values' quotient: a shared machine is slower in one round than in another.
-
-    Rows of different cases have no rounds in common; their medians are divided.
-    """
-    if above.case == below.case and len(above.values) == len(below.values):
-        return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))
-    return above.median / below.median
-
-
-def _inference(net: nn.Module, lq: torch.Tensor) -> Callable[[], None]:
     def run() -> None:
         with torch.inference_mode():
             net(lq)
@@ -122,7 +88,22 @@ def _inference(net: nn.Module, lq: torch.Tensor) -> Callable[[], None]:
     return run
 
 
-def _step(net: nn.Module, lq: torch.Tensor, dtype: str) -> Callable[[], None]:
+def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
+    """Return a function that runs forward, L1 loss and backward with a copy of net; no optimizer step.
+
+    bfloat16 is autocast over float32 weights.
+    """
+    lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
+    if isinstance(net, BareConvolutions):
+        bare = network.copy(net, DTYPES[dtype]).train()
+        lq = lq.to(DTYPES[dtype])
+
+        def run_bare() -> None:
+            bare.step(lq)  # type: ignore[operator]
+            bare.zero_grad(set_to_none=True)
+
+        return run_bare
+    net = network.copy(net).train()
     with torch.no_grad():
         gt = torch.rand_like(net(lq))
 
@@ -135,22 +116,75 @@ def _step(net: nn.Module, lq: torch.Tensor, dtype: str) -> Callable[[], None]:
     return run
 
 
-def _settled(step: Callable[[], object], keeps_memory: bool) -> Callable[[], None]:
-    """What goes before a timed step: memory is handled as its network has it, and steps have got used to that."""
-
-    def settle() -> None:
-        memory.give_back_freed_memory()
-        if keeps_memory:
-            memory.keep_freed_memory()
-        for _ in range(WARM_STEPS):
-            step()
-
-    return settle
+def settle(step: Run, keeps_memory: bool) -> None:
+    """Set the allocator as the network has it in use, then run steps until they are used to it."""
+    memory.give_back_freed_memory()
+    if keeps_memory:
+        memory.keep_freed_memory()
+    for _ in range(WARM_STEPS):
+        step()
 
 
-def _bare_step(net: BareConvolutions, lq: torch.Tensor) -> Callable[[], None]:
-    def run() -> None:
-        net.step(lq)
-        net.zero_grad(set_to_none=True)
+def peak_memory(key: str, size: Size, lr_size: int, timeout: float = 300) -> Measurement:
+    """Measure the resident memory in MB (1e6 bytes) that inference adds, in a process of its own.
 
-    return run
+    Args:
+        key: key of NETWORKS.
+        size: size of the network.
+        lr_size: LR pixels of a side.
+        timeout: seconds after which the process is stopped.
+
+    Returns:
+        The measurement; without values but with a note if the process failed or the system is not Linux.
+    """
+    row = partial(Measurement, f"peak memory, LR {lr_size}, float32", NETWORKS[key].title, unit="MB")
+    arguments = [key, str(lr_size), str(size.num_block), str(size.num_feat)]
+    command = [sys.executable, "-m", "han_arch.bench.measure", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    except subprocess.TimeoutExpired:
+        return row((), note=f"no result within {timeout:.0f} s")
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
+        return row((), note=f"the measuring process failed: {last}")
+    return row((int(done.stdout.split()[-1]) / 1e6,))
+
+
+def added_by_inference(key: str, size: Size, lr_size: int) -> int:
+    """Return the bytes that inference on lr_size x lr_size adds to the resting network, in this process.
+
+    Raises:
+        UserError: the system does not report a process's peak.
+    """
+    network, net = NETWORKS[key], build(key, size).eval()
+    infer = partial(super_resolve, net) if isinstance(net, HAN) else net
+    with torch.inference_mode():
+        infer(network.random_input(1, 16))  # libraries allocate what they keep
+        lq = network.random_input(1, lr_size)
+        added = memory.added_at_peak(lambda: infer(lq))
+    if added is None:
+        raise UserError("peak memory is read from Linux's /proc, which this system does not have")
+    return added
+
+
+def ratio_to_authors(row: Measurement, rows: list[Measurement]) -> float | None:
+    """Return how many times as fast, or as small, as the authors' code in the same case; None if not measured."""
+    peers = [peer for peer in rows if peer.case == row.case and peer.network == AUTHORS and peer.values]
+    if not peers or not row.values:
+        return None
+    return quotient(peers[0], row) if row.unit == "s" else quotient(row, peers[0])
+
+
+def quotient(above: Measurement, below: Measurement) -> float:
+    """Divide round by round and return the median, since a shared machine is slower in some rounds.
+
+    Different cases have no rounds in common; their medians are divided.
+    """
+    if above.case == below.case and len(above.values) == len(below.values):
+        return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))
+    return above.median / below.median
+
+
+if __name__ == "__main__":
+    _key, _lr_size, _num_block, _num_feat = sys.argv[1:]
+    sys.stdout.write(f"{added_by_inference(_key, Size(int(_num_block), int(_num_feat)), int(_lr_size))}\n")

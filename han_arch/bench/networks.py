@@ -1,9 +1,8 @@
-"""The networks that are measured, all built for the same scale; those that cannot be built say why."""
+"""The networks that `basicsr bench` measures, all for the same scale: one record each in NETWORKS."""
 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 
 import torch
@@ -13,32 +12,19 @@ from torch.nn import functional as F
 from han_arch import compat
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
-from han_arch.inference.strips import super_resolve
 from han_arch.speed.compilation import compile_blocks
+from han_arch.speed.precision import PRECISIONS
 from han_arch.speed.winograd import WinogradConv2d, use_winograd
 from han_arch.speed.winograd.convolution import conv3x3
 from han_arch.zoo.convert import from_authors
 
-OURS = "HAN (ours)"
-OURS_COMPILED = "HAN (ours), compiled"
-OURS_WINOGRAD = "HAN (ours), Winograd"
-AUTHORS = "HAN (authors' code)"
-AUTHORS_CHANNELS_LAST = "HAN (authors' code), channels_last"
-AUTHORS_MEMORY_KEPT = "HAN (authors' code), freed memory kept"
-RCAN_NAME = "RCAN (BasicSR)"
-RCAN_CHANNELS_LAST = "RCAN (BasicSR), channels_last"
-EDSR_NAME = "EDSR (BasicSR)"
-ONNX_NAME = "HAN (ours), ONNX Runtime"
-OPENVINO_NAME = "HAN (ours), OpenVINO"
-RUNTIME_NAMES = {ONNX_NAME: "onnx", OPENVINO_NAME: "openvino"}
-LIMIT = "bare convolutions of HAN"
-LIMIT_WINOGRAD = "bare convolutions of HAN, Winograd"
-LIMITS = {OURS: LIMIT, OURS_COMPILED: LIMIT, OURS_WINOGRAD: LIMIT_WINOGRAD}
+DTYPES = {PRECISIONS[name].long_name: PRECISIONS[name].dtype for name in ("fp32", "bf16")}
+CASES = ("inference", "training", "memory")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Size of HAN and RCAN; the full size is the default. HAN has 10 groups, as the authors' code fixes it."""
+    """The size of HAN and RCAN; full size by default. HAN has 10 groups, as the authors' code has."""
 
     num_block: int = 20
     num_feat: int = 64
@@ -47,76 +33,66 @@ class Size:
 
     @property
     def squeeze_factor(self) -> int:
-        """The factor that leaves 4 channels, as 16 does of 64."""
+        """The factor that leaves 4 channels, as 16 leaves 4 of 64."""
         return self.num_feat // 4
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A network to measure: `net` maps `input_range * [0, 1]` images; inference may have a form of its own.
+class BenchNetwork:
+    """A network and how it is measured.
 
-    A `compiled` one is compiled after it was copied, since copies are not. One that `keeps_memory` trains as under
-    `basicsr train` on a CPU: what is freed stays in the process (see allocator.py). One of `training_only` or
-    `float32_only` differs from another in nothing else.
+    Attributes:
+        title: its name in the tables.
+        make: builds it with random weights; raises UserError if a package or a compiler is missing.
+        cases: the cases it is measured in.
+        counted: count its parameters and multiply-adds.
+        float32_only: measure it in float32 only.
+        input_range: its input is an image in [0, 1] times this number.
+        compiled: compile its blocks.
+        keeps_memory: train as `basicsr train` does on a CPU, with freed memory kept in the process (speed/memory.py).
+        limit: key of the bare convolutions to compare it with.
+        runtime: the runtime that runs it as an exported file; None is PyTorch.
     """
 
-    name: str
-    net: nn.Module
+    title: str
+    make: Callable[[Size], nn.Module]
+    cases: tuple[str, ...] = CASES
+    counted: bool = False
+    float32_only: bool = False
     input_range: float = 1.0
-    infer: Callable[[Tensor], Tensor] | None = None
     compiled: bool = False
     keeps_memory: bool = False
-    training_only: bool = False
-    float32_only: bool = False
+    limit: str | None = None
+    runtime: str | None = None
 
-    def copy(self, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """A network of its own for one measurement."""
-        net = copy.deepcopy(self.net).to(dtype)
+    def fits(self, case: str, dtype: str = "float32") -> bool:
+        """Return whether the network is measured in this case and dtype."""
+        return case in self.cases and not (self.float32_only and dtype != "float32")
+
+    def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """Copy a built network for one measurement. Copies lose their compiled code, so they are compiled here."""
+        net = copy.deepcopy(net).to(dtype)
         if self.compiled:
             compile_blocks(net)
         return net
 
+    def random_input(self, batch: int, lr_size: int) -> Tensor:
+        """Return random LR images, (batch, 3, lr_size, lr_size) in float32."""
+        return torch.rand(batch, 3, lr_size, lr_size) * self.input_range
 
-def build(name: str, size: Size) -> Candidate:
-    """Build a network by name, with random weights from a fixed seed; HAN's are the same in both codes.
+
+def build(key: str, size: Size) -> nn.Module:
+    """Build a network of NETWORKS with random weights from a fixed seed; all HANs get the same weights.
 
     Raises:
-        UserError: the package that it comes from, or a C compiler that it needs, is not installed.
+        UserError: the network's package, or a C compiler that it needs, is missing.
     """
     torch.manual_seed(0)
-    if name in (OURS, OURS_WINOGRAD):
-        han = build_ours(size)
-        if name == OURS_WINOGRAD:
-            use_winograd(han)
-        infer = partial(super_resolve, han)
-        return Candidate(name, han, infer=infer, keeps_memory=True, float32_only=name == OURS_WINOGRAD)
-    if name == OURS_COMPILED:
-        return Candidate(name, build_ours(size), compiled=True, keeps_memory=True)
-    if name == AUTHORS:
-        return Candidate(name, build_authors(size), input_range=255.0)
-    if name == AUTHORS_CHANNELS_LAST:
-        return Candidate(name, InChannelsLast(build_authors(size)), input_range=255.0)
-    if name == AUTHORS_MEMORY_KEPT:
-        return Candidate(name, build_authors(size), input_range=255.0, keeps_memory=True, training_only=True)
-    if name in (LIMIT, LIMIT_WINOGRAD):
-        han = build_ours(size)
-        if name == LIMIT_WINOGRAD:
-            use_winograd(han)
-        return Candidate(name, BareConvolutions(han), keeps_memory=True, float32_only=name == LIMIT_WINOGRAD)
-    compat.require_basicsr()
-    from basicsr.archs.edsr_arch import EDSR
-    from basicsr.archs.rcan_arch import RCAN
-
-    if name == EDSR_NAME:
-        full = size.num_feat == 64
-        net = EDSR(3, 3, 256 if full else 16, 32 if full else 2, size.scale, res_scale=0.1)
-    else:
-        net = RCAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
-    return Candidate(name, InChannelsLast(net) if name == RCAN_CHANNELS_LAST else net)
+    return NETWORKS[key].make(size)
 
 
 def build_ours(size: Size) -> HAN:
-    """Our HAN with the weights of `build_authors`, where that can be built."""
+    """Build our HAN, with the weights of `build_authors` if that can be built."""
     net = HAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
     try:
         weights = build_authors(size).state_dict()
@@ -124,12 +100,12 @@ def build_ours(size: Size) -> HAN:
         parameters = dict(net.named_parameters())
         _switch_attention_on(parameters["lam.alpha"], parameters["csam.beta"])
     else:
-        net.load_state_dict(from_authors(weights, DIV2K_RGB_MEAN, AUTHORS).tensors)
+        net.load_state_dict(from_authors(weights, DIV2K_RGB_MEAN, "the authors' code").tensors)
     return net.to(memory_format=torch.channels_last)
 
 
 def build_authors(size: Size) -> nn.Module:
-    """The authors' network as PyPI's super-image has it, with random weights.
+    """Build the authors' network from PyPI's super-image, with random weights.
 
     Raises:
         UserError: super-image is not installed.
@@ -150,14 +126,35 @@ def build_authors(size: Size) -> nn.Module:
 
 
 def _switch_attention_on(alpha: nn.Parameter, beta: nn.Parameter) -> None:
-    """At their start, 0, the attentions would not show in a comparison of results."""
+    """Set the attentions' factors; at 0, their start, a comparison of results would not see the attentions."""
     with torch.no_grad():
         alpha.fill_(0.3)
         beta.fill_(-0.2)
 
 
+def _build_winograd(size: Size) -> HAN:
+    net = build_ours(size)
+    use_winograd(net)
+    return net
+
+
+def _build_rcan(size: Size) -> nn.Module:
+    compat.require_basicsr()
+    from basicsr.archs.rcan_arch import RCAN
+
+    return RCAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
+
+
+def _build_edsr(size: Size) -> nn.Module:
+    compat.require_basicsr()
+    from basicsr.archs.edsr_arch import EDSR
+
+    full = size.num_feat == 64
+    return EDSR(3, 3, 256 if full else 16, 32 if full else 2, size.scale, res_scale=0.1)
+
+
 class InChannelsLast(nn.Module):
-    """A network whose 4-D weights and input are in channels_last, and nothing else is changed."""
+    """A network with its 4-D weights and its input in channels_last, otherwise unchanged."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -173,10 +170,9 @@ class InChannelsLast(nn.Module):
 
 
 class BareConvolutions(nn.Module):
-    """Every 3x3 convolution of a HAN on a map of its size, in channels_last, and nothing else: the limit of its speed.
+    """The 3x3 convolutions of a HAN and nothing else: the limit of its speed.
 
-    Each runs on a constant map, so that no step between two of them is counted, and as it does in the network, directly
-    or by Winograd's algorithm.
+    Each runs as in the network, directly or by Winograd's algorithm, on a constant map of its size in channels_last.
     """
 
     def __init__(self, net: HAN) -> None:
@@ -194,14 +190,14 @@ class BareConvolutions(nn.Module):
         self.maps: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Run all convolutions; returns a number that depends on each."""
+        """Run all convolutions; return a number that depends on each."""
         total = lq.new_zeros(())
         for weight, bias, scale, in_winograd in self._each():
             total = total + _convolve(self._map(weight.shape[1], scale, lq), weight, bias, in_winograd)[0, 0, 0, 0]
         return total
 
     def step(self, lq: Tensor) -> None:
-        """Forward and backward through each convolution, to weights and input."""
+        """Run each convolution forward and backward, with gradients of its weights and its input."""
         for weight, bias, scale, in_winograd in self._each():
             x = self._map(weight.shape[1], scale, lq).detach().requires_grad_()
             _convolve(x, weight, bias, in_winograd).backward(self._map(weight.shape[0], scale, lq))
@@ -227,3 +223,38 @@ def _scale_at(name: str, scale: int, stage_scale: int) -> int:
     if name.startswith("upsample."):
         return int(stage_scale ** (int(name.split(".")[1]) // 2))
     return 1
+
+
+_SPEED = ("inference", "training")
+NETWORKS = {  # by the names of `--networks`
+    "ours": BenchNetwork("HAN (ours)", build_ours, counted=True, keeps_memory=True, limit="limit"),
+    "ours-compiled": BenchNetwork(
+        "HAN (ours), compiled", build_ours, _SPEED, compiled=True, keeps_memory=True, limit="limit"
+    ),
+    "ours-winograd": BenchNetwork(
+        "HAN (ours), Winograd", _build_winograd, float32_only=True, keeps_memory=True, limit="limit-winograd"
+    ),
+    "authors": BenchNetwork("HAN (authors' code)", build_authors, counted=True, input_range=255.0),
+    "authors-channels-last": BenchNetwork(
+        "HAN (authors' code), channels_last", lambda size: InChannelsLast(build_authors(size)), input_range=255.0
+    ),
+    "authors-memory-kept": BenchNetwork(
+        "HAN (authors' code), freed memory kept", build_authors, ("training",), input_range=255.0, keeps_memory=True
+    ),
+    "onnx": BenchNetwork(
+        "HAN (ours), ONNX Runtime", build_ours, ("inference",), float32_only=True, runtime="onnx"
+    ),
+    "openvino": BenchNetwork("HAN (ours), OpenVINO", build_ours, ("inference",), runtime="openvino"),
+    "limit": BenchNetwork(
+        "bare convolutions of HAN", lambda size: BareConvolutions(build_ours(size)), _SPEED, keeps_memory=True
+    ),
+    "limit-winograd": BenchNetwork(
+        "bare convolutions of HAN, Winograd", lambda size: BareConvolutions(_build_winograd(size)), _SPEED,
+        float32_only=True, keeps_memory=True,
+    ),
+    "rcan": BenchNetwork("RCAN (BasicSR)", _build_rcan, counted=True),
+    "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", lambda size: InChannelsLast(_build_rcan(size))),
+    "edsr": BenchNetwork("EDSR (BasicSR)", _build_edsr, counted=True),
+}  # fmt: skip
+AUTHORS = NETWORKS["authors"].title  # other networks are compared with it
+LIMITS = {network.title: NETWORKS[network.limit].title for network in NETWORKS.values() if network.limit}

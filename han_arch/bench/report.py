@@ -1,43 +1,91 @@
-"""What was measured, as a markdown table, as CSV and as a chart."""
+"""The results of `basicsr bench` as Markdown, CSV and chart."""
 
 import csv
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
-from han_arch.bench.measure import Row, quotient, ratio_to_authors
-from han_arch.bench.networks import AUTHORS, LIMITS
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-HEADER = (
+from han_arch.bench.cases import BenchResult
+from han_arch.bench.measure import Measurement, quotient, ratio_to_authors
+from han_arch.bench.networks import AUTHORS, LIMITS, NETWORKS
+from han_arch.evaluation.conditions import cpu_name
+from han_arch.evaluation.rows import markdown_table
+from han_arch.files import replacing, write
+
+HEADS = (
     "case",
     "network",
     "median",
     "range",
     "against the authors' code",
-    "against it in float32",  # as it was published; it has no other type of its own
+    "against it in float32",  # the published code has no other dtype
     "convolutions at full rate",
 )
+_COUNT_LR_SIZE = 48  # multiply-adds are counted on a quarter of the 96 x 96 image
 
 
-def markdown(rows: list[Row]) -> str:
-    """The table; the last column is the part of HAN's time that its bare convolutions take, by the same algorithm."""
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
-    lines += ["| " + " | ".join(_cells(row, rows)) + " |" for row in rows]
-    return "\n".join(lines)
+def page(result: BenchResult) -> str:
+    """Return the page: the machine, the counts, the table, and why networks are missing."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}; PyTorch {torch.__version__}."
+    sections = [machine, counts(result.nets), table(result.rows)]
+    sections += [f"Not measured: {title}: {reason}." for title, reason in result.skipped.items()]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def write_csv(rows: list[Row], path: Path) -> None:
-    """One line a measured value: case, network, unit, repeat, value; a row without values has its note as value."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", "network", "unit", "repeat", "value"])
-        for row in rows:
-            for number, value in enumerate(row.values):
-                writer.writerow([row.case, row.network, row.unit, number, f"{value:.4f}"])
-            if not row.values:
-                writer.writerow([row.case, row.network, row.unit, "", row.note])
+def save(rows: list[Measurement], text: str, folder: Path) -> None:
+    """Write the page as `bench.md`, the rows as `bench.csv` and `bench.png`; make the folder if need be.
+
+    Raises:
+        ImportError: matplotlib is not installed; the other two files are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "bench.md", text)
+    write(folder / "bench.csv", csv_text(rows))
+    draw_chart(rows, folder / "bench.png")
 
 
-def draw_chart(rows: list[Row], path: Path) -> None:
-    """Bars of the medians with their ranges, one panel a case.
+def table(rows: list[Measurement]) -> str:
+    """Return the Markdown table.
+
+    The last column is the share of the bare convolutions, by the same algorithm, in the network's time.
+    """
+    return "\n".join(markdown_table(HEADS, [_cells(row, rows) for row in rows])[:-1])
+
+
+def counts(nets: Mapping[str, nn.Module]) -> str:
+    """Return a Markdown table of parameters, and of PyTorch's count of multiply-adds for an LR image of 96 x 96."""
+    rows = []
+    for key, net in nets.items():
+        if NETWORKS[key].counted:
+            counter = FlopCounterMode(display=False)
+            with counter, torch.inference_mode():
+                net.eval()(NETWORKS[key].random_input(1, _COUNT_LR_SIZE))
+            parameters = sum(parameter.numel() for parameter in net.parameters())
+            madds = counter.get_total_flops() / 2 * (96 / _COUNT_LR_SIZE) ** 2
+            rows.append([NETWORKS[key].title, f"{parameters:,}", f"{madds / 1e9:.1f} G"])
+    return "\n".join(markdown_table(["network", "parameters", "multiply-adds, LR 96"], rows)[:-1]) if rows else ""
+
+
+def csv_text(rows: list[Measurement]) -> str:
+    """Return one line for each value: case, network, unit, repeat, value. A row without values has its note there."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["case", "network", "unit", "repeat", "value"])
+    for row in rows:
+        for number, value in enumerate(row.values):
+            writer.writerow([row.case, row.network, row.unit, number, f"{value:.4f}"])
+        if not row.values:
+            writer.writerow([row.case, row.network, row.unit, "", row.note])
+    return text.getvalue()
+
+
+def draw_chart(rows: list[Measurement], path: Path) -> None:
+    """Draw the medians as bars with their ranges, one panel for each case, into a PNG file.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -51,22 +99,21 @@ def draw_chart(rows: list[Row], path: Path) -> None:
     for panel, case in zip(panels, cases, strict=True):
         shown = [row for row in rows if row.case == case][::-1]
         medians = [row.median for row in shown]
-        spread = [
-            [row.median - min(row.values) for row in shown],
-            [max(row.values) - row.median for row in shown],
-        ]
+        below = [row.median - min(row.values) for row in shown]
+        above = [max(row.values) - row.median for row in shown]
         colours = [_colour(row.network) for row in shown]
-        panel.barh([row.network for row in shown], medians, xerr=spread, color=colours)
+        panel.barh([row.network for row in shown], medians, xerr=[below, above], color=colours)
         panel.set_title(case, loc="left", fontsize=10)
         panel.set_xlabel("seconds" if shown[0].unit == "s" else shown[0].unit)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _colour(network: str) -> str:
     return "C0" if network in LIMITS else "0.8" if network in LIMITS.values() else "0.6"
 
 
-def _cells(row: Row, rows: list[Row]) -> list[str]:
+def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
     if not row.values:
         return [row.case, row.network, f"skipped: {row.note}", "", "", "", ""]
     digits = 3 if row.unit == "s" else 0
@@ -77,14 +124,14 @@ def _cells(row: Row, rows: list[Row]) -> list[str]:
     return [row.case, row.network, f"{row.median:.{digits}f} {row.unit}", spread, *against, _limit_share(row, rows)]
 
 
-def _ratio_to_float32(row: Row, rows: list[Row]) -> float | None:
-    """A bfloat16 row's ratio to the authors' code in float32, by the medians, since other rounds were those."""
+def _ratio_to_float32(row: Measurement, rows: list[Measurement]) -> float | None:
+    """Return a bfloat16 row's ratio to the authors' code in float32, from the medians, as their rounds differ."""
     case = row.case.replace("bfloat16", "float32")
     peers = [peer for peer in rows if peer.case == case != row.case and peer.network == AUTHORS and peer.values]
     return quotient(peers[0], row) if peers else None
 
 
-def _limit_share(row: Row, rows: list[Row]) -> str:
+def _limit_share(row: Measurement, rows: list[Measurement]) -> str:
     limit = LIMITS.get(row.network)
     limits = [peer for peer in rows if peer.case == row.case and peer.network == limit and peer.values]
     return f"{100 * quotient(limits[0], row):.0f} %" if limits else ""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from han_arch.speed.memory import added_at_peak
 
 
 @dataclass(frozen=True)
@@ -84,18 +82,9 @@ def _measure_peak_mb(contestant: Contestant, lq: np.ndarray, protocol: Protocol,
         idle = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - idle) / 1e6
-    if not _CLEAR.exists():
-        return float("nan")
     try:
         ctypes.CDLL(None).malloc_trim(0)  # returns freed memory, which would hide what the next run takes
-        _CLEAR.write_text("5")  # resets the peak to what is resident now
     except (OSError, AttributeError):
         return float("nan")
-    idle = _read_kilobytes("VmRSS")
-    run()
-    return max(0, _read_kilobytes("VmHWM") - idle) * 1024 / 1e6
-
-
-def _read_kilobytes(field: str) -> int:
-    line = next(line for line in _STATUS.read_text("utf-8").splitlines() if line.startswith(field + ":"))
-    return int(line.split()[1])
+    added = added_at_peak(run)
+    return float("nan") if added is None else max(0, added) / 1e6

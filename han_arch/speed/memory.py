@@ -1,34 +1,36 @@
-"""Keeping freed memory in the process, so that a training step on a CPU does not fault in its temporaries anew.
+"""The memory of this process: keep freed blocks for the next training step, and measure a peak.
 
-glibc gives every freed block above a threshold (at most 32 MiB by itself) back to the system, and the kernel fills each
-new one with zeroed pages: for the feature maps of a training step that is a good part of the time.
+glibc returns every freed block above a threshold (32 MiB at most) to the system, and the kernel fills each new one with
+zeros. For the feature maps of a training step on a CPU this takes a good part of the time.
 """
 
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-# The largest int; releases before 2.35 take no more than half of a heap.
+# The largest int. glibc before 2.35 accepts no more than half of a heap.
 _MMAP_THRESHOLDS = (2**31 - 1, 32 * 2**20)
 _NEVER_TRIM = -1
-_TOP_PAD = 64 * 2**20  # the heap grows by so much at once
-# Where glibc's own adaptation ends in a process that frees blocks of some 30 MiB: it trims at twice the threshold.
+_STATUS, _CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
+_TOP_PAD = 64 * 2**20  # step by which the heap grows
+# glibc's own values in a process that frees blocks of about 30 MiB: it trims at twice the threshold.
 _ADAPTED_MMAP_THRESHOLD, _ADAPTED_TRIM_THRESHOLD, _DEFAULT_TOP_PAD = 32 * 2**20, 64 * 2**20, 128 * 2**10
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Ask glibc to keep what is freed; nothing happens elsewhere, or where the user has settings of their own.
+    """Make glibc keep freed memory. Without glibc, or with the user's own settings, do nothing.
 
-    The process then stays at its peak of memory. Numbers do not change.
+    The process then stays at its peak of memory. Results do not change.
 
     Args:
-        environment: where MALLOC_*, GLIBC_TUNABLES and LD_PRELOAD (another allocator) are looked up.
+        environment: the variables; MALLOC_*, GLIBC_TUNABLES and LD_PRELOAD (another allocator) are the user's settings.
 
     Returns:
-        What was done, in one line for the log; None: nothing.
+        One line for the log; None if nothing was done.
     """
     libc = _glibc(environment)
     if libc is None:
@@ -38,15 +40,15 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None
         return None
     return (
         f"glibc keeps freed blocks of up to {threshold / 2**20:.0f} MiB for the next step; "
-        "set GLIBC_TUNABLES=glibc.malloc... to choose for yourself"
+        "set GLIBC_TUNABLES=glibc.malloc... to use your own settings"
     )
 
 
 def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
-    """Undo `keep_freed_memory`: what is free goes back to the system, and will as in a process left to itself.
+    """Undo `keep_freed_memory`: return free memory to the system, now and from now on.
 
     Args:
-        environment: as there.
+        environment: see `keep_freed_memory`.
     """
     libc = _glibc(environment)
     if libc is None:
@@ -57,8 +59,27 @@ def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
     libc.malloc_trim(0)
 
 
+def added_at_peak(run: Callable[[], object]) -> int | None:
+    """Return the bytes of resident memory that run adds at its peak; None if the system does not report them.
+
+    Freed memory that the process still has hides a part: return it to the system before, or use a new process.
+    """
+    try:
+        _CLEAR_PEAK.write_text("5")  # sets the peak to what is resident now
+    except OSError:
+        return None
+    rest = _kilobytes("VmRSS")
+    run()
+    return 1024 * (_kilobytes("VmHWM") - rest)
+
+
+def _kilobytes(field: str) -> int:
+    line = next(line for line in _STATUS.read_text("utf-8").splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1])
+
+
 def _glibc(environment: Mapping[str, str]) -> ctypes.CDLL | None:
-    """The C library, where its allocator is in use and the user has not set it."""
+    """Return the C library, if its allocator is in use and has no settings by the user."""
     own = [name for name in environment if name.startswith("MALLOC_") and name.endswith("_")]
     if own or "glibc.malloc" in environment.get("GLIBC_TUNABLES", "") or environment.get("LD_PRELOAD"):
         return None

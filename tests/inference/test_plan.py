@@ -94,19 +94,16 @@ def test_cost_is_read_from_the_network() -> None:
 MEASURE = """
 import sys, torch
 from han_arch import HAN
-from han_arch.bench.memory import _CLEAR, _kilobytes
 from han_arch.inference.memory import Cost
 from han_arch.inference.strips import each_strip
+from han_arch.speed.memory import added_at_peak
 feat, group, scale, height, width = map(int, sys.argv[1:])
 net = HAN(3, 3, feat, group, 1, 8, scale).to(memory_format=torch.channels_last)
 with torch.inference_mode():
     net(torch.rand(1, 3, 16, 16))
     lq = torch.rand(1, 3, height, width)
-    _CLEAR.write_text("5")
-    rest = _kilobytes("VmRSS")
-    for _ in each_strip(net, net.features(lq), Cost.of(net).strip_pixels):
-        pass
-print(1024 * (_kilobytes("VmHWM") - rest), Cost.of(net).features(height, width))
+    added = added_at_peak(lambda: [None for _ in each_strip(net, net.features(lq), Cost.of(net).strip_pixels)])
+print(added, Cost.of(net).features(height, width))
 """
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from han_arch import HAN, load_model
-from han_arch.bench.networks import AUTHORS, OURS_WINOGRAD, Size, build
+from han_arch.bench.networks import Size, build
 from han_arch.inference.chop import chop
 from han_arch.inference.self_ensemble import self_ensemble
 from han_arch.inference.strips import super_resolve
@@ -65,10 +65,10 @@ def test_authors_outputs(shared_data, scale: int, variant: str) -> None:
 
 def test_super_image_at_full_size() -> None:
     pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
-    theirs, ours = build(AUTHORS, Size()), build(OURS_WINOGRAD, Size())
+    theirs, ours = build("authors", Size()), build("ours-winograd", Size())
     lq = torch.rand(1, 3, 24, 29)
     with torch.inference_mode():
-        difference = 255 * ours.net.eval()(lq) - theirs.net.eval()(255 * lq)
+        difference = 255 * ours.eval()(lq) - theirs.eval()(255 * lq)
     assert difference.abs().max() < 1e-3
 
 
