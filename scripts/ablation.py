@@ -22,8 +22,8 @@ from tqdm import tqdm
 from han_arch import compat
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, run
+from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.opt import read, shipped
 from han_arch.release import ablation, measure
 from han_arch.release.ablation import TrainedRun

@@ -13,18 +13,9 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
 
 KEYS = (
-    "name",
-    "scale",
-    "num_gpu",
-    "protocol",
-    "datasets",
-    "models",
-    "variants",
-    "baseline",
-    "cost",
-    "gallery",
+    "name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery",
     "perceptual",
-)
+)  # fmt: skip
 GALLERY_KEYS = ("count", "size", "crops")
 CROP_KEYS = ("set", "image", "left", "top")
 

@@ -5,7 +5,6 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 from string import Template
@@ -19,21 +18,12 @@ from han_arch.errors import UserError
 from han_arch.evaluation import score
 from han_arch.evaluation.board import Board, GalleryOptions, Place
 from han_arch.evaluation.contestants import BICUBIC
+from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.metrics import METRICS
-from han_arch.evaluation.rows import optional_metrics
+from han_arch.evaluation.rows import optional_metrics, values
 from han_arch.evaluation.run import SetResult
-from han_arch.evaluation.score_cache import ScoreCache
 from han_arch.evaluation.sets import EvaluationSet, as_rgb
 from han_arch.images.strict import encode_png
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One crop: `versions` are (label, score of the whole image as text, PNG as a data address), HR first."""
-
-    place: Place
-    size: int
-    versions: tuple[tuple[str, str, str], ...]
 
 
 def write(folder: Path, board: Board, results: Sequence[SetResult], cache: ScoreCache) -> None:
@@ -47,7 +37,7 @@ def write(folder: Path, board: Board, results: Sequence[SetResult], cache: Score
     files.write(folder / "index.html", page(board.name, board.baseline, results, crops))
 
 
-def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Crop]) -> str:
+def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
     """Return the page's HTML.
 
     Args:
@@ -65,20 +55,11 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
         raise UserError("the HTML page needs the plotly package: pip install plotly") from error
     data = {
         "baseline": baseline,
-        "perceptual": [{"name": name, "digits": METRICS[name].digits} for name in optional_metrics(results)],
+        "perceptual": optional_metrics(results),
+        "digits": {metric.name: metric.digits for metric in METRICS.values()},
         "rows": [_row(result) for result in results],
         "published": _published(results),
-        "crops": [
-            {
-                "set": crop.place.dataset,
-                "image": crop.place.image,
-                "left": crop.place.left,
-                "top": crop.place.top,
-                "size": crop.size,
-                "versions": [{"label": label, "score": cell, "src": src} for label, cell, src in crop.versions],
-            }
-            for crop in crops
-        ],
+        "crops": list(crops),
     }
     return Template(_read("page.html")).substitute(
         title=html.escape(name),
@@ -91,7 +72,7 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
-) -> list[Crop]:
+) -> list[dict[str, Any]]:
     """Cut the same square from HR and from every contestant's image.
 
     Args:
@@ -100,6 +81,10 @@ def make_crops(
         sets: for HR.
         results: in the order to show.
         cache: has the images.
+
+    Returns:
+        For each crop its set, image, left, top and size (HR pixels), and its versions, HR first: label, score of the
+        whole image as text, PNG as a data address.
     """
     by_set: dict[str, list[SetResult]] = {}
     for result in results:
@@ -113,12 +98,14 @@ def make_crops(
             max(0, min(start, side - options.size))
             for start, side in ((place.left, gt.shape[1]), (place.top, gt.shape[0]))
         )
-        place = Place(dataset.name, image.name, left, top)
-        versions = [("HR", "", _cut(gt, place, options.size))]
+        square = np.s_[top : top + options.size, left : left + options.size]
+        versions = [{"label": "HR", "score": "", "src": _as_address(gt[square])}]
         for result in by_set.get(dataset.name, ()):
             picture = cache.load_picture(result.pictures[image.name])
-            versions.append((result.label, result.scores[image.name].cell, _cut(picture, place, options.size)))
-        crops.append(Crop(place, options.size, tuple(versions)))
+            cell = result.scores[image.name].cell
+            versions.append({"label": result.label, "score": cell, "src": _as_address(picture[square])})
+        where = {"set": dataset.name, "image": image.name, "left": left, "top": top, "size": options.size}
+        crops.append({**where, "versions": versions})
     return crops
 
 
@@ -164,43 +151,20 @@ def _choose_places(
     return taken
 
 
-def _cut(image: np.ndarray, place: Place, size: int) -> str:
-    part = image[place.top : place.top + size, place.left : place.left + size]
-    return "data:image/png;base64," + base64.b64encode(encode_png(np.ascontiguousarray(part))).decode("ascii")
+def _as_address(image: np.ndarray) -> str:
+    png = encode_png(np.ascontiguousarray(image))
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
-    return {
+    """The columns of results.csv, and what the page shows besides."""
+    paper, full = result.published, result.from_full
+    row = {name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()}
+    return row | {
         "label": result.label,
-        "contestant": result.contestant,
-        "variant": result.variant,
-        "set": result.dataset,
-        "protocol": result.protocol.name,
-        "images": mean.images,
-        "note": mean.note,
-        "psnr": _number(mean.mean.psnr),
-        "ssim": _number(mean.mean.ssim),
-        "published": paper and paper.score.psnr,
         "source": paper and f"{paper.method}, {paper.cell}, {paper.status}: {paper.source}",
-        "minusPublished": paper and _number(mean.mean.psnr - paper.score.psnr),
-        "minusBaseline": versus and _number(versus.difference),
-        "low": versus and _number(versus.low),
-        "high": versus and _number(versus.high),
-        "wins": versus and versus.wins,
-        "losses": versus and versus.losses,
-        "p": versus and versus.p_value,
-        "verdict": versus.verdict if versus else "",
-        "fromFull": result.from_full and _number(result.from_full.psnr),
-        "fromFullNote": result.from_full and str(result.from_full),
-        **{name: _number(value) for name, value in result.perceptual.items()},
-        "parameters": cost.parameters,
-        "gmadds": _number(cost.madds_per_mp / 1e9),
-        "time": _number(result.relative_time),
-        "mb": _number(cost.peak_mb),
-        "weights": result.weights_sha256[:12],
-        **{key: result.conditions.get(key, "") for key in ("commit", "command", "device", "versions", "date")},
-        "perImage": {name: _number(one.psnr) for name, one in result.scores.items()},
+        "full_note": full and str(full),
+        "per_image": {name: _number(one.psnr) for name, one in result.scores.items()},
     }
 
 
@@ -210,7 +174,7 @@ def _published(results: Sequence[SetResult]) -> list[dict[str, Any]]:
             "protocol": protocol.name,
             "method": row.method,
             "set": row.dataset,
-            "psnr": row.score.psnr,
+            "psnr_db": row.score.psnr,
             "ssim": _number(row.score.ssim),
             "status": row.status,
             "source": row.source,

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from han_arch import files
 from han_arch.evaluation import score
@@ -12,15 +13,18 @@ from han_arch.evaluation.metrics import METRICS, PSNR, SSIM
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 
-COLUMNS = (
-    "model", "variant", "set", "images", "psnr_db", "ssim", "not_averaged", "protocol",
-    "published_method", "published_psnr_db", "published_ssim", "published_status", "published_source",
-    "minus_published_db", "minus_published_ssim",
-    "minus_baseline_db", "interval_low_db", "interval_high_db", "wins", "losses", "sign_test_p", "verdict",
-    "minus_full_db", "largest_pixel_from_full",
-    "parameters", "madds_per_output_mp", "relative_time", "seconds", "peak_mb", "cost_lr_size",
-    "weights_sha256", "commit", "command", "device", "versions", "date",
-)  # fmt: skip
+# Column of results.csv -> how its number is written.
+COLUMNS = {
+    "model": "", "variant": "", "set": "", "images": "", "psnr_db": ".6f", "ssim": ".6f", "not_averaged": "",
+    "protocol": "",
+    "published_method": "", "published_psnr_db": "", "published_ssim": ".4f", "published_status": "",
+    "published_source": "", "minus_published_db": "+.4f", "minus_published_ssim": "+.5f",
+    "minus_baseline_db": "+.6f", "interval_low_db": "+.6f", "interval_high_db": "+.6f", "wins": "", "losses": "",
+    "sign_test_p": ".6g", "verdict": "", "minus_full_db": "+.6f", "largest_pixel_from_full": "",
+    "parameters": "", "madds_per_output_mp": ".6g", "relative_time": ".4g", "seconds": ".4g", "peak_mb": ".1f",
+    "cost_lr_size": "", "weights_sha256": "", "commit": "", "command": "", "device": "", "versions": "", "date": "",
+}  # fmt: skip
+_WRITES_NAN = ("psnr_db", "ssim", "minus_published_db", "minus_baseline_db", "minus_full_db")  # others: empty cell
 PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
@@ -35,7 +39,62 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
 
 def results_csv(results: Sequence[SetResult]) -> str:
     """Return one row for each result: `COLUMNS`, then the optional metrics."""
-    return csv_text([*COLUMNS, *optional_metrics(results)], map(_row, results))
+    formats = {**COLUMNS, **dict.fromkeys(optional_metrics(results), ".6f")}
+    rows = (
+        {
+            name: "" if value != value and name not in _WRITES_NAN else format(value, formats[name])
+            for name, value in values(result).items()
+        }
+        for result in results
+    )
+    return csv_text(list(formats), rows)
+
+
+def values(result: SetResult) -> dict[str, Any]:
+    """Return a result's values by column: those of `COLUMNS` that it has, and the optional metrics."""
+    mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
+    row = {
+        "model": result.contestant,
+        "variant": result.variant,
+        "set": result.dataset,
+        "images": mean.images,
+        "psnr_db": mean.mean.psnr,
+        "ssim": mean.mean.ssim,
+        "not_averaged": mean.note,
+        "protocol": result.protocol.name,
+        "parameters": cost.parameters,
+        "madds_per_output_mp": cost.madds_per_mp,
+        "relative_time": result.relative_time,
+        "seconds": cost.seconds,
+        "peak_mb": cost.peak_mb,
+        "cost_lr_size": cost.lr_size,
+        "weights_sha256": result.weights_sha256,
+        **result.conditions,
+        **result.perceptual,
+    }
+    if paper:
+        row |= {
+            "published_method": paper.method,
+            "published_psnr_db": paper.score.psnr,
+            "published_ssim": paper.score.ssim,
+            "published_status": paper.status,
+            "published_source": paper.source,
+            "minus_published_db": mean.mean.psnr - paper.score.psnr,
+            "minus_published_ssim": mean.mean.ssim - paper.score.ssim,
+        }
+    if versus:
+        row |= {
+            "minus_baseline_db": versus.difference,
+            "interval_low_db": versus.low,
+            "interval_high_db": versus.high,
+            "wins": versus.wins,
+            "losses": versus.losses,
+            "sign_test_p": versus.p_value,
+            "verdict": versus.verdict,
+        }
+    if result.from_full:
+        row |= {"minus_full_db": result.from_full.psnr, "largest_pixel_from_full": result.from_full.largest}
+    return row
 
 
 def per_image_csv(results: Sequence[SetResult]) -> str:
@@ -168,52 +227,3 @@ def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
         f"multiply-adds per output megapixel. `is` compares with {baseline}: ahead or behind when the 95 % paired "
         "bootstrap interval of the mean difference excludes 0 and the sign test is below 5 %, else not settled.",
     ]
-
-
-def _row(result: SetResult) -> dict[str, str]:
-    mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
-    row = {
-        "model": result.contestant,
-        "variant": result.variant,
-        "set": result.dataset,
-        "images": str(mean.images),
-        "psnr_db": f"{mean.mean.psnr:.6f}",
-        "ssim": f"{mean.mean.ssim:.6f}",
-        "not_averaged": mean.note,
-        "protocol": result.protocol.name,
-        "parameters": str(cost.parameters),
-        "madds_per_output_mp": f"{cost.madds_per_mp:.6g}",
-        "relative_time": f"{result.relative_time:.4g}",
-        "seconds": f"{cost.seconds:.4g}",
-        "peak_mb": number(cost.peak_mb, 1),
-        "cost_lr_size": str(cost.lr_size),
-        "weights_sha256": result.weights_sha256,
-        **result.conditions,
-        **{name: number(value, 6) for name, value in result.perceptual.items()},
-    }
-    if paper:
-        row |= {
-            "published_method": paper.method,
-            "published_psnr_db": str(paper.score.psnr),
-            "published_ssim": number(paper.score.ssim, 4),
-            "published_status": paper.status,
-            "published_source": paper.source,
-            "minus_published_db": f"{mean.mean.psnr - paper.score.psnr:+.4f}",
-            "minus_published_ssim": number(mean.mean.ssim - paper.score.ssim, 5, sign=True),
-        }
-    if result.from_full:
-        row |= {
-            "minus_full_db": f"{result.from_full.psnr:+.6f}",
-            "largest_pixel_from_full": str(result.from_full.largest),
-        }
-    if versus:
-        row |= {
-            "minus_baseline_db": f"{versus.difference:+.6f}",
-            "interval_low_db": number(versus.low, 6, sign=True),
-            "interval_high_db": number(versus.high, 6, sign=True),
-            "wins": str(versus.wins),
-            "losses": str(versus.losses),
-            "sign_test_p": f"{versus.p_value:.6g}",
-            "verdict": versus.verdict,
-        }
-    return row

@@ -9,14 +9,14 @@ import numpy as np
 from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.evaluation import conditions, cost, metrics, score, statistics
+from han_arch.evaluation import cost, measurement, metrics, score, statistics
 from han_arch.evaluation.board import Board
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
+from han_arch.evaluation.measurement import Measurement, ScoreCache
 from han_arch.evaluation.metrics import PSNR, Measure
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Published, Score, SetScore
-from han_arch.evaluation.score_cache import Measurement, ScoreCache
 from han_arch.evaluation.sets import EvaluationSet, TestImage
 from han_arch.evaluation.statistics import Comparison
 from han_arch.inference import variants
@@ -44,7 +44,7 @@ class SetResult:
         protocol: of all its numbers.
         scores: image name -> score.
         pictures: image name -> key of the SR image in the cache.
-        conditions: of the image that was measured last, see `conditions.describe`.
+        conditions: of the image that was measured last, see `measurement.describe_conditions`.
         weights_sha256: of the checkpoint.
         cost: of the contestant and variant.
         relative_time: its time / the baseline's, both of this run.
@@ -112,7 +112,7 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
     for note in notes:
         warn(note)
     trials = list(_list_trials(board))
-    measured = _measure(trials, cache, conditions.describe(board.device))
+    measured = _measure(trials, cache, measurement.describe_conditions(board.device))
     costs = cost.measure(board.runs, board.protocol, board.lr_size, board.repeat)
     base_variant = next(one.variants[0] for one in board.contestants if one.name == board.baseline)
     base_seconds = costs[board.baseline, base_variant].seconds
@@ -127,7 +127,7 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
                 variant=trial.variant,
                 dataset=trial.dataset.name,
                 protocol=trial.protocol,
-                scores={name: measurement.score for name, measurement in own.items()},
+                scores={name: one.score for name, one in own.items()},
                 pictures=pictures,
                 conditions=max((one.conditions for one in own.values()), key=lambda c: c.get("date", "")),
                 weights_sha256=trial.contestant.weights_sha256,

@@ -18,7 +18,7 @@ import torch
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.evaluation import conditions
+from han_arch.evaluation import measurement
 from han_arch.evaluation.protocol import Protocol
 from han_arch.images.strict import encode_png
 from han_arch.opt import read, shipped
@@ -159,7 +159,7 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
         "averaged": experiment.weight_key == "params_ema",
         "started_from": _start(experiment),
         "chosen_by": experiment.chosen_by,
-        "commit": conditions.commit(),
+        "commit": measurement.commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "licence": training_set.licence,
         "data_terms": training_set.terms,

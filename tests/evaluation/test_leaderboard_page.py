@@ -12,8 +12,8 @@ import pytest
 
 from han_arch.errors import UserError
 from han_arch.evaluation import board, page, run
-from han_arch.evaluation.board import GalleryOptions, Place
-from han_arch.evaluation.score_cache import ScoreCache
+from han_arch.evaluation.board import GalleryOptions
+from han_arch.evaluation.measurement import ScoreCache
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def test_the_users_crops_replace_the_choice(board_options: dict[str, Any], tmp_p
     board_options["gallery"] = {"size": 16, "crops": [{"set": "Set14", "image": "b", "left": 3, "top": 400}]}
     checked = board.check(board_options)
     crops = page.make_crops(checked.gallery, checked.sets, [], ScoreCache(tmp_path))
-    assert [crop.place for crop in crops] == [Place("Set14", "b", 3, 24)]  # 40 rows: the square is moved inside
+    assert [(crop["image"], crop["left"], crop["top"]) for crop in crops] == [
+        ("b", 3, 24)
+    ]  # 40 rows: the square is moved inside
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_page_needs_no_network_and_has_all_rows(page_path: Path) -> None:
     assert all(row["protocol"] and row["date"] and row["device"] for row in data["rows"])
     labels = [version["label"] for version in data["crops"][0]["versions"]]
     assert labels == ["HR", "Bicubic", "HAN", "HAN (self_ensemble)", "EDSR", "EDSR (self_ensemble)"]
-    assert [row["psnr"] for row in data["published"] if row["method"] == "HAN" and row["set"] == "Set14"] == [34.16]
+    assert [row["psnr_db"] for row in data["published"] if row["method"] == "HAN" and row["set"] == "Set14"] == [34.16]
 
 
 def test_a_hostile_name_stays_text(board_options: dict[str, Any], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from han_arch.evaluation import board, metrics, rows, run, statistics
+from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.metrics import Metric
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.score_cache import ScoreCache
 
 CPU = torch.device("cpu")
 

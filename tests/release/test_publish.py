@@ -211,7 +211,7 @@ def damage_weights(experiment: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("nan", "gives nan or inf"),
+        ("nan", "nan or inf"),
         ("no ema", "has no averaged weights (params_ema)"),
         ("unfinished", "the training has not ended; there are net_g_6.pth: name one by --checkpoint"),
         ("other set", "the terms of the training set Mine are not known here"),

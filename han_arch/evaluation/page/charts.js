@@ -1,7 +1,7 @@
 "use strict";
 // The palette of Okabe and Ito, which colour-blind readers can distinguish.
 const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f8400"];
-const CONTESTANTS = unique(data.rows.map((row) => row.contestant)).filter((name) => name !== "Bicubic");
+const CONTESTANTS = unique(data.rows.map((row) => row.model)).filter((name) => name !== "Bicubic");
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross"];
 const SYMBOL_SIGNS = ["\u25CF", "\u25C6", "\u25A0", "\u25B2", "\u271A"];
 const VARIANTS = unique(data.rows.map((row) => row.variant));
@@ -22,22 +22,22 @@ function layout(x, y, more = {}) {
 
 const CONFIG = { displayModeBar: false, responsive: true };
 
-function drawCost(id, key, title) {
+function drawCost(id, key, title, unit = 1) {
   const set = chartSet();
-  const rows = data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === set && row.psnr !== null);
+  const rows = data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === set && row.psnr_db !== null);
   const drawn = rows.filter((row) => row[key] > 0);
   const traces = drawn.map((row) => ({
-    x: [row[key]], y: [row.psnr], name: row.label, type: "scatter", mode: "markers",
-    marker: { size: 13, color: colour(row.contestant), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
+    x: [row[key] / unit], y: [row.psnr_db], name: row.label, type: "scatter", mode: "markers",
+    marker: { size: 13, color: colour(row.model), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
     hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${row.label}</extra>`,
   }));
   // Bicubic has no multiply-adds and no place on a logarithmic axis: draw a line.
   const free = rows.filter((row) => !(row[key] > 0));
-  const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr, y1: row.psnr,
-    line: { dash: "dash", width: 1.5, color: colour(row.contestant) } }));
-  const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr, yanchor: "bottom",
+  const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr_db, y1: row.psnr_db,
+    line: { dash: "dash", width: 1.5, color: colour(row.model) } }));
+  const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr_db, yanchor: "bottom",
     text: row.label, showarrow: false }));
-  const values = drawn.map((row) => row[key]);
+  const values = drawn.map((row) => row[key] / unit);
   // Label decades on a wide axis, and 1, 2, 5 on a narrow one, where decades alone would leave no label.
   const wide = Math.max(...values) / Math.min(...values) > 30;
   Plotly.react(byId(id), traces, layout(title, `PSNR on ${set}, dB`,
@@ -50,13 +50,13 @@ function drawPerImage() {
     row.protocol === byId("protocol").value && row.set === set && row.label === label);
   const [across, up] = [find(byId("across").value), find(byId("up").value)];
   if (!across || !up) return;
-  const names = Object.keys(across.perImage).filter((name) => across.perImage[name] !== null && up.perImage[name] !== null);
-  const x = names.map((name) => across.perImage[name]);
+  const names = Object.keys(across.per_image).filter((name) => across.per_image[name] !== null && up.per_image[name] !== null);
+  const x = names.map((name) => across.per_image[name]);
   // Draw the difference: tenths of a dB are invisible on an axis of 15 dB.
-  const y = names.map((name) => up.perImage[name] - across.perImage[name]);
-  const above = names.filter((name) => up.perImage[name] > across.perImage[name]).length;
+  const y = names.map((name) => up.per_image[name] - across.per_image[name]);
+  const above = names.filter((name) => up.per_image[name] > across.per_image[name]).length;
   const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
-    mode: "markers", marker: { size: 9, color: colour(up.contestant), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
+    mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0,
     line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
   Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, "difference, dB", { shapes }), CONFIG);
@@ -83,7 +83,7 @@ function drawLegend() {
     const sign = document.createElement("span");
     const symbol = VARIANTS.indexOf(row.variant) % SYMBOLS.length;
     sign.textContent = SYMBOL_SIGNS[symbol];
-    sign.style.color = colour(row.contestant);
+    sign.style.color = colour(row.model);
     item.append(sign, ` ${row.label}`);
     return item;
   }));
@@ -93,8 +93,8 @@ function drawAll() {
   drawTables();
   refreshPairs();
   drawLegend();
-  drawCost("by-madds", "gmadds", "GMAdd per output megapixel");
-  drawCost("by-time", "time", `time / ${data.baseline}`);
+  drawCost("by-madds", "madds_per_output_mp", "GMAdd per output megapixel", 1e9);
+  drawCost("by-time", "relative_time", `time / ${data.baseline}`);
   drawPerImage();
 }
 

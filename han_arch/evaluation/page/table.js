@@ -9,30 +9,30 @@ const fixed = (digits, sign = false) => (v) =>
 const COLUMNS = [
   { key: "label", title: "contestant", text: true },
   { key: "set", title: "set", text: true },
-  { key: "psnr", title: "PSNR, dB", show: fixed(3) },
-  { key: "ssim", title: "SSIM", show: fixed(4) },
-  { key: "published", title: "published, dB", show: fixed(2), hint: (r) => r.source },
-  { key: "minusPublished", title: "difference", show: fixed(2, true), hint: (r) => r.source },
-  { key: "minusBaseline", title: `minus ${data.baseline}, dB`, show: fixed(3, true) },
-  { key: "low", title: "95 % interval", show: (v, r) => (v === null || v === undefined ? "" :
-    `[${fixed(3, true)(r.low)}, ${fixed(3, true)(r.high)}]`) },
-  { key: "p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
+  { key: "psnr_db", title: "PSNR, dB", show: fixed(data.digits.psnr + 1) },
+  { key: "ssim", title: "SSIM", show: fixed(data.digits.ssim) },
+  { key: "published_psnr_db", title: "published, dB", show: fixed(data.digits.psnr), hint: (r) => r.source },
+  { key: "minus_published_db", title: "difference", show: fixed(data.digits.psnr, true), hint: (r) => r.source },
+  { key: "minus_baseline_db", title: `minus ${data.baseline}, dB`, show: fixed(3, true) },
+  { key: "interval_low_db", title: "95 % interval", show: (v, r) => (v === null || v === undefined ? "" :
+    `[${fixed(3, true)(r.interval_low_db)}, ${fixed(3, true)(r.interval_high_db)}]`) },
+  { key: "sign_test_p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
   { key: "verdict", title: "is", text: true, mark: true },
-  { key: "fromFull", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.fromFullNote },
-  ...data.perceptual.map(({ name, digits }) => ({ key: name, title: name.toUpperCase(), show: fixed(digits) })),
+  { key: "minus_full_db", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.full_note },
+  ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(), show: fixed(data.digits[name]) })),
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
-  { key: "gmadds", title: "GMAdd / MP", show: fixed(1) },
-  { key: "time", title: `time / ${data.baseline}`, show: fixed(2) },
-  { key: "mb", title: "MB", show: fixed(0) },
-  { key: "weights", title: "weights", text: true },
+  { key: "madds_per_output_mp", title: "GMAdd / MP", show: (v) => fixed(1)(v / 1e9) },
+  { key: "relative_time", title: `time / ${data.baseline}`, show: fixed(2) },
+  { key: "peak_mb", title: "MB", show: fixed(0) },
+  { key: "weights_sha256", title: "weights", text: true, show: (v) => v.slice(0, 12) },
   { key: "date", title: "measured", text: true, hint: (r) => `${r.command}; ${r.commit}; ${r.device}; ${r.versions}` },
 ];
 const PUBLISHED_COLUMNS = [
   { key: "method", title: "method", text: true },
   { key: "set", title: "set", text: true },
-  { key: "psnr", title: "PSNR, dB", show: fixed(2) },
-  { key: "ssim", title: "SSIM", show: fixed(4) },
+  { key: "psnr_db", title: "PSNR, dB", show: fixed(data.digits.psnr) },
+  { key: "ssim", title: "SSIM", show: fixed(data.digits.ssim) },
   { key: "status", title: "status", text: true },
   { key: "source", title: "read in", text: true },
 ];
@@ -46,7 +46,7 @@ function visibleRows() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   return data.rows.filter((row) => row.protocol === byId("protocol").value)
     .filter((row) => byId("set").value === ALL_SETS || row.set === byId("set").value)
-    .filter((row) => words.every((word) => `${row.label} ${row.set} ${row.verdict}`.toLowerCase().includes(word)));
+    .filter((row) => words.every((word) => `${row.label} ${row.set} ${row.verdict ?? ""}`.toLowerCase().includes(word)));
 }
 
 // The charts show one set; for "all sets", the one with the most images.
@@ -93,8 +93,8 @@ function drawTable(table, columns, rows, sort) {
     const line = document.createElement("tr");
     for (const column of columns) {
       const cell = document.createElement("td");
-      cell.className = [column.text ? "text" : "", column.mark ? row[column.key] : ""].join(" ").trim();
-      cell.textContent = column.text ? row[column.key] : column.show(row[column.key], row);
+      cell.className = [column.text ? "text" : "", column.mark ? row[column.key] ?? "" : ""].join(" ").trim();
+      cell.textContent = column.show ? column.show(row[column.key], row) : row[column.key] ?? "";
       const hint = column.hint && column.hint(row);
       if (hint) cell.title = hint;
       line.append(cell);
@@ -114,7 +114,8 @@ function drawTables() {
   drawTable(byId("published"), PUBLISHED_COLUMNS, papers, publishedSort);
   byId("published-section").hidden = papers.length === 0;
   byId("protocol-note").textContent = `Every number below: ${byId("protocol").value}`;
-  byId("notes").textContent = rows.filter((row) => row.note).map((row) => `${row.label}, ${row.set}: ${row.note}.`)
+  byId("notes").textContent = rows.filter((row) => row.not_averaged)
+    .map((row) => `${row.label}, ${row.set}: ${row.not_averaged}.`)
     .concat(`is: ahead of or behind ${data.baseline} when the 95 % paired bootstrap interval of the mean difference ` +
       "excludes 0 and the sign test is below 5 %; five images settle nothing. The test is about the images: the same " +
       "network trained with another seed differs too.").join(" ");
