@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from han_arch.bench.cases import BenchResult
 from han_arch.bench.measure import Measurement, quotient, ratio_to_authors
 from han_arch.bench.networks import AUTHORS, LIMITS, NETWORKS
-from han_arch.evaluation.conditions import cpu_name
+from han_arch.evaluation.measurement import cpu_name
 from han_arch.evaluation.rows import markdown_table
 from han_arch.files import replacing, write
 
