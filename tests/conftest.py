@@ -31,6 +31,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint file, tiny.pth, of a small network for x2."""
+    from known_engines import save_checkpoint, tiny_net
+
+    return save_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pth", tiny_net())
+
+
+@pytest.fixture(scope="session")
 def winograd_compiler() -> None:
     """Skips where the kernels cannot be compiled, and says why; on Linux with a compiler they must be."""
     try:

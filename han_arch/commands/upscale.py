@@ -1,25 +1,24 @@
-"""`basicsr upscale`: arguments, messages and exit status; the work stands in upscale_files.py."""
+"""`basicsr upscale`: arguments and exit status."""
 
 import argparse
 import sys
-from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.export.runtime import RUNTIMES
+from han_arch.export.runtime import RUNTIMES, open_engine
+from han_arch.images.formats import FORMATS, WRITTEN, labels
 from han_arch.images.read import MAX_PIXELS
-from han_arch.images.write import SUFFIXES, Style
-from han_arch.inference.engines import DEVICES, DTYPES, Engine, get_engine
-from han_arch.inference.files import Settings, upscale_files
-from han_arch.inference.jobs import STREAM, Job, collect, existing
-from han_arch.inference.memory import DEFAULT, parse_size
-from han_arch.inference.runtime_engine import RuntimeEngine
+from han_arch.images.write import WriteOptions
+from han_arch.inference.engines import DEVICES, Engine, get_engine
+from han_arch.inference.files import Outputs, UpscaleSettings, collect, upscale_files
+from han_arch.inference.plan import DEFAULT_BUDGET, parse_size
+from han_arch.speed.precision import PRECISIONS
 
-DESCRIPTION = """Super-resolve photos: files, folders with all that is below them, patterns, or standard input.
+DESCRIPTION = f"""Super-resolve images: files, folders with their subfolders, patterns, or standard input.
 
-PNG, JPEG, WebP, TIFF and BMP are read, 8 or 16 bit, grey or colour, with or without alpha; PNG, JPEG, WebP and TIFF
-are written, each in its source's format unless --format says otherwise. EXIF orientation is applied; ICC profile and
-DPI are kept. Nothing is overwritten without --overwrite.
-Exit status: 0 all done, 1 some failed (they are named), 2 nothing was begun."""
+Reads {labels(FORMATS.values(), "and")}: 8 or 16 bit, grey or colour, with or without alpha.
+Writes {labels(WRITTEN.values(), "and")}, each image in its source's format unless --format is given.
+Applies EXIF orientation; keeps ICC profile and DPI. Overwrites nothing without --overwrite.
+Exit status: 0 all done, 1 some failed (each is reported), 2 nothing was started."""
 
 EXAMPLES = """examples:
   basicsr upscale photo.jpg -o large.png             four times the size
@@ -34,48 +33,50 @@ EXAMPLES = """examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    lossy = labels((image_format for image_format in WRITTEN.values() if image_format.lossy), "and")
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", help="an image, a folder, a pattern, or - for standard input")
     add("-o", "--out", metavar="OUT", required=True, help="a folder, an image's name, or - for standard output")
     model = parser.add_argument_group("model")
     add = model.add_argument
-    add("--model", metavar="MODEL", help="a network's name or checkpoint (default: han-s-x4, or as --scale says)")
+    add("--model", metavar="MODEL", help="a network's name or checkpoint (default: han-s-x4, or by --scale)")
     add("--scale", type=int, choices=(2, 3, 4, 8), help="how many times larger (default: the model's, 4)")
     add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")
-    add("--dtype", choices=tuple(DTYPES), default="fp32", help="what the network computes in (default: fp32)")
+    add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="the network's precision (default: fp32)")
     add("--winograd", action="store_true", help="fp32 on a CPU in about two thirds of the time; needs a C compiler")
     add("--runtime", choices=("torch", *RUNTIMES), default="torch", help="onnx, openvino: MODEL is from basicsr export")
-    add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first that is there")
-    add("--memory", default=DEFAULT, metavar="SIZE", help=f"for the process, besides the result (default: {DEFAULT})")
+    add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first available")
+    add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="for the process, without the result (default: 2G)")
     files = parser.add_argument_group("files")
     add = files.add_argument
-    add("--format", choices=tuple(SUFFIXES), help="of the results (default: as OUT's or the source's name says)")
-    add("--quality", type=int, default=95, metavar="1..100", help="of JPEG and WebP (default: 95)")
-    add("--lossless", action="store_true", help="WebP without loss")
-    add("--png-level", type=int, default=6, metavar="0..9", help="how hard PNG and 16-bit TIFF compress (default: 6)")
+    add("--format", choices=tuple(WRITTEN), help="of the results (default: by OUT's or the source's name)")
+    add("--quality", type=int, default=95, metavar="1..100", help=f"of {lossy} (default: 95)")
+    add("--lossless", action="store_true", help="write WebP without loss")
+    add("--png-level", type=int, default=6, metavar="0..9", help="compression of PNG and 16-bit TIFF (default: 6)")
     add("--suffix", default="", help="appended to the results' names, such as _x4")
     add("--compare", action="store_true", help="also write NAME_compare.png: bicubic on the left, the result right")
     there = files.add_mutually_exclusive_group()
-    there.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    there.add_argument("--skip-existing", action="store_true", help="leave out images whose results are there")
-    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="larger images are refused (default: 256M)")
+    there.add_argument("--overwrite", action="store_true", help="replace existing results")
+    there.add_argument("--skip-existing", action="store_true", help="skip images that have a result")
+    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="reject larger images (default: 256M)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upscale; 1 when an image failed."""
-    _check(args)
-    settings = Settings(
-        styles={name: Style(name, args.quality, args.lossless, args.png_level) for name in SUFFIXES},
+    """Upscale; return 1 when an image failed."""
+    settings = UpscaleSettings(
+        write=WriteOptions(args.quality, args.lossless, args.png_level),
         budget=parse_size(args.memory),
         memory=args.memory,
         self_ensemble=args.self_ensemble,
-        compare=args.compare,
         overwrite=args.overwrite,
         max_pixels=parse_size(args.max_pixels, "--max-pixels"),
     )
-    jobs = _jobs(args)
+    jobs = collect(
+        args.paths,
+        Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing),
+    )
     if not jobs:
-        sys.stdout.write("all results are there\n")
+        sys.stdout.write("all results exist already\n")
         return 0
     engine = _engine(args)
     if args.scale not in (None, engine.scale):
@@ -86,17 +87,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    if not 1 <= args.quality <= 100:
-        raise UserError(f"--quality must be 1 to 100; got {args.quality}")
-    if not 0 <= args.png_level <= 9:
-        raise UserError(f"--png-level must be 0 to 9; got {args.png_level}")
-    if Path(args.suffix).name != args.suffix:
-        raise UserError(f"--suffix must be part of a name, such as _x4; got {args.suffix!r}")
-    if args.out == STREAM and (args.compare or sys.stdout.isatty()):
-        raise UserError("-o - writes the image to standard output: send that into a file or a pipe, without --compare")
-
-
 def _engine(args: argparse.Namespace) -> Engine:
     if args.runtime == "torch":
         return get_engine(args.model or f"han-s-x{args.scale or 4}", args.device, args.dtype, args.winograd)
@@ -105,15 +95,4 @@ def _engine(args: argparse.Namespace) -> Engine:
     if args.model is None:
         suffix = RUNTIMES[args.runtime]
         raise UserError(f"--runtime {args.runtime} needs --model with a {suffix} file; basicsr export writes one")
-    return RuntimeEngine(args.model, args.runtime, args.device, args.dtype)
-
-
-def _jobs(args: argparse.Namespace) -> list[Job]:
-    jobs = collect(args.paths, args.out, args.format, args.suffix)
-    if args.skip_existing:
-        jobs = [job for job in jobs if not existing([job], compare=False)]
-    there = existing(jobs, args.compare)
-    if there and not args.overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0]}{more} would be overwritten; --overwrite or --skip-existing says what to do")
-    return jobs
+    return open_engine(args.model, args.runtime, args.device, args.dtype)

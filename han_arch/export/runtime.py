@@ -1,6 +1,7 @@
-"""Open an exported network in its runtime: `load_runtime(path, runtime)`."""
+"""Open an exported network in its runtime: `load_runtime(path, runtime)`, or `open_engine` for upscaling."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from han_arch.errors import UserError
 from han_arch.export.targets import TARGETS, ExportTarget, OpenedFile, Placement
+from han_arch.inference.engines import RuntimeEngine
+from han_arch.inference.plan import MemoryCost
+from han_arch.speed.precision import PRECISIONS
 
 RUNTIMES = {name: target.suffix for name, target in TARGETS.items() if target.safe}  # runtime -> suffix of its files
 # Far beyond any of our networks; a larger number means a damaged or foreign file.
@@ -75,6 +79,35 @@ def load_runtime(
     if path.suffix != target.suffix:
         raise UserError(f"{path}: runtime {runtime} reads {target.suffix} files; write one with basicsr export")
     return Runtime(target.open(path, Placement(target.devices[device], precisions[dtype], threads)), path)
+
+
+def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str = "fp32") -> RuntimeEngine:
+    """Open an exported network as an engine of `basicsr upscale`.
+
+    Args:
+        path: see `load_runtime`.
+        runtime: see `load_runtime`.
+        device: "auto" is the CPU; for others see `load_runtime`.
+        dtype: "fp32", or with OpenVINO "bf16".
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: as `load_runtime`; or the metadata lack the network's dimensions.
+    """
+    path, place, target = Path(path), "cpu" if device == "auto" else device, TARGETS[runtime]
+    if dtype not in target.dtypes:
+        raise UserError(f"--dtype must be {' or '.join(target.dtypes)} with --runtime {runtime}; got {dtype}")
+    if not path.exists():
+        advice = f"basicsr export MODEL --to {runtime} writes a {target.suffix} file"
+        raise FileNotFoundError(f"no such exported network: {path}; {advice}")
+    network = load_runtime(path, runtime, dtype=PRECISIONS[dtype].long_name, device=place)
+    num_feat, num_group = features_and_groups(network.metadata, path)
+    weights = max(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
+    # Measured as inference/plan.py describes, at 4 and 10 groups, x2 and x4: this many maps, and the whole tail.
+    maps, channels = 2 * num_group + 7, max(3, network.num_in_ch)
+    cost = MemoryCost(num_feat, maps, network.scale, channels, weights, in_strips=False)
+    wide = None if dtype == "fp32" else partial(open_engine, path, runtime, device)
+    return RuntimeEngine(network, path.name, place, dtype, cost, wide)
 
 
 def open_own(path: Path, target: ExportTarget) -> Runtime:

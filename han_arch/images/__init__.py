@@ -1,1 +1,1 @@
-"""Image files: read, written and described; no network."""
+"""Read and write image files; no network."""

@@ -1,19 +1,19 @@
-"""A picture: its samples, and what a file says about them; from Pillow's images and back."""
+"""A picture: its samples with colour profile, resolution and EXIF data; conversion from and to Pillow images."""
 
 import io
 import struct
 from dataclasses import dataclass, field
 from typing import cast
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
-# Samples that other modes become: bilevel, palettes and premultiplied alpha.
+# Modes that are converted, and the mode they become: bilevel, palettes, premultiplied alpha.
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
-# What an EXIF orientation 1 to 8 asks for: transpose first?, then flip rows?, flip columns?
+# EXIF orientation -> transpose first?, then flip rows?, flip columns?
 _TURNS = {
     2: (False, False, True),
     3: (False, True, True),
@@ -23,31 +23,35 @@ _TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-# Kept of the photo's own data; the rest describes the file that was read: its size, thumbnail, strips.
+# EXIF tags that describe the photo; the other tags describe the source file (size, thumbnail, strips) and are dropped.
 _KEPT = ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")
-_PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # a maker's note has offsets into the old file
+_PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # a maker's note holds offsets into the source file
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
 
 
 class PictureError(ValueError):
-    """A file that is not read or written; the message says why, without its name."""
+    """A file that cannot be read or written; the message gives the reason without the file's name."""
+
+
+class NotForPillow(PictureError):
+    """Pillow cannot read the file; another reader may."""
 
 
 def too_large(width: int, height: int, max_pixels: int) -> PictureError:
-    """The error for a picture of more pixels than are taken."""
-    return PictureError(f"{width}x{height} are more than {max_pixels:,} pixels; a larger --max-pixels takes it")
+    """Return the error for a picture that exceeds the limit."""
+    return PictureError(f"{width}x{height} are more than {max_pixels:,} pixels; raise --max-pixels to read it")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Samples and what belongs to them.
+    """Samples and their metadata.
 
     Attributes:
-        pixels: (h, w, 1 to 4), grey, grey and alpha, RGB, RGB and alpha; upright; uint8, uint16 or float32 in [0, 1].
-        icc: the colour profile of the samples.
-        dpi: pixels an inch, across and down.
-        exif: the photo's data, without orientation and thumbnail, as Pillow writes it.
-        notes: what was done to get here, for the user.
+        pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; upright; uint8, uint16 or float32 in [0, 1].
+        icc: ICC profile of the samples.
+        dpi: pixels per inch, horizontal and vertical.
+        exif: EXIF data without orientation and thumbnail, as Pillow writes it.
+        notes: conversions so far, for the user.
     """
 
     pixels: np.ndarray
@@ -58,14 +62,14 @@ class Picture:
 
 
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:
-    """The picture of a Pillow image, in one of the four forms of samples, upright.
+    """Convert a Pillow image to an upright picture.
 
     Args:
-        image: not changed, but loaded.
-        samples: (h, w, 1 to 4), the image's own, where Pillow would bring them down to 8 bits.
+        image: the image; it is loaded, not changed.
+        samples: (h, w, 1 to 4), used in place of Pillow's, which would have only 8 bits.
 
     Raises:
-        PictureError: its mode is none that is taken.
+        PictureError: unsupported colour mode.
     """
     exif, orientation, notes = _exif(image)
     icc = image.info.get("icc_profile") or None
@@ -77,10 +81,10 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """A Pillow image of uint8 or, grey only, uint16 samples, with ICC profile and DPI in its info.
+    """Convert a picture of uint8 or grey uint16 samples to a Pillow image; ICC profile and DPI go into its info.
 
     Raises:
-        PictureError: it has samples that Pillow has no mode for.
+        PictureError: Pillow has no mode for these samples.
     """
     pixels = picture.pixels
     if pixels.dtype != np.uint8 and not (pixels.dtype == np.uint16 and pixels.shape[2] == 1):
@@ -94,7 +98,7 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """(h, w, c) turned as an EXIF orientation asks for; a view."""
+    """Return a view of (h, w, c) samples with an EXIF orientation applied."""
     if orientation in _TURNS:
         transposed, rows, columns = _TURNS[orientation]
         samples = samples.transpose(1, 0, 2) if transposed else samples
@@ -102,8 +106,30 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
+def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
+    """Decode a file's 16-bit samples with OpenCV.
+
+    Args:
+        image: the same file, opened by Pillow.
+        data: the file's bytes.
+
+    Returns:
+        uint16, (h, w, 1, 3 or 4): grey, RGB, RGB and alpha.
+
+    Raises:
+        PictureError: OpenCV cannot decode them.
+    """
+    image.load()  # raises for a truncated file, which OpenCV does not report
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != np.uint16 or samples.shape[:2] != (image.height, image.width):
+        raise PictureError("OpenCV cannot read these 16-bit samples")
+    if samples.ndim == 2:
+        return samples[..., None]
+    return cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, samples)
+
+
 def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Samples (h, w, c), their profile, and notes."""
+    """Return samples (h, w, c), their ICC profile, and notes."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16, copy=False)[..., None], icc, ()
     if image.mode == "CMYK":
@@ -115,11 +141,11 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
         mode = "RGB"
     if mode not in _SAMPLES:
         raise PictureError(
-            f"colour mode {image.mode}; wanted 8 or 16 bit grey or RGB, with or without alpha, a palette, or CMYK"
+            f"colour mode {image.mode} is not supported; wanted grey or RGB of 8 or 16 bits, a palette, or CMYK"
         )
     plain = image if image.mode == mode else image.convert(mode)
     samples = np.asarray(plain)
-    note = () if image.mode in _SAMPLES else (f"{_in_words(image.mode)} became {mode}",)
+    note = () if image.mode in _SAMPLES else (f"converted {_in_words(image.mode)} to {mode}",)
     return (samples if samples.ndim == 3 else samples[..., None]), icc, note
 
 
@@ -128,33 +154,37 @@ def _in_words(mode: str) -> str:
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """By its profile to sRGB, else by Pillow's plain formula."""
+    """Convert to sRGB with the image's profile, or to RGB with Pillow's formula when it has none."""
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             rgb = cast(Image.Image, ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB"))
-            return np.asarray(rgb), srgb.tobytes(), ("CMYK became sRGB by its profile",)
+            return np.asarray(rgb), srgb.tobytes(), ("converted CMYK to sRGB with its ICC profile",)
         except (ImageCms.PyCMSError, OSError):
-            return np.asarray(image.convert("RGB")), None, ("CMYK became RGB without its profile, which is damaged",)
-    return np.asarray(image.convert("RGB")), None, ("CMYK without a profile became RGB by the plain formula",)
+            return (
+                np.asarray(image.convert("RGB")),
+                None,
+                ("converted CMYK to RGB without its ICC profile, which is damaged",),
+            )
+    return np.asarray(image.convert("RGB")), None, ("converted CMYK without ICC profile to RGB with a simple formula",)
 
 
 def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """The profile if it is one for samples of so many channels, else None and a note."""
+    """Return the profile if it fits the number of channels, else None and a note."""
     if icc is None:
         return None, ()
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space
     except (ImageCms.PyCMSError, OSError):
-        return None, ("its ICC profile is damaged and was left out",)
+        return None, ("dropped its ICC profile, which is damaged",)
     if space != _SPACES[channels]:
-        return None, (f"its ICC profile is for {space.strip()} and was left out",)
+        return None, (f"dropped its ICC profile, which is for {space.strip()}",)
     return icc, ()
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """What is kept of the EXIF data, the orientation, and notes."""
+    """Return the EXIF data to keep, the orientation, and notes."""
     try:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)
@@ -168,12 +198,12 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
                 exif[ifd] = kept
         content = exif.tobytes() if len(exif) else None
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, AttributeError, OverflowError, struct.error):
-        return None, 1, ("its EXIF data is damaged and was left out",)
+        return None, 1, ("dropped its EXIF data, which is damaged",)
     return content, orientation if isinstance(orientation, int) else 1, ()
 
 
 def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
-    """From Pillow's info, else from the EXIF data, which is where WebP has it."""
+    """Return the resolution from Pillow's info, else from the EXIF data, where WebP stores it."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
         unit = 2.54 if exif.get(_RESOLUTION_UNIT) == _CENTIMETRE else 1

@@ -1,4 +1,4 @@
-"""PNG files of 16-bit samples, which Pillow does not write in colour nor OpenCV with grey and alpha or a profile."""
+"""PNG files with 16-bit samples, which neither Pillow nor OpenCV writes in all forms (colour, alpha, ICC profile)."""
 
 import struct
 import zlib
@@ -6,12 +6,29 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
-from han_arch.images.picture import Picture
+from han_arch.images.picture import Picture, opencv_samples
 
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG's number
+_BIT_DEPTH, _COLOUR_TYPE = 24, 25  # places of these bytes in a file
 _BAND_BYTES = 1 << 22
 _INCH = 0.0254
+
+
+def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Return a file's 16-bit samples, (h, w, 1 to 4) of uint16; None for a file of 8 bits.
+
+    Args:
+        image: the file, opened by Pillow.
+        data: the file's bytes.
+    """
+    if data[_BIT_DEPTH] != 16:
+        return None
+    samples, colour_type = opencv_samples(image, data), data[_COLOUR_TYPE]
+    if samples.shape[2] == 1 or colour_type not in (0, 4):
+        return samples
+    return samples[..., [0, 3]] if colour_type == 4 else samples[..., :1]  # OpenCV repeats grey in three channels
 
 
 def write_png16(file: BinaryIO, picture: Picture, texts: dict[str, str], level: int = 6) -> None:

@@ -1,4 +1,4 @@
-"""Image files in and out, strictly: what is not a whole 8-bit grey or RGB image is an error that says why."""
+"""Strict image files of data sets and measurements: whole 8-bit grey or RGB images; anything else is an error."""
 
 import io
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-PNG_LEVEL = 1  # as in BasicSR's LMDB writer: photos come out 1 % larger than at 3, in three quarters of the time
+PNG_LEVEL = 1  # as in BasicSR's LMDB writer; photos are 1 % larger than at level 3, in three quarters of the time
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
 class ImageError(ValueError):
-    """These bytes are no image that the data commands take; the message says why, without a file name."""
+    """Bytes that the data commands do not accept; the message gives the reason without a file name."""
 
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What a PNG file says of itself: sides in pixels, channels, bits of a sample."""
+    """A PNG file's sides in pixels, channels, and bits of a sample."""
 
     height: int
     width: int
@@ -29,7 +29,7 @@ class PngHeader:
 
 
 def png_header(data: bytes) -> PngHeader:
-    """Read sides, channels and depth from the first 26 bytes of a PNG file; ImageError when it is none."""
+    """Read sides, channels and depth from the first 26 bytes of a PNG file; ImageError for other files."""
     if len(data) < 26 or not data.startswith(PNG_SIGNATURE) or data[25] not in PNG_CHANNELS:
         raise ImageError("not a PNG file")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -43,20 +43,20 @@ def decode_image(data: bytes) -> np.ndarray:
         data: the file's bytes (PNG, JPEG, BMP, TIFF, ... as Pillow reads them).
 
     Returns:
-        uint8, (h, w) for a grey file, (h, w, 3) RGB, or (h, w, 2 or 4) with alpha last.
+        uint8: (h, w) grey, (h, w, 3) RGB, or (h, w, 2 or 4) with alpha last.
 
     Raises:
-        ImageError: empty, no image, cut short, corrupt, or more than 8 bits a sample.
+        ImageError: an empty, truncated or damaged file, no image, or more than 8 bits a sample.
     """
     if not data:
         raise ImageError("empty file")
-    # Pillow would silently bring 16-bit colour down to 8 bits.
+    # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
-        raise ImageError("16 bits a sample; only 8 are taken")
+        raise ImageError("16 bits a sample; wanted 8")
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode.startswith(("I", "F")):
-                raise ImageError("16 or more bits a sample; only 8 are taken")
+                raise ImageError("16 or more bits a sample; wanted 8")
             image.load()
             return np.asarray(_plain(image))
     except UnidentifiedImageError:
@@ -76,11 +76,11 @@ def _plain(image: Image.Image) -> Image.Image:
         return image.convert("L")
     if image.mode == "P":
         return image.convert("RGB")
-    raise ImageError(f"colour mode {image.mode}; only grey and RGB are taken")
+    raise ImageError(f"colour mode {image.mode}; wanted grey or RGB")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode a file as `decode_image` does; its ImageError names the file."""
+    """Read a file as `decode_image` does; the ImageError names the file."""
     try:
         return decode_image(path.read_bytes())
     except ImageError as error:
@@ -88,7 +88,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """PNG bytes of a uint8 image, (h, w) grey or (h, w, 3) RGB."""
+    """Encode a uint8 image, (h, w) grey or (h, w, 3) RGB, as PNG."""
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, buffer = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not done:
@@ -97,5 +97,5 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files of a folder in the order of their names, hidden ones (leading dot) left out, as BasicSR does."""
+    """List a folder's files by name, without hidden ones (leading dot), as BasicSR does."""
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -1,19 +1,29 @@
-"""16-bit TIFF by the tifffile package: written; and read where Pillow or OpenCV fail, grey with alpha and planes."""
+"""TIFF files with 16-bit samples: written by the tifffile package; read by OpenCV, or by tifffile where that fails."""
 
 import io
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from han_arch.errors import UserError
-from han_arch.images.picture import Picture, PictureError, checked_profile, too_large, upright
+from han_arch.images.picture import (
+    NotForPillow,
+    Picture,
+    PictureError,
+    checked_profile,
+    opencv_samples,
+    too_large,
+    upright,
+)
 
 _ORIENTATION = "Orientation"
-_INCHES = {2: 1.0, 3: 2.54}  # TIFF's resolution unit -> how many of it are an inch
+_INCHES = {2: 1.0, 3: 2.54}  # TIFF's resolution unit -> units per inch
+_BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 
 
 def tifffile() -> Any:
-    """The package.
+    """Import the tifffile package.
 
     Raises:
         UserError: it is not installed.
@@ -46,11 +56,30 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
     )
 
 
-def read_tiff16(data: bytes, max_pixels: int) -> Picture:
-    """Read a TIFF of 16-bit samples, in 1 to 4 channels, interleaved or in planes.
+def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Return a colour file's 16-bit samples, (h, w, 3 or 4) of uint16; None for what Pillow reads with all bits.
+
+    Args:
+        image: the file, opened by Pillow.
+        data: the file's bytes.
 
     Raises:
-        PictureError: it is of another kind, damaged, or has more pixels.
+        NotForPillow: the samples are in planes, which OpenCV reads wrongly.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (8,))
+    if image.mode not in ("RGB", "RGBA") or set(bits if isinstance(bits, tuple) else (bits,)) != {16}:
+        return None
+    if tags.get(_PLANES) == _SEPARATE:
+        raise NotForPillow("16-bit samples in planes")
+    return opencv_samples(image, data)
+
+
+def read_tiff16(data: bytes, max_pixels: int) -> Picture:
+    """Read 16-bit samples in 1 to 4 channels, interleaved or in planes.
+
+    Raises:
+        PictureError: another kind of samples, a damaged file, or too many pixels.
         UserError: tifffile is not installed.
     """
     package = tifffile()
@@ -60,14 +89,13 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
             channels = page.samplesperpixel
             if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
                 raise PictureError(
-                    "a TIFF whose samples are not read; wanted one picture of 8 or 16 bit integers in 1 to 4 channels"
+                    "unsupported TIFF samples; wanted one picture of 8 or 16 bit integers in 1 to 4 channels"
                 )
             if page.imagelength * page.imagewidth > max_pixels:
                 raise too_large(page.imagewidth, page.imagelength, max_pixels)
             samples = page.asarray()
-            samples = (
-                samples.transpose(1, 2, 0) if page.axes == "SYX" else samples.reshape(*samples.shape[:2], channels)
-            )
+            planes = page.axes == "SYX"
+            samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
             icc, notes = checked_profile(page.iccprofile, channels)
             orientation = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
             unit = _INCHES.get(int(page.resolutionunit))
@@ -75,5 +103,5 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
             return Picture(upright(samples, int(orientation)), icc, dpi, None, notes)
     except PictureError:
         raise
-    except Exception as error:  # whatever a damaged file leads tifffile into
+    except Exception as error:  # a damaged file makes tifffile raise many kinds of errors
         raise PictureError(f"damaged or cut short: {error}") from error

@@ -1,1 +1,1 @@
-"""A network in, an image out: variants of inference that leave the network as it is."""
+"""Run a network over an image: engines, memory plans, tiles, and the variants of validation."""

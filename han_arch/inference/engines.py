@@ -1,48 +1,72 @@
-"""What runs a network on a device: an `Engine`; the one for PyTorch, and the choice of device and dtype."""
+"""Engines: networks that are ready to run, in PyTorch or as exported files; the choice of the device."""
 
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-import han_arch
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.inference.memory import Cost
+from han_arch.inference.plan import MemoryCost
 from han_arch.inference.strips import each_strip
+from han_arch.speed.precision import PRECISIONS
 from han_arch.speed.winograd import use_winograd
+from han_arch.zoo.load import load_model
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_KEPT = 4  # networks that stay loaded
+_KEPT = 4  # engines that stay loaded
 
 
 class Engine(Protocol):
-    """A network, ready to run. Safe to use from several threads at once."""
+    """A network that is ready to run. Several threads may use it at once."""
 
-    name: str
-    device: str
-    dtype: str
-    scale: int
-    channels: int
-    cost: Cost
+    @property
+    def name(self) -> str:
+        """The name for messages and metadata."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device that it runs on."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The precision that it computes in: "fp32", "bf16" or "fp16"."""
+        ...
+
+    @property
+    def scale(self) -> int:
+        """How many times larger results are."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of its input and result, 1 or 3."""
+        ...
+
+    @property
+    def cost(self) -> MemoryCost:
+        """The memory that it needs."""
+        ...
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Super-resolve lq, (b, channels, h, w) float32 in [0, 1] on the CPU.
 
         Yields:
-            The first row in the result, and the strip (b, channels, rows, scale*w) that begins there, float32 on the
-            CPU, not clamped; from the top, without gaps.
+            The first row in the result, and the strip (b, channels, rows, scale*w) that begins there: float32 on the
+            CPU, not clamped. Strips come from the top, without gaps.
         """
         ...
 
     def in_float32(self) -> "Engine | None":
-        """The same network in float32, for what overflowed; None when this is it."""
+        """Return the same network in float32, for use after an overflow; None when this one is in float32."""
         ...
 
 
@@ -51,28 +75,35 @@ class TorchEngine:
 
     Args:
         net: the network, in float32; it is not changed.
-        name: what messages and metadata call it.
-        device: one that `choose_device` gives.
+        name: the name for messages and metadata.
+        device: a name from `choose_device`.
         dtype: "fp32", "bf16" or "fp16".
         winograd: convolve by Winograd's algorithm, see `han_arch.use_winograd`; for fp32 on the CPU.
+
+    Raises:
+        UserError: unknown dtype; Winograd's algorithm does not suit device, dtype or network; not 1 or 3 channels.
     """
 
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
-        if dtype not in DTYPES:
-            raise UserError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        if dtype not in PRECISIONS:
+            raise UserError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
         if winograd and (device, dtype) != ("cpu", "fp32"):
-            raise UserError(f"winograd is for device cpu and dtype fp32; got {device} and {dtype}; name those, or none")
+            raise UserError(
+                f"winograd needs device cpu and dtype fp32; got {device} and {dtype}; set those, or drop it"
+            )
         if net.conv_last.out_channels not in (1, 3):
-            raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network for images, 1 or 3")
+            raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network of 1 or 3")
         self.name, self.device, self.dtype = name, device, dtype
-        self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, Cost.of(net)
+        self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, MemoryCost.of(net)
         if next(net.parameters()).device != torch.device(device):
             net = copy.deepcopy(net).to(device)
         if winograd:
             net = copy.deepcopy(net)
             if not use_winograd(net):
-                raise UserError(f"winograd is for channels in sixteens, which no convolution of {name} has; do without")
-        self._net = net if dtype == "fp32" else _in_half(net, DTYPES[dtype])
+                raise UserError(
+                    f"winograd needs channels in multiples of 16; no convolution of {name} has them; drop it"
+                )
+        self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -82,7 +113,7 @@ class TorchEngine:
             strips = each_strip(self._net, feat, self.cost.strip_pixels)
         del lq, feat
         while True:
-            with torch.inference_mode():  # never while the caller has its turn
+            with torch.inference_mode():  # not while the caller runs between strips
                 row, strip = next(strips, (-1, None))
                 if strip is None:
                     return
@@ -95,7 +126,7 @@ class TorchEngine:
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """A copy in dtype, but for its ends: bfloat16's 8 bits are too few for an image's first and last step."""
+    """Copy to dtype all but the first and last step, which need more than bfloat16's 8 bits."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -104,23 +135,74 @@ def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
     return half
 
 
+@dataclass(frozen=True)
+class RuntimeEngine:
+    """An exported network in its own runtime. It runs a whole image or tile at once, without strips.
+
+    Attributes:
+        network: the opened file.
+        name: the name for messages and metadata.
+        device: the device that it runs on.
+        dtype: the precision that it computes in.
+        cost: the memory that it needs.
+        reopen: opens the same file in float32; None when this one is in float32.
+    """
+
+    network: "OpenedNetwork"
+    name: str
+    device: str
+    dtype: str
+    cost: MemoryCost
+    reopen: Callable[[], Engine] | None = None
+
+    @property
+    def scale(self) -> int:
+        """See `Engine`."""
+        return self.network.scale
+
+    @property
+    def channels(self) -> int:
+        """See `Engine`."""
+        return self.network.num_in_ch
+
+    def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine`."""
+        yield 0, self.network(lq)
+
+    def in_float32(self) -> Engine | None:
+        """See `Engine`."""
+        return None if self.reopen is None else self.reopen()
+
+
+class OpenedNetwork(Protocol):
+    """An exported network, opened in its runtime."""
+
+    scale: int
+    num_in_ch: int
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Super-resolve lq, (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w), not clamped."""
+        ...
+
+
 def choose_device(device: str = "auto") -> str:
-    """The device's name; "auto" is the first of cuda, xpu, mps and cpu that is there.
+    """Return the device's name; "auto" becomes the first available of cuda, xpu, mps and cpu.
 
     Raises:
-        UserError: unknown, or not there.
+        UserError: unknown or unavailable device.
     """
     kind = device.partition(":")[0]
     if kind not in DEVICES:
         raise UserError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
     if device == "auto":
-        return next(name for name in DEVICES[1:] if _is_there(name))
-    if not _is_there(kind):
-        raise UserError(f"device {device} is not there; wanted auto or {', '.join(filter(_is_there, DEVICES[1:]))}")
+        return next(name for name in DEVICES[1:] if _is_available(name))
+    if not _is_available(kind):
+        available = ", ".join(filter(_is_available, DEVICES[1:]))
+        raise UserError(f"device {device} is not available; wanted auto or {available}")
     return device
 
 
-def _is_there(kind: str) -> bool:
+def _is_available(kind: str) -> bool:
     if kind == "cpu":
         return True
     backend = getattr(torch.backends, "mps", None) if kind == "mps" else getattr(torch, kind, None)
@@ -128,18 +210,18 @@ def _is_there(kind: str) -> bool:
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
-    """The engine for a model; the last few that were loaded are kept.
+    """Return the engine for a model; the engines used last stay loaded.
 
     Args:
         model: a name or path that `han_arch.load_model` takes, or a network.
-        device: see `choose_device`; a network runs where it is unless told otherwise.
+        device: see `choose_device`; "auto" leaves a network on its own device.
         dtype: "fp32", "bf16" or "fp16".
         winograd: see `TorchEngine`.
 
     Raises:
-        UserError: no such device or dtype; Winograd's algorithm is not for them, or has no compiler; load_model's own.
-        FileNotFoundError: load_model's own.
-        TypeError: model is something else.
+        UserError: see `choose_device`, `TorchEngine` and `load_model`; no compiler for Winograd's algorithm.
+        FileNotFoundError: see `load_model`.
+        TypeError: model is neither a name, a path nor a HAN.
     """
     if isinstance(model, HAN):
         own = str(next(model.parameters()).device)
@@ -147,28 +229,29 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         return TorchEngine(model, type(model).__name__, device, dtype, winograd)
     if isinstance(model, nn.Module) or not isinstance(model, (str, Path)):
         raise TypeError(f"model must be a name, a path or a HAN; got {type(model).__name__}")
-    return _KEPT_ENGINES.get(model, choose_device(device), dtype, winograd)
+    return LOADED.get(model, choose_device(device), dtype, winograd)
 
 
-class _Kept:
-    """The engines that were used last."""
+class LoadedEngines:
+    """The engines used last, by file, device, dtype and algorithm."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engines: OrderedDict[tuple[str, int, str, str, bool], Engine] = OrderedDict()
 
     def get(self, model: str | Path, device: str, dtype: str, winograd: bool) -> Engine:
+        """Return the engine; load it at first, and again when the file has changed."""
         path = Path(model)
         changed = path.stat().st_mtime_ns if path.is_file() else 0
         key = (str(model), changed, device, dtype, winograd)
         with self._lock:
             if key not in self._engines:
                 name = path.name if path.is_file() else str(model)
-                self._engines[key] = TorchEngine(han_arch.load_model(model), name, device, dtype, winograd)
+                self._engines[key] = TorchEngine(load_model(model), name, device, dtype, winograd)
             self._engines.move_to_end(key)
             while len(self._engines) > _KEPT:
                 self._engines.popitem(last=False)
             return self._engines[key]
 
 
-_KEPT_ENGINES = _Kept()
+LOADED = LoadedEngines()

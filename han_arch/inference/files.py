@@ -1,61 +1,201 @@
-"""Files through an engine, one after the other: read, plan, upscale, write; a bad one is named and the rest goes on."""
+"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then do file after file."""
 
+import glob
 import io
+import math
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from han_arch.errors import UserError
+from han_arch.files import replacing
+from han_arch.images.formats import FORMATS, SUFFIXES, WRITTEN_SUFFIXES, ImageFormat, written_format
 from han_arch.images.picture import Picture, PictureError
-from han_arch.images.read import read_picture, read_size
-from han_arch.images.write import Style, fitting, in_place_of, write
+from han_arch.images.read import MAX_PIXELS, read_picture, read_size
+from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import Engine
-from han_arch.inference.jobs import Job
-from han_arch.inference.memory import size_text
-from han_arch.inference.pixels import Listener, NotFinite, Result, plan_for, upscale_pixels
-from han_arch.inference.plan import Plan
+from han_arch.inference.pixels import Listener, NotFinite, side_by_side, upscale_pixels
+from han_arch.inference.plan import Plan, PlanRequest, choose, size_text
 from han_arch.version import __version__
 
+STREAM = "-"  # standard input or output
 COMPARED_SIDE = 2048  # of each half of a comparison; of larger results the middle is shown
-_BYTES_A_PIXEL, _HEADERS = 8, 1 << 24  # the most that a file of so many pixels takes: 16-bit RGBA
+_real = os.path.realpath  # resolves links; unlike Path.resolve, it accepts circular ones
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the command line says, for all images.
+class Outputs:
+    """Where results go, and what happens to existing files.
 
     Attributes:
-        styles: by format.
-        budget: bytes for the process, without the finished image.
-        memory: the budget as the user wrote it.
-        self_ensemble: the mean of eight runs.
-        compare: write a comparison with bicubic interpolation beside each result.
-        overwrite: replace what is there.
-        max_pixels: larger images are refused.
+        out: a folder; "-"; or, for a single image, a file name with an image's suffix.
+        format: a name in `WRITTEN`; None: by out's suffix, else the source's own format, or PNG if that has no writer.
+        suffix: appended to each result's name, such as "_x4".
+        compare: also write a comparison with bicubic interpolation.
+        overwrite: replace existing results.
+        skip_existing: skip images that have a result.
     """
 
-    styles: dict[str, Style]
+    out: str
+    format: str | None = None
+    suffix: str = ""
+    compare: bool = False
+    overwrite: bool = False
+    skip_existing: bool = False
+
+
+@dataclass(frozen=True)
+class UpscaleJob:
+    """One image: source, target (None: standard input, standard output), format, and whether to write a comparison."""
+
+    source: Path | None
+    target: Path | None
+    format: ImageFormat
+    compare: bool = False
+
+    @property
+    def name(self) -> str:
+        """The source, for messages."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def comparison(self) -> Path | None:
+        """The file for the comparison; None when there is none."""
+        return self.target.with_name(f"{self.target.stem}_compare.png") if self.target and self.compare else None
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """Settings for all images.
+
+    Attributes:
+        write: options of the writers.
+        budget: bytes for the process, without the finished image.
+        memory: the budget as the user wrote it.
+        self_ensemble: take the mean of eight runs.
+        overwrite: replace existing files.
+        max_pixels: reject larger images.
+    """
+
+    write: WriteOptions
     budget: int
     memory: str
     self_ensemble: bool = False
-    compare: bool = False
     overwrite: bool = False
-    max_pixels: int = 2**62
+    max_pixels: int = MAX_PIXELS
 
 
-def upscale_files(jobs: list[Job], engine: Engine, settings: Settings) -> int:
-    """Do the jobs in their order, with progress and messages; return how many failed."""
+def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
+    """Return the jobs of a command line; none if `skip_existing` skips all.
+
+    A folder means all images in and below it, by suffix; they keep their places below out. Links to folders, hidden
+    files and out itself are skipped. A pattern such as "photos/*.jpg" is expanded.
+
+    Args:
+        paths: files, folders, patterns, or "-".
+        outputs: where results go.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        UserError: no images, two results of one name, a result in place of a source, an existing result, or an
+            unsuitable out or suffix.
+    """
+    out, suffix = outputs.out, outputs.suffix
+    if Path(suffix).name != suffix:
+        raise UserError(f"--suffix must be part of a name, such as _x4; got {suffix!r}")
+    if out == STREAM and (outputs.compare or sys.stdout.isatty()):
+        raise UserError("-o - writes the image to standard output; send that to a file or a pipe, without --compare")
+    target = None if out == STREAM else Path(out)
+    found = list(dict.fromkeys(pair for path in paths for pair in _sources(path, target)))
+    if not found:
+        raise UserError(f"no images in {', '.join(paths)}; wanted names that end in {' '.join(SUFFIXES)}")
+    given = FORMATS[outputs.format] if outputs.format else None
+    if out == STREAM or _names_a_file(out):
+        if len(found) > 1:
+            raise UserError(f"{len(found)} images do not fit into one file ({out}); wanted a folder after -o")
+        chosen = given or written_format(Path(out)) or FORMATS["png"]
+        jobs = [UpscaleJob(found[0][0], target, chosen, outputs.compare)]
+    else:
+        jobs = [_into_folder(source, place, given, outputs) for source, place in found]
+    _check_targets(jobs)
+    if outputs.skip_existing:
+        jobs = [job for job in jobs if job.target is None or not os.path.lexists(job.target)]
+    there = [file for job in jobs for file in (job.target, job.comparison) if file and os.path.lexists(file)]
+    if there and not outputs.overwrite:
+        more = f" and {len(there) - 1} more" if there[1:] else ""
+        raise UserError(f"{there[0]}{more} would be overwritten; pass --overwrite or --skip-existing")
+    return jobs
+
+
+def _sources(path: str, out: Path | None) -> list[tuple[Path | None, Path]]:
+    """Return sources, and their places below the output folder."""
+    if path == STREAM:
+        return [(None, Path("stdin"))]
+    matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+    if not matches:
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    pairs: list[tuple[Path | None, Path]] = []
+    for match in map(Path, matches):
+        if match.is_dir():
+            pairs += [(file, file.relative_to(match)) for file in _images_below(match, out)]
+        elif path == str(match) or match.suffix.lower() in SUFFIXES:
+            pairs.append((match, Path(match.name)))
+    return pairs
+
+
+def _images_below(folder: Path, out: Path | None) -> list[Path]:
+    own = None if out is None or _real(out) == _real(folder) else _real(out)
+    images = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(place) / name) != own)
+        images += [Path(place) / name for name in sorted(files) if name[0] != "."]
+    return [path for path in images if path.suffix.lower() in SUFFIXES]
+
+
+def _names_a_file(out: str) -> bool:
+    if Path(out).is_dir() or out.endswith(("/", os.sep)):
+        return False
+    named = written_format(Path(out)) is not None
+    if Path(out).is_file() and not named:
+        raise UserError(f"{out} is a file; wanted a folder, or a file name that ends in {' '.join(WRITTEN_SUFFIXES)}")
+    return named  # "new.png" is a folder only if it exists
+
+
+def _into_folder(source: Path | None, place: Path, given: ImageFormat | None, outputs: Outputs) -> UpscaleJob:
+    own = written_format(place)
+    chosen = given or own or FORMATS["png"]
+    ending = place.suffix if chosen is own else chosen.suffixes[0]
+    name = place.with_name(f"{place.stem}{outputs.suffix}{ending}")
+    return UpscaleJob(source, Path(outputs.out) / name, chosen, outputs.compare)
+
+
+def _check_targets(jobs: list[UpscaleJob]) -> None:
+    taken: dict[str, UpscaleJob] = {}
+    sources = {_real(job.source) for job in jobs if job.source is not None}
+    for job in jobs:
+        if job.target is None:
+            continue
+        key = _real(job.target).casefold()  # some file systems do not distinguish upper and lower case
+        if key in taken:
+            raise UserError(f"{taken[key].name} and {job.name} would both become {job.target}; use two folders")
+        taken[key] = job
+        if _real(job.target) in sources:
+            raise UserError(f"{job.target} is itself an image to upscale; choose another folder, or --suffix _x4")
+
+
+def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSettings) -> int:
+    """Do the jobs in order, with progress and messages; report each that fails. Return the number that failed."""
     sizes = [_pixels(job, settings.max_pixels) for job in jobs]
     failed = 0
     with tqdm(total=sum(sizes), desc="all", unit="pixel", unit_scale=True, dynamic_ncols=True) as bar:
         for job, size in zip(jobs, sizes, strict=True):
             with tqdm(desc=Path(job.name).name, unit="pixel", unit_scale=True, dynamic_ncols=True, leave=False) as own:
                 try:
-                    _FileWork(job, engine, settings, bar, own, size).run()
+                    _FileRun(job, engine, settings, _updating(bar, own, size)).upscale()
                 except (PictureError, NotFinite, UserError, OSError, MemoryError) as error:
                     failed += 1
                     reason = "not enough memory to read or write it" if isinstance(error, MemoryError) else error
@@ -63,127 +203,97 @@ def upscale_files(jobs: list[Job], engine: Engine, settings: Settings) -> int:
     return failed
 
 
-def _pixels(job: Job, max_pixels: int) -> int:
-    """LR pixels, for the progress bar; 0 for what cannot be told or read."""
-    if job.source is None or not job.source.is_file():
+def _pixels(job: UpscaleJob, max_pixels: int) -> int:
+    """Return the LR pixels for the progress bar; 0 if unknown."""
+    if job.source is None or not job.source.is_file():  # opening a pipe would block
         return 0
     try:
         with job.source.open("rb") as file:
-            height, width = read_size(file, max_pixels)
+            return math.prod(read_size(file, max_pixels))
     except (PictureError, OSError):
         return 0
-    return height * width
 
 
-class _FileWork:
-    """One job."""
+def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int, int], None]:
+    """Return the callback that updates the bar of all images and the image's own; size is its part of the first."""
+    start = bar.n
 
-    def __init__(
-        self, job: Job, engine: Engine, settings: Settings, bar: "tqdm[None]", own: "tqdm[None]", size: int
-    ) -> None:
-        self.job, self.engine, self.settings = job, engine, settings
-        self.bar, self.own, self.size = bar, own, size
-        self.start = bar.n
-        self.style = settings.styles[job.format]
+    def update(done: int, total: int) -> None:
+        own.total = total
+        own.update(done - own.n)
+        bar.update(start + size * done // total - bar.n)
 
-    def run(self) -> None:
-        picture = read_picture(self._read(), self.settings.max_pixels)
+    return update
+
+
+@dataclass(frozen=True)
+class _FileRun:
+    """Upscale one file."""
+
+    job: UpscaleJob
+    engine: Engine
+    settings: UpscaleSettings
+    progress: Callable[[int, int], None]
+
+    def upscale(self) -> None:
+        job, engine, settings, scale = self.job, self.engine, self.settings, self.engine.scale
+        picture = read_picture(self._read(), settings.max_pixels)
         height, width, channels = picture.pixels.shape
-        scale = self.engine.scale
-        sample = replace(picture, pixels=picture.pixels[:1, :1])
-        notes = fitting(sample, self.style, scale * height, scale * width).notes
-        plan = plan_for(
-            (height, width, channels),
-            picture.pixels.itemsize,
-            self.engine,
-            self.settings.budget,
-            self.settings.self_ensemble,
-            self.style.bytes_a_pixel,
-        )
-        target = "standard output" if self.job.target is None else str(self.job.target)
+        one_pixel = replace(picture, pixels=picture.pixels[:1, :1].copy())
+        notes = job.format.fit(one_pixel, scale * height, scale * width).notes
+        writing = job.format.bytes_a_pixel(settings.write)
+        cost, budget, itemsize = engine.cost, settings.budget, picture.pixels.itemsize
+        plan = choose(PlanRequest((height, width, channels), itemsize, cost, budget, settings.self_ensemble, writing))
         self._say(
-            f"{self.job.name} {width}x{height} -> {target} {scale * width}x{scale * height}: "
-            f"{_described(plan, height, width)}, at most {size_text(plan.peak)} of {size_text(self.settings.budget)}"
+            f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
+            f"{plan.describe(height, width)}, at most {size_text(plan.peak)} of {size_text(budget)}"
         )
         for note in notes:
             self._say(f"  {note}")
-        listener = Listener(self._progress, lambda message: self._say(f"  warning: {message}", warning=True))
-        result = upscale_pixels(picture.pixels, self.engine, plan, self.settings.self_ensemble, listener)
-        comparison = self._comparison(picture, result) if self.settings.compare else None
+        listener = Listener(self.progress, lambda text: tqdm.write(f"  warning: {text}", file=sys.stderr))
+        result = upscale_pixels(picture.pixels, engine, plan, settings.self_ensemble, listener)
         finished = Picture(result.pixels, picture.icc, picture.dpi, picture.exif)
+        comparison = None
+        if job.comparison:
+            both = side_by_side(picture.pixels, result.pixels, scale, COMPARED_SIDE)
+            comparison = Picture(both, picture.icc, picture.dpi)
         del picture
-        finished = fitting(finished, self.style, scale * height, scale * width)
-        self._write(finished, self.job.target, self.style, result.plan)
-        if comparison is not None and self.job.comparison is not None:
-            self._write(comparison, self.job.comparison, self.settings.styles["png"], result.plan)
-            self._say(f"  {self.job.comparison}: bicubic on the left, {self.engine.name} on the right")
+        finished = job.format.fit(finished, scale * height, scale * width)
+        self._write(finished, job.target, job.format, result.plan)
+        if comparison is not None:
+            self._write(comparison, job.comparison, FORMATS["png"], result.plan)
+            self._say(f"  {job.comparison}: bicubic on the left, {engine.name} on the right")
 
     def _read(self) -> bytes:
         if self.job.source is None:
-            limit = _BYTES_A_PIXEL * self.settings.max_pixels + _HEADERS
+            limit = 8 * self.settings.max_pixels + (1 << 24)  # 16-bit RGBA without compression, and headers
             data = sys.stdin.buffer.read(limit + 1)
             if len(data) > limit:
-                raise PictureError(f"more than {limit:,} bytes, which --max-pixels {self.settings.max_pixels} allows")
+                raise PictureError(f"more than {limit:,} bytes, the most for --max-pixels {self.settings.max_pixels}")
             return data
         if not self.job.source.is_file():
             raise PictureError("not a file" if self.job.source.exists() else "a link to nothing")
         return self.job.source.read_bytes()
 
-    def _write(self, picture: Picture, target: Path | None, style: Style, plan: Plan) -> None:
-        software = self._software(plan)
+    def _write(self, picture: Picture, target: Path | None, image_format: ImageFormat, plan: Plan) -> None:
         if target is None:
             buffer = io.BytesIO()
-            write(buffer, picture, style, software)
+            image_format.write(buffer, picture, self.settings.write, self._software(plan))
             sys.stdout.buffer.write(buffer.getbuffer())
             sys.stdout.buffer.flush()
             return
-        with in_place_of(target, self.settings.overwrite) as file:
-            write(file, picture, style, software)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, overwrite=self.settings.overwrite) as file:
+            image_format.write(file, picture, self.settings.write, self._software(plan))
 
     def _software(self, plan: Plan) -> str:
-        """What the result's metadata says; ASCII, as EXIF wants it."""
-        settings = {
-            "model": self.engine.name,
-            "scale": self.engine.scale,
-            "plan": plan,
-            "memory": self.settings.memory,
-            "dtype": self.engine.dtype,
-            "self_ensemble": "yes" if self.settings.self_ensemble else "no",
-        }
-        words = "; ".join(f"{key}={value}" for key, value in settings.items())
-        return f"han_arch {__version__} upscale; {words}".encode("ascii", "backslashreplace").decode()
+        """Describe the run for the result's metadata, in ASCII as EXIF requires."""
+        engine, ensemble = self.engine, "yes" if self.settings.self_ensemble else "no"
+        text = (
+            f"han_arch {__version__} upscale; model={engine.name}; scale={engine.scale}; plan={plan}; "
+            f"memory={self.settings.memory}; dtype={engine.dtype}; self_ensemble={ensemble}"
+        )
+        return text.encode("ascii", "backslashreplace").decode()
 
-    def _comparison(self, picture: Picture, result: Result) -> Picture:
-        """Bicubic and result side by side; of a large one the middle."""
-        scale = self.engine.scale
-        rows, columns = (_middle(side, COMPARED_SIDE // scale) for side in picture.pixels.shape[:2])
-        part = picture.pixels[rows, columns]
-        size = (scale * part.shape[1], scale * part.shape[0])
-        enlarged = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_CUBIC)
-        enlarged = enlarged.reshape(size[1], size[0], -1)
-        place = (slice(scale * rows.start, scale * rows.stop), slice(scale * columns.start, scale * columns.stop))
-        return Picture(np.concatenate([enlarged, result.pixels[place]], axis=1), picture.icc, picture.dpi)
-
-    def _progress(self, done: int, total: int) -> None:
-        self.own.total = total
-        self.own.update(done - self.own.n)
-        self.bar.update(self.start + self.size * done // total - self.bar.n)
-
-    def _say(self, message: str, warning: bool = False) -> None:
-        if self.job.target is not None and not warning:
-            tqdm.write(message, file=sys.stdout)
-        else:
-            tqdm.write(message, file=sys.stderr)
-
-
-def _middle(side: int, most: int) -> slice:
-    start = max(0, (side - most) // 2)
-    return slice(start, min(side, start + most))
-
-
-def _described(plan: Plan, height: int, width: int) -> str:
-    words = {"full": "the whole image at once", "strips": "the whole image, its tail in strips"}
-    if plan.kind in words:
-        return f"{plan.kind} ({words[plan.kind]})"
-    rows, columns = (-(-side // plan.tile) for side in (height, width))
-    return f"{plan} ({columns}x{rows} tiles, each with {plan.overlap} pixels of its neighbours)"
+    def _say(self, message: str) -> None:
+        tqdm.write(message, file=sys.stderr if self.job.target is None else sys.stdout)

@@ -1,6 +1,5 @@
-"""An image's pixels through an engine by a plan: what the command and `han_arch.upscale` share, to the last bit."""
+"""Run an image's pixels through an engine by a plan; `basicsr upscale` and `han_arch.upscale` share every bit of it."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,13 +10,12 @@ from torch import Tensor
 
 from han_arch.errors import UserError
 from han_arch.inference.engines import Engine
-from han_arch.inference.memory import size_text
-from han_arch.inference.plan import TILES, Load, Plan, choose
-from han_arch.inference.self_ensemble import self_ensemble
-from han_arch.inference.tiles import Region, feathered, spans
+from han_arch.inference.plan import TILES, Plan, size_text
+from han_arch.inference.tiles import Region, Tiling, blended
+from han_arch.inference.variants import self_ensemble
 
-LUMA = (0.299, 0.587, 0.114)  # of BT.601, for a grey image from a colour network
-# What PyTorch's allocators say, and oneDNN, which tells no reason but fails at nothing else in these networks.
+LUMA = (0.299, 0.587, 0.114)  # BT.601, for a grey image from a colour network
+# Messages of PyTorch's allocators, and of oneDNN, which gives no reason but fails for no other in these networks.
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -27,16 +25,15 @@ _OUT_OF_MEMORY = (
     "could not create a primitive",
     "could not create a memory",
 )
-PILLOW_BYTES = 5  # for a pixel, while a file is read or written
 
 
 class NotFinite(ValueError):
-    """The network's result has nan or infinite values, in float32 too."""
+    """The network's result has nan or infinite values, even in float32."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """An image that is done: (scale*h, scale*w, channels) of the input's dtype, and the plan that made it."""
+class Upscaled:
+    """A finished image, (scale*h, scale*w, channels) of the input's dtype, and the plan that made it."""
 
     pixels: np.ndarray
     plan: Plan
@@ -44,97 +41,82 @@ class Result:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told of progress (in LR pixels that are done, overlaps included, of as many in all) and of warnings."""
+    """Callbacks for progress (done and total LR pixels, overlaps included) and for warnings."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
 
 
-def plan_for(
-    shape: tuple[int, int, int],
-    itemsize: int,
-    engine: Engine,
-    budget: int,
-    self_ensemble: bool = False,
-    writing: int = PILLOW_BYTES,
-) -> Plan:
-    """The plan for an image.
-
-    Args:
-        shape: (h, w, channels) of the image, alpha included.
-        itemsize: bytes of a sample.
-        engine: what runs it.
-        budget: bytes for the process, without the finished image.
-        self_ensemble: the mean of eight runs.
-        writing: bytes for a pixel of the finished image while it is written; they may forbid a plan, not change it.
-
-    Raises:
-        UserError: it cannot be done within the budget.
-    """
-    height, width, channels = shape
-    pixels, finished = height * width, height * width * engine.scale**2
-    held = pixels * channels * itemsize
-    alpha = finished * itemsize if channels in (2, 4) else 0
-    passing = max(2 * held + PILLOW_BYTES * pixels, held + alpha, writing * finished)
-    return choose(height, width, engine.cost, budget, Load(held, passing), self_ensemble)
-
-
 def upscale_pixels(
     pixels: np.ndarray, engine: Engine, plan: Plan, ensemble: bool = False, listener: Listener | None = None
-) -> Result:
+) -> Upscaled:
     """Super-resolve an image.
 
-    Out of memory, tiles of half the side are tried, with a warning; values that are not finite in half precision are
-    computed again in float32, with a warning.
+    When memory runs out, retry with tiles of half the side. Compute values that are not finite in half precision again
+    in float32. Each comes with a warning.
 
     Args:
         pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or floats in [0, 1].
-        engine: what runs it.
-        plan: from `plan_for`.
-        ensemble: the mean over the eight flips and transposes.
-        listener: is told of progress and warnings.
+        engine: the network.
+        plan: from `choose`.
+        ensemble: return the mean over the eight flips and transposes.
+        listener: callbacks for progress and warnings.
 
     Returns:
-        The result and the plan that was followed in the end. Values are clipped to the range and, in integers, rounded
-        to the nearest. Alpha is upscaled by bicubic interpolation. A grey image goes through a colour network as three
-        equal channels, and the result's luma is taken; a colour image through a grey network channel by channel.
+        The result and the plan that was followed in the end. Values are clipped to the range; integers are rounded to
+        the nearest. Alpha is upscaled by bicubic interpolation. A colour network gets a grey image as three equal
+        channels, and the result's luma is taken. A grey network gets a colour image channel by channel.
 
     Raises:
-        UserError: memory runs out with the smallest tiles too.
+        UserError: memory runs out even with the smallest tiles.
         NotFinite: the network gives nan or infinite values in float32.
     """
-    listener = listener or Listener()
-    height, width, channels = pixels.shape
-    result = np.empty((engine.scale * height, engine.scale * width, channels), pixels.dtype)
-    if channels in (2, 4):
-        result[..., -1] = _bicubic(pixels[..., -1], engine.scale)
-    run = _Run(pixels, result, engine, ensemble, listener)
+    run = _ImageRun(pixels, engine, ensemble, listener or Listener())
+    height, width = pixels.shape[:2]
     following: Plan | None = plan
     while following is not None:
         plan = following
         try:
             run.follow(plan)
-            return Result(result, plan)
+            return Upscaled(run.result, plan)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
-        # Outside the handler, so that the traceback no longer holds the maps that filled the memory.
+        # Outside the handler: the traceback would hold the maps that filled the memory.
         _empty_cache(engine.device)
         following = plan.halved(height, width)
         if following is not None:
-            listener.warn(f"out of memory with {plan}; goes on with {following}, which changes pixels")
+            run.listener.warn(f"out of memory with {plan}; retries with {following}, which changes pixels")
     raise UserError(f"out of memory with the smallest tiles ({plan}, planned for {size_text(plan.peak)})")
 
 
-class _Run:
-    """One image on its way."""
+def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) -> np.ndarray:
+    """Return the image enlarged by bicubic interpolation on the left, the result on the right.
 
-    def __init__(
-        self, pixels: np.ndarray, result: np.ndarray, engine: Engine, ensemble: bool, listener: Listener
-    ) -> None:
-        self.pixels, self.result, self.engine = pixels, result, engine
-        self.ensemble, self.listener = ensemble, listener
-        self.colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
+    Args:
+        pixels: (h, w, channels).
+        result: (scale*h, scale*w, channels).
+        scale: the network's.
+        side: the most pixels of each half's sides; of a larger image the middle is shown.
+    """
+    rows, columns = (_middle(length, side // scale) for length in pixels.shape[:2])
+    part = pixels[rows, columns]
+    size = (scale * part.shape[1], scale * part.shape[0])
+    enlarged = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_CUBIC).reshape(*size[::-1], -1)
+    place = (slice(scale * rows.start, scale * rows.stop), slice(scale * columns.start, scale * columns.stop))
+    return np.concatenate([enlarged, result[place]], axis=1)
+
+
+class _ImageRun:
+    """One image and its result."""
+
+    def __init__(self, pixels: np.ndarray, engine: Engine, ensemble: bool, listener: Listener) -> None:
+        self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
+        height, width, channels = pixels.shape
+        self.result = np.empty((engine.scale * height, engine.scale * width, channels), pixels.dtype)
+        self.colours = channels - (channels in (2, 4))
+        if self.colours < channels:
+            self.result[..., -1] = _bicubic(pixels[..., -1], engine.scale)
         self.warned = False
 
     @torch.inference_mode()
@@ -142,7 +124,7 @@ class _Run:
         """Fill the result."""
         height, width = self.pixels.shape[:2]
         if plan.kind == TILES:
-            self._tiles(height, width, plan)
+            self._follow_tiles(Tiling(height, width, self.engine.scale, plan.tile, plan.overlap))
             return
         region = (0, height, 0, width)
         self.listener.progress(0, height * width)
@@ -151,9 +133,8 @@ class _Run:
                 break
         self.listener.progress(height * width, height * width)
 
-    def _tiles(self, height: int, width: int, plan: Plan) -> None:
-        sides = (spans(length, plan.tile, plan.overlap) for length in (height, width))
-        total, done = math.prod(sum(span.high - span.low for span in side) for side in sides), 0
+    def _follow_tiles(self, tiling: Tiling) -> None:
+        total, done = tiling.pixels, 0
 
         def run(region: Region) -> Tensor:
             nonlocal done
@@ -161,8 +142,8 @@ class _Run:
             done += (region[1] - region[0]) * (region[3] - region[2])
             return self._tile(region)
 
-        for row, column, block in feathered(run, height, width, self.engine.scale, plan.tile, plan.overlap):
-            self._put(row, column, block)
+        for row, column, block in blended(run, tiling):
+            self._put(row, column, block[0])
         self.listener.progress(total, total)
 
     def _tile(self, region: Region) -> Tensor:
@@ -174,7 +155,7 @@ class _Run:
         return tile
 
     def _engines(self) -> Iterator[Engine]:
-        """The engine; to who asks on, because its values were not finite, the same in float32."""
+        """Yield the engine, then its float32 twin if the result was not finite."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:
@@ -185,7 +166,7 @@ class _Run:
         raise NotFinite(f"the network ({self.engine.name}) gives values that are not finite in float32")
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
-        """Of the region's result, row and strip (1, colours, rows, columns)."""
+        """Yield the region's result as rows and strips (1, colours, rows, columns)."""
         lq = self._lq(region)
         if self.ensemble:
             yield 0, self_ensemble(lambda turned: _joined(_colours(engine, turned)), lq)
@@ -193,14 +174,14 @@ class _Run:
             yield from _colours(engine, lq)
 
     def _lq(self, region: Region) -> Tensor:
-        """(1, colours, h, w) in [0, 1]."""
+        """Return a region as (1, colours, h, w) in [0, 1]."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
-        # One order in memory, channels_last: other kernels run for others, and round otherwise.
+        # Always channels_last: for other orders in memory, other kernels run and round differently.
         lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2)
         return lq / _white(self.pixels.dtype)
 
     def _put(self, row: int, column: int, block: Tensor) -> bool:
-        """Into the result, (colours, rows, columns); False when it has values that are not finite."""
+        """Write a block (colours, rows, columns) to the result; return False if a value is not finite."""
         if not torch.isfinite(block).all():
             return False
         white = _white(self.pixels.dtype)
@@ -213,7 +194,7 @@ class _Run:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Strips of as many channels as lq has, from an engine of 1 or 3."""
+    """Yield strips of as many channels as lq has, from an engine of 1 or 3."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:
@@ -234,10 +215,15 @@ def _white(dtype: np.dtype) -> int:
 
 
 def _bicubic(plane: np.ndarray, scale: int) -> np.ndarray:
-    """A plane (h, w) by bicubic interpolation, whose pixel centres lie as the network's do."""
+    """Enlarge a plane (h, w) by bicubic interpolation, with pixel centres at the network's."""
     height, width = plane.shape
     enlarged = cv2.resize(plane, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
     return enlarged if plane.dtype.kind == "u" else enlarged.clip(0, 1)
+
+
+def _middle(length: int, most: int) -> slice:
+    start = max(0, (length - most) // 2)
+    return slice(start, min(length, start + most))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

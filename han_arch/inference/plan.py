@@ -1,19 +1,116 @@
-"""The plan for an image: whole, whole with the tail in strips, or overlapping tiles; chosen from sizes alone.
+"""Choose how an image is run: whole, whole with the tail in strips, or in tiles, so that a memory budget is kept.
 
-Neither the machine's free memory nor its device or dtype takes part, so that an image's pixels depend on the image, the
-network and the budget.
+The choice depends on the image, the network and the budget alone. Free memory, device and dtype play no part, so that
+the pixels do not depend on them.
+
+The formula's factors were measured on 2026-11-23 as peak resident memory (Linux's VmHWM after clearing it, as `basicsr
+bench` does) on a CPU, PyTorch 2.14.1, one thread. The unit is one map of (LR pixels x num_feat) numbers. The networks
+had 16 to 64 features and 2 to 10 groups; float32, bfloat16 and float16; inputs of 256 x 256 and 512 x 384.
+
+- `features` holds num_group + 7 maps while each is above 32 MB. Below that the C library keeps freed maps, and the
+  peak was up to 1.53 times as much. FEATURES_FACTOR is above all measured values.
+- `tail` holds 2 * scale^2 maps (8.0, 18.0 to 18.7, 32.0 to 32.3 and 128.0 to 128.3 of them at x2, x3, x4, x8).
+- BASE covers Python with PyTorch, Pillow and OpenCV, and small buffers.
+
+Plans assume float32 for every dtype: a tile that overflows in half precision is computed again in float32.
 """
 
 import math
-from dataclasses import dataclass
+import re
+import sys
+from dataclasses import dataclass, replace
 
+from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.inference.memory import Cost, size_text
+from han_arch.images.formats import PILLOW_BYTES
+from han_arch.inference.strips import HALO, strip_rows
+from han_arch.inference.tiles import OVERLAP, SMALLEST_TILE
 
-OVERLAP = 32  # LR pixels that a tile sees beyond its share; see docs/upscale.md for what that is worth
-SMALLEST_TILE = 32
-_STEP = 16  # tiles' sides are its multiples
+DEFAULT_BUDGET = "2G"
+BASE = 650_000_000
+FEATURES_FACTOR = 1.6
+TAIL_FACTOR = 1.15
+STRIP_BYTES = 128_000_000  # of the tail's largest maps, in a strip
 FULL, STRIPS, TILES = "full", "strips", "tiles"
+_FLOAT = 4
+_STEP = 16  # tile sizes are multiples of it
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_size(text: str | int, what: str = "--memory") -> int:
+    """Convert a text such as "2G", "1.5GB" or "800M", in decimal units, to bytes (or pixels).
+
+    Raises:
+        UserError: no such size, or not above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
+    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise UserError(f"{what} must be a number with K, M, G or T, such as {DEFAULT_BUDGET}; got {text!r}")
+    return size
+
+
+def size_text(size: float) -> str:
+    """Format bytes for a message: "1.9 GB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+@dataclass(frozen=True)
+class MemoryCost:
+    """The numbers that a network's memory depends on.
+
+    Attributes:
+        num_feat: channels of its features.
+        maps: feature maps of the input's size that it holds at its peak.
+        scale: its scale.
+        channels: channels of a result; 3 for a grey network too, which runs over each channel of a colour image.
+        weights: bytes of its weights.
+        in_strips: whether its tail can be computed in strips. If not, the whole tail adds to the features.
+    """
+
+    num_feat: int
+    maps: int
+    scale: int
+    channels: int
+    weights: int
+    in_strips: bool = True
+
+    @classmethod
+    def of(cls, net: HAN) -> "MemoryCost":
+        """Return the cost of a network in PyTorch."""
+        weights = sum(parameter.numel() * _FLOAT for parameter in net.parameters())
+        channels = max(3, net.conv_last.out_channels)
+        return cls(net.conv_last.in_channels, len(net.body) + 7, net.upscale, channels, weights)
+
+    @property
+    def strip_pixels(self) -> int:
+        """LR pixels that go through the tail at a time."""
+        if not self.in_strips:
+            return sys.maxsize
+        return max(1, int(STRIP_BYTES / self._tail_bytes))
+
+    @property
+    def resting(self) -> int:
+        """Bytes without an image: Python, its libraries, the weights in float32 and in half precision."""
+        return BASE + 2 * self.weights
+
+    @property
+    def _tail_bytes(self) -> float:
+        return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
+
+    def features(self, height: int, width: int) -> int:
+        """Bytes of `HAN.features`, with maps that the C library keeps, and of one strip of the tail."""
+        one_map = height * width * self.num_feat * _FLOAT
+        rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
+        return int(FEATURES_FACTOR * self.maps * one_map + self._tail_bytes * rows * width)
+
+    def whole_tail(self, height: int, width: int) -> int:
+        """Bytes of the tail without strips."""
+        return int(self._tail_bytes * height * width)
+
+    def result(self, height: int, width: int) -> int:
+        """Bytes of the result in float32."""
+        return height * width * self.scale**2 * self.channels * _FLOAT
 
 
 @dataclass(frozen=True)
@@ -22,9 +119,9 @@ class Plan:
 
     Attributes:
         kind: "full", "strips" (the whole image, its tail in strips: the same pixels) or "tiles".
-        tile: LR pixels of a tile's share of the image, without overlap; 0 unless kind is "tiles".
-        overlap: LR pixels that a tile sees beyond its share; 0 unless kind is "tiles".
-        peak: bytes that are expected at most, without the finished image.
+        tile: LR pixels of a tile's side without overlap; 0 unless kind is "tiles".
+        overlap: LR pixels that a tile sees beyond each side; 0 unless kind is "tiles".
+        peak: the most bytes expected, without the finished image.
     """
 
     kind: str
@@ -42,77 +139,102 @@ class Plan:
     def __str__(self) -> str:
         return f"tiles-{self.tile}-{self.overlap}" if self.kind == TILES else self.kind
 
+    def describe(self, height: int, width: int) -> str:
+        """Explain the plan for an image of height x width LR pixels."""
+        if self.kind == FULL:
+            return "full (the whole image at once)"
+        if self.kind == STRIPS:
+            return "strips (the whole image, its tail in strips)"
+        rows, columns = (-(-side // self.tile) for side in (height, width))
+        return f"{self} ({columns}x{rows} tiles, each with {self.overlap} pixels of its neighbours)"
+
     def halved(self, height: int, width: int) -> "Plan | None":
-        """The plan after memory ran out: tiles of half the side; None when they are at their smallest."""
+        """Return the plan to try when memory ran out: tiles of half the side; None after the smallest tiles."""
         side = self.tile if self.kind == TILES else max(height, width)
         tile = max(SMALLEST_TILE, _down(side // 2))
         return Plan(TILES, tile, OVERLAP, self.peak) if tile < side else None
 
 
 @dataclass(frozen=True)
-class Load:
-    """What an image takes besides the network's work, in bytes.
+class PlanRequest:
+    """The image, the network and the budget that a plan is chosen for.
 
     Attributes:
-        held: while the network works, without the finished image.
-        passing: at the most before or after that: reading, writing.
+        shape: (h, w, channels) of the image, alpha included.
+        itemsize: bytes of a sample.
+        cost: the network's.
+        budget: bytes for the process, without the finished image.
+        self_ensemble: whether the result is the mean of eight runs.
+        writing: bytes for a pixel of the finished image while it is written. They can rule out a plan, not change it.
     """
 
-    held: int = 0
-    passing: int = 0
+    shape: tuple[int, int, int]
+    itemsize: int
+    cost: MemoryCost
+    budget: int
+    self_ensemble: bool = False
+    writing: int = PILLOW_BYTES
+
+    @property
+    def image(self) -> int:
+        """Bytes of the image while the network works."""
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def reading_and_writing(self) -> int:
+        """The most bytes that the image needs before or after the network works."""
+        height, width, channels = self.shape
+        finished = height * width * self.cost.scale**2
+        alpha = finished * self.itemsize if channels in (2, 4) else 0
+        reading = 2 * self.image + PILLOW_BYTES * height * width
+        return max(reading, self.image + alpha, self.writing * finished)
+
+    def results(self, height: int, width: int) -> int:
+        """Bytes of results in floats: for the ensemble also its sum, and one result turned and turned back."""
+        return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
 
 
-def choose(height: int, width: int, cost: Cost, budget: int, load: Load, self_ensemble: bool = False) -> Plan:
-    """The first of full, strips and tiles that stays within the budget; tiles as large as that allows.
-
-    Args:
-        height: of the image, in LR pixels.
-        width: of the image, in LR pixels.
-        cost: the network's.
-        budget: bytes for the whole process, without the finished image.
-        load: what the image itself takes.
-        self_ensemble: the mean of eight runs.
+def choose(request: PlanRequest) -> Plan:
+    """Choose the first of full, strips and tiles that keeps the budget, with the largest tiles that do.
 
     Raises:
-        UserError: not even the smallest tile fits; says how much is needed.
+        UserError: not even the smallest tile fits; the message says how much memory is needed.
     """
-    before = cost.resting + load.held
+    height, width, _ = request.shape
+    cost, budget = request.cost, request.budget
+    before = cost.resting + request.image
     whole = cost.features(height, width)
-    if self_ensemble:  # else strip after strip goes straight into the finished image
-        whole += _results(height, width, cost, self_ensemble)
+    if request.self_ensemble:  # without it, each strip goes straight into the finished image
+        whole += request.results(height, width)
     with_tail = max(whole, cost.whole_tail(height, width))
     if height * width <= cost.strip_pixels and before + with_tail <= budget:
         plan = Plan(FULL, peak=before + with_tail)
     elif before + whole <= budget:
         plan = Plan(STRIPS, peak=before + whole)
     else:
-        plan = _tiles(height, width, cost, budget, before, self_ensemble)
-    needed = max(plan.peak, cost.resting + load.passing)
+        plan = _tiles(request)
+    needed = max(plan.peak, cost.resting + request.reading_and_writing)
     if needed > budget:
         raise UserError(
             f"{width}x{height} pixels need --memory {math.ceil(needed / 1e8) / 10:g}G at least; got {size_text(budget)}"
         )
-    return Plan(plan.kind, plan.tile, plan.overlap, needed)
+    return replace(plan, peak=needed)
 
 
-def _tiles(height: int, width: int, cost: Cost, budget: int, before: int, self_ensemble: bool) -> Plan:
-    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * 4  # the fading rows of two rows of tiles
+def _tiles(request: PlanRequest) -> Plan:
+    (height, width, _), cost = request.shape, request.cost
+    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT  # blended rows of two rows of tiles
 
     def peak(tile: int) -> int:
         rows, columns = min(height, tile + 2 * OVERLAP), min(width, tile + 2 * OVERLAP)
-        work = cost.features(rows, columns) + _results(rows, columns, cost, self_ensemble)
-        return before + border + work
+        work = cost.features(rows, columns) + request.results(rows, columns)
+        return cost.resting + request.image + border + work
 
     low, high = SMALLEST_TILE // _STEP, max(SMALLEST_TILE, _down(max(height, width) - 1)) // _STEP
     while low < high:  # the largest that fits
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if peak(middle * _STEP) <= budget else (low, middle - 1)
+        low, high = (middle, high) if peak(middle * _STEP) <= request.budget else (low, middle - 1)
     return Plan(TILES, low * _STEP, OVERLAP, peak(low * _STEP))
-
-
-def _results(height: int, width: int, cost: Cost, self_ensemble: bool) -> int:
-    """The result in floats, on its way to the finished image; the ensemble's sum, and one turned and turned back."""
-    return (4 if self_ensemble else 2) * cost.result(height, width)
 
 
 def _down(side: int) -> int:

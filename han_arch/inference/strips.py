@@ -1,7 +1,7 @@
 """HAN's tail in horizontal strips: the same pixels with a fraction of the memory.
 
-The features at LR size hold everything that is global; the tail behind them is convolutions, but works on maps of up to
-scale^2 times their size. Each strip is computed with as many rows beyond its edges as the convolutions reach.
+HAN computes everything global at LR size. Its tail is convolutions only, on maps of up to scale^2 times that size.
+Each strip is computed with as many rows beyond its edges as the convolutions reach.
 """
 
 import math
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
 
-STRIP_PIXELS = 32_768  # LR pixels in a strip: at x4 and 64 channels the largest map takes 128 MB
-# LR rows that the tail reaches: one by each stage's convolution at its own size, 1 + 1/2 + 1/4 + ... < 2 in all.
+STRIP_PIXELS = 32_768  # LR pixels in a strip; at x4 and 64 channels the largest map takes 128 MB
+# LR rows that the tail reaches: each stage's convolution reaches one row of its own size, 1 + 1/2 + 1/4 + ... < 2.
 HALO = 2
 
 
 def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Tensor:
-    """`net(lq)` with the tail in strips; for inference.
+    """Compute `net(lq)` with the tail in strips; for inference.
 
     Args:
         net: the network.
@@ -31,7 +31,7 @@ def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Ten
 
 
 def tail_in_strips(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Tensor:
-    """`net.tail(feat)`, strip by strip: (b, c, h, w) -> (b, channels, scale*h, scale*w).
+    """Compute `net.tail(feat)` strip by strip: (b, c, h, w) -> (b, channels, scale*h, scale*w).
 
     Raises:
         ValueError: strip_pixels below 1.
@@ -50,7 +50,7 @@ def tail_in_strips(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> 
 
 
 def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iterator[tuple[int, Tensor]]:
-    """`net.tail(feat)` as its strips, from the top: so that no more than one needs to be held.
+    """Yield the strips of `net.tail(feat)` from the top; the caller need not hold more than one.
 
     Args:
         net: the network.
@@ -76,6 +76,6 @@ def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iter
 
 
 def strip_rows(height: int, width: int, strip_pixels: int) -> int:
-    """LR rows in each strip, but for the last: as equal as they can be, and at least one."""
+    """Return the LR rows of each strip; only the last may have fewer."""
     count = max(1, min(height, math.ceil(height * width / strip_pixels)))
     return max(1, math.ceil(height / count))

@@ -1,9 +1,10 @@
-"""Overlapping tiles that fade into each other, given out block by block, so that no whole image of floats is held.
+"""Overlapping tiles, blended across their borders; produced block by block, so that no whole image of floats is held.
 
-Each tile is computed with `overlap` LR pixels of context beyond its own share. Half of them are thrown away, because a
-convolution's zero padding spoils them; over the other half, on both sides of a border, the weight passes linearly from
-one tile to the other. HAN's attention is global over its input, so neighbouring tiles differ slightly: the fade hides
-the step.
+Each tile is computed with `overlap` LR pixels of context on every side. The outer half of the context is thrown away,
+because a convolution's zero padding spoils it. Over the inner half, on both sides of a border, the weight passes
+linearly from one tile to the other. HAN's attention is global over its input, so neighbouring tiles differ slightly;
+the blending hides the step. A convolutional network that reaches at most half the overlap gives the whole image's
+result.
 """
 
 import math
@@ -14,6 +15,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+# Default numbers, in LR pixels. docs/upscale.md shows what the overlap is worth.
+TILE = 96  # a tile's side without overlap, in validation and on boards; upscale chooses it by its memory budget
+OVERLAP = 32
+SMALLEST_TILE = 32  # of upscale
+
 Region = tuple[int, int, int, int]  # top, bottom, left, right, in LR pixels
 
 
@@ -21,8 +27,8 @@ Region = tuple[int, int, int, int]  # top, bottom, left, right, in LR pixels
 class Span:
     """A tile's place along one side, in LR pixels.
 
-    `low` to `high` goes into the network, `first` to `last` is used of its result; of this the first `fade_in` and the
-    last `fade_out` pixels are shared with the neighbours.
+    `low` to `high` goes into the network; of its result, `first` to `last` is used. The first `fade_in` and the last
+    `fade_out` of these are blended with the neighbours.
     """
 
     low: int
@@ -33,82 +39,119 @@ class Span:
     fade_out: int
 
 
-def spans(length: int, size: int, overlap: int) -> list[Span]:
-    """Tiles along one side, of equal shares up to a pixel.
+@dataclass(frozen=True)
+class Tiling:
+    """An image's division into tiles.
 
-    Args:
-        length: LR pixels of the side.
-        size: the largest share of a tile, without overlap.
-        overlap: LR pixels that a tile sees beyond its share on each side, as far as the image goes.
+    Attributes:
+        height, width: LR pixels of the image.
+        scale: the network's scale.
+        size: the largest side of a tile, in LR pixels, without overlap. All tiles are equal up to a pixel.
+        overlap: LR pixels of context on each side, as far as the image reaches.
 
     Raises:
         ValueError: size below 1 or overlap below 0.
     """
-    if size < 1 or overlap < 0:
-        raise ValueError(f"tiles need size >= 1 and overlap >= 0; got {size} and {overlap}")
-    count = max(1, math.ceil(length / size))
-    cuts = [round(number * length / count) for number in range(count + 1)]
-    half = min([overlap // 2, *((end - start) // 2 for start, end in pairwise(cuts))])
-    result = []
-    for start, end in pairwise(cuts):
-        before, after = (half if start > 0 else 0), (half if end < length else 0)
-        low, high = max(0, start - overlap), min(length, end + overlap)
-        result.append(Span(low, high, start - before, end + after, 2 * before, 2 * after))
-    return result
+
+    height: int
+    width: int
+    scale: int
+    size: int = TILE
+    overlap: int = OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.overlap < 0:
+            raise ValueError(f"tiles need size >= 1 and overlap >= 0; got {self.size} and {self.overlap}")
+
+    @property
+    def rows(self) -> list[Span]:
+        """The tiles' places from top to bottom."""
+        return self._spans(self.height)
+
+    @property
+    def columns(self) -> list[Span]:
+        """The tiles' places from left to right."""
+        return self._spans(self.width)
+
+    @property
+    def pixels(self) -> int:
+        """LR pixels that go through the network, overlaps included."""
+        return math.prod(sum(span.high - span.low for span in spans) for spans in (self.rows, self.columns))
+
+    def _spans(self, length: int) -> list[Span]:
+        count = max(1, math.ceil(length / self.size))
+        cuts = [round(number * length / count) for number in range(count + 1)]
+        half = min([self.overlap // 2, *((end - start) // 2 for start, end in pairwise(cuts))])
+        result = []
+        for start, end in pairwise(cuts):
+            before, after = (half if start > 0 else 0), (half if end < length else 0)
+            low, high = max(0, start - self.overlap), min(length, end + self.overlap)
+            result.append(Span(low, high, start - before, end + after, 2 * before, 2 * after))
+        return result
 
 
-def feathered(
-    run: Callable[[Region], Tensor], height: int, width: int, scale: int, size: int, overlap: int
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Super-resolve tile by tile, in rows, with fading borders.
+def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
+    """Super-resolve lq, (b, channels, h, w), tile by tile; return (b, channels, scale*h, scale*w).
 
     Args:
-        run: a region of the image -> its result, (1, channels, scale*h, scale*w) in floats; changed in place.
-        height: LR pixels of the image.
-        width: LR pixels of the image.
-        scale: run's scale.
-        size: LR pixels of a tile's share, see `spans`.
-        overlap: see `spans`.
+        run: (b, channels, h, w) -> (b, channels, scale*h, scale*w) in floats; its result is changed in place.
+        lq: the image.
+        tiling: for an image of lq's size.
+    """
+    result: Tensor | None = None
+    for row, column, block in blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling):
+        if result is None:
+            size = (tiling.scale * tiling.height, tiling.scale * tiling.width)
+            result = block.new_empty((*block.shape[:2], *size))
+        result[..., row : row + block.shape[2], column : column + block.shape[3]] = block
+    return result  # type: ignore[return-value]  # there is at least one tile
+
+
+def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[int, int, Tensor]]:
+    """Super-resolve tile by tile, in rows, with blended borders.
+
+    Args:
+        run: a region of the image -> its result, (b, channels, scale*h, scale*w) in floats; changed in place.
+        tiling: the tiles.
 
     Yields:
-        Row and column in the result, and the finished block (channels, rows, columns) that begins there. The blocks
+        Row and column in the result, and the finished block (b, channels, rows, columns) that begins there. The blocks
         cover the result once.
     """
-    columns = spans(width, size, overlap)
-    above: Tensor | None = None  # (channels, rows of the fade, scale*width): the upper tiles' part of the border
-    for row in spans(height, size, overlap):
+    scale, columns = tiling.scale, tiling.columns
+    above: Tensor | None = None  # (b, channels, blended rows, scale*width): the upper tiles' part of the border
+    for row in tiling.rows:
         below: Tensor | None = None
         left: Tensor | None = None
         for column in columns:
-            tile = run((row.low, row.high, column.low, column.high))[0]
-            block = _used(tile, row, column, scale)
-            _fade(block, row, scale, dim=1)
-            _fade(block, column, scale, dim=2)
+            block = _used(run((row.low, row.high, column.low, column.high)), row, column, scale)
+            _fade(block, row, scale, dim=2)
+            _fade(block, column, scale, dim=3)
             if left is not None:
-                block[:, :, : left.shape[2]] += left
-            left, block = _cut(block, scale * column.fade_out, dim=2)
+                block[..., : left.shape[3]] += left
+            left, block = _cut(block, scale * column.fade_out, dim=3)
             at = scale * column.first
             if row.fade_in and above is not None:
-                block[:, : above.shape[1]] += above[:, :, at : at + block.shape[2]]
-            rest, block = _cut(block, scale * row.fade_out, dim=1)
+                block[:, :, : above.shape[2]] += above[..., at : at + block.shape[3]]
+            rest, block = _cut(block, scale * row.fade_out, dim=2)
             if rest is not None:
                 if below is None:
-                    below = rest.new_empty((rest.shape[0], rest.shape[1], scale * width))
-                below[:, :, at : at + rest.shape[2]] = rest
+                    below = rest.new_empty((*rest.shape[:3], scale * tiling.width))
+                below[..., at : at + rest.shape[3]] = rest
             yield scale * row.first, at, block
         above = below
 
 
 def _used(tile: Tensor, row: Span, column: Span, scale: int) -> Tensor:
     return tile[
-        :,
+        ...,
         scale * (row.first - row.low) : scale * (row.last - row.low),
         scale * (column.first - column.low) : scale * (column.last - column.low),
     ]
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    shape = (-1, 1) if dim == 1 else (-1,)
+    shape = (-1, 1) if dim == 2 else (-1,)
     if span.fade_in:
         block.narrow(dim, 0, scale * span.fade_in).mul_(_ramp(scale * span.fade_in, block).view(shape))
     if span.fade_out:
@@ -117,12 +160,12 @@ def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
 
 
 def _ramp(length: int, like: Tensor) -> Tensor:
-    """Rises from 0 to 1, at pixel centres."""
+    """Return weights that rise from 0 to 1, at pixel centres."""
     return (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length
 
 
 def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor | None, Tensor]:
-    """The last `length` rows or columns, copied, and what stands before them."""
+    """Return a copy of the last `length` rows or columns, and the part before them."""
     if length == 0:
         return None, block
     keep = block.shape[dim] - length

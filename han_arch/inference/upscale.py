@@ -1,5 +1,6 @@
-"""`han_arch.upscale`: an image in memory, as NumPy, Pillow or PyTorch have it, super-resolved to the same kind."""
+"""`han_arch.upscale`: super-resolve a NumPy array, a Pillow image or a tensor."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -9,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
+from han_arch.images.formats import PILLOW_BYTES
 from han_arch.images.picture import Picture, from_pillow, to_pillow
 from han_arch.inference.engines import Engine, get_engine
-from han_arch.inference.memory import DEFAULT, parse_size
-from han_arch.inference.pixels import PILLOW_BYTES, plan_for, upscale_pixels
-from han_arch.inference.plan import Plan
+from han_arch.inference.pixels import upscale_pixels
+from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,42 +27,43 @@ def upscale(
     image: Images,
     model: str | Path | HAN = MODEL,
     *,
-    memory: str | int = DEFAULT,
+    memory: str | int = DEFAULT_BUDGET,
     device: str = "auto",
     dtype: str = "fp32",
     self_ensemble: bool = False,
     winograd: bool = False,
     plan: Plan | None = None,
 ) -> Images:
-    """Super-resolve an image; the same pixels as `basicsr upscale` writes without loss.
+    """Super-resolve an image; the pixels are those that `basicsr upscale` writes without loss.
 
-    Safe to call from several threads. A model that is named is loaded once and kept.
+    Several threads may call it at once. Models loaded by name or path stay loaded.
 
     Args:
         image: one of
             a NumPy array (h, w) or (h, w, c), c 1 to 4: grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or
             float16, float32, float64 in [0, 1];
-            a Pillow image; palettes, CMYK and 1 bit become RGB or grey, and an orientation in its EXIF is applied;
+            a Pillow image; palettes, CMYK and 1 bit become RGB or grey, and its EXIF orientation is applied;
             a tensor (c, h, w) or (b, c, h, w) of floats in [0, 1], c as above, on any device.
         model: a name or path that `han_arch.load_model` takes, or a network.
-        memory: bytes for the process, without the result: a number, or a text such as "2G". The plan is chosen
-            by it, never by what the machine has left.
-        device: "auto" (the first that is there), "cuda", "xpu", "mps" or "cpu".
-        dtype: "fp32", "bf16" or "fp16": what the network computes in.
-        self_ensemble: the mean over the image's eight flips and transposes: eight times the time, slightly better.
-        winograd: convolve by Winograd's algorithm, in fp32 on the CPU: about two thirds of the time, the same but for
-            rounding; needs a C compiler (see `han_arch.use_winograd`).
-        plan: followed in place of the one that the budget gives.
+        memory: bytes for the process, without the result: a number, or a text such as "2G". The plan depends on this
+            budget, not on free memory.
+        device: "auto" (the first available), "cuda", "xpu", "mps" or "cpu".
+        dtype: precision of the network: "fp32", "bf16" or "fp16".
+        self_ensemble: return the mean over the image's eight flips and transposes: eight times the time, slightly
+            better.
+        winograd: convolve by Winograd's algorithm, in fp32 on the CPU: about two thirds of the time, the same up to
+            rounding. It needs a C compiler (see `han_arch.use_winograd`).
+        plan: a plan to follow in place of the budget's.
 
     Returns:
-        The same kind, dtype and number of channels, scale times as high and wide; floats clipped to [0, 1]. A tensor is
-        on the input's device, without a gradient. Pillow's has the ICC profile and DPI of the input.
+        The same kind, dtype and number of channels, scale times as high and wide; floats are clipped to [0, 1]. A
+        tensor is on the input's device, without a gradient. A Pillow image keeps ICC profile and DPI.
 
     Raises:
-        TypeError: image or model is of another kind or dtype.
-        ValueError: image has another shape, is empty, or has values that are not finite (UserError, a ValueError: what
-            the budget, device, dtype or model is refused for).
-        FileNotFoundError: there is no such model.
+        TypeError: unsupported kind or dtype of image or model.
+        ValueError: unsupported shape, an empty image, or values that are not finite.
+        UserError: the budget is too small, or device, dtype or model cannot be used. It is a ValueError too.
+        FileNotFoundError: no such model.
 
     Example:
         >>> import han_arch, numpy as np
@@ -69,21 +71,24 @@ def upscale(
         (192, 256, 3)
     """
     engine = get_engine(model, device, dtype, winograd)
-    job = _Job(engine, parse_size(memory, "memory"), self_ensemble, plan)
+    upscaler = _Upscaler(engine, parse_size(memory, "memory"), self_ensemble, plan)
     if isinstance(image, Image.Image):
-        return job.pillow(image)
+        return upscaler.pillow(image)
     if isinstance(image, Tensor):
-        return job.tensor(image)
+        return upscaler.tensor(image)
     if isinstance(image, np.ndarray):
-        return job.array(image)
+        return upscaler.array(image)
     raise TypeError(f"image must be a NumPy array, a Pillow image or a tensor; got {type(image).__name__}")
 
 
-class _Job:
-    """The kinds of image, each by way of (h, w, c) pixels."""
+@dataclass(frozen=True)
+class _Upscaler:
+    """Convert each kind of image to (h, w, c) pixels and the result back."""
 
-    def __init__(self, engine: Engine, budget: int, self_ensemble: bool, plan: Plan | None) -> None:
-        self.engine, self.budget, self.self_ensemble, self.plan = engine, budget, self_ensemble, plan
+    engine: Engine
+    budget: int
+    self_ensemble: bool
+    plan: Plan | None
 
     def array(self, image: np.ndarray) -> np.ndarray:
         if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
@@ -91,7 +96,7 @@ class _Job:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
             raise ValueError(f"an array must be (h, w) or (h, w, 1 to 4); got {image.shape}")
         pixels = image if image.ndim == 3 else image[..., None]
-        if image.dtype.kind == "f":  # float32 is what the network sees of float64 too
+        if image.dtype.kind == "f":  # the network gets float32 in any case
             pixels = pixels.astype(np.float32)
         result = self.pixels(pixels).astype(image.dtype, copy=False)
         return result if image.ndim == 3 else result[..., 0]
@@ -113,11 +118,12 @@ class _Job:
         return stacked.to(image.device, image.dtype)
 
     def pixels(self, pixels: np.ndarray, writing: int = 0) -> np.ndarray:
-        """(h, w, 1 to 4) of uint8, uint16 or float32, checked, and super-resolved by the plan."""
+        """Check and super-resolve pixels, (h, w, 1 to 4) of uint8, uint16 or float32."""
         if 0 in pixels.shape:
             raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("an image's values must be finite; got nan or infinity")
         shape = cast(tuple[int, int, int], pixels.shape)
-        plan = self.plan or plan_for(shape, pixels.itemsize, self.engine, self.budget, self.self_ensemble, writing)
+        request = PlanRequest(shape, pixels.itemsize, self.engine.cost, self.budget, self.self_ensemble, writing)
+        plan = self.plan or choose(request)
         return upscale_pixels(pixels, self.engine, plan, self.self_ensemble).pixels

@@ -1,42 +1,50 @@
-"""Inference variants by name: how a network is run over an image. Each changes the result, so results name them."""
+"""Variants of inference, by name: chop, self-ensemble and tiles. Each changes the result, so results name the variant.
+
+HAN's attention is global over its input, so whatever divides the image changes the result.
+"""
 
 import re
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from han_arch.errors import UserError
-from han_arch.inference.chop import chop
-from han_arch.inference.self_ensemble import self_ensemble
-from han_arch.inference.tiling import OVERLAP, TILE, tile
+from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
 
 Run = Callable[[Tensor], Tensor]  # (b, channels, h, w) -> (b, channels, scale*h, scale*w)
 
 FULL = "full"
-PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiled(?:-[1-9]\d*-\d+)?")
-_TILED = re.compile(r"tiled(?:-(?P<size>[1-9]\d*)-(?P<overlap>\d+))?")
-WAYS = ("chop", "self_ensemble", "tiled", "tiled-SIZE-OVERLAP")
+WANTED = f"{FULL}, or one of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP or several joined by +"
+PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiles(?:-[1-9]\d*-\d+)?")
+_TILES = re.compile(r"tiles(?:-(?P<size>[1-9]\d*)-(?P<overlap>\d+))?")
+_OLD_TILES = re.compile(r"tiled((?:-\d+-\d+)?)")
+CHOP_OVERLAP = 10  # LR pixels that a quadrant reaches beyond its half
+CHOP_PIXELS = 160_000  # quadrants of this many LR pixels or more are split again
 
 
 def check(variant: str) -> None:
-    """Check a variant's name: "full", or several of `WAYS` joined by "+", the innermost first ("chop+self_ensemble").
+    """Check a variant's name.
 
-    "tiled" alone has the sizes of `inference.tiling`, else they are LR pixels ("tiled-64-8").
+    A name is "full", or parts joined by "+", the innermost first: "chop+self_ensemble". "tiles" has the default
+    numbers of `inference.tiles`; "tiles-64-8" has tiles of 64 LR pixels with an overlap of 8.
 
     Raises:
-        UserError: it is none.
+        UserError: unknown name.
     """
     parts = str(variant).split("+")
-    good = all(part in ("chop", "self_ensemble") or _TILED.fullmatch(part) for part in parts)
-    if variant != FULL and (len(set(parts)) < len(parts) or not good):
-        raise UserError(f"variant must be {FULL}, or one of {', '.join(WAYS)} or several joined by +; got {variant!r}")
+    for part in parts:
+        if old := _OLD_TILES.fullmatch(part):
+            raise UserError(f"variant {part!r} is now tiles{old[1]}: tiles are blended, so results differ; rename it")
+    if not re.fullmatch(PATTERN, str(variant)) or len(set(parts)) < len(parts):
+        raise UserError(f"variant must be {WANTED}; got {variant!r}")
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """The network as the variant runs it.
+    """Return the network as the variant runs it.
 
     Args:
-        variant: a name that `check` takes.
+        variant: a name that `check` accepts.
         run: the network.
         scale: its scale.
     """
@@ -51,11 +59,87 @@ def _wrap(part: str, run: Run, scale: int) -> Run:
         return lambda lq: chop(run, lq, scale)
     if part == "self_ensemble":
         return lambda lq: self_ensemble(run, lq)
-    match = _TILED.fullmatch(part)
-    size, overlap = (match["size"], match["overlap"]) if match else (None, None)
-    return lambda lq: tile(run, lq, scale, int(size or TILE), OVERLAP if overlap is None else int(overlap))
+    match = _TILES.fullmatch(part)
+    size, overlap = (int(match["size"]), int(match["overlap"])) if match and match["size"] else (TILE, OVERLAP)
+    return lambda lq: in_tiles(run, lq, Tiling(lq.shape[-2], lq.shape[-1], scale, size, overlap))
 
 
 def published_suffix(variant: str) -> str:
-    """What the papers append to a method's name for the variant: "+" for self-ensemble."""
+    """Return what papers append to a method's name for the variant: "+" for self-ensemble."""
     return "+" if "self_ensemble" in variant.split("+") else ""
+
+
+def self_ensemble(run: Run, lq: Tensor) -> Tensor:
+    """Return the mean of run's results for the eight flips and transposes of lq: the "+" of the papers' tables.
+
+    Each result is turned back; nothing is rounded or clamped before the mean.
+
+    Args:
+        run: the network, for any h and w.
+        lq: (b, channels, h, w).
+
+    Returns:
+        (b, channels, scale*h, scale*w).
+
+    Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
+    """
+    total: Tensor | None = None
+    for transposed in (False, True):
+        for flipped in ([], [-1], [-2], [-2, -1]):
+            turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
+            back = torch.flip(run(turned), flipped)
+            back = back.transpose(-2, -1) if transposed else back
+            total = back.clone() if total is None else total.add_(back)  # a stack would hold all eight
+    return total.div_(8)  # type: ignore[union-attr]
+
+
+def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixels: int = CHOP_PIXELS) -> Tensor:
+    """Super-resolve lq in at least four overlapping quadrants, stitched without blending.
+
+    The HAN authors' published numbers were made with it.
+
+    Args:
+        run: the network.
+        lq: (b, channels, h, w).
+        scale: run's scale.
+        overlap: LR pixels that each quadrant reaches beyond its half of the image.
+        max_pixels: quadrants of this many LR pixels or more are chopped again.
+
+    Returns:
+        (b, channels, scale*h, scale*w).
+
+    Raises:
+        ValueError: overlap below 0, max_pixels too small for quadrants to get below it, or an empty lq.
+
+    Source: the HAN authors' code, `forward_chop`, taken from EDSR's.
+    """
+    if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
+        raise ValueError(
+            f"chop needs overlap >= 0 and max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}"
+        )
+    height, width = lq.shape[-2:]
+    rows, columns = _halves(height, overlap), _halves(width, overlap)
+    result: Tensor | None = None
+    for top, bottom, row_from, row_to in rows:
+        for left, right, column_from, column_to in columns:
+            quadrant = lq[..., top:bottom, left:right]
+            large = quadrant.shape[-2] * quadrant.shape[-1] >= max_pixels
+            part = chop(run, quadrant, scale, overlap, max_pixels) if large else run(quadrant)
+            if result is None:
+                result = part.new_empty((*part.shape[:2], scale * height, scale * width))
+            result[..., scale * row_from : scale * row_to, scale * column_from : scale * column_to] = part[
+                ...,
+                scale * (row_from - top) : scale * (row_to - top),
+                scale * (column_from - left) : scale * (column_to - left),
+            ]
+    if result is None:
+        raise ValueError(f"chop needs an image; got lq {tuple(lq.shape)}")
+    return result
+
+
+def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Return the parts along one side as (begin, end, kept from, kept to); one part for a side of one pixel."""
+    half = length // 2
+    size = min(length, half + overlap)
+    parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
+    return [part for part in parts if part[2] < part[3]]

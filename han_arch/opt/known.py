@@ -6,7 +6,7 @@ optimisers and schedulers come from their signatures; a row here adds a range.
 
 from typing import TypeAlias
 
-from han_arch.inference.variants import PATTERN, WAYS
+from han_arch.inference.variants import PATTERN, WANTED
 from han_arch.opt.kinds import Node, Section, Value, Values
 from han_arch.speed.precision import PRECISIONS
 
@@ -139,7 +139,7 @@ _VAL: Nodes = {
         "inference variant",
         pattern=PATTERN,
         only="HANModel",
-        wanted=f"full, or one or several of {', '.join(WAYS)}, joined by +",
+        wanted=f"{WANTED} (tiled-... is now tiles-...; its results differ, since tiles are blended)",
     ),
 }
 _LOGGER: Nodes = {

@@ -168,7 +168,7 @@ def test_memory_of_a_large_image_is_measured(checked: board.Board) -> None:
     assert small["EDSR", "full"].peak_mb < 0.2 * peak
 
 
-@pytest.mark.parametrize("variant", ["tiled-8-2", "chop+self_ensemble", "tiled"])
+@pytest.mark.parametrize("variant", ["tiles-8-2", "chop+self_ensemble", "tiles"])
 def test_variants_report_their_difference(variant: str, board_options: dict[str, Any], tmp_path: Path) -> None:
     """A HAN on 16 to 23 LR pixels: tiles of 8 change the result, tiles of 96 hold the whole image."""
     del board_options["models"]["EDSR"]
@@ -189,7 +189,7 @@ def test_variants_report_their_difference(variant: str, board_options: dict[str,
     pairs = [(cache.load_picture(full.pictures[n]), cache.load_picture(other.pictures[n])) for n in full.pictures]
     largest = max(int(abs(a.astype(int) - b).max()) for a, b in pairs)
     assert other.from_full.largest == largest
-    assert (largest == 0) == (variant == "tiled")
+    assert (largest == 0) == (variant == "tiles")
     assert other.from_full.psnr == pytest.approx(other.mean.mean.psnr - full.mean.mean.psnr)
     text = rows.markdown("small", [full, other], "HAN")
     assert f"HAN ({variant}) against the full image: {other.from_full}" in text

@@ -1,4 +1,4 @@
-"""The plan and the memory it promises: by sizes alone, in the budget's bounds, and true when measured."""
+"""Plans depend on sizes alone, keep the budget, and predict the measured memory."""
 
 import subprocess
 import sys
@@ -9,11 +9,10 @@ from known_engines import tiny_net
 
 from han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.inference.memory import Cost, parse_size, size_text
-from han_arch.inference.plan import Load, Plan, choose
+from han_arch.inference.plan import MemoryCost, Plan, PlanRequest, choose, parse_size, size_text
 
-SMALL = Cost(num_feat=32, maps=11, scale=4, channels=3, weights=2_000_000)
-FULL_SIZE = Cost(num_feat=64, maps=17, scale=2, channels=3, weights=64_000_000)
+SMALL = MemoryCost(num_feat=32, maps=11, scale=4, channels=3, weights=2_000_000)
+FULL_SIZE = MemoryCost(num_feat=64, maps=17, scale=2, channels=3, weights=64_000_000)
 
 
 @pytest.mark.parametrize(
@@ -32,38 +31,39 @@ def test_sizes(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1G", "0", "2 GiB", "1e9", "two"])
-def test_what_is_no_size(text: str) -> None:
+def test_texts_that_are_not_sizes(text: str) -> None:
     with pytest.raises(UserError, match="--memory must be a number"):
         parse_size(text)
 
 
-def test_the_larger_the_image_the_less_at_once() -> None:
-    kinds = [choose(side, side, SMALL, 2 * 10**9, Load()).kind for side in (50, 400, 4000)]
+def test_larger_images_are_run_in_smaller_parts() -> None:
+    kinds = [choose(PlanRequest((side, side, 3), 1, SMALL, 2 * 10**9)).kind for side in (50, 400, 4000)]
     assert kinds == ["full", "strips", "tiles"]
 
 
 @pytest.mark.parametrize("cost", [SMALL, FULL_SIZE])
 @pytest.mark.parametrize("budget", [10**9, 2 * 10**9, 8 * 10**9])
 @pytest.mark.parametrize("self_ensemble", [False, True])
-def test_tiles_are_the_largest_that_fit(cost: Cost, budget: int, self_ensemble: bool) -> None:
-    plan = choose(4000, 6000, cost, budget, Load(72_000_000), self_ensemble)
+def test_tiles_are_the_largest_that_fit(cost: MemoryCost, budget: int, self_ensemble: bool) -> None:
+    request = PlanRequest((2400, 4000, 3), 1, cost, budget, self_ensemble, writing=0)
+    plan = choose(request)
     assert plan.kind == "tiles"
     assert plan.peak <= budget
     side = plan.tile + 16 + 2 * plan.overlap
-    assert cost.resting + 72_000_000 + cost.features(side, side) + 8 * cost.result(side, side) > 0.9 * budget
-    assert plan == choose(4000, 6000, cost, budget, Load(72_000_000), self_ensemble)
+    assert cost.resting + 28_800_000 + cost.features(side, side) + 8 * cost.result(side, side) > 0.9 * budget
+    assert plan == choose(request)
 
 
 def test_too_small_a_budget_says_what_is_needed() -> None:
-    with pytest.raises(UserError, match=r"6000x4000 pixels need --memory ([\d.]+)G at least; got 500 MB") as caught:
-        choose(4000, 6000, FULL_SIZE, 5 * 10**8, Load())
+    with pytest.raises(UserError, match=r"6000x4000 pixels need --memory .*500 MB") as caught:
+        choose(PlanRequest((4000, 6000, 3), 1, FULL_SIZE, 5 * 10**8))
     needed = str(caught.value).split("--memory ")[1].split(" ")[0]
-    assert choose(4000, 6000, FULL_SIZE, parse_size(needed), Load()).tile >= 32
+    assert choose(PlanRequest((4000, 6000, 3), 1, FULL_SIZE, parse_size(needed))).tile >= 32
 
 
 def test_writing_counts_too() -> None:
     with pytest.raises(UserError, match="100x100 pixels need"):
-        choose(100, 100, SMALL, 10**9, Load(passing=2 * 10**9))
+        choose(PlanRequest((100, 100, 3), 1, SMALL, 10**9, writing=20_000))
 
 
 def test_halving_ends() -> None:
@@ -75,26 +75,28 @@ def test_halving_ends() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("half",), ("tiles", 0, 8), ("tiles", 8, -1)])
-def test_what_is_no_plan(arguments: tuple) -> None:
+def test_invalid_plans(arguments: tuple) -> None:
     with pytest.raises(ValueError, match="a plan is full, strips, or tiles"):
         Plan(*arguments)
 
 
 def test_words() -> None:
     assert str(Plan("tiles", 448, 32)) == "tiles-448-32"
+    assert "3x2 tiles" in Plan("tiles", 448, 32).describe(600, 1000)
+    assert "tail in strips" in Plan("strips").describe(600, 1000)
     assert size_text(1_960_000_000) == "2.0 GB"
     assert size_text(850_000_000) == "850 MB"
 
 
 def test_cost_is_read_from_the_network() -> None:
     net = tiny_net(num_group=3)
-    assert Cost.of(net) == Cost(8, 10, 2, 3, 4 * sum(p.numel() for p in net.parameters()))
+    assert MemoryCost.of(net) == MemoryCost(8, 10, 2, 3, 4 * sum(p.numel() for p in net.parameters()))
 
 
 MEASURE = """
 import sys, torch
 from han_arch import HAN
-from han_arch.inference.memory import Cost
+from han_arch.inference.plan import MemoryCost
 from han_arch.inference.strips import each_strip
 from han_arch.speed.memory import added_at_peak
 feat, group, scale, height, width = map(int, sys.argv[1:])
@@ -102,8 +104,8 @@ net = HAN(3, 3, feat, group, 1, 8, scale).to(memory_format=torch.channels_last)
 with torch.inference_mode():
     net(torch.rand(1, 3, 16, 16))
     lq = torch.rand(1, 3, height, width)
-    added = added_at_peak(lambda: [None for _ in each_strip(net, net.features(lq), Cost.of(net).strip_pixels)])
-print(added, Cost.of(net).features(height, width))
+    added = added_at_peak(lambda: [None for _ in each_strip(net, net.features(lq), MemoryCost.of(net).strip_pixels)])
+print(added, MemoryCost.of(net).features(height, width))
 """
 
 
@@ -120,5 +122,5 @@ def test_measured_memory_stays_below_the_formula(sizes: tuple[int, ...]) -> None
 
 
 def test_full_size_network_fits_two_gigabytes() -> None:
-    with_meta = HAN(3, 3, 64, 10, 1, 16, 2)
-    assert choose(4000, 6000, Cost.of(with_meta), 2 * 10**9, Load(72_000_000)).tile >= 256
+    cost = MemoryCost.of(HAN(3, 3, 64, 10, 1, 16, 2))
+    assert choose(PlanRequest((4000, 6000, 3), 1, cost, 2 * 10**9)).tile >= 256

@@ -1,4 +1,4 @@
-"""`han_arch.upscale`: the same kind comes back, with the command's pixels; wrong images are told."""
+"""`han_arch.upscale` returns the input's kind, with the command's pixels, and refuses unsupported images."""
 
 import subprocess
 import sys
@@ -83,8 +83,8 @@ def test_pillow(mode: str) -> None:
     ],
     ids=lambda value: "",
 )
-def test_what_is_no_image(image: object, error: type[Exception], message: str | None) -> None:
-    if message is None:  # (4, 4, 3) is taken for four channels of 4 x 3 pixels, as its place says
+def test_unsupported_images(image: object, error: type[Exception], message: str | None) -> None:
+    if message is None:  # (4, 4, 3) means four channels of 4 x 3 pixels
         assert han_arch.upscale(image, tiny_net()).shape == (4, 8, 6)
         return
     with pytest.raises(error, match=message):
@@ -99,9 +99,9 @@ def test_options_that_are_refused(options: dict) -> None:
         han_arch.upscale(photo(8, 8), tiny_net(), **options)
 
 
-def test_a_model_s_file_is_read_again_when_it_changes(tmp_path: Path, checkpoint: Path) -> None:
+def test_a_model_s_file_is_read_again_when_it_changes(tmp_path: Path, tiny_checkpoint: Path) -> None:
     path = tmp_path / "net.pth"
-    path.write_bytes(checkpoint.read_bytes())
+    path.write_bytes(tiny_checkpoint.read_bytes())
     first = han_arch.upscale(photo(8, 8), path)
     content = torch.load(path, weights_only=True)
     content["params"]["conv_last.bias"] += 40
@@ -109,11 +109,11 @@ def test_a_model_s_file_is_read_again_when_it_changes(tmp_path: Path, checkpoint
     assert han_arch.upscale(photo(8, 8), path).astype(int).mean() > first.mean() + 10
 
 
-def test_threads_do_not_disturb_each_other(checkpoint: Path) -> None:
+def test_threads_do_not_disturb_each_other(tiny_checkpoint: Path) -> None:
     images = [photo(20 + seed, 30, seed=seed) for seed in range(8)]
-    alone = [han_arch.upscale(image, checkpoint) for image in images]
+    alone = [han_arch.upscale(image, tiny_checkpoint) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: han_arch.upscale(image, checkpoint), images))
+        together = list(pool.map(lambda image: han_arch.upscale(image, tiny_checkpoint), images))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -129,7 +129,7 @@ def test_the_network_and_the_gradient_mode_stay_as_they_are() -> None:
     net(torch.rand(1, 3, 8, 8)).mean().backward()
 
 
-def test_needs_no_basicsr(checkpoint: Path) -> None:
+def test_needs_no_basicsr(tiny_checkpoint: Path) -> None:
     code = (
         "import sys\n"
         "class Absent:\n"
@@ -138,7 +138,8 @@ def test_needs_no_basicsr(checkpoint: Path) -> None:
         "sys.meta_path.insert(0, Absent())\n"
         "import numpy as np, han_arch\n"
         "from han_arch.cli import main\n"
-        f"print(han_arch.upscale(np.zeros((4, 5, 3), np.uint8), {str(checkpoint)!r}).shape, 'basicsr' in sys.modules)\n"
+        f"result = han_arch.upscale(np.zeros((4, 5, 3), np.uint8), {str(tiny_checkpoint)!r})\n"
+        "print(result.shape, 'basicsr' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "(8, 10, 3) False", done.stderr

@@ -1,4 +1,4 @@
-"""Chop, self-ensemble and strips, on functions whose result is known and on the network itself."""
+"""Names of variants; chop, self-ensemble and strips on functions with known results and on the network."""
 
 import pytest
 import torch
@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from han_arch import HAN
-from han_arch.inference.chop import chop
-from han_arch.inference.self_ensemble import self_ensemble
+from han_arch.errors import UserError
+from han_arch.inference import variants
 from han_arch.inference.strips import super_resolve, tail_in_strips
+from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
+from han_arch.inference.variants import chop, self_ensemble
 
 
 def nearest(scale: int):
@@ -65,7 +67,7 @@ def test_chop_keeps_each_quadrants_own_pixels() -> None:
 
 
 @pytest.mark.parametrize(("overlap", "max_pixels"), [(-1, 100), (10, 484)])
-def test_chop_refuses_what_would_never_end(overlap: int, max_pixels: int) -> None:
+def test_chop_refuses_numbers_that_never_end(overlap: int, max_pixels: int) -> None:
     with pytest.raises(ValueError, match="max_pixels >"):
         chop(nearest(2), torch.zeros(1, 1, 90, 90), 2, overlap, max_pixels)
 
@@ -106,3 +108,34 @@ def test_strips_bound_what_passes_the_tail() -> None:
     assert heights == [12, 14, 14, 12]  # 10 rows, and 2 beyond each edge that is not the image's
     with pytest.raises(ValueError, match="strip_pixels must be at least 1"):
         tail_in_strips(net, torch.rand(1, 8, 4, 4), strip_pixels=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["full", "chop", "tiles", "tiles-64-0", "chop+self_ensemble", "tiles-8-2+self_ensemble"]
+)
+def test_names(name: str) -> None:
+    variants.check(name)
+
+
+@pytest.mark.parametrize("name", ["", "half", "full+chop", "chop+chop", "tiles-0-4", "tiles-8", "tiles-8-2-1", None])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(UserError, match=r"variant must be full.*tiles-SIZE-OVERLAP.*got"):
+        variants.check(name)
+
+
+@pytest.mark.parametrize(("old", "new"), [("tiled", "tiles"), ("tiled-64-8", "tiles-64-8")])
+def test_the_old_name_of_tiles_names_the_new(old: str, new: str) -> None:
+    with pytest.raises(UserError, match=f"'{old}' is now {new}: .*blended.*differ"):
+        variants.check(f"{old}+self_ensemble")
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("tiles", (TILE, OVERLAP)), ("tiles-9-4", (9, 4))])
+def test_tiles_by_name(name: str, numbers: tuple[int, int]) -> None:
+    lq = torch.rand(2, 1, 110, 30)
+
+    def run(part: torch.Tensor) -> torch.Tensor:
+        return part - part.mean((2, 3), keepdim=True)
+
+    expected = in_tiles(run, lq, Tiling(110, 30, 1, *numbers))
+    assert torch.equal(variants.apply(name, run, 1)(lq), expected)
+    assert not torch.allclose(expected, run(lq))

@@ -401,11 +401,10 @@ def test_training_mode_survives_validation(build) -> None:
     assert model.net_g.training
 
 
-@pytest.mark.parametrize("variant", ["chop", "self_ensemble", "chop+self_ensemble", "tiled-16-4"])
+@pytest.mark.parametrize("variant", ["chop", "self_ensemble", "chop+self_ensemble", "tiles-16-4"])
 def test_validation_runs_the_variant(build, variant: str) -> None:
-    from han_arch.inference.chop import chop
-    from han_arch.inference.self_ensemble import self_ensemble
-    from han_arch.inference.tiling import tile
+    from han_arch.inference.tiles import Tiling, in_tiles
+    from han_arch.inference.variants import chop, self_ensemble
 
     model = build(ema_decay=0)
     model.opt["val"]["inference"] = variant
@@ -416,7 +415,7 @@ def test_validation_runs_the_variant(build, variant: str) -> None:
         expected = {
             "chop": lambda: chop(net, model.lq, 2),
             "self_ensemble": lambda: self_ensemble(net, model.lq),
-            "tiled-16-4": lambda: tile(net, model.lq, 2, 16, 4),
+            "tiles-16-4": lambda: in_tiles(net, model.lq, Tiling(40, 40, 2, 16, 4)),
             "chop+self_ensemble": lambda: self_ensemble(lambda lq: chop(net, lq, 2), model.lq),
         }[variant]()
         assert torch.equal(model.output, expected)

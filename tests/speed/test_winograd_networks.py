@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from han_arch import HAN, load_model
 from han_arch.bench.networks import Size, build
-from han_arch.inference.chop import chop
-from han_arch.inference.self_ensemble import self_ensemble
 from han_arch.inference.strips import super_resolve
+from han_arch.inference.variants import chop, self_ensemble
 from han_arch.speed.winograd import WinogradConv2d, use_winograd
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from han_arch import HAN, load_model
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN
-from han_arch.inference.chop import chop
-from han_arch.inference.self_ensemble import self_ensemble
 from han_arch.inference.strips import super_resolve
+from han_arch.inference.variants import chop, self_ensemble
 from han_arch.zoo.convert import from_authors
 
 TOLERANCE = 1e-3  # on 0..255

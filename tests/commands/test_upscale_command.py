@@ -1,4 +1,4 @@
-"""`basicsr upscale` from outside: where results go, what is refused before work starts, exit statuses, streams."""
+"""`basicsr upscale`: places of results, refusals before work starts, exit statuses, streams."""
 
 import io
 import subprocess
@@ -17,7 +17,7 @@ from han_arch.inference.plan import Plan
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with photos/a.png, photos/b.jpg, photos/below/c.png and what is no photo."""
+    """The working folder, with photos/a.png, photos/b.jpg, photos/below/c.png and other files."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "below" / ".hidden").mkdir(parents=True)
     for seed, name in enumerate(["a.png", "b.jpg", "below/c.png", "below/.hidden/d.png", ".e.png"]):
@@ -28,8 +28,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(checkpoint: Path, *words: str) -> int:
-    return main(["upscale", *words, "--model", str(checkpoint)])
+def run(tiny_checkpoint: Path, *words: str) -> int:
+    return main(["upscale", *words, "--model", str(tiny_checkpoint)])
 
 
 def files(folder: Path) -> set[str]:
@@ -42,32 +42,32 @@ def size(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("format", [None, "webp"])
-def test_folder_and_all_below(format: str | None, photos: Path, checkpoint: Path) -> None:
-    assert run(checkpoint, "photos", "-o", "large", *(["--format", format] if format else [])) == 0
+def test_folder_and_all_below(format: str | None, photos: Path, tiny_checkpoint: Path) -> None:
+    assert run(tiny_checkpoint, "photos", "-o", "large", *(["--format", format] if format else [])) == 0
     names = {"a.png", "b.jpg", "below/c.png"}
     assert files(photos / "large") == ({str(Path(n).with_suffix(".webp")) for n in names} if format else names)
     assert {size(photos / "large" / name) for name in files(photos / "large")} == {(34, 24)}
 
 
-def test_results_inside_the_folder_are_no_sources(photos: Path, checkpoint: Path) -> None:
-    assert run(checkpoint, "photos", "-o", "photos/large") == 0
-    assert run(checkpoint, "photos", "-o", "photos/large", "--overwrite") == 0
+def test_results_inside_the_folder_are_no_sources(photos: Path, tiny_checkpoint: Path) -> None:
+    assert run(tiny_checkpoint, "photos", "-o", "photos/large") == 0
+    assert run(tiny_checkpoint, "photos", "-o", "photos/large", "--overwrite") == 0
     assert files(photos / "photos" / "large") == {"a.png", "b.jpg", "below/c.png"}
 
 
-def test_patterns_and_single_names(photos: Path, checkpoint: Path) -> None:
-    assert run(checkpoint, "photos/**/*.png", "-o", "found") == 0
+def test_patterns_and_single_names(photos: Path, tiny_checkpoint: Path) -> None:
+    assert run(tiny_checkpoint, "photos/**/*.png", "-o", "found") == 0
     assert files(photos / "found") == {"a.png", "c.png"}
-    assert run(checkpoint, "photos/a.png", "-o", "new/name.webp") == 0
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "new/name.webp") == 0
     with Image.open(photos / "new" / "name.webp") as image:
         assert (image.format, image.size) == ("WEBP", (34, 24))
-    assert run(checkpoint, "photos/a.png", "-o", "photos", "--suffix", "_x2") == 0
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "photos", "--suffix", "_x2") == 0
     assert size(photos / "photos" / "a_x2.png") == (34, 24)
 
 
-def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, checkpoint: Path) -> None:
+def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: Path) -> None:
     Image.fromarray(photo(4, 4)).save(photos / "scan[1].png")
-    assert run(checkpoint, "scan[1].png", "-o", "out") == 0
+    assert run(tiny_checkpoint, "scan[1].png", "-o", "out") == 0
     assert files(photos / "out") == {"scan[1].png"}
 
 
@@ -76,7 +76,7 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, checkpoint: Path)
     [
         (["gone.png", "-o", "out"], "no such file or folder: gone.png"),
         (["*.gone", "-o", "out"], "no such file or folder: *.gone"),
-        (["photos/below/.hidden", "photos", "-o", "x.png"], "images do not go into one file"),
+        (["photos/below/.hidden", "photos", "-o", "x.png"], "images do not fit into one file"),
         (["photos/a.png", "photos/below/../a.png", "-o", "out"], "would both become"),
         (["photos/a.png", "upper/A.png", "-o", "out"], "would both become out/A.png"),
         (["photos/a.png", "-o", "photos"], "photos/a.png is itself an image to upscale"),
@@ -88,84 +88,86 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, checkpoint: Path)
         (["photos/a.png", "-o", "out", "--scale", "4"], "--scale 4 does not fit tiny.pth, which is for x2"),
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
         (["photos/a.png", "-o", "-", "--compare"], "without --compare"),
-        (["photos/a.png", "-o", "out", "--winograd"], "channels in sixteens, which no convolution of tiny.pth has"),
-        (["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"], "winograd is for device cpu and dtype fp32"),
+        (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16; no convolution of tiny.pth"),
+        (["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"], "winograd needs device cpu and dtype fp32"),
         (["photos/a.png", "-o", "out", "--winograd", "--runtime", "onnx"], "--winograd is for --runtime torch"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_refused_before_work_starts(
-    words: list[str], message: str, photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, photos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(photos)
-    assert run(checkpoint, *words) == 2
+    assert run(tiny_checkpoint, *words) == 2
     assert message in capsys.readouterr().err
     assert files(photos) == before
 
 
-def test_empty_folder(photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_folder(photos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "empty").mkdir()
-    assert run(checkpoint, "empty", "-o", "out") == 2
+    assert run(tiny_checkpoint, "empty", "-o", "out") == 2
     assert "no images in empty" in capsys.readouterr().err
 
 
-def test_model_that_is_not_there(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_model(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upscale", "photos", "-o", "out", "--model", "gone.pth"]) == 2
     assert "gone.pth" in capsys.readouterr().err
     assert not (photos / "out").exists()
 
 
-def test_nothing_is_overwritten_unasked(photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten_without_the_flag(
+    photos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (photos / "out" / "below").mkdir(parents=True)
     (photos / "out" / "below" / "c.png").write_text("mine")
-    assert run(checkpoint, "photos", "-o", "out") == 2
+    assert run(tiny_checkpoint, "photos", "-o", "out") == 2
     assert "out/below/c.png would be overwritten" in capsys.readouterr().err
     assert files(photos / "out") == {"below/c.png"}
-    assert run(checkpoint, "photos", "-o", "out", "--skip-existing") == 0
+    assert run(tiny_checkpoint, "photos", "-o", "out", "--skip-existing") == 0
     assert files(photos / "out") == {"a.png", "b.jpg", "below/c.png"}
     assert (photos / "out" / "below" / "c.png").read_text() == "mine"
-    assert run(checkpoint, "photos", "-o", "out", "--overwrite") == 0
+    assert run(tiny_checkpoint, "photos", "-o", "out", "--overwrite") == 0
     assert size(photos / "out" / "below" / "c.png") == (34, 24)
-    assert run(checkpoint, "photos", "-o", "out", "--skip-existing") == 0
-    assert "all results are there" in capsys.readouterr().out
+    assert run(tiny_checkpoint, "photos", "-o", "out", "--skip-existing") == 0
+    assert "all results exist already" in capsys.readouterr().out
 
 
-def test_a_file_that_comes_meanwhile_stays(photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from han_arch.inference import files as upscaling_files
-
-    def meanwhile(*args: object) -> None:
+def test_a_file_that_appears_during_the_work_stays(
+    photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*args: object, **options: object) -> None:
         (photos / "out" / "a.png").write_text("mine")
 
-    monkeypatch.setattr(upscaling_files, "write", meanwhile)
-    assert run(checkpoint, "photos/a.png", "-o", "out/") == 1
+    monkeypatch.setattr(Image.Image, "save", meanwhile)
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "out/") == 1
     assert (photos / "out" / "a.png").read_text() == "mine"
     assert files(photos / "out") == {"a.png"}
 
 
-def test_the_plan_is_told_and_python_gives_the_same_pixels(
-    photos: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+def test_the_plan_is_printed_and_python_gives_the_same_pixels(
+    photos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under tiles, which a small budget forces, and under the whole image."""
+    """In tiles, which a small budget forces, and as a whole image."""
     pixels = photo(260, 300)
     Image.fromarray(pixels).save(photos / "scan.png")
     for budget in ("665M", "2G"):
-        assert run(checkpoint, "scan.png", "-o", f"{budget}.png", "--memory", budget) == 0
-        told = capsys.readouterr().out
-        assert f"scan.png 300x260 -> {budget}.png 600x520: " in told
-        assert ("tiles-" if budget == "665M" else "full (") in told
-        assert "MB of 665 MB" in told or "MB of 2.0 GB" in told
+        assert run(tiny_checkpoint, "scan.png", "-o", f"{budget}.png", "--memory", budget) == 0
+        printed = capsys.readouterr().out
+        assert f"scan.png 300x260 -> {budget}.png 600x520: " in printed
+        assert ("tiles-" if budget == "665M" else "full (") in printed
+        assert "MB of 665 MB" in printed or "MB of 2.0 GB" in printed
         with Image.open(photos / f"{budget}.png") as image:
             written = np.asarray(image)
             plan = str(image.info["Software"]).split("plan=")[1].split(";")[0]
-        np.testing.assert_array_equal(written, han_arch.upscale(pixels, checkpoint, memory=budget))
+        np.testing.assert_array_equal(written, han_arch.upscale(pixels, tiny_checkpoint, memory=budget))
         if budget == "665M":
             kind, tile, overlap = plan.split("-")
             followed = Plan(kind, int(tile), int(overlap))
-            np.testing.assert_array_equal(written, han_arch.upscale(pixels, checkpoint, plan=followed))
+            np.testing.assert_array_equal(written, han_arch.upscale(pixels, tiny_checkpoint, plan=followed))
 
 
 def test_winograd(photos: Path, winograd_compiler: None) -> None:
-    """The same photo but for rounding, by file and in Python."""
+    """Results are the same up to rounding, from the command and in Python."""
     pixels = photo(40, 50)
     Image.fromarray(pixels).save(photos / "scan.png")
     results = []
@@ -185,8 +187,8 @@ def test_winograd(photos: Path, winograd_compiler: None) -> None:
     np.testing.assert_array_equal(han_arch.upscale(pixels / 255, net, winograd=True), exact[1])
 
 
-def test_comparison(photos: Path, checkpoint: Path) -> None:
-    assert run(checkpoint, "photos/a.png", "-o", "out", "--compare", "--self-ensemble") == 0
+def test_comparison(photos: Path, tiny_checkpoint: Path) -> None:
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "out", "--compare", "--self-ensemble") == 0
     with Image.open(photos / "out" / "a_compare.png") as image:
         halves = np.hsplit(np.asarray(image), 2)
     with Image.open(photos / "photos" / "a.png") as image:
@@ -194,38 +196,38 @@ def test_comparison(photos: Path, checkpoint: Path) -> None:
     with Image.open(photos / "out" / "a.png") as image:
         np.testing.assert_array_equal(halves[1], np.asarray(image))
     assert np.abs(halves[0] - bicubic).mean() < 4  # OpenCV's cubic has another parameter than Pillow's
-    assert run(checkpoint, "photos/b.jpg", "-o", "out", "--compare") == 0
+    assert run(tiny_checkpoint, "photos/b.jpg", "-o", "out", "--compare") == 0
     (photos / "out" / "a.png").unlink()
-    assert run(checkpoint, "photos/a.png", "-o", "out", "--compare") == 2  # the comparison is still there
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "out", "--compare") == 2  # the comparison is still there
 
 
 def test_standard_input_and_output(
-    photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+    photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """Here within the process; test_upscale_docs.py has a real pipe."""
+    """Streams within the process; test_upscale_docs.py uses a real pipe."""
     source = (photos / "photos" / "a.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source)))
-    assert run(checkpoint, "-", "-o", "-", "--format", "tiff") == 0
-    told = capsysbinary.readouterr()
-    with Image.open(io.BytesIO(told.out)) as image:
+    assert run(tiny_checkpoint, "-", "-o", "-", "--format", "tiff") == 0
+    printed = capsysbinary.readouterr()
+    with Image.open(io.BytesIO(printed.out)) as image:
         assert (image.format, image.size) == ("TIFF", (34, 24))
-    assert b"standard input 17x12 -> standard output 34x24: full" in told.err
+    assert b"standard input 17x12 -> standard output 34x24: full" in printed.err
 
 
 def test_damaged_standard_input(
-    photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+    photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     source = (photos / "photos" / "a.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source[:200])))
-    assert run(checkpoint, "-", "-o", "-") == 1
-    told = capsysbinary.readouterr()
-    assert told.out == b""
-    assert b"basicsr upscale: standard input: damaged or cut short" in told.err
+    assert run(tiny_checkpoint, "-", "-o", "-") == 1
+    printed = capsysbinary.readouterr()
+    assert printed.out == b""
+    assert b"basicsr upscale: standard input: damaged or cut short" in printed.err
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from Linux's /proc")
-def test_twenty_four_megapixels_within_two_gigabytes(photos: Path, checkpoint: Path) -> None:
+def test_twenty_four_megapixels_within_two_gigabytes(photos: Path, tiny_checkpoint: Path) -> None:
     """The peak of the whole process, against the budget and the finished image of 12000 x 8000 x 3 bytes."""
     enlarged = np.kron(photo(400, 600), np.ones((10, 10, 1), np.uint8))
     Image.fromarray(enlarged).save(photos / "scan.jpg", quality=90)
@@ -233,7 +235,7 @@ def test_twenty_four_megapixels_within_two_gigabytes(photos: Path, checkpoint: P
         "import resource, sys; from han_arch.cli import main; status = main(sys.argv[1:]);"
         "print('peak', 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
     )
-    words = ["upscale", "scan.jpg", "-o", "large.png", "--png-level", "1", "--model", str(checkpoint)]
+    words = ["upscale", "scan.jpg", "-o", "large.png", "--png-level", "1", "--model", str(tiny_checkpoint)]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert size(photos / "large.png") == (12000, 8000)

@@ -1,4 +1,4 @@
-"""The core: channels, alpha, retries, and that whole images equal the bare network."""
+"""Pixels through an engine: channels, alpha, retries; a whole image equals the bare network's result."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from han_arch.errors import UserError
 from han_arch.inference.engines import TorchEngine, choose_device, get_engine
 from han_arch.inference.pixels import Listener, NotFinite, upscale_pixels
 from han_arch.inference.plan import Plan
-from han_arch.inference.self_ensemble import self_ensemble
+from han_arch.inference.variants import self_ensemble
 
 PLANS = [Plan("full"), Plan("strips"), Plan("tiles", 16, 8)]
 
@@ -39,7 +39,7 @@ def test_whole_image_equals_the_network() -> None:
         np.testing.assert_array_equal(result.pixels, expected)
 
 
-def test_grey_network_takes_each_channel() -> None:
+def test_grey_network_runs_channel_by_channel() -> None:
     net, pixels = tiny_net(num_in_ch=1, num_out_ch=1), photo(20, 24)
     engine = TorchEngine(net, "grey", "cpu", "fp32")
     colour = upscale_pixels(pixels, engine, Plan("full")).pixels
@@ -48,7 +48,7 @@ def test_grey_network_takes_each_channel() -> None:
         np.testing.assert_array_equal(colour[..., channel], alone[..., 0])
 
 
-def test_alpha_goes_its_own_way() -> None:
+def test_alpha_bypasses_the_network() -> None:
     pixels = photo(24, 20, 4)
     result = upscale_pixels(pixels, Repeat(lambda part: part * 0), Plan("full")).pixels
     assert not result[..., :3].any()
@@ -80,7 +80,9 @@ def test_out_of_memory_halves_the_tile(error: Exception) -> None:
     result = upscale_pixels(pixels, engine, Plan("strips"), listener=Listener(warn=warnings.append))
     np.testing.assert_array_equal(result.pixels, repeated(pixels))
     assert [str(result.plan), len(warnings)] == ["tiles-64-32", 2]
-    assert "out of memory with strips; goes on with tiles-144-32" in warnings[0]
+    assert "out of memory" in warnings[0]
+    assert "strips" in warnings[0]
+    assert "tiles-144-32" in warnings[0]
 
 
 def test_out_of_memory_to_the_end() -> None:
@@ -91,7 +93,7 @@ def test_out_of_memory_to_the_end() -> None:
         upscale_pixels(photo(80, 80), Repeat(fails), Plan("full"))
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
+def test_other_errors_are_not_mistaken_for_memory() -> None:
     def fails(part: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
@@ -119,7 +121,9 @@ def test_overflow_in_half_precision_is_computed_again(plan: Plan, ensemble: bool
     pixels[30:, 33:] = 255
     result = upscale_pixels(pixels, Half(wide), plan, ensemble, Listener(warn=warnings.append))
     np.testing.assert_array_equal(result.pixels, repeated(pixels))
-    assert warnings == ["values that are not finite in fp16; computed again in float32"]
+    (warning,) = warnings
+    assert "not finite in fp16" in warning
+    assert "float32" in warning
     if plan.kind == "tiles":
         assert max(shape[2] for shape in wide.shapes) < 40  # only the tiles that need it
 
@@ -142,12 +146,12 @@ def test_half_precision_is_near(dtype: str) -> None:
 
 
 def test_progress_ends_at_its_total() -> None:
-    told: list[tuple[int, int]] = []
-    upscale_pixels(photo(40, 40), Repeat(), Plan("tiles", 16, 8), listener=Listener(lambda *now: told.append(now)))
-    assert told == sorted(told)
-    assert told[0][0] == 0
-    assert told[-1][0] == told[-1][1]
-    assert len(told) == 10
+    calls: list[tuple[int, int]] = []
+    upscale_pixels(photo(40, 40), Repeat(), Plan("tiles", 16, 8), listener=Listener(lambda *now: calls.append(now)))
+    assert calls == sorted(calls)
+    assert calls[0][0] == 0
+    assert calls[-1][0] == calls[-1][1]
+    assert len(calls) == 10
 
 
 def test_devices() -> None:
@@ -155,11 +159,11 @@ def test_devices() -> None:
     with pytest.raises(UserError, match="device must be one of"):
         choose_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="device cuda is not there; wanted auto or"):
+        with pytest.raises(UserError, match="device cuda is not available; wanted auto or"):
             choose_device("cuda")
 
 
-def test_models_that_are_none() -> None:
+def test_unsupported_models() -> None:
     with pytest.raises(TypeError, match="model must be a name, a path or a HAN"):
         get_engine(torch.nn.Conv2d(3, 3, 1))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="takes 4 channels"):

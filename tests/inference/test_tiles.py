@@ -1,4 +1,4 @@
-"""Fading tiles: exact for local functions, cover the result once, and leave no seam with a network that is global."""
+"""Blended tiles: exact for local functions, cover the result once, and leave no seam with a global network."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_engines import photo, tiny_net
+from torch import nn
 
 from han_arch.inference.plan import Plan
-from han_arch.inference.tiles import feathered, spans
+from han_arch.inference.tiles import Tiling, blended, in_tiles
 from han_arch.inference.upscale import upscale
 
 
@@ -30,38 +31,65 @@ def test_a_local_function_comes_out_whole(height: int, width: int, size: int, ov
         assert part.shape[2] <= size + 2 * overlap
         return part.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
 
-    for row, column, block in feathered(run, height, width, scale, size, overlap):
-        place = (slice(row, row + block.shape[1]), slice(column, column + block.shape[2]))
-        result[(slice(None), *place)] = block
+    for row, column, block in blended(run, Tiling(height, width, scale, size, overlap)):
+        place = (slice(row, row + block.shape[2]), slice(column, column + block.shape[3]))
+        result[(slice(None), *place)] = block[0]
         times[place] += 1
     assert times.eq(1).all()
     torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_between_tiles_that_differ_the_weight_passes_linearly() -> None:
+def test_the_weight_passes_linearly_between_tiles() -> None:
     """Two tiles of constants 0 and 1 and a fade of 4 LR pixels at x2: eight steps, at pixel centres."""
     values = iter([0.0, 1.0])
-    blocks = feathered(lambda region: torch.full((1, 1, 2, 2 * (region[3] - region[2])), next(values)), 1, 16, 2, 8, 4)
-    row = torch.cat([block[0, 0] for _, _, block in blocks])
+    tiling = Tiling(1, 16, 2, 8, 4)
+    blocks = blended(lambda region: torch.full((1, 1, 2, 2 * (region[3] - region[2])), next(values)), tiling)
+    row = torch.cat([block[0, 0, 0] for _, _, block in blocks])
     fade = (np.arange(8) + 0.5) / 8
     np.testing.assert_allclose(row.numpy(), np.concatenate([np.zeros(12), fade, np.ones(12)]), atol=1e-6)
 
 
-def test_shares_are_equal_up_to_a_pixel() -> None:
-    """A last tile of a few pixels would have statistics of its own."""
-    shares = [span.high - span.low for span in spans(1000, 300, 0)]
+def test_tiles_are_equal_up_to_a_pixel() -> None:
+    """A last tile of a few pixels would have other statistics."""
+    shares = [span.high - span.low for span in Tiling(1000, 1000, 2, 300, 0).rows]
     assert len(shares) == 4
     assert max(shares) - min(shares) <= 1
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(0, 2), (8, -1)])
-def test_sizes_that_make_no_tiles(size: int, overlap: int) -> None:
+def test_invalid_sizes(size: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="size >= 1 and overlap >= 0"):
-        spans(10, size, overlap)
+        Tiling(10, 10, 2, size, overlap)
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    """A convolutional network for x2 that reaches 2 LR pixels."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 12, 3, padding=1), nn.PixelShuffle(2)
+    ).double()
+
+
+@pytest.mark.parametrize("height", [1, 5, 8, 9, 23])
+@pytest.mark.parametrize("width", [1, 7, 8, 17])
+def test_equals_the_whole_image(height: int, width: int, net: nn.Module) -> None:
+    """Half the overlap is thrown away: with 4, the network sees 2 pixels beyond every used pixel."""
+    lq = torch.rand(2, 3, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(in_tiles(net, lq, Tiling(height, width, 2, 8, 4)), net(lq))
+
+
+def test_too_little_overlap_shows(net: nn.Module) -> None:
+    lq = torch.rand(1, 3, 20, 20, dtype=torch.float64)
+    with torch.no_grad():
+        difference = (in_tiles(net, lq, Tiling(20, 20, 2, 10, 1)) - net(lq)).abs()
+    assert difference.max() > 1e-3
+    assert difference[..., :16, :16].max() < 1e-12  # away from the border at LR pixel 10
 
 
 def test_steps_across_borders_are_those_inside_tiles() -> None:
-    """Mean absolute step between neighbouring columns: the step over each border against all others' spread."""
+    """Compare the mean step between neighbouring columns at each border with the spread of all other steps."""
     net, pixels = tiny_net(), photo(96, 300)
     result = upscale(pixels, net, plan=Plan("tiles", 50, 16)).astype(float)
     steps = np.abs(np.diff(result, axis=1)).mean((0, 2))

@@ -1,4 +1,4 @@
-"""Every command and the Python block of docs/upscale.md run, in its order, on small pictures and networks."""
+"""Run every command and the Python block of docs/upscale.md in order, on small pictures and networks."""
 
 import re
 import shlex
@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from known_engines import ARGUMENTS, photo, tiny_net
+from known_engines import photo, save_checkpoint, tiny_net
 from PIL import Image
 
-import han_arch
 from han_arch import HAN
 from han_arch.cli import main
 from han_arch.inference import engines
@@ -24,15 +22,15 @@ PYTHON = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
 
 
 def stand_in(name_or_path: object) -> HAN:
-    """A small network of the scale that the name says."""
+    """Return a small network of the scale in the name."""
     name = str(name_or_path)
     return tiny_net(upscale=int(name[-1]) if name.startswith("han-s-x") else 4)
 
 
 @pytest.mark.usefixtures("workplace")
 def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(han_arch, "load_model", stand_in, raising=False)
-    monkeypatch.setattr(engines, "_KEPT_ENGINES", engines._Kept())  # nothing of these networks stays for other tests
+    monkeypatch.setattr(engines, "load_model", stand_in)
+    monkeypatch.setattr(engines, "LOADED", engines.LoadedEngines())  # these networks must not stay for other tests
     ran = 0
     for command in COMMANDS:
         words = shlex.split(command)
@@ -62,10 +60,9 @@ def test_the_pipe() -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the guide's user has."""
+    """The files that the guide assumes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "below").mkdir(parents=True)
     for name in ("photo.jpg", "photos/a.png", "photos/below/b.jpg", "photos/c.jpg", "scan.tif"):
         Image.fromarray(photo(16, 24)).save(tmp_path / name)
-    network = {"type": "HAN", **ARGUMENTS, "upscale": 4}
-    torch.save({"params": tiny_net(upscale=4).state_dict(), "network_g": network}, tmp_path / "net_g_latest.pth")
+    save_checkpoint(tmp_path / "net_g_latest.pth", tiny_net(upscale=4))

@@ -1,0 +1,168 @@
+"""The table of image formats: one record for each, which all checks, choices and help texts read."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from han_arch.images import write as writers
+from han_arch.images.picture import Picture, PictureError
+from han_arch.images.png16 import read_png16
+from han_arch.images.tiff16 import read_colour_tiff16, read_tiff16
+from han_arch.images.write import WriteOptions
+
+PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; measured on 12 megapixels: 4
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A format of image files.
+
+    Attributes:
+        label: the format's name in texts; in capitals, Pillow's name.
+        suffixes: endings of file names; new files get the first.
+        writer: the function behind `write`; None: the format is only read.
+        bits: the most bits of a sample that `write` stores, 8 or 16.
+        grey: whether `write` stores grey; if not, grey is written as RGB.
+        alpha: whether `write` stores alpha.
+        lossy: whether the quality option applies.
+        longest_side: the most pixels of a side; None: no limit.
+        adapt: a further conversion or check before `write`, with notes.
+        bytes_a_pixel: memory that `write` needs for a pixel besides the picture.
+        read: returns the samples that Pillow would cut to 8 bits, (h, w, 1 to 4) of uint16, or None for Pillow's own.
+            It gets Pillow's image and the file's bytes.
+        read_other: reads files of the format that Pillow cannot: (bytes, most pixels) -> picture.
+        signatures: first bytes of the files that `read_other` reads.
+    """
+
+    label: str
+    suffixes: tuple[str, ...]
+    writer: Callable[[BinaryIO, Picture, WriteOptions, str], None] | None = None
+    bits: int = 8
+    grey: bool = True
+    alpha: bool = True
+    lossy: bool = False
+    longest_side: int | None = None
+    adapt: Callable[[Picture], Picture] = lambda picture: picture
+    bytes_a_pixel: Callable[[WriteOptions], int] = lambda options: PILLOW_BYTES
+    read: Callable[[Image.Image, bytes], np.ndarray | None] = lambda image, data: None
+    read_other: Callable[[bytes, int], Picture] | None = None
+    signatures: tuple[bytes, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name in options, such as "png"."""
+        return self.label.lower()
+
+    def fit(self, picture: Picture, height: int, width: int) -> Picture:
+        """Convert a picture to what the format stores, with notes on the changes. Works on the input before the work.
+
+        Args:
+            picture: the input or the result.
+            height: pixels of the result.
+            width: pixels of the result.
+
+        Raises:
+            PictureError: the format cannot store it.
+            UserError: the package that writes it is not installed.
+        """
+        channels = picture.pixels.shape[2]
+        if self.longest_side is not None and max(height, width) > self.longest_side:
+            others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
+            raise PictureError(
+                f"{self.name} stores sides of at most {self.longest_side} pixels, not {width}x{height}; use {others}"
+            )
+        if not self.alpha and channels in (2, 4):
+            others = listed(other.name for other in WRITTEN.values() if other.alpha)
+            raise PictureError(f"{self.name} stores no alpha; use --format {others}")
+        pixels, icc, notes = picture.pixels, picture.icc, picture.notes
+        if pixels.dtype == np.uint16 and self.bits == 8:
+            pixels = _eight_bits(pixels)
+            notes += (f"rounded 16 bits to 8, the most that {self.name} stores",)
+        if not self.grey and channels < 3:
+            pixels = np.concatenate([pixels[..., :1]] * 3 + ([pixels[..., 1:]] if channels == 2 else []), axis=2)
+            icc = None
+            notes += (f"converted grey to RGB, because {self.name} stores no grey",)
+        return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
+
+    def write(self, file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
+        """Write a picture that `fit` returned.
+
+        Args:
+            file: at its beginning; seekable.
+            picture: uint8 or uint16.
+            options: see `WriteOptions`.
+            software: the Software in the file's metadata.
+
+        Raises:
+            PictureError: the format is only read.
+        """
+        if self.writer is None:
+            raise PictureError(f"{self.name} files are only read; wanted {labels(WRITTEN.values())}")
+        self.writer(file, picture, options, software)
+
+
+FORMATS = {
+    image_format.name: image_format
+    for image_format in (
+        ImageFormat("PNG", (".png",), writers.write_png, bits=16, read=read_png16),
+        ImageFormat(
+            "JPEG",  # also MPO, which phones write: Pillow gives the first picture
+            (".jpg", ".jpeg", ".jpe", ".jfif"),
+            writers.write_jpeg,
+            alpha=False,
+            lossy=True,
+            longest_side=65_500,
+        ),
+        ImageFormat(
+            "WebP",
+            (".webp",),
+            writers.write_webp,
+            grey=False,
+            lossy=True,
+            longest_side=16_383,
+            bytes_a_pixel=writers.webp_bytes,
+        ),
+        ImageFormat(
+            "TIFF",
+            (".tif", ".tiff"),
+            writers.write_tiff,
+            bits=16,
+            adapt=writers.fit_tiff,
+            read=read_colour_tiff16,
+            read_other=read_tiff16,
+            signatures=(b"II*\0", b"MM\0*"),
+        ),
+        ImageFormat("BMP", (".bmp",)),
+    )
+}
+WRITTEN = {name: image_format for name, image_format in FORMATS.items() if image_format.writer is not None}
+SUFFIXES = tuple(suffix for image_format in FORMATS.values() for suffix in image_format.suffixes)
+WRITTEN_SUFFIXES = tuple(suffix for image_format in WRITTEN.values() for suffix in image_format.suffixes)
+
+
+def written_format(path: Path) -> ImageFormat | None:
+    """Return the format that a file's name asks for; None when no writer has this suffix."""
+    suffix = path.suffix.lower()
+    return next((image_format for image_format in WRITTEN.values() if suffix in image_format.suffixes), None)
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Join words for a text: "PNG, JPEG or BMP"."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def labels(formats: Iterable[ImageFormat], last: str = "or") -> str:
+    """List the formats' names for a text: "PNG, JPEG or BMP"."""
+    return listed((image_format.label for image_format in formats), last)
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    result = np.empty(pixels.shape, np.uint8)
+    for row in range(len(pixels)):  # row by row: no copy of the whole in wider numbers
+        result[row] = (pixels[row].astype(np.uint32) + 128) // 257
+    return result
