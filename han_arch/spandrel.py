@@ -15,9 +15,8 @@ from typing import Any
 
 from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
-from han_arch.zoo.construction import ASSUMED
 from han_arch.zoo.read import RawCheckpoint
-from han_arch.zoo.recognise import understand
+from han_arch.zoo.recognise import ASSUMED, recognise
 
 ID = "HAN"
 DETECTED_BEFORE = "RCAN"
@@ -59,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             super().__init__(id=ID, detect=detects)
 
         def load(self, state_dict: dict[str, Any]) -> Any:
-            checkpoint = understand(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
+            checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
                 logger.info("%s; spandrel passes no options, assumed: %s", checkpoint.summary, assumed)

@@ -1,12 +1,7 @@
 """Train the six networks of the ablation with several seeds each, measure them, and write the tables.
 
-In a folder with datasets/BSDS400 (GT_sub_x4.lmdb, LR_sub_BIx4.lmdb), datasets/Set5, datasets/Set14 and datasets/B100.
-What is finished is not done again, and what was stopped goes on: run the same command until it ends.
-
-Examples:
-  python scripts/ablation.py --out docs/ablation
-  python scripts/ablation.py --out docs/ablation --jobs 2 --threads 1
-  python scripts/ablation.py --out trial --seeds 0 --iterations 20
+Run it in a folder with datasets/BSDS400 (GT_sub_x4.lmdb, LR_sub_BIx4.lmdb), datasets/Set5, datasets/Set14 and
+datasets/B100. After an interruption, run the same command again: it skips finished runs and resumes the others.
 """
 
 import argparse
@@ -17,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import ablation_tables
+from ablation_tables import TrainedRun
 from tqdm import tqdm
 
 from han_arch import compat
@@ -25,34 +22,37 @@ from han_arch.evaluation import board, contestants, run
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
 from han_arch.opt import read, shipped
-from han_arch.release import ablation, measure
-from han_arch.release.ablation import TrainedRun
+from han_arch.release import measure
 from han_arch.training import start
 from han_arch.zoo.read import read_raw
 
 SCALE = 4
+EXAMPLES = f"""examples:
+  python scripts/ablation.py --out docs/{ablation_tables.FOLDER}
+  python scripts/ablation.py --out docs/{ablation_tables.FOLDER} --jobs 2 --threads 1
+  python scripts/ablation.py --out trial --seeds 0 --iterations 20"""
 
 
 def experiment(option_file: str, seed: int, iterations: int | None) -> Path:
-    """The folder of a run; a trial with other iterations has one of its own."""
+    """Return the folder of a run; a trial with other iterations has its own."""
     name = read.read(shipped.find(option_file))["name"]
     return Path("experiments") / f"{name}_seed{seed}{f'_{iterations}iter' if iterations else ''}"
 
 
 def wanted_iterations(option_file: str, iterations: int | None) -> int:
-    """How long a run is."""
+    """Return the number of iterations of a run."""
     return iterations or int(read.read(shipped.find(option_file))["train"]["total_iter"])
 
 
 def is_finished(option_file: str, seed: int, iterations: int | None) -> bool:
-    """Whether a run has its last training state, and with it its last weights."""
+    """Whether a run has its last training state and its last weights."""
     folder = experiment(option_file, seed, iterations)
     last = folder / "training_states" / f"{wanted_iterations(option_file, iterations)}.state"
     return last.is_file() and (folder / "models" / "net_g_latest.pth").is_file()
 
 
 def train(option_file: str, seed: int, iterations: int | None, threads: int) -> int:
-    """Train one network in a process of its own and return its exit status; what it prints goes to a file."""
+    """Train one network in a process of its own, with its output in a file, and return the exit status."""
     folder = experiment(option_file, seed, iterations)
     overrides = [f"name={folder.name}", f"manual_seed={seed}", "num_gpu=0", "logger:use_tb_logger=false"]
     if iterations:
@@ -69,7 +69,7 @@ def train(option_file: str, seed: int, iterations: int | None, threads: int) -> 
 
 
 def train_all(runs: list[tuple[str, int]], iterations: int | None, jobs: int, threads: int) -> list[str]:
-    """Train what is not finished, some at a time; names of the runs that failed, with where they say why."""
+    """Train unfinished runs, several at a time; return a line for each failed run."""
     missing = [(file, seed) for file, seed in runs if not is_finished(file, seed, iterations)]
     failed = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing), desc="train") as bar:
@@ -84,17 +84,20 @@ def train_all(runs: list[tuple[str, int]], iterations: int | None, jobs: int, th
 
 
 def describe(model: str, seed: int, iterations: int | None) -> TrainedRun:
-    """A finished run with alpha and beta of its averaged weights."""
-    file = ablation.MODELS[model]
+    """Return a finished run with alpha and beta of its averaged weights."""
+    file = ablation_tables.MODELS[model]
     tensors = read_raw(experiment(file, seed, iterations) / "models" / "net_g_latest.pth").tensors
     gates = [float(tensors[key]) if key in tensors else None for key in ("lam.alpha", "csam.beta")]
     return TrainedRun(model, seed, wanted_iterations(file, iterations), gates[0], gates[1])
 
 
 def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: Path) -> list[run.SetResult]:
-    """Measure runs by the papers' protocol, through the leaderboard and its cache."""
+    """Measure runs by the papers' protocol with the leaderboard and its cache."""
     models: dict[str, Any] = {
-        run.label: {"experiment": str(experiment(ablation.MODELS[run.model], run.seed, iterations)), "published": ""}
+        run.label: {
+            "experiment": str(experiment(ablation_tables.MODELS[run.model], run.seed, iterations)),
+            "published": "",
+        }
         for run in runs
     }
     models = contestants.with_experiments(models, read.read)
@@ -108,31 +111,37 @@ def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: 
 
 
 def main() -> int:
-    """Train, measure, write; 1 when a run failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train, measure, write; return 1 if a run failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for runs.csv, images.csv and README.md")
     parser.add_argument("--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14, B100")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--models", nargs="+", choices=ablation.MODELS, default=list(ablation.MODELS), metavar="MODEL")
+    parser.add_argument(
+        "--models", nargs="+", choices=ablation_tables.MODELS, default=list(ablation_tables.MODELS), metavar="MODEL"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training (default: 1)")
-    parser.add_argument("--iterations", type=int, help="for a trial: fewer than the option files say")
+    parser.add_argument("--iterations", type=int, help="for a trial: fewer than in the option files")
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()
-    # Seed by seed, so that whatever is finished compares all networks.
+    # Seed by seed, so that an unfinished ablation compares all networks.
     order = [(model, seed) for seed in args.seeds for model in args.models]
-    failed = train_all([(ablation.MODELS[m], s) for m, s in order], args.iterations, args.jobs, args.threads)
-    finished = [(m, s) for m, s in order if is_finished(ablation.MODELS[m], s, args.iterations)]
+    failed = train_all([(ablation_tables.MODELS[m], s) for m, s in order], args.iterations, args.jobs, args.threads)
+    finished = [(m, s) for m, s in order if is_finished(ablation_tables.MODELS[m], s, args.iterations)]
     sys.stderr.write("".join(f"FAILED {line}\n" for line in failed))
     if not finished:
         return 1
     runs = [describe(model, seed, args.iterations) for model, seed in finished]
     results = evaluate(runs, args.data, args.iterations, Path("experiments") / "ablation_cache")
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in zip((ablation.RUNS, ablation.IMAGES), ablation.tables(runs, results), strict=True):
+    for name, text in zip(
+        (ablation_tables.RUNS, ablation_tables.IMAGES), ablation_tables.tables(runs, results), strict=True
+    ):
         (args.out / name).write_text(text, "utf-8")
-    table = ablation.markdown(args.out)
+    table = ablation_tables.markdown(args.out)
     (args.out / "README.md").write_text(f"# Ablation\n\n{table}", "utf-8")
     print(table)
     return 1 if failed else 0

@@ -164,14 +164,15 @@ def _winograd() -> str:
 
 
 def _zoo() -> list[str]:
-    from han_arch.zoo import store, weight_file
+    from han_arch.files import cache_folder, hash_file
+    from han_arch.zoo import store
     from han_arch.zoo.entry import ENTRIES
 
     shipped = [(entry, store.SHIPPED / entry.file) for entry in ENTRIES if entry.sha256 and entry.url is None]
-    lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {store.cache_folder()}"]
+    lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {cache_folder()}"]
     for entry, path in shipped:
         if not path.is_file():
             lines.append(f"BROKEN {entry.name}: {path} is missing; install the package again")
-        elif weight_file.sha256(path) != entry.sha256:
+        elif hash_file(path) != entry.sha256:
             lines.append(f"BROKEN {entry.name}: {path} is damaged; install the package again")
     return lines

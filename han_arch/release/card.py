@@ -1,12 +1,13 @@
-"""The model card of a release: README.md with the front matter of the Hugging Face Hub."""
+"""The model card of a release (README.md with the front matter of the Hugging Face Hub), and its training sets."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from han_arch.errors import UserError
 from han_arch.evaluation.score import Score
-from han_arch.release.training_sets import TrainingSet
 from han_arch.zoo.entry import Entry
 
 LIBRARY = "han_arch"
@@ -20,16 +21,78 @@ CITATION = """@inproceedings{niu2020single,
 }"""
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """A set of training photos, with its terms.
+
+    Attributes:
+        name: of its folder under datasets/.
+        images: number of photos.
+        what: the photos in words.
+        licence: name of the licence of weights trained on it, for a model card.
+        licence_link: address of the terms.
+        terms: the owners' terms in a sentence.
+        prepare: flags of `basicsr data prepare` besides folders and scale.
+    """
+
+    name: str
+    images: int
+    what: str
+    licence: str
+    licence_link: str
+    terms: str
+    prepare: tuple[str, ...]
+
+
+TRAINING_SETS = (
+    TrainingSet(
+        "BSDS400",
+        399,
+        "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
+        "val part, unseen",
+        "bsds500-non-commercial-research",
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
+        "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
+        ("--only", "lmdb", "--crop-size", "240", "--step", "120"),
+    ),
+    TrainingSet(
+        "DIV2K",
+        800,
+        "the training part of DIV2K",
+        "div2k-academic-research",
+        "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+        "DIV2K: academic research only; weights trained on it carry these terms",
+        ("--only", "lmdb"),
+    ),
+)
+
+
+def find_training_set(name: str) -> TrainingSet:
+    """Return the training set with a name.
+
+    Raises:
+        UserError: the terms of this set are unknown.
+    """
+    for training_set in TRAINING_SETS:
+        if training_set.name == name:
+            return training_set
+    known = ", ".join(training_set.name for training_set in TRAINING_SETS)
+    raise UserError(
+        f"unknown terms of the training set {name} (known sets: {known}); a release must state them: add a row to "
+        "TRAINING_SETS in han_arch/release/card.py"
+    )
+
+
 def model_card(
     entry: Entry, training_set: TrainingSet, bicubic: Mapping[str, Score], files: Mapping[str, str], seed: Any
 ) -> str:
-    """The card's text.
+    """Return the card's text.
 
     Args:
-        entry: the release's row.
-        training_set: what it was trained on.
-        bicubic: set -> bicubic's mean score by the same protocol.
-        files: file -> what it is.
+        entry: of the release.
+        training_set: of the training.
+        bicubic: set -> mean score of bicubic interpolation by the same protocol.
+        files: file -> description.
         seed: the training's `manual_seed`.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
@@ -45,7 +108,7 @@ def model_card(
 
 # {entry.name}
 
-A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-resolution of photos that were shrunk by
+A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-resolution of photos shrunk by
 {entry.shrunk_by}:
 {a["num_group"]} groups x {a["num_block"]} blocks x {a["num_feat"]} features, {entry.parameters:,} parameters.
 
@@ -58,7 +121,7 @@ Protocol: `{protocol}`
 |---|---|---|
 {results}
 
-Each image's numbers: `per_image.csv`. The SR images of Set5 are in `Set5/`, so that others can check the metric.
+`per_image.csv` has the numbers of each image. `Set5/` has the SR images of Set5, to check the metric.
 
 ## Use
 
@@ -68,12 +131,12 @@ from han_arch import load_model
 net = load_model("{entry.file}")  # RGB in [0, 1], (b, 3, h, w) -> (b, 3, {entry.scale}h, {entry.scale}w)
 ```
 
-The file's header holds all construction arguments and the normalisation; `basicsr zoo verify {entry.file}` checks it.
+The file's header has all construction arguments and the normalisation; `basicsr zoo verify {entry.file}` checks it.
 
 ## Training
 
 - data: {training_set.name}, {training_set.images} photos: {training_set.what}
-- recipe: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; log, numbers and curves are beside this card
+- recipe: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; this folder has its log, numbers and curves
 - origin: {entry.origin}
 - started from: {entry.started_from or "random weights"}
 - published {entry.date} by han_arch at commit `{entry.commit or "unknown"}`
@@ -85,8 +148,8 @@ Data: {training_set.terms} ({training_set.licence_link}).
 
 ## Limits
 
-Trained for this one degradation and on few photos: on images from cameras or with compression it sharpens artefacts
-too. HAN's attention looks at the whole image, so cutting an image into tiles changes its result.
+The network was trained for one degradation and on few photos. On images from cameras, or with compression, it sharpens
+artefacts too. HAN's attention uses the whole image, so processing in tiles changes the result.
 
 ## Files
 
@@ -96,7 +159,7 @@ too. HAN's attention looks at the whole image, so cutting an image into tiles ch
 
 ## Citation
 
-The network is that of Niu et al. ({PAPER}); these weights are not theirs.
+The network was designed by Niu et al. ({PAPER}); these weights are not theirs.
 
 ```
 {CITATION}

@@ -1,4 +1,4 @@
-"""An experiment of `basicsr train` as a release needs it: options, weights, how long it was trained."""
+"""Read an experiment of `basicsr train` for a release: options, weights, number of iterations."""
 
 import csv
 import re
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.opt import read as option_files
+from han_arch.opt.read import read as read_options
 
 BEST = "net_g_best.pth"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What stands in an experiment's folder.
+    """The contents of an experiment's folder.
 
     Attributes:
         folder: the experiment.
-        option_file: the options as they were used.
+        option_file: the options, as used.
         options: its contents.
         checkpoint: the weights to release.
-        iterations: of the training that made them.
+        iterations: number of training iterations of these weights.
         weight_key: "params_ema" where weights were averaged, else "params".
     """
 
@@ -39,21 +39,21 @@ class Experiment:
 
     @property
     def degradation(self) -> str:
-        """Kind of the degradation that made LR, from the name of LR's folder (LR_sub_BIx4.lmdb): BI or BD."""
+        """Kind of the degradation, BI or BD, from the name of LR's folder (LR_sub_BIx4.lmdb)."""
         lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
         match = re.search(rf"(BI|BD)x{self.scale}", lq)
         if not match:
-            raise UserError(f"{self.option_file}: dataroot_lq {lq} does not say its degradation (BIx{self.scale})")
+            raise UserError(f"{self.option_file}: dataroot_lq {lq} does not name its degradation (BIx{self.scale})")
         return match[1]
 
     @property
     def chosen_by(self) -> str:
-        """Which of the training's checkpoints it is, where that is not the last or one that was named."""
+        """How the checkpoint was chosen: "" for the last one or a named one."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
         val_set = self.options["datasets"]["val"]["name"]
-        return f"of the checkpoints at its validations the one with the best {metric} on {val_set}"
+        return f"the checkpoint with the best {metric} on {val_set} of all validations"
 
     @property
     def training_set(self) -> str:
@@ -62,7 +62,7 @@ class Experiment:
 
     @property
     def logs(self) -> list[Path]:
-        """The logs of the training, in their order."""
+        """The logs of the training, oldest first."""
         return sorted(self.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
 
     @property
@@ -72,22 +72,22 @@ class Experiment:
 
 
 def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
-    """Look at an experiment.
+    """Read an experiment.
 
     Args:
         folder: experiments/NAME.
-        checkpoint: the weights to take; None: those of a finished training, models/net_g_best.pth where it kept the
-            best, else models/net_g_latest.pth.
+        checkpoint: the weights; None for those of a finished training: models/net_g_best.pth if it kept the best,
+            else models/net_g_latest.pth.
 
     Raises:
-        UserError: no such folder, not one option file, no weights, or options that lack what a release says.
+        UserError: no such folder, not one option file, no weights, or options that a release needs are missing.
     """
     if not folder.is_dir():
         raise UserError(f"no experiment {folder} (looked for from {Path.cwd()})")
     files = sorted(folder.glob("*.yml"))
     if len(files) != 1:
         raise UserError(f"{folder} must hold the one option file of its training; it has {len(files)}")
-    options = option_files.read(files[0])
+    options = read_options(files[0])
     try:
         options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
         options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
@@ -118,7 +118,7 @@ def _iterations(folder: Path, weights: Path) -> int:
     states = [int(path.stem) for path in (folder / "training_states").glob("*.state") if path.stem.isdigit()]
     logged = [int(row["iter"]) for row in _rows(folder / "train.csv")]
     if not states and not logged:
-        raise UserError(f"{folder} does not tell how long {weights.name} was trained: no training state, no train.csv")
+        raise UserError(f"unknown number of iterations of {weights.name}: {folder} has no training state, no train.csv")
     return max([*states, *logged])
 
 

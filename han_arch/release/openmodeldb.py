@@ -1,7 +1,7 @@
-"""The entry of a release for OpenModelDB (openmodeldb.info), by the field rules of its own checks.
+"""The entry of a release for OpenModelDB (openmodeldb.info), and a check of it by that site's rules.
 
 Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. Its table of
-architectures, data/architectures.json, has no `han`: `ARCHITECTURE_ROW` must be sent with the entry.
+architectures, data/architectures.json, lacks `han`: send `ARCHITECTURE_ROW` with the entry.
 """
 
 import datetime
@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
-from han_arch.release.training_sets import TrainingSet
 from han_arch.zoo.entry import Entry
 
 ARCHITECTURE = "han"
@@ -26,8 +26,6 @@ _OPTIONAL: dict[str, Any] = {
     "trainingHRSize": int, "trainingOTF": bool, "dataset": str, "datasetSize": int, "pretrainedModelG": str,
     "pretrainedModelD": str, "thumbnail": dict,
 }  # fmt: skip
-
-
 _ID = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _SPDX = re.compile(r"[a-zA-Z0-9.+()-]+(?: (?:AND|OR|WITH) [a-zA-Z0-9.+()-]+)*")
 _ADDRESS = re.compile(r"https?://[^/\s]+")
@@ -36,21 +34,21 @@ _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "stand
 
 
 def model_id(entry: Entry) -> str:
-    """The file's name without its ending; it starts with the scale."""
+    """Return the entry's file name without suffix; it starts with the scale."""
     return f"{entry.scale}x-{entry.name}"
 
 
 def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, author: str) -> dict[str, Any]:
-    """The entry; licence null, since terms of the data are no SPDX licence, and the description tells them."""
+    """Return the entry; its licence is null since the data terms, in the description, are no SPDX licence."""
     data = experiment.options["datasets"]["train"]
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
         f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
-        f"{entry.parameters:,} parameters, for photos that were shrunk by {entry.shrunk_by}.\n\n"
+        f"{entry.parameters:,} parameters, for photos shrunk by {entry.shrunk_by}.\n\n"
         f"PSNR / SSIM on Y: {numbers}. Protocol: {entry.expected[0].protocol}.\n\n"
         f"Data terms: {training_set.terms}.\n\n"
-        "The architecture is not RCAN, although its backbone is: a program must look for HAN's keys (lam, csam, "
-        "conv_lam, conv_fuse) first."
+        "The backbone is RCAN's, the architecture is not: a program must look for HAN's keys (lam, csam, conv_lam, "
+        "conv_fuse) first."
     )
     return {
         "name": entry.name,
@@ -87,16 +85,19 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
 
 
 def text(content: Mapping[str, Any]) -> str:
-    """The file's text, as JSON.stringify with 4 spaces writes it."""
+    """Return the file's text, as from JSON.stringify with 4 spaces."""
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
 
 
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
-    """What OpenModelDB's checks would refuse, one line each; ids of users and architectures are not looked up.
+    """List everything that OpenModelDB's checks refuse; ids of users and architectures are not looked up.
 
     Args:
         name: the model's id.
         content: the entry.
+
+    Returns:
+        One line for each fault.
     """
     found = [f"{key} is missing" for key in _REQUIRED if content.get(key) is None]
     found += [f"{key} is missing (null where there is none)" for key in ("license", "size") if key not in content]

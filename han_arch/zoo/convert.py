@@ -1,7 +1,7 @@
-"""Names of HAN's and RCAN's weights in other codebases, turned into ours.
+"""Convert the authors' weights of HAN and RCAN to our names.
 
-Ours are those of BasicSR's RCAN, and HAN.md's names for what HAN adds. The HAN authors' code (and PyPI's super-image,
-which has the same names) and the RCAN authors' code share theirs for the backbone:
+Our names are those of BasicSR's RCAN, and HAN.md's for HAN's own parts. The HAN authors' code (and PyPI's super-image)
+and the RCAN authors' code use the same names for the backbone:
 
     sub_mean, head.0                        mean shift; conv_first
     body.G.body.B.body.{0,2}                body.G.residual_group.B.rcab.{0,2}
@@ -12,7 +12,7 @@ which has the same names) and the RCAN authors' code share theirs for the backbo
     last_conv, last                         conv_lam, conv_fuse
     tail.0, tail.1, add_mean                upsample, conv_last; mean shift
 
-Every key is used once, or dropped after a check; what is left over is an error.
+Every key is used once, or dropped after a check; an unknown key is an error.
 """
 
 import re
@@ -24,7 +24,7 @@ from torch import Tensor
 from han_arch.errors import UserError
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
-# Whole keys, tried in order; the group convolution and conv_after_body need the file's own counts and come first.
+# Patterns of whole keys; a key matches at most one.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
     (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
@@ -41,16 +41,20 @@ _RULES = [
     (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
 ]
 _MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
-# On the network's own 0..img_range: rounding of another mean's last digit passes.
+# On 0..img_range; it covers rounding of the mean's last digit.
 _SHIFT_TOLERANCE = 1e-3
 _IMG_RANGES = (255.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights under our names, and what the mean-shift convolutions said.
+    """Weights under our names, and the normalisation that the mean-shift convolutions contained.
 
-    `rgb_mean` is in [0, 1]; `notes` says in words what was changed on the way.
+    Attributes:
+        tensors: the weights.
+        img_range: 255 or 1.
+        rgb_mean: in [0, 1]; None for the default.
+        notes: changes of the values, in words.
     """
 
     tensors: dict[str, Tensor]
@@ -62,17 +66,17 @@ class Converted:
 def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
     """Convert a state dict of the HAN or RCAN authors' code, or of super-image's HAN.
 
-    The mean-shift convolutions were trained along by some. `sub_mean` computes S x + s, which equals S (x - mean) with
-    mean = -S^-1 s, also at the zero padding; so S goes into conv_first and mean into `rgb_mean`. `add_mean` goes into
-    conv_last.
+    Some trainings also changed the mean-shift convolutions. `sub_mean` computes S x + s, which equals S (x - mean) with
+    mean = -S^-1 s, also at the zero padding. So S is folded into conv_first, the mean becomes `rgb_mean`, and
+    `add_mean` is folded into conv_last.
 
     Args:
         tensors: the state dict.
-        default_mean: `rgb_mean` where the constants equal it.
+        default_mean: the network's default of `rgb_mean`.
         source: name of the file, for messages.
 
     Raises:
-        UserError: a key that the network does not have, or twice, or a mean shift that cannot be folded in.
+        UserError: an unknown or duplicate key, or a mean shift that cannot be folded in.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -83,7 +87,7 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(f"{source}: two keys stand for {name}, the second is {key}; wanted one")
+            raise UserError(f"{source}: two keys give {name}, the second is {key}; wanted one")
         else:
             renamed[name] = value
     if unknown:
@@ -111,7 +115,7 @@ def _renamed(key: str) -> str | None:
 
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """The last convolutions, of a group and of all groups, are numbered behind what they follow."""
+    """Check the numbers of the convolutions behind each group's blocks and behind the groups."""
     blocks: dict[str, set[int]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
@@ -121,8 +125,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source}: behind its {len(blocks)} groups' blocks {', '.join(lacking[:3])} is missing and "
-            f"{', '.join(odd[:3])} too many; wanted one convolution behind each group's blocks, one behind the groups"
+            f"{source} has {len(blocks)} groups; {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} too many; "
+            "wanted one convolution behind each group's blocks, and one behind the groups"
         )
 
 
@@ -139,9 +143,10 @@ def _fold_mean_shift(
         if not tensors[key].isfinite().all():
             raise UserError(f"{source}: {key} has nan or inf; wanted finite numbers")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
-        raise UserError(f"{source}: conv_last gives not the {channels} channels that conv_first takes")
+        raise UserError(f"{source}: conv_last does not give the {channels} channels that conv_first takes")
+    # scale_in and scale_out are (channels, channels); float64, so that folding does not round.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
-    scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)  # (channels, channels)
+    scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)
     identity = torch.eye(len(shift_in), dtype=torch.float64)
     expected = torch.tensor(default_mean, dtype=torch.float64)
     if len(expected) != len(shift_in):
@@ -150,7 +155,7 @@ def _fold_mean_shift(
         raise UserError(f"{source}: sub_mean cannot be undone (its weight is singular); wanted a mean shift")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
-        (scale_in, identity, img_range),  # multiplied by values up to img_range
+        (scale_in, identity, img_range),  # it multiplies values up to img_range
         (shift_in, -img_range * expected, 1.0),
         (scale_out, identity, img_range),
         (shift_out, img_range * expected, 1.0),

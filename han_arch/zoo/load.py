@@ -1,8 +1,9 @@
-"""Networks from checkpoints: `load_model`, and what `path.pretrain_network_g` does with them.
+"""Build networks from checkpoints (`load_model`), and load checkpoints into networks (`path.pretrain_network_g`).
 
-Any form that recognition.py knows is loaded whole (`load_strict`) or in part (`warm_start`); RCAN's give the backbone.
+`load_strict` loads a whole checkpoint; `warm_start` loads the part that fits, such as the backbone from RCAN's weights.
 """
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,21 +15,30 @@ from torch import Tensor, nn
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.zoo import entry as entries
+from han_arch.zoo import entry as table
 from han_arch.zoo import store
-from han_arch.zoo.construction import ASSUMED
-from han_arch.zoo.recognise import HAN_DEFAULTS, RCAN_AUTHORS, RCAN_BASICSR, Checkpoint, read_checkpoint
-from han_arch.zoo.weight_file import normalisation
+from han_arch.zoo.recognise import ASSUMED, HAN_DEFAULTS, Checkpoint, normalisation, read_checkpoint
 
 logger = logging.getLogger("han_arch")
 
 _BACKBONE = ("conv_first.", "body.", "conv_after_body.")
 _OF_SCALE = ("upsample.", "conv_last.")
+# The arguments of HAN that RCAN has too.
+_RCAN_ARGUMENTS = (
+    "num_in_ch", "num_out_ch", "num_feat", "num_group", "num_block", "squeeze_factor", "upscale", "res_scale",
+    "img_range", "rgb_mean",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Names of the network's weights that were taken and that start fresh, and the checkpoint's that were not used."""
+    """Result of a warm start, by name.
+
+    Attributes:
+        taken: weights of the network that were loaded.
+        fresh: weights of the network that keep their values.
+        unused: weights of the checkpoint that were not loaded.
+    """
 
     taken: list[str]
     fresh: list[str]
@@ -41,25 +51,26 @@ class WarmStart:
 
 
 def load_model(path: str | Path) -> HAN:
-    """The network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last.
+    """Return the network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last.
 
     Args:
-        path: a name of `basicsr zoo list`, such as "han-s-x4": the file in the package is taken, or the one in the
-            cache folder, or it is fetched, which is logged as a warning; always with the hash that the table has. Else
-            a checkpoint in any form that recognition.py knows; `./NAME` is a file that is called like an entry.
+        path: a name of `basicsr zoo list`, such as "han-s-x4", or a checkpoint in any known form. An entry's file comes
+            from the package, the cache folder or its address; a download is logged as a warning; the hash is always
+            checked. Write `./NAME` for a file with the name of an entry.
 
-    It maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped. Of `params` and
-    `params_ema` the latter is taken. What the file does not tell is assumed to be as the authors released it, and
-    logged.
+    Returns:
+        A network from (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped.
+        `params_ema` is preferred to `params`. Arguments that the file lacks get the values of the authors' release,
+        and are logged.
 
     Raises:
         FileNotFoundError: no such file.
         UserError: the file is damaged, of another network, or does not fit the network that it describes; no such
-            entry, or its file cannot be had.
+            entry, or its file cannot be downloaded.
     """
     path = find_file(path)
     checkpoint = read_checkpoint(path)
-    if checkpoint.kind in (RCAN_AUTHORS, RCAN_BASICSR):
+    if checkpoint.is_rcan:
         raise UserError(
             f"{path} is a checkpoint of {checkpoint.summary}; wanted HAN's. It can start HAN's training: "
             "path:pretrain_network_g with strict_load_g: false"
@@ -69,7 +80,10 @@ def load_model(path: str | Path) -> HAN:
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
         logger.warning(
-            "%s is %s; it does not tell and the released form is assumed: %s", path, checkpoint.summary, assumed
+            "%s is %s; the file lacks these options, the released form is assumed: %s",
+            path,
+            checkpoint.summary,
+            assumed,
         )
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
@@ -77,10 +91,10 @@ def load_model(path: str | Path) -> HAN:
 
 
 def build(arguments: Mapping[str, Any], source: str) -> HAN:
-    """HAN with a checkpoint's arguments.
+    """Build HAN with a checkpoint's arguments.
 
     Raises:
-        UserError: there is no such network; source is the file's name for the message.
+        UserError: no network has these arguments; the message contains source, the file's name.
     """
     try:
         return HAN(**arguments)
@@ -88,11 +102,44 @@ def build(arguments: Mapping[str, Any], source: str) -> HAN:
         raise UserError(f"{source} describes no network that can be built: {error}") from error
 
 
-def check_rcan(checkpoint: Checkpoint) -> None:
-    """Compare RCAN's weights with all that RCAN of these arguments has, which is HAN without its attentions.
+def complete_options(
+    checkpoint: Checkpoint, given: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return all options of a checkpoint's network, after checking that its weights fit them exactly.
+
+    Args:
+        checkpoint: of HAN or RCAN.
+        given: `network_g` of an option file; None for the released form of what the checkpoint lacks.
+
+    Returns:
+        The options with `type`, and the names of assumed ones.
 
     Raises:
-        UserError: some are missing, too many, or misshapen.
+        UserError: the weights do not fit, or `given` has another type.
+    """
+    kind = "RCAN" if checkpoint.is_rcan else "HAN"
+    if given is not None and given.get("type") != kind:
+        raise UserError(f"the option file has a network_g of type {given.get('type')}; {checkpoint.source} is a {kind}")
+    own = {key: value for key, value in (given or {}).items() if key != "type"}
+    arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | own
+    net = build(arguments, checkpoint.source)
+    arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in one order
+    arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
+    if checkpoint.is_rcan:
+        check_rcan(checkpoint)
+        arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
+    else:
+        load_strict(net, checkpoint, arguments)
+    # An option file has the network's defaults for what it leaves out, and these are the released form.
+    assumed = () if given is not None else tuple(key for key in checkpoint.assumed if key in arguments)
+    return {"type": kind, **arguments}, assumed
+
+
+def check_rcan(checkpoint: Checkpoint) -> None:
+    """Check that a checkpoint has exactly the weights of its RCAN, which is HAN without attentions.
+
+    Raises:
+        UserError: weights are missing, unknown, or of another shape.
     """
     with torch.device("meta"):
         net = build(checkpoint.arguments, checkpoint.source)
@@ -103,55 +150,54 @@ def check_rcan(checkpoint: Checkpoint) -> None:
 
 
 def find_file(path: str | Path) -> Path:
-    """The file that `load_model` loads for a zoo name or a path; fetched when need be.
+    """Return the file of a zoo name or a path; download it if necessary.
 
     Raises:
-        UserError: neither an entry nor a file, or the entry's file cannot be had.
+        UserError: neither an entry nor a file, or the entry's file cannot be downloaded.
     """
-    if isinstance(path, str) and entries.is_name(path):
-        return store.obtain(entries.find(path), logger.warning)
-    # A bare word without a file's ending is a name.
+    if isinstance(path, str) and table.is_name(path):
+        return store.obtain(table.find(path), logger.warning)
+    # A word without a suffix is a name.
     if isinstance(path, str) and Path(path).name == path and not Path(path).suffix and not Path(path).is_file():
-        entries.find(path)
+        table.find(path)
     return Path(path)
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
-    """Load all of a checkpoint into a network that it fits exactly.
+    """Load a whole checkpoint into a network that it fits exactly.
 
     Args:
-        net: changed in place, or not at all when it does not fit.
+        net: changed in place; unchanged after an error.
         checkpoint: from `read_checkpoint`.
-        network_g: the options net was built from; where the checkpoint tells one otherwise, it does not fit.
+        network_g: net's options; they must agree with those in the checkpoint.
 
     Raises:
-        UserError: it does not fit; says what the file is and what differs.
+        UserError: it does not fit; the message lists the differences.
     """
     wanted = net.state_dict()
     differences = [] if network_g is None else _differing_options(checkpoint, network_g)
     differences += _differing_weights(checkpoint.tensors, wanted)
     if differences:
         raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To take "
-            "what fits and start the rest fresh, set path:strict_load_g: false"
+            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To load "
+            "the part that fits and start the rest fresh, set path:strict_load_g: false"
         )
     net.load_state_dict(checkpoint.tensors)
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Take over what a checkpoint of HAN or RCAN, of any scale, has in common with net; the rest stays as it is.
+    """Load the weights that a checkpoint of HAN or RCAN shares with net; scales may differ.
 
-    The backbone must fit. HAN's attention and fusion weights are taken where name and shape agree; the upsampling and
-    the last convolution belong to their scale, and are taken from the same scale only.
+    The whole backbone must fit. HAN's attention and fusion weights are loaded if name and shape agree. Upsampling and
+    last convolution are loaded from the same scale only.
 
     Args:
         net: a HAN, changed in place.
         checkpoint: from `read_checkpoint`.
-        network_g: the options net was built from; with another normalisation of the input, or another factor on the
-            residuals, the backbone would compute something else.
+        network_g: net's options; normalisation and res_scale must agree, else the backbone computes something else.
 
     Raises:
-        UserError: the backbones differ, or what goes into them.
+        UserError: the backbones differ, or their input does.
     """
     if network_g is not None:
         differing = _differing_options(checkpoint, network_g, ("rgb_mean", "img_range", "res_scale"))
@@ -210,11 +256,11 @@ def _differing_options(
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """The value in a form that is equal for equal networks, however an option file wrote it."""
+    """Return the value in a form that is equal for equal networks."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]
-    if name == "squeeze_factor" and value:  # of several factors with one result, the shapes tell one
+    if name == "squeeze_factor" and value:  # several factors can give the same shape
         return arguments["num_feat"] // value
     return value
 

@@ -1,8 +1,9 @@
-"""Reads a checkpoint file without running code from it: the tensors and the construction options beside them."""
+"""The reader of checkpoints: tensors, construction options and header of a file, without running code from it."""
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,21 @@ from torch import Tensor
 
 from han_arch.errors import UserError
 
-# In the order of preference; the last are what other trainers write.
+# In the order of preference; other trainers write the last two.
 WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model_state_dict")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DataParallel's, torch.compile's
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_JSON_IN_HEADER = ("network_g", "normalisation", "provenance")
+_WANTED = "wanted a checkpoint (.pth, .pt, .safetensors)"
 
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """What stands in a file: tensors by name, the `network_g` options, and the key that the tensors stood under.
+    """The contents of a file.
 
-    The last two are None where the file has none.
+    Attributes:
+        tensors: weights by name.
+        network_g: construction options, None if the file has none.
+        weight_key: the key of these weights in the file, None for a bare state dict.
     """
 
     tensors: dict[str, Tensor]
@@ -35,8 +41,8 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
 
     Args:
         path: the file.
-        weight_key: which weights of a file with several are taken; None or one that the file lacks: the first of
-            WEIGHT_KEYS that it has. A file that holds a bare state dict is taken as it is.
+        weight_key: which weights to take from a file with several. None, or a key that the file lacks: the first of
+            WEIGHT_KEYS in the file. A bare state dict is taken as it is.
 
     Raises:
         FileNotFoundError: no such file.
@@ -46,7 +52,10 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
     if path.suffix == ".safetensors":
-        content, network_g = _read_safetensors(path)
+        with _open_safetensors(path) as file:
+            content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            options = (file.metadata() or {}).get("network_g")
+            network_g = json.loads(options) if options else None
     else:
         content = _read_torch(path)
         network_g = content.get("network_g") if isinstance(content, Mapping) else None
@@ -58,44 +67,56 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
     return RawCheckpoint(tensors, None if network_g is None else dict(network_g), used_key)
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the metadata of a safetensors file; decode `network_g`, `normalisation` and `provenance`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: no safetensors file, or one of these is no mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    with _open_safetensors(path) as file:
+        metadata: dict[str, Any] = dict(file.metadata() or {})
+        for key in _JSON_IN_HEADER:
+            if key in metadata:
+                metadata[key] = json.loads(metadata[key])
+                if not isinstance(metadata[key], dict):
+                    raise UserError(f"{path}: {key} in the header must be a mapping")
+    return metadata
+
+
+@contextmanager
+def _open_safetensors(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged, cut short or no safetensors file ({reason}); {_WANTED}") from error
+
+
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
     except pickle.UnpicklingError as error:
-        # torch's message names the refused global, in one of its many lines.
+        # torch names the refused global in one of the many lines of its message.
         words = str(error).split()
-        named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
-        if named:
+        refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
+        if refused:
             raise UserError(
-                f"{path} is a pickle that would run code or build objects ({named.strip('`')}), refused; "
+                f"{path} is a pickle that would run code or build objects ({refused.strip('`')}), refused; "
                 "wanted weights only"
             ) from error
-        raise UserError(
-            f"{path} is damaged, a pickle of another kind or no PyTorch file; wanted a checkpoint (.pth, .pt, "
-            ".safetensors)"
-        ) from error
+        raise UserError(f"{path} is damaged, a pickle of another kind or no PyTorch file; {_WANTED}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged, cut short or no PyTorch file; wanted a checkpoint (.pth, .pt, .safetensors)"
-        ) from error
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            options = (file.metadata() or {}).get("network_g")
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(options) if options else None  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is damaged, cut short or no safetensors file ({reason}); wanted a checkpoint (.pth, .pt, "
-            ".safetensors)"
-        ) from error
+        raise UserError(f"{path} is damaged, cut short or no PyTorch file; {_WANTED}") from error
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors without wrapper prefixes, and their key; no tensors if some value is not a tensor."""
     if not isinstance(content, Mapping):
         return {}, None
     keys = (key for key in (weight_key, *WEIGHT_KEYS) if key is not None)
@@ -112,11 +133,11 @@ def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], s
 
 
 def _describe(content: Any) -> str:
-    if isinstance(content, Mapping):
-        for key in WEIGHT_KEYS:
-            weights = content.get(key)
-            odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
-            if odd:
-                return f"weights under {key} of which {', '.join(map(str, odd[:3]))} is no tensor"
-        return f"a mapping with {', '.join(map(str, list(content)[:5])) or 'nothing in it'}"
-    return f"a {type(content).__name__}"
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    for key in WEIGHT_KEYS:
+        weights = content.get(key)
+        odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
+        if odd:
+            return f"weights under {key} of which {', '.join(map(str, odd[:3]))} is no tensor"
+    return f"a mapping with {', '.join(map(str, list(content)[:5])) or 'nothing in it'}"

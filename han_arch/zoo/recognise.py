@@ -1,6 +1,8 @@
-"""Whose checkpoint a file is: HAN's own, the HAN authors' (super-image's too), or RCAN's in either of its forms."""
+"""Detect which codebase wrote a checkpoint, and with which construction arguments its network is built."""
 
 import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,12 @@ from torch import Tensor
 
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
-from han_arch.zoo.construction import ASSUMED, arguments_from_shapes
 from han_arch.zoo.convert import from_authors
 from han_arch.zoo.read import RawCheckpoint, read_raw
 
 OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
     "HAN",
-    "HAN in the authors' form",
+    "HAN in the authors' form",  # super-image's too
     "RCAN in its authors' form",
     "RCAN in BasicSR's form",
 )
@@ -24,14 +25,21 @@ HAN_DEFAULTS = {
     for name, parameter in inspect.signature(HAN).parameters.items()
     if parameter.default is not parameter.empty
 }
+# The weights do not show these; the authors' weights have the released form.
+ASSUMED = {"res_scale": 1, "img_range": 255.0, "rgb_mean": None, "lam_form": "released"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A recognised checkpoint.
 
-    `tensors` are under our names, `arguments` those of HAN for which they fit, `assumed` the names of arguments that
-    the file does not tell, `notes` what was changed on the way.
+    Attributes:
+        source: name of the file.
+        kind: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
+        tensors: the weights under our names.
+        arguments: the construction arguments of HAN that fit the weights.
+        assumed: names of arguments that the file does not contain.
+        notes: changes made while reading, in words.
     """
 
     source: str
@@ -43,60 +51,77 @@ class Checkpoint:
 
     @property
     def summary(self) -> str:
-        """What the file is, in words."""
+        """Kind and size in words."""
         size = "{num_group} groups x {num_block} blocks x {num_feat} features, x{upscale}".format(**self.arguments)
         return f"{self.kind}, {size}"
 
+    @property
+    def is_rcan(self) -> bool:
+        """Whether it holds RCAN's weights, which are HAN's backbone."""
+        return self.kind in (RCAN_AUTHORS, RCAN_BASICSR)
+
 
 def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint of any of the forms above; see `read_raw` for weight_key and for what may go wrong.
+    """Read a checkpoint in any known form; see `read_raw` for weight_key and more errors.
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: damaged, no checkpoint, of another network, or with keys that belong to none.
+        UserError: damaged, no checkpoint, of another network, or with unknown keys.
     """
     raw = read_raw(path, weight_key)
     notes: tuple[str, ...] = ()
     if weight_key is not None and raw.weight_key not in (None, weight_key):
         notes = (f"it has no {weight_key}; {raw.weight_key} is taken",)
-    return understand(raw, str(path), notes)
+    return recognise(raw, str(path), notes)
 
 
-def understand(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> Checkpoint:
-    """Recognise what was read.
+def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> Checkpoint:
+    """Recognise the contents of a file.
 
     Args:
-        raw: the tensors, and the options where there were any.
+        raw: tensors and, if the file has them, options.
         source: name of the file, for messages.
-        notes: what is already to be said of it.
+        notes: earlier notes on the file.
 
     Raises:
-        UserError: of another network, or with keys that belong to none.
+        UserError: of another network, or with unknown keys.
     """
     tensors = raw.tensors
     odd = [key for key, value in tensors.items() if not value.is_floating_point()]
     if odd:
         raise UserError(f"{source} holds {len(odd)} weights that are no floating-point numbers, such as {odd[0]}")
-    kind = _recognise(tensors, raw.network_g, source)
-    told: dict[str, Any] = {}
+    kind = _kind(tensors, raw.network_g, source)
+    stated: dict[str, Any] = {}
     if kind in (AUTHORS, RCAN_AUTHORS):
         converted = from_authors(tensors, DIV2K_RGB_MEAN, source)
         tensors, notes = converted.tensors, notes + converted.notes
-        told = {"img_range": converted.img_range, "rgb_mean": converted.rgb_mean, "res_scale": 1}
+        stated = {"img_range": converted.img_range, "rgb_mean": converted.rgb_mean, "res_scale": 1}
         if kind == AUTHORS:
-            told["lam_form"] = "released"
+            stated["lam_form"] = "released"
     elif raw.network_g is not None and kind == OURS:
         if raw.network_g.get("type", "HAN") != "HAN":
             raise UserError(f"{source} holds HAN's weights beside options of {raw.network_g['type']}; wanted HAN's")
-        told = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
+        stated = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
     elif raw.network_g is not None:
-        told = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
-    arguments = arguments_from_shapes(tensors, source) | told
+        stated = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
+    arguments = _arguments_from_shapes(tensors, source) | stated
     assumed = tuple(key for key in ASSUMED if key not in arguments)
     return Checkpoint(source, kind, tensors, arguments, assumed, notes)
 
 
-def _recognise(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: str) -> str:
+def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the network normalises its input, RGB in [0, 1]: (input - rgb_mean) * img_range."""
+    mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
+    if mean is None:  # HAN's default
+        mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
+    return {
+        "input": "grey, [0, 1]" if channels == 1 else "RGB, [0, 1]",
+        "rgb_mean": list(mean),
+        "img_range": network_g.get("img_range", 255.0),
+    }
+
+
+def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: str) -> str:
     if "conv_first.weight" in tensors and "conv_lam.weight" in tensors:
         return OURS
     if "head.0.weight" in tensors and any(".conv_du." in key for key in tensors):
@@ -107,4 +132,67 @@ def _recognise(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, sou
     raise UserError(
         f"{source} is a checkpoint {what}: {len(tensors)} weights, such as {', '.join(list(tensors)[:3])}; wanted "
         "HAN's (ours, the authors', super-image's) or RCAN's (its authors', BasicSR's)"
+    )
+
+
+def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
+    """Arguments of HAN that fit weights of HAN or RCAN under our names.
+
+    Arguments in ASSUMED are left out, except for `lam_form`: the temperature shows the cosine form. A custom attention
+    is left out too.
+    """
+    num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
+    squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
+    arguments: dict[str, Any] = {
+        "num_in_ch": num_in_ch,
+        "num_out_ch": num_in_ch,
+        "num_feat": num_feat,
+        "num_group": _count(tensors, r"body\.(\d+)\..*", "groups", source),
+        "num_block": _count(tensors, r"body\.\d+\.residual_group\.(\d+)\..*", "blocks", source),
+        "squeeze_factor": num_feat // squeezed,
+        "upscale": _upscale(tensors, num_feat, source),
+    }
+    if "conv_lam.weight" in tensors:
+        group_csams = {key.split(".")[1] for key in tensors if key.startswith("group_csam.")}
+        arguments |= {
+            "fusion": "conv" if "conv_fuse.weight" in tensors else "sum",
+            "num_csam": 1 + len(group_csams),
+        }
+        for slot, prefix, own_key, own_name in (
+            ("layer_attention", "lam.", "lam.alpha", "LAM"),
+            ("spatial_attention", "csam.", "csam.beta", "CSAM"),
+        ):
+            if own_key in tensors:
+                arguments[slot] = own_name
+            elif not any(key.startswith(prefix) for key in tensors):
+                arguments[slot] = None
+        if "lam.log_temperature" in tensors:
+            arguments["lam_form"] = "cosine"
+    return arguments
+
+
+def _shape(tensors: dict[str, Tensor], key: str, source: str) -> tuple[int, ...]:
+    if key not in tensors or tensors[key].dim() != 4 or 0 in tensors[key].shape:
+        raise UserError(f"{source} has no {key} of 4 dimensions, none 0; wanted all weights of a HAN or RCAN")
+    return tuple(tensors[key].shape)
+
+
+def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> int:
+    numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
+    if numbers != set(range(len(numbers))):
+        raise UserError(
+            f"{source} has weights of {len(numbers)} {what}, one called {max(numbers)}; wanted 0, 1, 2, ..."
+        )
+    return len(numbers)
+
+
+def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
+    stages = [key for key in tensors if re.fullmatch(r"upsample\.\d+\.weight", key)]
+    factors = [_shape(tensors, key, source)[0] / num_feat for key in stages]
+    if factors == [9]:
+        return 3
+    if factors and set(factors) == {4}:
+        return int(2 ** len(factors))
+    raise UserError(
+        f"{source} has upsampling stages of {factors or 'no'} times num_feat channels; wanted [9], or 4 each"
     )

@@ -8,9 +8,10 @@ import pytest
 
 from han_arch.errors import UserError
 from han_arch.evaluation.board import check
+from han_arch.files import hash_file
 from han_arch.opt import read, shipped
-from han_arch.zoo import entry as entries
-from han_arch.zoo import store, weight_file
+from han_arch.zoo import entry as table
+from han_arch.zoo import store
 from han_arch.zoo.load import load_model
 
 
@@ -20,11 +21,9 @@ def options(board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "weights").mkdir()
     model = board_options["models"]["HAN"]
     state = load_model(model["checkpoint"]).state_dict()
-    path = weight_file.write(weight_file.as_bytes(state, model["network_g"], {}), tmp_path / "weights", "tiny-x2")
-    made = replace(
-        entries.ENTRIES[0], name="tiny-x2", file=path.name, url=None, sha256=weight_file.sha256(path), size=None
-    )
-    monkeypatch.setattr(entries, "ENTRIES", (*entries.ENTRIES, made))
+    path = store.write_named(store.Weights(state, model["network_g"], {}), tmp_path / "weights", "tiny-x2")
+    made = replace(table.ENTRIES[0], name="tiny-x2", file=path.name, url=None, sha256=hash_file(path), size=None)
+    monkeypatch.setattr(table, "ENTRIES", (*table.ENTRIES, made))
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "weights")
     return board_options
 
@@ -39,7 +38,7 @@ def test_an_entry_has_three_spellings(options: dict[str, Any]) -> None:
     found = {contestant.name: contestant for contestant in checked.contestants}
     for name in ("mapping", "word", "tiny-x2"):
         assert found[name].parameters == found["HAN"].parameters
-        assert found[name].weights_sha256 == entries.find("tiny-x2").sha256
+        assert found[name].weights_sha256 == table.find("tiny-x2").sha256
     assert found["mapping"].variants == ("full",)
     assert len(found["word"].variants) == 2
 

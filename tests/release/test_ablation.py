@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import ablation_tables
 import numpy as np
 import pytest
 from releases import write_benchmarks
@@ -21,18 +22,16 @@ from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Score
 from han_arch.opt import read, shipped
-from han_arch.release import ablation
-from han_arch.release.ablation import TrainedRun
 
 PROTOCOL = Protocol("BI", 4)
 
 
 def options(model: str) -> dict:
-    return read.read(shipped.find(ablation.MODELS[model]))
+    return read.read(shipped.find(ablation_tables.MODELS[model]))
 
 
 def test_the_recipes_differ_in_nothing_but_the_network() -> None:
-    first, *others = [options(model) for model in ablation.MODELS]
+    first, *others = [options(model) for model in ablation_tables.MODELS]
     assert first["train"]["total_iter"] >= 3000
     for other in others:
         assert {k: v for k, v in other.items() if k not in ("name", "network_g")} == {
@@ -45,7 +44,7 @@ def test_the_networks_share_the_backbone_and_the_size() -> None:
     han_arch.register()
     from basicsr.archs import build_network
 
-    nets = {model: build_network(options(model)["network_g"]) for model in ablation.MODELS}
+    nets = {model: build_network(options(model)["network_g"]) for model in ablation_tables.MODELS}
     sizes = {model: sum(p.numel() for p in net.parameters()) for model, net in nets.items()}
     assert all(120_000 < size < 180_000 for size in sizes.values())
     assert abs(sizes["EDSR"] / sizes["HAN"] - 1) < 0.01
@@ -75,7 +74,7 @@ def folder(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> Path:
     runs, results = [], []
     for (model, seed), values in psnr.items():
         gates = (0.5 + seed, -0.25) if model == "HAN" else (None, None)
-        runs.append(TrainedRun(model, seed, 3000, *gates))
+        runs.append(ablation_tables.TrainedRun(model, seed, 3000, *gates))
         scores = {f"image{i}": Score(float(value), 0.8, PROTOCOL) for i, value in enumerate(values)}
         results.append(
             SimpleNamespace(
@@ -83,13 +82,15 @@ def folder(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> Path:
                 protocol=PROTOCOL, cost=SimpleNamespace(parameters=150000), weights_sha256="x",
             )
         )  # fmt: skip
-    for name, text in zip((ablation.RUNS, ablation.IMAGES), ablation.tables(runs, reversed(results)), strict=True):
+    for name, text in zip(
+        (ablation_tables.RUNS, ablation_tables.IMAGES), ablation_tables.tables(runs, reversed(results)), strict=True
+    ):
         (tmp_path / name).write_text(text)
     return tmp_path
 
 
 def test_the_table_has_mean_spread_and_the_paired_test(folder: Path, psnr: dict[tuple[str, int], np.ndarray]) -> None:
-    text = ablation.markdown(folder)
+    text = ablation_tables.markdown(folder)
     means = [psnr["HAN", seed].mean() for seed in (0, 1, 2)]
     assert f"| HAN | 150,000 | 3 | {np.mean(means):.3f} ± {statistics.stdev(means):.3f} | 0.5, 1.5, 2.5 | -0.25" in text
     assert PROTOCOL.name in text
@@ -104,13 +105,13 @@ def test_the_table_has_mean_spread_and_the_paired_test(folder: Path, psnr: dict[
 
 
 def test_tables_of_different_runs_are_refused(folder: Path) -> None:
-    images = (folder / ablation.IMAGES).read_text()
-    (folder / ablation.IMAGES).write_text(images.replace("B100", "Set5"))
+    images = (folder / ablation_tables.IMAGES).read_text()
+    (folder / ablation_tables.IMAGES).write_text(images.replace("B100", "Set5"))
     with pytest.raises(UserError, match="are of different networks or sets"):
-        ablation.markdown(folder)
-    (folder / ablation.IMAGES).write_text("a,b\n")
+        ablation_tables.markdown(folder)
+    (folder / ablation_tables.IMAGES).write_text("a,b\n")
     with pytest.raises(UserError, match="must have rows with the columns"):
-        ablation.markdown(folder)
+        ablation_tables.markdown(folder)
 
 
 @pytest.mark.slow

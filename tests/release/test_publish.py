@@ -16,7 +16,7 @@ from releases import ITERATIONS, TINY, Made
 from han_arch import HAN, cli, load_model
 from han_arch.opt import read, shipped
 from han_arch.release import openmodeldb
-from han_arch.zoo import weight_file
+from han_arch.zoo.read import read_header
 
 
 def test_everything_is_there_with_its_hash(made: Made) -> None:
@@ -41,7 +41,7 @@ def test_the_averaged_weights_are_released_and_tell_their_origin(made: Made) -> 
     lq = torch.rand(1, 3, 9, 8)
     with torch.no_grad():
         torch.testing.assert_close(load_model(made.release / made.entry.file)(lq), expected(lq), rtol=0, atol=1e-5)
-    header = weight_file.read_header(made.release / made.entry.file)
+    header = read_header(made.release / made.entry.file)
     assert header["network_g"] == {"type": "HAN", **made.entry.arguments}
     provenance = header["provenance"]
     assert provenance["training_set"] == "BSDS400"
@@ -93,8 +93,8 @@ def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, c
     (copy / "train_HAN-S_x4_stage2.yml").write_text(yaml.safe_dump(stage))
     assert publish(copy, made, tmp_path / "second", "--name", "second") == 0
     (path,) = (tmp_path / "second").glob("*.safetensors")
-    provenance = weight_file.read_header(path)["provenance"]
-    assert provenance["started_from"] == "what train_HAN-S_x4.yml gives after 20,000 iterations"
+    provenance = read_header(path)["provenance"]
+    assert provenance["started_from"] == "what train_HAN-S_x4.yml gives after the first 20,000 of these iterations"
     assert provenance["iterations"] == 20_000 + ITERATIONS
     assert provenance["recipe"] == "train_HAN-S_x4_stage2.yml"
     assert f"- started from: {provenance['started_from']}" in (tmp_path / "second" / "README.md").read_text()
@@ -112,13 +112,13 @@ def test_a_recipe_that_keeps_the_best_releases_it_and_says_so(made: Made, copy: 
     (copy / "val_Set5.csv").write_text("iter,psnr,ssim\n2,20.0,0.5\n4,21.0,0.5\n6,20.5,0.5\n")
     assert publish(copy, made, tmp_path / "best", "--name", "best") == 0
     (path,) = (tmp_path / "best").glob("*.safetensors")
-    provenance = weight_file.read_header(path)["provenance"]
+    provenance = read_header(path)["provenance"]
     assert provenance["iterations"] == 4
-    assert provenance["chosen_by"] == "of the checkpoints at its validations the one with the best psnr on Set5"
+    assert provenance["chosen_by"] == "the checkpoint with the best psnr on Set5 of all validations"
     assert provenance["chosen_by"] in (tmp_path / "best" / "README.md").read_text()
     loaded = load_model(path).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in best.items())
-    assert weight_file.read_header(made.release / made.entry.file)["provenance"]["chosen_by"] == ""
+    assert read_header(made.release / made.entry.file)["provenance"]["chosen_by"] == ""
 
 
 def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> None:
@@ -214,12 +214,12 @@ def damage_weights(experiment: Path, **changes: object) -> None:
         ("nan", "nan or inf"),
         ("no ema", "has no averaged weights (params_ema)"),
         ("unfinished", "the training has not ended; there are net_g_6.pth: name one by --checkpoint"),
-        ("other set", "the terms of the training set Mine are not known here"),
+        ("other set", "terms of the training set Mine"),
         ("other network", "num_feat"),
         ("no data", "test sets that cannot be measured"),
         ("exists", "exists; name a new folder"),
         ("name", "the name must be lower-case words"),
-        ("name of others", "han-authors-bix4 is a weight of others"),
+        ("name of others", "the name han-authors-bix4"),
         ("address", "--url must be an http or https address"),
         ("two option files", "must hold the one option file of its training; it has 2"),
     ],

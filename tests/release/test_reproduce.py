@@ -13,9 +13,10 @@ import pytest
 from releases import TINY, Made, write_benchmarks
 
 from han_arch import cli
-from han_arch.commands import zoo_reproduce
 from han_arch.opt import read, shipped
-from han_arch.zoo import entry as entries
+from han_arch.release import reproduce
+from han_arch.release.reproduce import Step
+from han_arch.zoo import entry as table
 from han_arch.zoo.entry import Entry
 
 SMALL_NETWORK = [f"network_g:{key}={value}" for key, value in TINY.items()]
@@ -25,8 +26,8 @@ SMALL_NETWORK = [f"network_g:{key}={value}" for key, value in TINY.items()]
 def x4(made: Made, monkeypatch: pytest.MonkeyPatch) -> Entry:
     """han-s-x4 and han-s-x2 in the table."""
     x2 = replace(made.entry, name="han-s-x2", recipe="train_HAN-S_x2.yml")
-    others = tuple(entry for entry in entries.ENTRIES if entry.name not in (x2.name, made.entry.name))
-    monkeypatch.setattr(entries, "ENTRIES", (*others, made.entry, x2))
+    others = tuple(entry for entry in table.ENTRIES if entry.name not in (x2.name, made.entry.name))
+    monkeypatch.setattr(table, "ENTRIES", (*others, made.entry, x2))
     return made.entry
 
 
@@ -61,7 +62,7 @@ def test_a_warm_started_network_is_led_from_photos_through_the_one_it_started_fr
 def test_a_recipe_of_two_stages_trains_both(
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(entries, "ENTRIES", (replace(made.entry, recipe="train_HAN-S_x4_stage2.yml"),))
+    monkeypatch.setattr(table, "ENTRIES", (replace(made.entry, recipe="train_HAN-S_x4_stage2.yml"),))
     assert cli.main(["zoo", "reproduce", "han-s-x4"]) == 0
     text = capsys.readouterr().out
     commands = printed_commands(text)
@@ -78,11 +79,11 @@ def test_run_runs_what_is_printed_and_stops_at_the_first_failure(
 ) -> None:
     ran: list[tuple[str, ...]] = []
 
-    def fake(words: tuple[str, ...]) -> int:
-        ran.append(words)
-        return 3 if words[0] == "train" else 0
+    def fake(step: Step) -> int:
+        ran.append(step.words)
+        return 3 if step.words[0] == "train" else 0
 
-    monkeypatch.setattr(zoo_reproduce, "_run_apart", fake)
+    monkeypatch.setattr(reproduce, "run_apart", fake)
     assert cli.main(["zoo", "reproduce", "han-s-x4", "--run"]) == 3
     assert [words[:2] for words in ran] == [("data", "prepare")] * 4 + [("train", "-opt")]
     assert [list(words) for words in ran] == printed_commands(capsys.readouterr().out)

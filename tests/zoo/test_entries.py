@@ -17,8 +17,9 @@ import torch
 from han_arch import HAN
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
-from han_arch.release import measure, stages, verify
-from han_arch.zoo import store, weight_file
+from han_arch.files import CACHE_VARIABLE
+from han_arch.release import measure, reproduce, verify
+from han_arch.zoo import store
 from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, TABLE, Entry, Expected, from_json, to_json
 
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -50,7 +51,7 @@ def test_fields_agree_with_each_other(entry: Entry) -> None:
         assert entry.url is None
         assert not any(expected.status == MEASURED for expected in entry.expected)
     else:
-        assert weight_file.hash_in_name(Path(entry.file)) == entry.sha256[:8]
+        assert store.hash_in_name(Path(entry.file)) == entry.sha256[:8]
         assert entry.file.startswith(f"{entry.name}-")
         assert entry.url is not None or (store.SHIPPED / entry.file).is_file(), "neither shipped nor fetched"
         assert entry.expected
@@ -78,7 +79,7 @@ def test_found_numbers_are_the_published_ones(entry: Entry) -> None:
 
 @TRAINED_HERE
 def test_the_recipe_makes_this_network(entry: Entry) -> None:
-    trainings = stages.of_recipe(entry.recipe)
+    trainings = reproduce.stages_of(entry.recipe)
     options = trainings[-1].options
     network_g = {key: value for key, value in options["network_g"].items() if key != "type"}
     assert dict(entry.arguments) == network_g
@@ -119,7 +120,7 @@ def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path:
         f"out = han_arch.load_model({entry.name!r})(torch.rand(1, 3, 8, 9))\n"
         "print(tuple(out.shape), bool(out.isfinite().all()))\n"
     )
-    environment = {**os.environ, store.CACHE_VARIABLE: str(tmp_path / "cache")}
+    environment = {**os.environ, CACHE_VARIABLE: str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
     assert done.stdout == f"(1, 3, {8 * entry.scale}, {9 * entry.scale}) True\n", done.stderr
 

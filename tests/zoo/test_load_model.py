@@ -54,7 +54,7 @@ def test_load_model_reads_the_network_off_the_shapes(tmp_path, caplog, upscale: 
     assert loaded.upscale == upscale
     assert not loaded.training
     assert_same_pixels(loaded, net)
-    assert "released form is assumed: res_scale 1, img_range 255.0, rgb_mean None, lam_form released" in caplog.text
+    assert "res_scale 1, img_range 255.0, rgb_mean None, lam_form released" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         ),
         (broken(authors(network().state_dict()), **{"add_mean.bias": torch.full((3,), torch.nan)}), "has nan or inf"),
         (broken(authors(network(channels=1).state_dict())), "for conv_first's 1 channels"),
-        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing and body.77 too many"),
+        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing, body.77 too many"),
         (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 too many"),
     ],
 )

@@ -1,6 +1,6 @@
-"""The ablation's table: networks of one backbone by one recipe, several seeds each, compared on the test sets.
+"""The ablation's tables: networks with one backbone and recipe, several seeds each, compared on the test sets.
 
-Two CSV files hold all that is printed: runs (`RUN_COLUMNS`, a row for each network, seed and set) and images
+Two CSV files have all numbers: runs (`RUN_COLUMNS`, a row for each network, seed and set) and images
 (`IMAGE_COLUMNS`, each image's PSNR averaged over the seeds, for the paired test).
 """
 
@@ -14,9 +14,11 @@ import numpy as np
 
 from han_arch.errors import UserError
 from han_arch.evaluation import statistics
+from han_arch.evaluation.rows import markdown_table
 from han_arch.evaluation.run import SetResult
 
-# Name in the table -> its option file, in the table's order.
+FOLDER = "model_zoo/ablation"  # under docs/
+# Name in the table -> option file, in the table's order.
 MODELS = {
     "EDSR": "ablation_EDSR_x4",
     "RCAN": "ablation_RCAN_x4",
@@ -25,7 +27,7 @@ MODELS = {
     "HAN without CSAM": "ablation_HAN-no-CSAM_x4",
     "HAN, cosine LAM": "ablation_HAN-cosine-LAM_x4",
 }
-# HAN against its backbone is the paper's claim; the rest against HAN tells what each part gives.
+# The paper claims that HAN beats its backbone; comparisons with HAN show the effect of each part.
 BASELINES = ("RCAN", "HAN")
 RUNS, IMAGES = "runs.csv", "images.csv"
 RUN_COLUMNS = (
@@ -37,13 +39,13 @@ IMAGE_COLUMNS = ("model", "set", "image", "psnr_db")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training: which network and seed, and what its weights tell.
+    """A finished training.
 
     Attributes:
-        model: a name of `MODELS`.
+        model: a name in `MODELS`.
         seed: its manual_seed.
-        iterations: how long.
-        alpha, beta: of LAM and CSAM; None where the network has none.
+        iterations: number of iterations.
+        alpha, beta: the gates of LAM and CSAM in the weights; None for a network without them.
     """
 
     model: str
@@ -59,7 +61,7 @@ class TrainedRun:
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """The two CSV files' texts from a leaderboard on which each run stands under its label."""
+    """Return the texts of the two CSV files, from the results of a leaderboard that lists each run by its label."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}
@@ -94,18 +96,18 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
 
 
 def markdown(folder: Path) -> str:
-    """The tables of a folder's two CSV files.
+    """Return the Markdown tables of a folder's two CSV files.
 
     Raises:
-        FileNotFoundError: one is not there.
-        UserError: they do not belong together.
+        FileNotFoundError: a file is missing.
+        UserError: the files do not belong together.
     """
     runs, images = _read(folder / RUNS, RUN_COLUMNS), _read(folder / IMAGES, IMAGE_COLUMNS)
     names = [name for name in MODELS if any(row["model"] == name for row in runs)]
     datasets = list(dict.fromkeys(row["set"] for row in runs))
     psnr = {(row["model"], row["set"], row["image"]): float(row["psnr_db"]) for row in images}
     if {(row["model"], row["set"]) for row in runs} != {key[:2] for key in psnr}:
-        raise UserError(f"{folder / RUNS} and {folder / IMAGES} are of different networks or sets; make both anew")
+        raise UserError(f"{folder / RUNS} and {folder / IMAGES} are of different networks or sets; make both again")
     seeds = sorted({row["seed"] for row in runs}, key=int)
     iterations = sorted({row["iterations"] for row in runs}, key=int)
     lines = [
@@ -113,35 +115,31 @@ def markdown(folder: Path) -> str:
         "Mean PSNR over the seeds, ± their standard deviation (dB).",
         f"Protocol: `{runs[0]['protocol']}`",
         "",
-        "| network | parameters | seeds | " + " | ".join(datasets) + " | alpha | beta |",
-        "|" + "---|" * (5 + len(datasets)),
     ]
+    rows = []
     for name in names:
         own = [row for row in runs if row["model"] == name]
         own_seeds = dict.fromkeys(row["seed"] for row in own)
         cells = [_spread([float(row["psnr_db"]) for row in own if row["set"] == dataset]) for dataset in datasets]
         first = [row for row in own if row["set"] == datasets[0]]
         gates = [", ".join(row[key] for row in first if row[key]) for key in ("alpha", "beta")]
-        lines.append(
-            f"| {name} | {int(own[0]['parameters']):,} | {len(own_seeds)} | {' | '.join(cells)} | {' | '.join(gates)} |"
-        )
+        rows.append([name, f"{int(own[0]['parameters']):,}", str(len(own_seeds)), *cells, *gates])
+    lines += markdown_table(["network", "parameters", "seeds", *datasets, "alpha", "beta"], rows)
     for baseline in BASELINES:
         if baseline in names and len(names) > 1:
-            lines += ["", *_comparison(baseline, names, datasets, psnr)]
-    return "\n".join(lines) + "\n"
+            lines += _comparison(baseline, names, datasets, psnr)
+    return "\n".join(lines)
 
 
 def _comparison(
     baseline: str, names: list[str], datasets: list[str], psnr: Mapping[tuple[str, str, str], float]
 ) -> list[str]:
-    lines = [
+    text = (
         f"Each network minus {baseline}, image by image, PSNR averaged over the seeds: mean difference in dB with its "
-        "95 % bootstrap interval, images won : lost, two-sided sign test. It speaks of the images; whether another "
-        "seed would turn it, the ± above tells.",
-        "",
-        f"| network | set | minus {baseline}, dB [95 %] | won : lost | p | is |",
-        "|---|---|---|---|---|---|",
-    ]
+        "95 % bootstrap interval, images won : lost, two-sided sign test. The test covers the choice of images; the ± "
+        "above shows the effect of the seed."
+    )
+    rows = []
     for name in names:
         for dataset in datasets:
             if name == baseline:
@@ -152,11 +150,11 @@ def _comparison(
             except KeyError as error:
                 raise UserError(f"{baseline} was not measured on {error.args[0][1:]}") from error
             versus = statistics.compare([psnr[name, dataset, image] for image in images], base)
-            lines.append(
-                f"| {name} | {dataset} | {versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}] | "
-                f"{versus.wins} : {versus.losses} | {versus.p_value:.3g} | {versus.verdict} |"
-            )
-    return lines
+            difference = f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]"
+            won = f"{versus.wins} : {versus.losses}"
+            rows.append([name, dataset, difference, won, f"{versus.p_value:.3g}", versus.verdict])
+    heads = ["network", "set", f"minus {baseline}, dB [95 %]", "won : lost", "p", "is"]
+    return [text, "", *markdown_table(heads, rows)]
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -178,5 +176,5 @@ def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         rows = list(reader)
     if tuple(reader.fieldnames or ()) != tuple(columns) or not rows:
-        raise UserError(f"{path} must have rows with the columns {', '.join(columns)}; make it anew")
+        raise UserError(f"{path} must have rows with the columns {', '.join(columns)}; make it again")
     return rows
