@@ -21,7 +21,7 @@ CROP_KEYS = ("set", "image", "left", "top")
 
 
 @dataclass(frozen=True)
-class Place:
+class CropPlace:
     """A square of an image: top left corner in HR pixels."""
 
     dataset: str
@@ -42,7 +42,7 @@ class GalleryOptions:
 
     count: int = 6
     size: int = 96
-    places: tuple[Place, ...] = ()
+    places: tuple[CropPlace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple
         elif (crop["set"], crop["image"]) not in known:
             faults.append(f"gallery:crops: no image {crop['image']!r} in set {crop['set']!r}")
         else:
-            places.append(Place(crop["set"], crop["image"], crop["left"], crop["top"]))
+            places.append(CropPlace(crop["set"], crop["image"], crop["left"], crop["top"]))
     return GalleryOptions(count, size, tuple(places)), faults
 
 

@@ -24,7 +24,7 @@ from han_arch.version import __version__
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasuredImage:
     """The score of one image and the conditions it was measured under, see `describe_conditions`."""
 
     score: Score
@@ -47,18 +47,18 @@ class ScoreCache:
         """Return the name of a measurement: a hash of all that decides it."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
-    def load(self, key: str, protocol: Protocol) -> Measurement | None:
+    def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
         """Load a measurement; None where it is missing or damaged."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
             if not self.picture(key).is_file():
                 return None
             score = Score(float(stored["psnr"]), float(stored["ssim"]), protocol)
-            return Measurement(score, dict(stored["conditions"]))
+            return MeasuredImage(score, dict(stored["conditions"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def store(self, key: str, measurement: Measurement, sr: np.ndarray) -> None:
+    def store(self, key: str, measurement: MeasuredImage, sr: np.ndarray) -> None:
         """Write a measurement and its image, uint8, (h, w) or (h, w, 3) RGB."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write(self.picture(key), encode_png(sr))

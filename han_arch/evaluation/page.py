@@ -16,7 +16,7 @@ import numpy as np
 from han_arch import files
 from han_arch.errors import UserError
 from han_arch.evaluation import score
-from han_arch.evaluation.board import Board, GalleryOptions, Place
+from han_arch.evaluation.board import Board, CropPlace, GalleryOptions
 from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.metrics import METRICS
@@ -130,21 +130,21 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
 
 def _choose_places(
     options: GalleryOptions, by_set: Mapping[str, Sequence[SetResult]], cache: ScoreCache
-) -> list[Place]:
+) -> list[CropPlace]:
     if options.count == 0:
         return []
-    found: list[tuple[float, Place]] = []
+    found: list[tuple[float, CropPlace]] = []
     for dataset, results in by_set.items():
         networks = [result for result in results if result.label != BICUBIC]
         compared = networks if len(networks) > 1 else results
         for image in results[0].pictures:
             pictures = [cache.load_picture(result.pictures[image]) for result in compared]
             top, left, spread = most_different_window(pictures, options.size)
-            found.append((spread, Place(dataset, image, left, top)))
+            found.append((spread, CropPlace(dataset, image, left, top)))
     found.sort(key=lambda item: -item[0])
     # Equal shares for the sets, so that one set of hard images does not fill the page.
     each = max(1, -(-options.count // len(by_set))) if by_set else 0
-    taken: list[Place] = []
+    taken: list[CropPlace] = []
     for _, place in found:
         if len(taken) < options.count and sum(other.dataset == place.dataset for other in taken) < each:
             taken.append(place)

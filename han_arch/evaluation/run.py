@@ -13,7 +13,7 @@ from han_arch.evaluation import cost, measurement, metrics, score, statistics
 from han_arch.evaluation.board import Board
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
-from han_arch.evaluation.measurement import Measurement, ScoreCache
+from han_arch.evaluation.measurement import MeasuredImage, ScoreCache
 from han_arch.evaluation.metrics import PSNR, Measure
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Published, Score, SetScore
@@ -195,8 +195,8 @@ def _list_trials(board: Board) -> Iterator[Trial]:
                 yield Trial(contestant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
 
 
-def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) -> dict[str, Measurement]:
-    measured: dict[str, Measurement] = {}
+def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) -> dict[str, MeasuredImage]:
+    measured: dict[str, MeasuredImage] = {}
     missing: dict[tuple[Protocol, TestImage], list[Trial]] = {}
     for trial in trials:
         for image in trial.dataset.images:
@@ -219,7 +219,7 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
                 except FloatingPointError:  # the tables name the image; the rest of the board is measured
                     sr, one = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
                 key = trial.key(cache, image)
-                measured[key] = Measurement(one, now)
+                measured[key] = MeasuredImage(one, now)
                 cache.store(key, measured[key], sr)
                 bar.update()
     return measured
