@@ -157,7 +157,7 @@ def _from_experiment(options: Mapping[str, Any], read: Callable[[Path], Mapping[
     # BasicSR copies the option file into the experiment.
     files = sorted(folder.glob("*.yml"))
     if len(files) != 1:
-        raise UserError(f"{folder} must hold one option file, that of its training; it has {len(files)}")
+        raise UserError(f"{folder} must hold one option file, from its training; it has {len(files)}")
     checkpoint = folder / "models" / "net_g_latest.pth"
     if "checkpoint" not in rest and not checkpoint.is_file():
         raise UserError(f"{checkpoint} does not exist: the training has not ended; name a `checkpoint` as well")

@@ -1,4 +1,4 @@
-"""The optional metrics: with a stand-in for pyiqa, without the package, without its weights."""
+"""The optional metrics: with a fake pyiqa, without the package, and without its weights."""
 
 import csv
 import io

@@ -17,7 +17,7 @@ from han_arch.zoo.load import load_model
 
 @pytest.fixture
 def options(board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The small board; its HAN is besides an entry, tiny-x2, whose file is in the package."""
+    """The small board; its HAN is also an entry of the zoo, tiny-x2, with its file in the package."""
     (tmp_path / "weights").mkdir()
     model = board_options["models"]["HAN"]
     state = load_model(model["checkpoint"]).state_dict()
