@@ -2,6 +2,7 @@
 
 import argparse
 
+from han_arch.commands.train import add_flags
 from han_arch.training import start
 
 EXAMPLES = """examples:
@@ -14,9 +15,9 @@ Writes results/NAME under the current folder."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = EXAMPLES
-    start.add_flags(parser)
+    add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Test."""
+    """Run the test."""
     return start.run(args, is_train=False)

@@ -1,1 +1,1 @@
-"""The train and test commands."""
+"""The run of `basicsr train` and `basicsr test`."""

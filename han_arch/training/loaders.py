@@ -1,84 +1,149 @@
-"""The loaders of a run: BasicSR's data sets and loaders, read in the order that the run's position decides."""
+"""The loaders of a run. The seed and the position in the run alone decide which samples come when.
+
+BasicSR's sampler and workers decide by epoch and process. A stopped run could not resume exactly then, and runs on one
+and on several processes would differ.
+"""
 
 import logging
 import math
+import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
 from han_arch.errors import UserError
-from han_arch.training.sampling import RunSampler, SeededSamples
+
+SampleKey = tuple[int, int]  # index in the dataset, seed of the sample's crop and flips
+
+
+class RunSampler(Sampler[SampleKey]):
+    """Keys of the samples of a run: one shuffled pass over the dataset after the other.
+
+    Sample p of the run is the same on any number of processes. With global batches of B, iteration i consists of the
+    samples (i-1)*B to i*B-1, and each process takes every world_size-th of them. The dataset may be smaller than B.
+
+    Args:
+        size: number of samples in the dataset.
+        positions: positions in the run that this process reads, in order.
+        seed: `manual_seed`.
+    """
+
+    def __init__(self, size: int, positions: range, seed: int) -> None:
+        self.size, self.positions, self.seed = size, positions, seed
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        order: list[int] = []
+        order_epoch = -1
+        for position in self.positions:
+            epoch, place = divmod(position, self.size)
+            if epoch != order_epoch:
+                order = np.random.default_rng((self.seed, epoch)).permutation(self.size).tolist()
+                order_epoch = epoch
+            yield order[place], int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
+
+
+class SeededSamples(Dataset[Any]):
+    """A BasicSR dataset that is read by the keys of RunSampler.
+
+    BasicSR's datasets draw crops and flips from the global generators. These are seeded for each sample, and restored
+    after it.
+
+    Args:
+        dataset: a map-style dataset.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: SampleKey) -> Any:
+        index, seed = key
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            return self.dataset[index]
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
 
 
 def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> tuple[Any, list[Any]]:
-    """The training loader, which gives the batches of all iterations after start_iter, and the validation loaders.
+    """Build the training loader, with the batches of all iterations after start_iter, and the validation loaders.
 
     Raises:
-        UserError: the training set is smaller than one batch.
+        UserError: the training set is empty.
     """
     train_loader, val_loaders = None, []
     for phase, dataset_opt in opt["datasets"].items():
         if phase == "train":
             train_loader = _train_loader(opt, dataset_opt, start_iter, logger)
         else:
-            val_loaders.append(_val_loader(opt, dataset_opt))
+            val_loaders.append(_build(opt, dataset_opt))
             logger.info(f"Validation images in {dataset_opt['name']}: {len(val_loaders[-1].dataset)}")
     return train_loader, val_loaders
 
 
-def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> Any:
-    from basicsr.data import build_dataloader, build_dataset
-
-    dataset = build_dataset(dataset_opt)
-    # BasicSR: without a launcher one process feeds all GPUs.
-    loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
-    batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
-    size = len(dataset) * dataset_opt.get("dataset_enlarge_ratio", 1)
-    if size < batch:
-        raise UserError(
-            f"datasets:train has {size} samples an epoch, fewer than one batch of {batch}; "
-            f"lower batch_size_per_gpu ({dataset_opt['batch_size_per_gpu']}) or raise dataset_enlarge_ratio"
-        )
-    if dataset_opt.get("prefetch_mode"):
-        logger.warning("prefetch_mode has no effect here: data workers fetch ahead, pin_memory speeds up the copy")
-    total_iter = int(opt["train"]["total_iter"])
-    epochs = math.ceil(total_iter * batch / len(dataset))
-    logger.info(f"Training images: {len(dataset)}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
-    sampler = RunSampler(
-        len(dataset), start_iter * batch, total_iter * batch, opt["manual_seed"], opt["rank"], opt["world_size"]
-    )
-    loader = build_dataloader(
-        SeededSamples(dataset),
-        dataset_opt,
-        num_gpu=opt["num_gpu"],
-        dist=opt["dist"],
-        sampler=sampler,
-        seed=opt["manual_seed"],
-    )
-    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-    return loader
-
-
 @contextmanager
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
-    """The batches of a loader; its workers are stopped at the end, which signals no longer do (see `_start_worker`)."""
+    """Iterate over the batches of a loader; stop its workers at the end."""
     batches = iter(loader)
     try:
         yield batches
     finally:
-        if hasattr(batches, "_shutdown_workers"):
-            batches._shutdown_workers()
-            for worker in batches._workers:
-                if worker.is_alive():
-                    worker.kill()
+        _stop_workers(batches)
+
+
+def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> Any:
+    from basicsr.data import build_dataset
+
+    dataset = build_dataset(dataset_opt)
+    if not len(dataset):
+        raise UserError("datasets:train has no samples")
+    # Without a launcher, one BasicSR process feeds all GPUs.
+    loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
+    batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
+    if dataset_opt.get("dataset_enlarge_ratio", 1) != 1:
+        logger.info("dataset_enlarge_ratio has no effect: passes over the set follow each other without a pause")
+    if dataset_opt.get("prefetch_mode"):
+        logger.warning("prefetch_mode has no effect: data workers fetch ahead, and pin_memory speeds up the copy")
+    total_iter = int(opt["train"]["total_iter"])
+    epochs = math.ceil(total_iter * batch / len(dataset))
+    logger.info(f"Training images: {len(dataset)}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
+    positions = range(start_iter * batch + opt["rank"], total_iter * batch, opt["world_size"])
+    sampler = RunSampler(len(dataset), positions, opt["manual_seed"])
+    loader = _build(opt, dataset_opt, SeededSamples(dataset), sampler)
+    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+    return loader
+
+
+def _build(opt: dict[str, Any], dataset_opt: dict[str, Any], dataset: Any = None, sampler: Any = None) -> Any:
+    """Build BasicSR's loader."""
+    from basicsr.data import build_dataloader, build_dataset
+
+    dataset = build_dataset(dataset_opt) if dataset is None else dataset
+    settings = {"num_gpu": opt["num_gpu"], "dist": opt["dist"], "seed": opt["manual_seed"]}
+    return build_dataloader(dataset, dataset_opt, sampler=sampler, **settings)
 
 
 def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
-    """BasicSR's start of a worker; signals are left to the main process, which still needs its workers to stop well.
+    """Start a worker as BasicSR does; it ignores SIGINT and SIGTERM.
 
-    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job.
+    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job, and the main process needs its workers to
+    finish the iteration.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -86,9 +151,14 @@ def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
         start(worker_id)
 
 
-def _val_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> Any:
-    from basicsr.data import build_dataloader, build_dataset
+def _stop_workers(batches: Any) -> None:
+    """Stop the workers of a loader's iterator, by private names of torch.
 
-    return build_dataloader(
-        build_dataset(dataset_opt), dataset_opt, num_gpu=opt["num_gpu"], dist=opt["dist"], seed=opt["manual_seed"]
-    )
+    Torch stops them when the iterator is deleted, which a persistent loader never does. It ends a busy worker by
+    SIGTERM, which these ignore.
+    """
+    if hasattr(batches, "_shutdown_workers"):
+        batches._shutdown_workers()
+        for worker in batches._workers:
+            if worker.is_alive():
+                worker.kill()

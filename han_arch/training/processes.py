@@ -1,18 +1,20 @@
-"""Joining the other processes of a run that torchrun or slurm started."""
+"""The processes of a run: torchrun or slurm starts them, and a signal to one stops all of them."""
 
 import datetime
 import os
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 
 from han_arch.errors import UserError
 
-# Ranks wait for the one whose validation images are the largest; torch's default would end the run after 10 to 30
-# minutes. A rank that dies is noticed at once, by its closed connections or by torchrun.
+# Ranks wait for the rank with the largest validation images; torch's default would end the run after 10 to 30 minutes.
+# A dead rank ends the run at once, by its closed connections or by torchrun.
 TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
@@ -78,12 +80,12 @@ def join(launcher: str, settings: Mapping[str, Any]) -> None:
 
 
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
-    """The variables that torchrun would set, from those of a slurm task.
+    """Return torchrun's variables for a slurm task.
 
     Args:
-        environment: with SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or SLURM_NODELIST);
-            MASTER_ADDR and MASTER_PORT win where they are set.
-        port: where the processes meet on the first node.
+        environment: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or SLURM_NODELIST).
+            MASTER_ADDR and MASTER_PORT win if they are set.
+        port: port of the first node for the connections.
 
     Raises:
         UserError: one of slurm's variables is missing.
@@ -108,7 +110,7 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
 
 
 def first_host(nodes: str) -> str:
-    """The first of slurm's list of nodes: `gpu[03-05,9],login` is gpu03."""
+    """Return the first of slurm's list of nodes: gpu03 for `gpu[03-05,9],login`."""
     first = re.split(r",(?![^\[]*\])", nodes)[0]
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first)
 
@@ -117,3 +119,48 @@ def leave() -> None:
     """Destroy the process group, if there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+class StopRequest:
+    """Context that notes SIGINT and SIGTERM, so that the run can stop between two iterations.
+
+    A second signal ends the process at once.
+
+    Attributes:
+        signal_name: name of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def agreed(self, dist: bool) -> bool:
+        """Return whether a signal came to any process of the run; all of them get the same answer.
+
+        If one process stopped alone, the others would wait for it.
+
+        Args:
+            dist: the run has several processes; each must call this at the same iteration.
+        """
+        if not dist:
+            return self.signal_name is not None
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        came = torch.tensor(float(self.signal_name is not None), device=device)
+        torch.distributed.all_reduce(came, torch.distributed.ReduceOp.MAX)
+        return bool(came)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_name is not None:
+            raise KeyboardInterrupt
+        self.signal_name = signal.Signals(number).name

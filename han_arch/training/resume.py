@@ -1,5 +1,7 @@
-"""The training states of an experiment: finding the one to go on from, showing what changed since, keeping a few."""
+"""The experiment of a run that may have started before: its folders, training states and changed options."""
 
+import copy
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,20 +9,23 @@ from typing import Any
 import torch
 
 from han_arch.errors import UserError
+from han_arch.files import HALF_WRITTEN
 
-# Differ between a run and its continuation without meaning anything.
+# Options that may differ between a run and its continuation without a note.
 IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", "dist")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Resume:
-    """What to go on from.
+    """Where a run starts.
 
     Attributes:
+        path: file of the training state; None for a fresh start.
         state: the training state; None for a fresh start.
-        notes: what the log should say about how it was found.
+        notes: warnings for the log.
     """
 
+    path: Path | None = None
     state: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -29,51 +34,55 @@ class Resume:
         """Iterations that are done."""
         return 0 if self.state is None else int(self.state["iter"])
 
+    def model_options(self, opt: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of the options in which `path` names the networks of the training state, for `build_model`."""
+        from basicsr.utils import check_resume
 
-def saved_iterations(opt: dict[str, Any]) -> list[int]:
-    """Iterations that have a training state, newest first."""
-    states = Path(opt["path"]["training_states"]).glob("*.state")
-    return sorted((int(path.stem) for path in states if path.stem.isdigit()), reverse=True)
+        opt = copy.deepcopy(opt)
+        if self.path is not None:
+            opt["path"]["resume_state"] = str(self.path)
+            check_resume(opt, self.start_iter)  # writes into the options
+        return opt
 
 
 def find(opt: dict[str, Any]) -> Resume:
-    """The newest training state that is whole, with its networks; or `path:resume_state` as given.
+    """Find the training state to resume from.
 
-    Changes `path` in opt, as BasicSR does, so that the model loads the networks of that iteration.
+    With `auto_resume` it is the newest one that is complete together with its networks; else `path:resume_state`.
 
     Raises:
-        UserError: the given state cannot be read, or states are there and none is whole.
+        UserError: the given state cannot be read, or all states of the experiment are damaged.
     """
-    from basicsr.utils import check_resume
-
-    resume = Resume()
     given = opt["path"].get("resume_state")
     folder = Path(opt["path"]["training_states"])
     candidates = [folder / f"{iteration}.state" for iteration in saved_iterations(opt)] if opt["auto_resume"] else []
     if not candidates and given:
         candidates = [Path(given)]
+    notes = []
     for path in candidates:
         try:
             state = _read(path)
             if opt["auto_resume"] or path.parent == folder:
                 _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
         except UserError as error:
-            resume.notes.append(f"Skipped {path.name}: {error}")
+            notes.append(f"Skipped {path.name}: {error}")
             continue
-        resume.state = state
-        opt["path"]["resume_state"] = str(path)
-        check_resume(opt, state["iter"])
         if isinstance(state.get("options"), dict):
-            resume.notes += [f"Changed since then: {line}" for line in differences(state["options"], opt)]
-        return resume
+            notes += [f"Changed option: {line}" for line in differences(state["options"], opt)]
+        return Resume(path, state, notes)
     if candidates:
-        listed = "\n  ".join(resume.notes)
-        raise UserError(f"no training state can be gone on from; remove or mend them, or start anew:\n  {listed}")
-    return resume
+        raise UserError("\n  ".join(["no usable training state; delete these files, or replace --auto_resume by --fresh:", *notes]))
+    return Resume()
+
+
+def saved_iterations(opt: dict[str, Any]) -> list[int]:
+    """Return the iterations that have a training state, newest first."""
+    states = Path(opt["path"]["training_states"]).glob("*.state")
+    return sorted((int(path.stem) for path in states if path.stem.isdigit()), reverse=True)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Options that differ, one line each: `train:total_iter: 10 -> 20`."""
+    """Return the options that differ, one line each: `train:total_iter: 10 -> 20`."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         where = f"{prefix}{key}"
@@ -87,13 +96,51 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
     return lines
 
 
+def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
+    """Make the folders of a run. A fresh start renames an older run of that name, as BasicSR does.
+
+    Args:
+        opt: the run's options.
+        resume: where the run starts.
+        fresh: rename an unfinished run too.
+
+    Raises:
+        UserError: an unfinished run exists, and neither `--auto_resume` nor `--fresh` is given.
+    """
+    from basicsr.utils import make_exp_dirs, mkdir_and_rename
+
+    if resume.state is not None:
+        for key in ("experiments_root", "models", "training_states", "visualization"):
+            os.makedirs(opt["path"][key], exist_ok=True)
+        if opt["rank"] == 0:
+            _remove_half_written(Path(opt["path"]["experiments_root"]))
+        return
+    done = saved_iterations(opt)
+    if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
+        raise UserError(
+            f"{opt['path']['experiments_root']} holds a run that was stopped at iteration {done[0]}; "
+            "add --auto_resume to continue it, or --fresh to rename its folder and start from iteration 0"
+        )
+    if opt["rank"] == 0:
+        make_exp_dirs(opt)
+        if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
+            mkdir_and_rename(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
+
+
 def keep_last(opt: dict[str, Any], count: int) -> None:
     """Remove all but the newest `count` training states and their networks."""
     for iteration in saved_iterations(opt)[count:]:
-        # The state first: without it nobody looks for the networks.
+        # The state first: a network without a state is never looked for.
         (Path(opt["path"]["training_states"]) / f"{iteration}.state").unlink(missing_ok=True)
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
             network.unlink()
+
+
+def _remove_half_written(experiment: Path) -> None:
+    """Remove the half-written files of a killed process; no other process writes here now."""
+    for folder in (experiment, experiment / "models", experiment / "training_states"):
+        for path in folder.glob(HALF_WRITTEN):
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

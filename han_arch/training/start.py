@@ -1,8 +1,9 @@
-"""What the train and test commands share: flags, plugins, options, distributed processes."""
+"""The start of `basicsr train` and `basicsr test`: plugins, options, processes, environment."""
 
 import argparse
 import importlib.metadata
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,11 @@ from han_arch.training import loop, processes
 PLUGIN_GROUP = "basicsr.plugins"
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """BasicSR's flags, which train and test share."""
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file: a path, or a shipped name")
-    parser.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="what started this process"
-    )
-    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest training state, if any")
-    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
-    parser.add_argument(
-        "--check", action="store_true", help="check the options, print them as they would be used, stop"
-    )
-    parser.add_argument(
-        "--force_yml",
-        nargs="+",
-        default=[],
-        metavar="KEY:KEY=VALUE",
-        help="change options, or add known ones, e.g. train:total_iter=1000 train:precision=bf16",
-    )
-
-
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
     """Train, or run BasicSR's test pipeline, in the current folder.
 
     Args:
-        args: the flags of `add_flags`.
+        args: flags of the command.
         is_train: train, else test.
 
     Returns:
@@ -63,9 +44,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         overrides=tuple(args.force_yml),
         auto_resume=args.auto_resume,
         debug=args.debug,
-        dist=place.dist,
-        rank=place.rank,
-        world_size=place.world_size,
+        **asdict(place),
     )
     opt, warnings = load.load(path, request)
     if args.check:
@@ -74,31 +53,17 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         sys.stdout.write(f"# {path}: no problem found; the run would write {opt['path']['log']}\n{load.as_file(opt)}")
         return 0
 
-    import basicsr.test
     from basicsr.utils import set_random_seed
 
     args.opt = str(path)  # BasicSR copies this file into the experiment
-
-    def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], argparse.Namespace]:
-        return opt, args
-
-    def environment() -> str:
-        return "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)])
-
     processes.join(args.launcher, opt.get("dist_params") or {})
     try:
         set_random_seed(opt["manual_seed"] + opt["rank"])
-        if is_train:
-            with clear_refusal(opt["path"]["experiments_root"], REFUSED_WRITE, no_room_only=True):
-                return loop.train(opt, args, _environment(plugins), warnings)
-        compat.replace(
-            "basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code"
-        )
-        compat.replace(
-            "basicsr.test", "get_env_info", environment, "the log also names plugins and what compat changed"
-        )
-        basicsr.test.test_pipeline(str(Path.cwd()))
-        return 0
+        if not is_train:
+            _test(opt, "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)]))
+            return 0
+        with clear_refusal(opt["path"]["experiments_root"], REFUSED_WRITE, no_room_only=True):
+            return loop.train(opt, args, _environment(plugins), warnings)
     finally:
         processes.leave()
 
@@ -110,7 +75,7 @@ def load_plugins() -> dict[str, str]:
         plugin name -> its distribution and version.
 
     Raises:
-        UserError: one of them fails; the message names it.
+        UserError: a plugin fails to load.
     """
     loaded = {}
     for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
@@ -120,13 +85,27 @@ def load_plugins() -> dict[str, str]:
         except Exception as error:
             raise UserError(
                 f"the BasicSR plugin {entry.name!r} ({origin}) fails to load: {type(error).__name__}: {error}; "
-                "mend or uninstall it"
+                "fix or uninstall it"
             ) from error
         loaded[entry.name] = origin
     if "han_arch" not in loaded:  # run from a checkout that is not installed
         han_arch.register()
         loaded["han_arch"] = f"han_arch {han_arch.__version__}"
     return loaded
+
+
+def _test(opt: dict[str, Any], environment: str) -> None:
+    """Run BasicSR's test pipeline with these options."""
+    import basicsr.test
+
+    def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], None]:
+        return opt, None
+
+    compat.replace("basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code")
+    compat.replace(
+        "basicsr.test", "get_env_info", lambda: environment, "the log also lists plugins and the changes of compat"
+    )
+    basicsr.test.test_pipeline(opt["root_path"])
 
 
 def _environment(plugins: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What a run came to: a block for the log and a picture of its curves, from the CSV files of the experiment."""
+"""The summary of a run, from the CSV files of the experiment: a block for the log and a picture of the curves."""
 
 import csv
 import importlib.util
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """The best and the last value of every validation metric, and where weights, numbers and curves are.
+    """Return the best and the last value of every validation metric, and the paths of weights, numbers and curves.
 
     Args:
         folder: the experiment.
-        metrics: the option `val: metrics`, which says which way the best value of each lies.
+        metrics: the option `val: metrics`; a metric with `better: lower` has its lowest value as the best.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
@@ -28,7 +28,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     lines += [f"  weights: {folder / 'models' / name}" for name in weights]
     lines.append(f"  numbers: {folder}/*.csv")
     if importlib.util.find_spec("matplotlib") is None:
-        lines.append("  curves: not drawn, since matplotlib is not installed")
+        lines.append("  curves: not drawn, because matplotlib is not installed")
     else:
         lines.append(f"  curves: {draw_curves(folder)}")
     return "\n".join(lines)
@@ -38,7 +38,7 @@ def draw_curves(folder: Path) -> Path:
     """Draw loss, learning rate and gradient norm of train.csv and every metric of val_*.csv; needs matplotlib.
 
     Returns:
-        The picture, curves.png in the folder.
+        The picture's path, curves.png in the folder.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Real training runs for the tests: a small option file with synthetic photos, started as processes of their own."""
+"""Real training runs for the tests: a small option file with synthetic photos, and processes that train with it."""
 
 import os
 import signal
@@ -40,14 +40,14 @@ def start(
 
 
 def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and output of a whole run."""
+    """Return exit status and output of a whole run."""
     process = start(folder, *flags, ranks=ranks, environment=environment)
     text, _ = process.communicate(timeout=300)
     return process.returncode, text
 
 
 def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str, to_all: bool = False) -> tuple[int, str]:
-    """Start a run and send it, or it and its workers, a signal as soon as it has logged an iteration."""
+    """Start a run and send it a signal when it has logged an iteration; `to_all` includes its workers."""
     process = start(folder, *flags)
     text = ""
     for line in process.stdout:
@@ -91,7 +91,7 @@ def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
 
 
 def assert_equal(one: object, other: object, where: str = "") -> None:
-    """Equality to the bit through dicts, lists and tensors."""
+    """Compare dicts, lists and tensors to the bit."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where
@@ -116,7 +116,7 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     ):
         loaded = [torch.load(run / "experiments/run" / name, weights_only=True) for run in (folder, reference)]
         for content in loaded:
-            content.pop("options", None)  # auto_resume stands in them
+            content.pop("options", None)  # they hold auto_resume
         assert_equal(loaded[0], loaded[1], name)
     for name in ("train.csv", "val_demo_test.csv"):
         texts = [(run / "experiments/run" / name).read_text() for run in (folder, reference)]

@@ -75,7 +75,7 @@ def test_slurms_variables_become_torchruns() -> None:
 
 @pytest.mark.slow
 def test_slurm_tasks_equal_one_process(make_run) -> None:
-    """Two processes with the variables that srun sets; no scontrol is at hand, nor asked for."""
+    """Two processes with the variables that srun sets; there is no scontrol, and nothing calls it."""
     alone, together = make_run("alone"), make_run("together")
     assert run(alone, *WHOLE_BATCH)[0] == 0
     port = str(free_port())
@@ -124,7 +124,7 @@ def ranks_of(agent: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the ranks in Linux's /proc")
 @pytest.mark.parametrize("victim", [0, 1])
-def test_dying_rank_ends_the_job_and_the_run_goes_on(make_run, victim: int) -> None:
+def test_dying_rank_ends_the_job_and_the_run_resumes(make_run, victim: int) -> None:
     alone, together = make_run("alone"), make_run("together")
     assert run(alone)[0] == 0
     job = start(together, "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
@@ -139,7 +139,7 @@ def test_dying_rank_ends_the_job_and_the_run_goes_on(make_run, victim: int) -> N
     assert job.returncode != 0
     assert time.monotonic() - killed < 60
     assert "Signal 9 (SIGKILL)" in text
-    # One rank goes on; then the end is two ranks' again.
+    # One rank resumes; then two ranks finish.
     code, text = run(together, "--auto_resume", "--force_yml", "train:total_iter=11")
     assert code == 0, text
     assert "iter: 5." in text

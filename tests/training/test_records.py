@@ -1,4 +1,4 @@
-"""What a run tells while it runs: the line of the log, the live line of a terminal, TensorBoard."""
+"""The records of a run: the lines of the log, the live line of a terminal, TensorBoard, CSV files."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import run
 
-from han_arch.training.progress import Progress
+from han_arch.training.records import CsvLog, Progress
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 
@@ -32,11 +32,11 @@ def scalars(folder: Path) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_log_and_tensorboard_of_a_run(make_run, resumed: bool) -> None:
-    """Also after going on from an earlier state: no step stands twice."""
+    """Also after a resume from an earlier state: no step appears twice."""
     import cv2
     import numpy as np
 
-    folder = make_run("told")
+    folder = make_run("recorded")
     text = (folder / "run.yml").read_text().replace("use_tb_logger: false", "use_tb_logger: true")
     (folder / "run.yml").write_text(text)
     odd = ("--force_yml", "val:metrics:psnr:crop_border=4")
@@ -53,7 +53,7 @@ def test_log_and_tensorboard_of_a_run(make_run, resumed: bool) -> None:
     assert [line and line[2] for line in lines] == [str(i) for i in range(6 if resumed else 1, 9)]
     assert all(float(line[5]) * 2 == pytest.approx(float(line[6]), rel=2e-3) for line in lines if line)
     assert all(100 < int(line[7].replace(",", "")) < 20_000 for line in lines if line)
-    assert "\r" not in text  # no live line where nobody looks
+    assert "\r" not in text  # no live line in a file
 
     shown = scalars(folder / "tb_logger/run")
     steps = {tag: [event.step for event in events] for tag, events in shown.items()}
@@ -101,7 +101,7 @@ def test_live_line_is_the_first_process_on_a_terminal(
     with progress_of(logger, rank) as progress:
         for current_iter in range(11, 14):
             progress.count(current_iter, 0.5, 0.1, {"l_pix": 0.25, "l_percep": 0.5, "grad_norm": 3.0})
-        progress.line(0, 13, [1e-3], {"l_pix": 0.25, "grad_norm": 3.0})
+        progress.write_line(0, 13, [1e-3], {"l_pix": 0.25, "grad_norm": 3.0})
     text = screen.getvalue()
     assert "2 it/s, 8 samples/s, data 20%" in text
     assert ("\r" in text) == (rank == 0 and is_terminal)
@@ -111,7 +111,21 @@ def test_live_line_is_the_first_process_on_a_terminal(
         assert any(line.startswith("[live][epoch:") for line in re.split(r"[\r\n]+", text))  # not after the bar
 
 
-def test_rates_leave_validation_out_and_eta_counts_it(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_csv_file_drops_later_and_half_written_rows(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    log = CsvLog(path, ["iter", "l_pix"], 0)
+    for current_iter in (1, 2, 3):
+        log.add({"iter": current_iter, "l_pix": 0.1 * current_iter})
+    with path.open("a") as file:
+        file.write("4,0.")  # a killed process
+    before = path.read_bytes()
+    CsvLog(path, ["iter", "l_pix"], 2)
+    assert [(row["iter"], float(row["l_pix"])) for row in log.rows()] == [("1", 0.1), ("2", 0.2)]
+    assert before.startswith(path.read_bytes())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     lines: list[str] = []
@@ -121,12 +135,12 @@ def test_rates_leave_validation_out_and_eta_counts_it(logger: logging.Logger, mo
     with progress_of(logger) as progress:
         now[0] += 60  # the first iteration compiles
         progress.count(11, 60, 0, {})
-        progress.line(0, 11, [1e-3], {})
+        progress.write_line(0, 11, [1e-3], {})
         for current_iter in range(12, 22):
             now[0] += 0.5
             progress.count(current_iter, 0.5, 0, {})
         now[0] += 5  # a validation
-        progress.line(0, 21, [1e-3], {})
+        progress.write_line(0, 21, [1e-3], {})
     assert "eta: 1:29:00" in lines[0]
     assert "2 it/s" in lines[1]
     assert "eta: 0:01:19" in lines[1]  # 79 iterations of 1 s

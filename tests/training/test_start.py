@@ -1,0 +1,53 @@
+"""The start of a run: the options that the check accepted are those of the whole run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from han_arch.opt import read
+
+pytestmark = pytest.mark.usefixtures("basicsr")
+
+COMPARE = """
+import copy, sys
+from han_arch.cli import main
+from han_arch.opt import load
+
+loaded = []
+
+def load_and_copy(*arguments, original=load.load, **settings):
+    opt, warnings = original(*arguments, **settings)
+    loaded.append((opt, copy.deepcopy(opt)))
+    return opt, warnings
+
+load.load = load_and_copy
+status = main(sys.argv[1:])
+[(after, before)] = loaded
+sys.exit(status or (after != before) * 77)
+"""
+
+
+def run_and_compare(folder: Path, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE, *words], cwd=folder, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_writes_to_the_options(make_run) -> None:
+    """Training, a resume with another schedule, and a test leave the loaded options as they were."""
+    folder = make_run("kept")
+    run_and_compare(folder, "train", "-opt", "run.yml", "--force_yml", "train:total_iter=1")
+    changes = ("train:total_iter=2", "train:scheduler:milestones=[1]")
+    run_and_compare(folder, "train", "-opt", "run.yml", "--auto_resume", "--force_yml", *changes)
+    opt = read.read(folder / "run.yml")
+    opt["datasets"] = {"test_1": opt["datasets"]["val"]}
+    opt["path"] = {"pretrain_network_g": "experiments/run/models/net_g_latest.pth", "param_key_g": "params_ema"}
+    opt["val"] = {"save_img": True, "suffix": None, "metrics": opt["val"]["metrics"]}
+    del opt["train"], opt["logger"]
+    (folder / "test.yml").write_text(yaml.safe_dump(opt))
+    run_and_compare(folder, "test", "-opt", "test.yml")
+    assert len(list((folder / "results/run/visualization").rglob("*.png"))) == 5
