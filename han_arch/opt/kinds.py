@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import torch
-
 _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a number", "text": "text"}
 # Parameters that BasicSR passes to a registered class or function itself.
 _SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
@@ -164,18 +162,13 @@ def entries(registry: str) -> dict[str, Callable[..., Any]]:
     Args:
         registry: dataset, loss, metric, model, network, optimizer or scheduler.
     """
-    from basicsr.models import lr_scheduler
     from basicsr.utils import registry as registries
 
-    if registry == "optimizer":
-        return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
-    if registry == "scheduler":
-        steps = lr_scheduler.MultiStepRestartLR
-        return {
-            "MultiStepLR": steps,
-            "MultiStepRestartLR": steps,
-            "CosineAnnealingRestartLR": lr_scheduler.CosineAnnealingRestartLR,
-        }
+    from han_arch.models import losses, schedule
+
+    ours = {"optimizer": schedule.OPTIMIZERS, "scheduler": schedule.SCHEDULERS, "loss": losses.classes()}
+    if registry in ours:
+        return dict(ours[registry])
     attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
     found = dict(iter(getattr(registries, attribute)))
     # BasicSR looks a name up with this suffix too.

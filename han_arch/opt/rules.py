@@ -5,10 +5,12 @@ A rule is skipped if an option that it reads is missing, `~`, or already a probl
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from han_arch import errors
 from han_arch.opt.check import Problem
+from han_arch.opt.kinds import entries
 from han_arch.opt.known import CLOSED_MODELS
 from han_arch.speed.winograd.convolution import CHANNELS
 from han_arch.speed.winograd.native import find_compiler, no_compiler
@@ -203,11 +205,21 @@ def _warmup_ends(warmup: int, total: int) -> str | None:
     return None if warmup < total else f"is {warmup}; from total_iter, {total}, on the learning rate only rises"
 
 
+def _only_basicsrs(registry: str, kind: str, model: str) -> str | None:
+    if model == "HANModel" or model not in CLOSED_MODELS or entries(registry)[kind].__module__.startswith("basicsr."):
+        return None
+    return f"must be a {registry} of BasicSR for {model}; got {kind} of PyTorch; HANModel takes both"
+
+
+for _option, _registry in {"scheduler": "scheduler", "pixel_opt": "loss", "perceptual_opt": "loss"}.items():
+    _rule(f"train:{_option}:type", "model_type")(partial(_only_basicsrs, _registry))
+
+
 @_rule("train:optim_g:type", "model_type")
 def _optimizer(kind: str, model: str) -> str | None:
     if kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS:
         return None
-    return f"must be Adam for {model}; got {kind}; HANModel has AdamW too"
+    return f"must be Adam for {model}; got {kind}; HANModel takes every optimizer of PyTorch"
 
 
 @_rule("train", "model_type", "train:pixel_opt?", "train:perceptual_opt?")

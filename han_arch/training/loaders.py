@@ -116,8 +116,6 @@ def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: 
     # Without a launcher, one BasicSR process feeds all GPUs.
     loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
     batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
-    if dataset_opt.get("dataset_enlarge_ratio", 1) != 1:
-        logger.info("dataset_enlarge_ratio has no effect: passes over the set follow each other without a pause")
     if dataset_opt.get("prefetch_mode"):
         logger.warning("prefetch_mode has no effect: data workers fetch ahead, and pin_memory speeds up the copy")
     total_iter = int(opt["train"]["total_iter"])

@@ -117,7 +117,9 @@ def test_changed_options_are_shown(make_run) -> None:
 
 
 @pytest.mark.parametrize("winograd", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_two_ranks_equal_one_and_one_continues_their_run(make_run, winograd: bool, request: pytest.FixtureRequest) -> None:
+def test_two_ranks_equal_one_and_one_continues_their_run(
+    make_run, winograd: bool, request: pytest.FixtureRequest
+) -> None:
     """The same global batch on one and on two processes; then one process resumes the second run."""
     if winograd:
         request.getfixturevalue("winograd_compiler")
