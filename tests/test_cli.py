@@ -151,15 +151,6 @@ def test_mistakes_are_one_message_and_make_no_folder(workspace: Path, changes: d
     assert not (workspace / "experiments" / "mistaken").exists()
 
 
-def test_batch_larger_than_the_set_is_an_error(workspace: Path) -> None:
-    option_file(workspace, "HAN", name="too_large")
-    done = basicsr_command(
-        workspace, "train", "-opt", "HAN.yml", "--force_yml", "datasets:train:batch_size_per_gpu=100"
-    )
-    assert done.returncode == 2
-    assert "fewer than one batch of 100" in done.stderr
-
-
 @pytest.mark.parametrize("kind", ["garbage", "other network", "pickle that runs code"])
 def test_checkpoints_that_do_not_fit(workspace: Path, kind: str) -> None:
     weights = workspace / "weights.pth"

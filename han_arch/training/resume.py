@@ -71,9 +71,8 @@ def find(opt: dict[str, Any]) -> Resume:
             notes += [f"Changed option: {line}" for line in differences(state["options"], opt)]
         return Resume(path, state, notes)
     if candidates:
-        raise UserError(
-            "\n  ".join(["no usable training state; delete these files, or replace --auto_resume by --fresh:", *notes])
-        )
+        advice = "no usable training state; delete these files, or replace --auto_resume by --fresh:"
+        raise UserError("\n  ".join([advice, *notes]))
     return Resume()
 
 
