@@ -21,8 +21,8 @@ from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, run
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.sets import find_sets
 from han_arch.opt import read, shipped
-from han_arch.release import measure
 from han_arch.training import start
 from han_arch.zoo.read import read_raw
 
@@ -101,7 +101,7 @@ def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: 
         for run in runs
     }
     models = contestants.with_experiments(models, read.read)
-    sets = measure.find_sets(data, Protocol("BI", SCALE))
+    sets = find_sets(data, Protocol("BI", SCALE))
     folders = {found.name: {"dataroot_gt": str(found.images[0].gt.parent)} for found in sets}
     checked = board.check(
         {"name": "ablation", "scale": SCALE, "num_gpu": 0, "datasets": folders, "models": models, "variants": ["full"],

@@ -5,7 +5,6 @@ Two CSV files have all numbers: runs (`RUN_COLUMNS`, a row for each network, see
 """
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from han_arch.errors import UserError
 from han_arch.evaluation import statistics
-from han_arch.evaluation.rows import markdown_table
+from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.evaluation.run import SetResult
 
 FOLDER = "model_zoo/ablation"  # under docs/
@@ -92,7 +91,7 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
         dict(zip(IMAGE_COLUMNS, (*key, f"{np.mean(values):.6f}"), strict=True)) for key, values in images.items()
     ]
     image_rows.sort(key=lambda row: order[row["model"]])
-    return _csv(RUN_COLUMNS, rows), _csv(IMAGE_COLUMNS, image_rows)
+    return csv_text(RUN_COLUMNS, rows), csv_text(IMAGE_COLUMNS, image_rows)
 
 
 def markdown(folder: Path) -> str:
@@ -161,14 +160,6 @@ def _spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.3f}"
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

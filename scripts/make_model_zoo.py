@@ -20,8 +20,8 @@ import ablation_tables
 
 from han_arch.errors import UserError
 from han_arch.evaluation.rows import markdown_table
-from han_arch.release.measure import read_means
-from han_arch.release.publish import CARD, CURVES, PER_IMAGE, ROW, SUMS
+from han_arch.release.publish import CARD, CURVES, ROW
+from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, Entry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

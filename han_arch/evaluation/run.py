@@ -23,6 +23,8 @@ from han_arch.inference import variants
 
 logger = logging.getLogger("han_arch")
 
+Scores = dict[str, dict[str, Score]]  # set -> image -> score
+
 
 @dataclass(frozen=True)
 class FromFull:
@@ -151,14 +153,14 @@ def measure_sets(
     contestant: Contestant,
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
-) -> dict[str, dict[str, Score]]:
+) -> Scores:
     """Score one contestant on every image of some sets, without board and cache, for the numbers of a release.
 
-    `score.mean_score` makes the means.
+    `score.mean_scores` makes the means.
 
     Args:
         contestant: from `contestants.build`.
-        datasets: from `sets.check_set`.
+        datasets: from `sets.find_sets`.
         keep: called with set, image and SR, uint8.
 
     Returns:

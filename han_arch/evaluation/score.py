@@ -119,6 +119,11 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     return SetScore(Score(psnr, ssim, protocols.pop()), len(good), left_out)
 
 
+def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
+    """Return the mean of each set (set -> image -> score)."""
+    return {name: mean_score(own).mean for name, own in scores.items()}
+
+
 @cache
 def load_published() -> tuple[Published, ...]:
     """Read the table of published scores that comes with the package.

@@ -1,7 +1,7 @@
 """Test sets: folders of HR images, with LR made here or given, checked image by image."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from han_arch.errors import UserError, hint
 from han_arch.evaluation.protocol import Protocol
 from han_arch.images.strict import list_files, read_image
 
+PAPER_SETS = ("Set5", "Set14", "B100")  # of the papers' tables, and of a release
 KEYS = ("dataroot_gt", "dataroot_lq")
 
 
@@ -102,6 +103,27 @@ def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tupl
         except UserError as error:
             faults.append(f"{name}: {error}")
     return EvaluationSet(name, tuple(images), protocol), faults
+
+
+def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS) -> list[EvaluationSet]:
+    """Return test sets from a folder: NAME/HR, or NAME/GT_xSCALE from `basicsr data prepare`.
+
+    Raises:
+        UserError: a line for each missing set and each image that cannot be used.
+    """
+    found, faults = [], []
+    for name in names:
+        folders = [root / name / "HR", root / name / f"GT_x{protocol.scale}"]
+        folder = next((path for path in folders if path.is_dir()), None)
+        if folder is None:
+            faults.append(f"{name}: neither {folders[0]} nor {folders[1]} exists")
+            continue
+        checked, set_faults = check_set(name, {"dataroot_gt": str(folder)}, protocol)
+        found.append(checked)
+        faults += set_faults
+    if faults:
+        raise UserError("\n  ".join(["test sets that cannot be measured:", *faults]))
+    return found
 
 
 def load_gt(path: Path, protocol: Protocol) -> np.ndarray:

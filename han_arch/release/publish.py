@@ -7,21 +7,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from han_arch import files
 from han_arch.errors import UserError
-from han_arch.evaluation import measurement
+from han_arch.evaluation import measurement, rows
+from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.score import Score
+from han_arch.evaluation.run import Scores
+from han_arch.evaluation.score import Score, mean_scores
+from han_arch.evaluation.sets import find_sets
 from han_arch.images.strict import encode_png
-from han_arch.release import card, measure, openmodeldb, reproduce
+from han_arch.release import card, openmodeldb, reproduce, verify
 from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
 from han_arch.release.reproduce import Stage
+from han_arch.release.verify import PER_IMAGE, SUMS
 from han_arch.speed.precision import PRECISIONS
 from han_arch.training import summary
 from han_arch.zoo import entry as table
@@ -31,9 +35,9 @@ from han_arch.zoo.load import build, complete_options
 from han_arch.zoo.recognise import OURS, normalisation, read_checkpoint
 
 TOLERANCE_DB = 0.01  # for another processor, which sums in another order
-SUMS = "SHA256SUMS"
 ARCHITECTURE = "architectures_han.json"  # beside the OpenModelDB entry
-PER_IMAGE, CURVES, CARD, ROW = "per_image.csv", "curves.png", "README.md", "entry.json"
+CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
+PER_IMAGE_COLUMNS = ("model", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
 _ADDRESS = re.compile(r"https?://[^/\s]+")
@@ -46,7 +50,7 @@ class Request:
     Attributes:
         experiment: the training.
         name: of the entry.
-        data: the folder of the test sets, see `measure.find_sets`.
+        data: the folder of the test sets, see `sets.find_sets`.
         url: address of the folder for downloads of the file; None for a file in the package.
         author: user id at OpenModelDB.
         half: store float16.
@@ -134,7 +138,7 @@ def publish(request: Request, out: Path) -> Release:
     _check(request, out)
     experiment = request.experiment
     training_set = card.find_training_set(experiment.training_set)
-    test_sets = measure.find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
+    test_sets = find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
     draft = _draft(request, training_set)
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(out) as folder:
@@ -147,13 +151,13 @@ def publish(request: Request, out: Path) -> Release:
             if dataset == pictures.name:
                 (pictures / f"{image}.png").write_bytes(encode_png(sr))
 
-        scores = measure.measure(measure.load(request.name, file, experiment.scale), test_sets, keep)
-        base = measure.measure(measure.bicubic(experiment.scale), test_sets)
-        entry = draft.entry(file, measure.means(scores))
-        hashes = {request.name: entry.sha256 or "", "Bicubic": ""}
-        _write(folder / PER_IMAGE, measure.per_image_csv({request.name: scores, "Bicubic": base}, hashes))
+        scores = verify.measure(request.name, {"checkpoint": str(file)}, test_sets, keep)
+        base = verify.measure(BICUBIC, {"type": BICUBIC}, test_sets)
+        entry = draft.entry(file, mean_scores(scores))
+        images = [*_image_rows(request.name, scores, entry.sha256 or ""), *_image_rows(BICUBIC, base, "")]
+        _write(folder / PER_IMAGE, rows.csv_text(PER_IMAGE_COLUMNS, images))
         _copy_training(experiment, folder, str(entry.recipe))
-        faults = _write_descriptions(draft, entry, measure.means(base), folder)
+        faults = _write_descriptions(draft, entry, mean_scores(base), folder)
     return Release(out, entry, faults)
 
 
@@ -222,6 +226,13 @@ def _start(experiment: Experiment, before: list[Stage], included: int) -> str:
     start = (experiment.options.get("path") or {}).get("pretrain_network_g") or ""
     # A later release may get the same name, so the file is given.
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)
+
+
+def _image_rows(model: str, scores: Scores, sha256: str) -> Iterator[dict[str, str]]:
+    for dataset, own in scores.items():
+        for image, score in own.items():
+            numbers = (f"{score.psnr:.6f}", f"{score.ssim:.6f}", score.protocol.name)
+            yield dict(zip(PER_IMAGE_COLUMNS, (model, dataset, image, *numbers, sha256), strict=True))
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from han_arch.errors import UserError
+from han_arch.evaluation.sets import PAPER_SETS
 from han_arch.opt import read, shipped
 from han_arch.release import card
-from han_arch.release.measure import SETS
 from han_arch.zoo.entry import Entry
 
 
@@ -98,7 +98,7 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
             f"LR and sub-images of {training_set.images} photos: {training_set.what}",
             (*prepare, str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale, *training_set.prepare),
         )
-        for name in SETS:
+        for name in PAPER_SETS:
             yield Step(
                 f"the test set {name}",
                 (*prepare, str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale, "--benchmark"),

@@ -1,16 +1,24 @@
 """Check weight files, entries and release folders; list everything that is right or wrong, one line each."""
 
+import csv
+import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
 
 from han_arch import compat
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
+from han_arch.evaluation import contestants, run
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.run import Scores
+from han_arch.evaluation.score import mean_scores
+from han_arch.evaluation.sets import EvaluationSet, find_sets
 from han_arch.files import hash_file
-from han_arch.release import measure
-from han_arch.release.publish import PER_IMAGE, SUMS
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
@@ -21,6 +29,7 @@ from han_arch.zoo.recognise import HAN_DEFAULTS, normalisation, read_checkpoint
 # Tolerance for two trainings by one recipe that round differently (another processor, other versions). It is about the
 # standard deviation of three seeds on Set5 in the ablation; seeds change more than rounding does.
 RETRAINED_DB = 0.05
+SUMS, PER_IMAGE = "SHA256SUMS", "per_image.csv"
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 
@@ -82,9 +91,46 @@ def _check_name(entry: Entry, data: Path | None) -> Verification:
 def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float, float]]:
     """Measure an entry's file on Set5 under a folder; return set -> (mean PSNR in dB, mean SSIM)."""
     compat.require_basicsr()
-    test_sets = measure.find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
-    scores = measure.means(measure.measure(measure.load(entry.name, path, entry.scale), test_sets))
+    test_sets = find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
+    scores = mean_scores(measure(entry.name, {"checkpoint": str(path)}, test_sets))
     return {name: (score.psnr, score.ssim) for name, score in scores.items()}
+
+
+def measure(
+    name: str,
+    options: Mapping[str, str],
+    test_sets: Sequence[EvaluationSet],
+    keep: Callable[[str, str, np.ndarray], None] | None = None,
+) -> Scores:
+    """Score a contestant of the leaderboard, with its options, on test sets; use a GPU if there is one.
+
+    `run.measure_sets` describes keep, the result and the errors.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    contestant = contestants.build(name, options, test_sets[0].protocol.scale, device)
+    return run.measure_sets(contestant, test_sets, keep)
+
+
+def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Read a per-image table: model -> set -> (mean PSNR in dB, mean SSIM), without nan and inf as on the board.
+
+    Raises:
+        UserError: no per-image table.
+    """
+    collected: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                own = collected.setdefault(row["model"], {}).setdefault(row["set"], [])
+                values = float(row["psnr_db"]), float(row["ssim"])
+                if all(map(math.isfinite, values)):
+                    own.append(values)
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no per-image table of a release: {error}") from error
+    return {
+        model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}
+        for model, own in collected.items()
+    }
 
 
 def check_file(path: Path) -> Verification:
@@ -211,7 +257,7 @@ def folder_means(folder: Path) -> dict[str, tuple[float, float]]:
     Raises:
         UserError: the table is damaged, or has several models besides Bicubic.
     """
-    means = measure.read_means(folder / PER_IMAGE)
+    means = read_means(folder / PER_IMAGE)
     own = [name for name in means if name != "Bicubic"]
     if len(own) != 1:
         raise UserError(f"{folder / PER_IMAGE} must have one model besides Bicubic; it has {', '.join(own) or 'none'}")

@@ -18,7 +18,7 @@ from han_arch import HAN
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.files import CACHE_VARIABLE
-from han_arch.release import measure, reproduce, verify
+from han_arch.release import reproduce, verify
 from han_arch.zoo import store
 from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, TABLE, Entry, Expected, from_json, to_json
 
@@ -97,10 +97,8 @@ def test_the_file_is_what_the_table_says(entry: Entry) -> None:
 @SHIPPED
 @pytest.mark.usefixtures("basicsr")
 def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> None:
-    sets = measure.find_sets(shared_data / "benchmarks", Protocol(entry.degradation, entry.scale), ("Set5",))
-    model = measure.load(entry.name, store.SHIPPED / entry.file, entry.scale)
-    scores = measure.means(measure.measure(model, sets))
-    found = verify.compare(entry, {name: (score.psnr, score.ssim) for name, score in scores.items()})
+    means = verify.measure_entry(entry, store.SHIPPED / entry.file, shared_data / "benchmarks")
+    found = verify.compare(entry, means)
     assert not found.faults
     assert len(found.good) == 1
 
