@@ -1,1 +1,1 @@
-"""`basicsr bench`: HAN's speed and memory against its peers, in one process, alternating."""
+"""`basicsr bench` measures networks side by side; `basicsr data bench` measures loading against the network."""

@@ -1,4 +1,4 @@
-"""How fast samples come from disk and LMDB, how fast the network takes them, and imresize against BasicSR's."""
+"""Speed of loading from disk and LMDB, of training steps, and of imresize against BasicSR's."""
 
 import copy
 import time
@@ -22,7 +22,7 @@ def compare_imresize() -> list[tuple[int, float, float]]:
     """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
 
     Returns:
-        For scales 2, 3, 4: the scale, our seconds, BasicSR's seconds (the best of several rounds each).
+        For scales 2, 3 and 4: the scale, our seconds, BasicSR's seconds; each the best of ROUNDS.
     """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
@@ -32,13 +32,14 @@ def compare_imresize() -> list[tuple[int, float, float]]:
     for scale in (2, 3, 4):
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(_seconds(imresize, image, 1 / scale))
-            theirs.append(_seconds(basicsr_imresize, image, 1 / scale))
+            ours.append(time_call(imresize, image, 1 / scale))
+            theirs.append(time_call(basicsr_imresize, image, 1 / scale))
         result.append((scale, min(ours), min(theirs)))
     return result
 
 
-def _seconds(function: Callable[..., object], *arguments: object) -> float:
+def time_call(function: Callable[..., object], *arguments: object) -> float:
+    """Return the seconds that one call takes."""
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start
@@ -46,7 +47,7 @@ def _seconds(function: Callable[..., object], *arguments: object) -> float:
 
 @dataclass(frozen=True)
 class Rate:
-    """A loader's speed: what it reads, seconds until the first batch, samples per second after it."""
+    """Speed of a loader: its source, seconds until the first batch, then samples per second."""
 
     what: str
     start: float
@@ -54,7 +55,11 @@ class Rate:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """The option file as plain mappings; UserError when it cannot be used for a benchmark."""
+    """Read a training option file as plain mappings.
+
+    Raises:
+        UserError: it lacks what a benchmark needs.
+    """
     try:
         options = yaml.safe_load(path.read_text("utf-8"))
         train, network = options["datasets"]["train"], options["network_g"]
@@ -67,14 +72,14 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Measure the training set as LMDB and as folder, those of the two that exist, at the option file's settings.
+    """Measure the training set as LMDB and as folders, if they exist, with the settings of the option file.
 
     Args:
-        options: of `read_options`.
-        seconds: how long to read each.
+        options: from `read_options`.
+        seconds: time for each.
 
     Raises:
-        UserError: neither is there.
+        UserError: neither exists.
     """
     from han_arch.data.loading import install
 
@@ -86,7 +91,7 @@ def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
             yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
     if not found:
         train = options["datasets"]["train"]
-        raise UserError(f"neither {train['dataroot_gt']} nor its folder or LMDB is there; run basicsr data prepare")
+        raise UserError(f"found neither LMDB nor folders for {train['dataroot_gt']}; run basicsr data prepare")
 
 
 def _variants(train: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -102,7 +107,7 @@ def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
 
     dataset = build_dataset(train)
     batch = train["batch_size_per_gpu"]
-    # Long enough never to end: the start of new workers is told apart.
+    # So many samples that the loader never ends, as a new epoch would start new workers.
     sampler = EnlargedSampler(dataset, 1, 0, ratio=1 + 10_000 * batch // len(dataset))
     train["prefetch_mode"] = None
     loader = build_dataloader(dataset, train, num_gpu=0, sampler=sampler, seed=seed)
@@ -121,7 +126,7 @@ def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
 
 
 def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
-    """Measure training steps of the option file's network (L1 loss, Adam) on random samples.
+    """Measure training steps of the network in the option file, with L1 loss and Adam, on random samples.
 
     Returns:
         The device, and samples per second.
@@ -148,7 +153,7 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    step()  # the first one also allocates
+    step()  # the first step allocates memory
     begin, count = time.perf_counter(), 0
     while count == 0 or time.perf_counter() - begin < seconds:
         step()

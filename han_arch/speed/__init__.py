@@ -1,1 +1,1 @@
-"""What makes any network faster: the allocator's memory, compilation, convolutions by Winograd's algorithm."""
+"""What makes any network faster: kept memory, compiled blocks, convolutions by Winograd's algorithm."""

@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 # The largest int. glibc before 2.35 accepts no more than half of a heap.
 _MMAP_THRESHOLDS = (2**31 - 1, 32 * 2**20)
 _NEVER_TRIM = -1
-_STATUS, _CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
+STATUS, CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 _TOP_PAD = 64 * 2**20  # step by which the heap grows
 # glibc's own values in a process that frees blocks of about 30 MiB: it trims at twice the threshold.
 _ADAPTED_MMAP_THRESHOLD, _ADAPTED_TRIM_THRESHOLD, _DEFAULT_TOP_PAD = 32 * 2**20, 64 * 2**20, 128 * 2**10
@@ -65,7 +65,7 @@ def added_at_peak(run: Callable[[], object]) -> int | None:
     Freed memory that the process still has hides a part: return it to the system before, or use a new process.
     """
     try:
-        _CLEAR_PEAK.write_text("5")  # sets the peak to what is resident now
+        CLEAR_PEAK.write_text("5")  # sets the peak to what is resident now
     except OSError:
         return None
     rest = _kilobytes("VmRSS")
@@ -74,7 +74,7 @@ def added_at_peak(run: Callable[[], object]) -> int | None:
 
 
 def _kilobytes(field: str) -> int:
-    line = next(line for line in _STATUS.read_text("utf-8").splitlines() if line.startswith(field + ":"))
+    line = next(line for line in STATUS.read_text("utf-8").splitlines() if line.startswith(field + ":"))
     return int(line.split()[1])
 
 

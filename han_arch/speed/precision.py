@@ -1,4 +1,4 @@
-"""The table of precisions: what option files, commands and exported files call the formats of numbers."""
+"""The table of precisions, with their names in option files, commands and exported files."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """A format of numbers.
+    """A number format.
 
     Attributes:
-        name: what option files and commands call it.
-        dtype: torch's type.
-        autocast: whether training in it keeps float32 weights and computes under `torch.autocast`.
+        name: its name in option files and commands.
+        dtype: its type in torch.
+        autocast: training keeps float32 weights and computes under `torch.autocast`.
     """
 
     name: str

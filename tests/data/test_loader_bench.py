@@ -63,7 +63,7 @@ def test_the_slower_one_is_the_bottleneck(basicsr, option_file, capsys, monkeypa
 def test_imresize_status_says_whether_ours_is_slower(basicsr, monkeypatch, theirs, status):
     monkeypatch.setattr(loading, "IMRESIZE_SHAPE", (16, 16, 3))
     monkeypatch.setattr(
-        loading, "_seconds", lambda function, *_: theirs if function.__module__.startswith("basicsr") else 0.5
+        loading, "time_call", lambda function, *_: theirs if function.__module__.startswith("basicsr") else 0.5
     )
     assert main(["data", "bench", "--imresize"]) == status
 

@@ -1,4 +1,4 @@
-"""Compiling the blocks of a network: which, and that nothing else changes."""
+"""`compile_blocks` compiles the right modules and changes nothing else."""
 
 import copy
 import shutil

@@ -1,4 +1,4 @@
-"""Winograd's convolution against the plain one in float64; which layers of a network take it, and when."""
+"""Winograd's convolution against a direct one in float64, and the layers and calls that use it."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from han_arch.speed.winograd.convolution import conv3x3
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")
 
-# b, c, o, h, w: one position to several blocks and tiles, whole and not; every count of registers; several images.
+# b, c, o, h, w: from one position to several blocks and tiles, full and cut; every count of registers; several images.
 SHAPES = [
     (1, 16, 16, 1, 1), (1, 16, 16, 2, 3), (2, 16, 32, 3, 1), (1, 32, 16, 4, 6), (3, 16, 48, 5, 7), (1, 48, 16, 7, 47),
     (1, 16, 64, 8, 48), (2, 64, 64, 9, 49), (1, 64, 80, 6, 54), (1, 80, 112, 4, 96), (1, 16, 16, 31, 97),
@@ -37,7 +37,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def largest_error(got: Tensor, wanted: Tensor) -> float:
-    """In units of the result's spread."""
+    """Return the largest error in units of the standard deviation of the result."""
     assert got.shape == wanted.shape
     got, wanted = got.detach(), wanted.detach()
     return float((got.double() - wanted).abs().max() / wanted.std(unbiased=False).clamp(min=1))
@@ -62,8 +62,8 @@ def test_result_and_gradients(shape: tuple[int, ...], with_bias: bool) -> None:
         assert largest_error(one.grad, other.grad) < 2e-5
 
 
-def test_memory_of_any_form() -> None:
-    """A part of a larger map, one pixel for all, another order of dimensions: for input, weight and gradient."""
+def test_any_memory_layout() -> None:
+    """Slices, expanded pixels and permuted dimensions, for input, weight and gradient."""
     large, kernels = random(2, 40, 20, 60), random(32, 40, 5, 3, seed=1) / 12
     weight, bias = kernels[:16, 3:19, 1:4], random(32, seed=2)[::2]
     for x in (
@@ -74,13 +74,13 @@ def test_memory_of_any_form() -> None:
         wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
         assert largest_error(conv3x3(x, weight, bias), wanted) < 2e-5
     x, weight = large[:, 5:21].detach().requires_grad_(), weight.detach().requires_grad_()
-    for total in (conv3x3(x, weight).sum(), -F.conv2d(x, weight, padding=1).sum()):  # a gradient of one number for all
+    for total in (conv3x3(x, weight).sum(), -F.conv2d(x, weight, padding=1).sum()):  # gradients are one expanded number
         total.backward()
     assert float(x.grad.abs().max()) < 1e-4
     assert float(weight.grad.abs().max()) < 1e-2
 
 
-def test_only_the_gradients_that_are_asked_for() -> None:
+def test_only_the_needed_gradients_are_computed() -> None:
     x, weight, bias = random(1, 16, 5, 6), random(16, 16, 3, 3), random(16)
     for wanted in (x, weight, bias):
         inputs = [value.clone().requires_grad_(value is wanted) for value in (x, weight, bias)]
@@ -91,7 +91,7 @@ def test_only_the_gradients_that_are_asked_for() -> None:
         assert not conv3x3(x, weight.requires_grad_(), bias).requires_grad
 
 
-def test_the_result_may_be_changed_in_place_and_differentiated_once() -> None:
+def test_the_result_can_be_changed_in_place_and_differentiated_once() -> None:
     x = random(1, 16, 5, 6).requires_grad_()
     torch.relu_(conv3x3(x, random(16, 16, 3, 3, seed=1))).sum().backward()
     (gradient,) = torch.autograd.grad(conv3x3(x, random(16, 16, 3, 3)).square().sum(), x, create_graph=True)
@@ -99,7 +99,7 @@ def test_the_result_may_be_changed_in_place_and_differentiated_once() -> None:
         gradient.sum().backward()
 
 
-def test_threads_change_nothing(two_threads: None) -> None:
+def test_the_number_of_threads_does_not_matter(two_threads: None) -> None:
     x, weight = random(2, 32, 23, 101), random(16, 32, 3, 3, seed=1)
     weight.requires_grad_()
     runs = []
@@ -115,12 +115,12 @@ def test_threads_change_nothing(two_threads: None) -> None:
     assert largest_error(runs[2][1], runs[0][1].double()) < 2e-5
 
 
-def test_values_that_are_not_finite_stay_where_they_are_and_show() -> None:
+def test_nan_reaches_its_neighbours_only() -> None:
     x = random(1, 16, 9, 9)
     x[0, 3, 4, 4] = torch.nan
     out = conv3x3(x, random(16, 16, 3, 3))
     assert out[:, :, 3:6, 3:6].isnan().all()
-    assert out[:, :, 8].isfinite().all(), "a tile of four rows further"
+    assert out[:, :, 8].isfinite().all(), "the next tile of four rows"
 
 
 def conv(**changes: object) -> nn.Conv2d:
@@ -151,7 +151,7 @@ class Own(nn.Conv2d):
     ],
     ids=str,
 )
-def test_which_layers_can(layer: nn.Module, taken: bool) -> None:
+def test_layers_that_can_run_by_winograd(layer: nn.Module, taken: bool) -> None:
     x = random(1, layer.in_channels, 30, 40)
     before = layer(x)
     assert use_winograd(nn.Sequential(layer)) == taken
@@ -161,8 +161,8 @@ def test_which_layers_can(layer: nn.Module, taken: bool) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
-def test_elsewhere_nothing_changes() -> None:
-    """Bit for bit: tiny maps, other types, autocast, what is compiled or exported."""
+def test_other_calls_do_not_change() -> None:
+    """Bit for bit: tiny maps, other dtypes, autocast, compiled and exported code."""
     plain = conv()
     fast = copy.deepcopy(plain)
     use_winograd(fast)
@@ -181,7 +181,7 @@ def test_elsewhere_nothing_changes() -> None:
         assert torch.equal(copy.deepcopy(fast).to(dtype)(x.to(dtype)), copy.deepcopy(plain).to(dtype)(x.to(dtype)))
 
 
-def test_transforms_of_gradients_and_graphs_take_the_plain_way() -> None:
+def test_transforms_of_torch_func_and_fx_run_directly() -> None:
     plain = conv()
     fast = copy.deepcopy(plain)
     use_winograd(fast)
@@ -202,7 +202,7 @@ def test_transforms_of_gradients_and_graphs_take_the_plain_way() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_torch_s_default_type_is_not_the_result_s(dtype: torch.dtype) -> None:
+def test_the_default_dtype_does_not_matter(dtype: torch.dtype) -> None:
     x, weight = random(1, 16, 9, 9).requires_grad_(), random(16, 16, 3, 3).requires_grad_()
     before = conv3x3(x, weight)
     torch.set_default_dtype(dtype)
@@ -218,7 +218,7 @@ def test_torch_s_default_type_is_not_the_result_s(dtype: torch.dtype) -> None:
 
 
 def test_many_threads_for_few_tiles() -> None:
-    """Narrower blocks, so that each thread has one; the result stays, to the bit."""
+    """Blocks become narrower, so each thread has one; the result stays equal to the bit."""
     x, weight = random(1, 16, 5, 100), random(32, 16, 3, 3)
     before = torch.get_num_threads()
     results = []
@@ -236,14 +236,14 @@ def test_copies_and_state_dicts() -> None:
     keys = list(layer.state_dict())
     use_winograd(layer)
     assert list(layer.state_dict()) == keys
-    assert use_winograd(layer) == 1, "it does already"
+    assert use_winograd(layer) == 1, "it already is one"
     x = random(1, 16, 32, 40)
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert isinstance(same, WinogradConv2d)
         assert torch.equal(same(x), layer(x))
 
 
-def test_what_does_not_fit_is_refused_before_any_memory_is_read() -> None:
+def test_wrong_tensors_are_errors_before_any_memory_is_read() -> None:
     x, weight, bias = random(1, 16, 32, 32), random(32, 16, 3, 3), random(32)
     wrong = [
         (x[0], weight, bias), (x[:, :8], weight, bias), (x[:, :, :0], weight, bias), (x.double(), weight, bias),
@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused_before_any_memory_is_read() -> None:
     with pytest.raises(RuntimeError, match="to have 16 channels, but got 32 channels"):
         layer(random(1, 32, 32, 32))
     assert layer(x[:0]).shape == (0, 32, 32, 32)
-    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as fake:  # has a shape, and no memory
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as fake:  # tensors without memory
         assert layer(fake.from_tensor(x)).shape == (1, 32, 32, 32)
     assert layer.to("meta")(x.to("meta")).shape == (1, 32, 32, 32)
 

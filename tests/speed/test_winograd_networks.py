@@ -1,4 +1,4 @@
-"""Whole networks by Winograd's algorithm: the plain form's pixels, the authors' pixels, the same training."""
+"""Networks by Winograd's algorithm: pixels as with direct convolutions and as the authors', gradients too."""
 
 import copy
 from types import ModuleType
@@ -25,7 +25,7 @@ def fast_copy(net: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_every_convolution_of_the_backbone_and_the_upsampling(scale: int) -> None:
+def test_all_convolutions_but_the_first_and_last(scale: int) -> None:
     net = HAN(3, 3, num_feat=32, num_group=2, num_block=2, squeeze_factor=8, upscale=scale)
     fast = fast_copy(net)
     names = {name for name, module in fast.named_modules() if isinstance(module, WinogradConv2d)}
@@ -37,7 +37,7 @@ def test_every_convolution_of_the_backbone_and_the_upsampling(scale: int) -> Non
         assert not torch.equal(fast.upsample(fast.features(lq)), net.upsample(fast.features(lq)))
 
 
-def test_full_size_stays_within_a_thousandth_of_a_step() -> None:
+def test_full_size_within_a_thousandth_of_a_grey_level() -> None:
     torch.manual_seed(0)
     net = HAN(3, 3, upscale=4).eval()
     with torch.no_grad():

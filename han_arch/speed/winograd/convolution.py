@@ -1,16 +1,16 @@
-"""3x3 convolutions by Winograd's algorithm, for float32 on a CPU: half the multiplications, the same but for rounding.
+"""3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the multiplications, equal except for rounding.
 
-Down a column, four outputs of a convolution with three taps take 12 products; Winograd's F(4, 3) takes 6. The six input
-rows d of such a tile and the kernel's three rows g are transformed, multiplied, and transformed back,
+Four outputs in a column of a 3-tap convolution take 12 products; Winograd's F(4, 3) takes 6. It transforms the six
+input rows d of a tile and the three kernel rows g, multiplies, and transforms back:
 
     y = A^T [(G g) . (B^T d)]
 
-where each of the six products is a convolution along the row. PyTorch's convolutions on a CPU (oneDNN's) are direct
-and near the hardware's peak, so that only fewer products are faster. Transforming the width as well would leave a
-quarter of them, with several times the rounding error, which like this is two to three times a direct convolution's.
+Each of the six products is a convolution along the row. PyTorch's own convolutions on a CPU (oneDNN) are direct and
+near the peak of the hardware, so only fewer products are faster. A transform of the width as well would leave a quarter
+of the products, with several times the rounding error. Here the error is two to three times a direct convolution's.
 
-Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4; A, B and G are those
-of its F(4x4, 3x3). Deviation: one dimension, see above.
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4, with A, B and G of
+F(4x4, 3x3). Deviation: one dimension, see above.
 """
 
 from typing import Any
@@ -19,28 +19,30 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from han_arch.speed.winograd.native import library
 
-CHANNELS = 16  # the kernels take channels by as many
-LEAST_POSITIONS = 512  # in a batch's maps: with less a direct convolution is faster
+CHANNELS = 16  # numbers of channels must be multiples of this
+LEAST_POSITIONS = 512  # positions in a batch; with fewer a direct convolution is faster
 
 
 def use_winograd(net: nn.Module) -> int:
-    """Let a network's 3x3 convolutions run by Winograd's algorithm where that is faster, in place.
+    """Let the 3x3 convolutions of a network run by Winograd's algorithm where that is faster, in place.
 
-    That is in float32 on a CPU, with channels in sixteens, not on tiny maps, and outside autocast, `torch.compile`,
-    `torch.export`, `torch.func` and forward-mode derivatives; elsewhere they run as before. Weights and keys of the
-    state dict stay, and copies keep it. Two things are lost: second derivatives, and `torch.jit.script`.
+    It is faster in float32 on a CPU, with multiples of 16 channels, except on tiny maps. Under autocast,
+    `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives the convolutions run as before. Weights
+    and keys of the state dict stay; copies of the network keep the change. Second derivatives and `torch.jit.script`
+    no longer work.
 
     Args:
         net: any network with `nn.Conv2d` layers.
 
     Returns:
-        How many of its convolutions can, those of an earlier call among them.
+        The number of convolutions that can run so, including those of an earlier call.
 
     Raises:
-        UserError: there is no C compiler; the network is as before.
+        UserError: there is no C compiler; the network is unchanged.
     """
     convs = [module for module in net.modules() if type(module) is nn.Conv2d and _can_change(module)]
     if convs:
@@ -60,7 +62,11 @@ def _can_change(conv: nn.Conv2d) -> bool:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3x3 convolution that runs by Winograd's algorithm where it is faster; `use_winograd` makes them."""
+    """A 3x3 convolution that runs by Winograd's algorithm where that is faster; made by `use_winograd`.
+
+    It overrides a private method of torch: `forward` would miss callers that bring their own weights, such as HAN's
+    upsampling, and `nn.Conv2d` offers no public method for those.
+    """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_faster(input, weight):
@@ -68,26 +74,29 @@ class WinogradConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
-_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # of torch.func
-
-
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        type(x) is Tensor  # not one that stands for another, as those of tracers do
+        type(x) is Tensor  # a subclass may have no memory, as the tensors of tracers
         and type(weight) in (Tensor, nn.Parameter)
         and _fits(x, weight)
         and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
-        and not _in_transform()
+        and not _in_func_transform()
         and unpack_dual(x).tangent is None
         and unpack_dual(weight).tangent is None
     )
 
 
+def _in_func_transform() -> bool:
+    """Return whether a transform of torch.func is active. Inside one, tensors look plain; torch has no public test."""
+    is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return bool(is_active and is_active())
+
+
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.conv2d(x, weight, bias, padding=1)` by Winograd's algorithm.
+    """Compute `F.conv2d(x, weight, bias, padding=1)` by Winograd's algorithm.
 
     Args:
         x: (b, c, h, w), float32, on the CPU; c and o are multiples of 16.
@@ -95,13 +104,13 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (o,), or None.
 
     Returns:
-        (b, o, h, w) in channels_last. Can be differentiated once. It does not depend on the number of threads; the
-        weight's gradient does, by rounding.
+        (b, o, h, w) in channels_last, independent of the number of threads. Can be differentiated once; the gradient
+        of the weight depends on the number of threads, by rounding.
 
     Raises:
-        ValueError: x, weight or bias is of another shape or type.
+        ValueError: x, weight or bias has a wrong shape or type.
         UserError: there is no C compiler.
-        MemoryError: there is no memory.
+        MemoryError: there is not enough memory.
     """
     o = weight.shape[0]
     bias_fits = bias is None or (bias.shape == (o,) and bias.dtype == torch.float32 and bias.device.type == "cpu")
@@ -115,6 +124,16 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         out: Tensor = _WinogradConv.apply(x, weight, bias)
         return out
     return _convolution(_in_channels_last(x), weight, bias)
+
+
+def is_correct() -> bool:
+    """Compare with a direct convolution on a small random map; return whether the results agree.
+
+    Raises:
+        UserError: there is no C compiler.
+    """
+    x, weight = torch.rand(1, CHANNELS, 9, 50), torch.rand(CHANNELS, CHANNELS, 3, 3)
+    return float((conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max()) < 1e-3
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
@@ -141,7 +160,7 @@ class _WinogradConv(torch.autograd.Function):
         grad = _in_channels_last(grad)
         need_x, need_weight, need_bias = ctx.needs_input_grad
         return (
-            # The input's gradient is a convolution too, by the kernel rotated by 180 degrees.
+            # The gradient of the input is a convolution with the kernel rotated by 180 degrees.
             _convolution(grad, weight, None, rotated=True) if need_x else None,
             _weight_gradient(x, grad) if need_weight else None,
             grad.sum((0, 2, 3)) if need_bias else None,
@@ -149,7 +168,7 @@ class _WinogradConv(torch.autograd.Function):
 
 
 def _in_channels_last(x: Tensor) -> Tensor:
-    """(b, c, h, w) whose memory is contiguous (b, h, w, c), also where a size of 1 would leave torch a choice."""
+    """Return x, (b, c, h, w), with contiguous memory (b, h, w, c); torch's own flag is ambiguous if a size is 1."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
@@ -186,5 +205,5 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 def _done(result: Tensor, failed: int) -> Tensor:
     if failed:
-        raise MemoryError("no memory for a convolution by Winograd's algorithm")
+        raise MemoryError("not enough memory for a convolution by Winograd's algorithm")
     return result

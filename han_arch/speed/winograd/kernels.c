@@ -1,14 +1,16 @@
 /* 3x3 convolutions with zero padding by Winograd's F(4, 3) along the height; see convolution.py.
 
-Maps are (n, h, w, c), contiguous, and channels come in sixteens. A tile is four rows of the output; each thread takes up to
-BLOCK columns of a tile at a time, so that what it makes of them stays in its own cache. The names are those of the equation
-y = A^T [(G g) . (B^T d)], where "." is a convolution along the row: U = G g, V = B^T d, M = U . V. */
+Maps are contiguous (n, h, w, c); channels are multiples of 16. A tile is four rows of the output. Each thread takes up to
+BLOCK columns of a tile at a time, so its intermediate results stay in its own cache. Names follow the equation
+y = A^T [(G g) . (B^T d)], where "." is a convolution along the row: U = G g, V = B^T d, M = U . V.
+Functions that can fail return 0 for success and 1 if there is not enough memory. */
 
 #include <stdlib.h>
 #include <string.h>
 
-/* How the processor's registers are used: floats in one; registers side by side in a step of a product; and input channels
-and registers in a step of the weight's gradient. There are 32 registers, on older x86 16. */
+/* Use of the vector registers (32 of them, 16 on older x86).
+LANES: floats in a register. MOST_COLS: registers in a row of a product's step.
+INPUTS, MOST_GRADIENT_COLS: input channels, and registers in a row, of a step of the weight's gradient. */
 #if defined(__AVX512F__)
 enum { LANES = 16, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #elif defined(__AVX2__)
@@ -19,7 +21,7 @@ enum { LANES = 4, MOST_COLS = 2, INPUTS = 4, MOST_GRADIENT_COLS = 2 };
 enum { LANES = 4, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #endif
 
-/* A register of floats; in memory it may lie anywhere. */
+/* A register of floats, and the same in memory without alignment. */
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define LOAD(address) ((vec)(*(const vec_in_memory *)(address)))
@@ -31,9 +33,9 @@ enum {
     PRODUCTS = 6,
     TAPS = 3,
     BLOCK = 48,              /* columns; a multiple of STEP */
-    WIDE = BLOCK + TAPS - 1, /* with one more on each side */
-    STEP = 6,                /* positions in a step of a product */
-    MOST_SUMS = 1 << 26      /* floats that the threads' sums of a weight's gradient may take, 256 MiB */
+    WIDE = BLOCK + TAPS - 1, /* columns with one more on each side */
+    STEP = 6,                /* positions in a product's step */
+    MOST_SUMS = 1 << 26      /* floats for all threads' sums of the weight's gradient, 256 MiB */
 };
 
 static long min(long a, long b) { return a < b ? a : b; }
@@ -42,15 +44,16 @@ static long rounded_up(long a, long to) { return (a + to - 1) / to * to; }
 
 static float *allocate_floats(long count) { return aligned_alloc(64, rounded_up(sizeof(float) * count, 64)); }
 
-/* Columns in a block: equal parts of the width, not above BLOCK, and such that with those tiles no thread is idle. */
+/* Columns in a block: equal parts of the width, at most BLOCK, and few enough to give every thread a block. */
 static long block_of(long w, long tiles, int threads) {
     long blocks = (w + BLOCK - 1) / BLOCK, for_all = (threads + tiles - 1) / tiles;
     if (blocks < for_all) blocks = for_all;
     return rounded_up((w + blocks - 1) / blocks, STEP);
 }
 
-/* U = G g: weight (o, c, 3, 3), by its strides -> (6, 3, c, o). */
-void winograd_transform_weight(const float *g, long stride_o, long stride_c, long stride_y, long stride_x, float *u, long c, long o, int threads) {
+/* U = G g: weight (o, c, 3, 3) with any strides -> (6, 3, c, o). */
+void winograd_transform_weight(const float *g, long stride_o, long stride_c, long stride_y, long stride_x,
+                               float *u, long c, long o, int threads) {
     long plane = TAPS * c * o;
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (long x = 0; x < TAPS; x++)
@@ -69,7 +72,7 @@ void winograd_transform_weight(const float *g, long stride_o, long stride_c, lon
             }
 }
 
-/* V = B^T d of a tile, from column left - 1 on: image (h, w, c) -> (6, WIDE, c), the first `block` columns and their two. */
+/* V = B^T d of a tile: image (h, w, c) from column left - 1 -> (6, WIDE, c), of which `block` + 2 columns are written. */
 static void transform_input(const float *x, long h, long w, long c, long top, long left, long block, float *v) {
     long plane = WIDE * c;
     for (long col = 0; col < block + TAPS - 1; col++) {
@@ -96,7 +99,7 @@ static void transform_input(const float *x, long h, long w, long c, long top, lo
     }
 }
 
-/* M at STEP positions: v, from which each takes 3 * c numbers and the next begins c further, u (3 * c, o). */
+/* M at STEP positions. A position reads 3 * c numbers of v and starts c after the last one; u is (3 * c, o). */
 ALWAYS_INLINE void product(const float *v, const float *u, float *m, long c, long o, int cols) {
     vec sums[STEP][MOST_COLS];
     for (int row = 0; row < STEP; row++)
@@ -111,14 +114,14 @@ ALWAYS_INLINE void product(const float *v, const float *u, float *m, long c, lon
         for (int col = 0; col < cols; col++) STORE(m + row * o + col * LANES, sums[row][col]);
 }
 
-/* M = U . V: (6, WIDE, c), (6, 3, c, o) -> (6, BLOCK, o), the first `block` columns. */
+/* M = U . V: v (6, WIDE, c), u (6, 3, c, o) -> (6, BLOCK, o), of which `block` columns are written. */
 static void multiply(const float *v, const float *u, float *m, long c, long o, long block) {
     for (long k = 0; k < PRODUCTS; k++)
         for (long j = 0; j < o; j += MOST_COLS * LANES)
             for (long col = 0; col < block; col += STEP) {
                 const float *from = v + (k * WIDE + col) * c, *weights = u + k * TAPS * c * o + j;
                 float *to = m + (k * BLOCK + col) * o + j;
-                switch (min(MOST_COLS, (o - j) / LANES)) { /* the compiler needs to know how many registers */
+                switch (min(MOST_COLS, (o - j) / LANES)) { /* a constant, so the compiler can assign registers */
                     case 1: product(from, weights, to, c, o, 1); break;
                     case 2: product(from, weights, to, c, o, 2); break;
                     case 3: product(from, weights, to, c, o, MOST_COLS > 3 ? 3 : MOST_COLS); break;
@@ -127,7 +130,7 @@ static void multiply(const float *v, const float *u, float *m, long c, long o, l
             }
 }
 
-/* A^T M and the bias: (6, BLOCK, o), `width` columns -> four rows of the image (h, w, o). */
+/* A^T M + bias: `width` columns of (6, BLOCK, o) -> four rows of the image (h, w, o). */
 static void transform_output(const float *m, const float *bias, long h, long w, long o, long top, long left, long width,
                              float *y) {
     long plane = BLOCK * o, row = w * o;
@@ -145,7 +148,7 @@ static void transform_output(const float *m, const float *bias, long h, long w, 
         }
 }
 
-/* The convolution: x (n, h, w, c), u (6, 3, c, o), bias (o) or NULL -> y (n, h, w, o). 0, or 1: there is no memory. */
+/* Convolve: x (n, h, w, c), u (6, 3, c, o), bias (o) or NULL -> y (n, h, w, o). */
 int winograd_convolution(const float *x, const float *u, const float *bias, float *y, long n, long h, long w, long c,
                          long o, int threads) {
     long block = block_of(w, n * ((h + TILE - 1) / TILE), threads);
@@ -169,7 +172,7 @@ int winograd_convolution(const float *x, const float *u, const float *bias, floa
     return failed;
 }
 
-/* dM, the gradient of transform_output: four rows of the image (h, w, o) -> (6, BLOCK, o), `width` columns. */
+/* dM, the gradient of transform_output: four rows of the image (h, w, o) -> `width` columns of (6, BLOCK, o). */
 static void transform_gradient(const float *y, long h, long w, long o, long top, long left, long width, float *m) {
     long plane = BLOCK * o;
     for (long col = 0; col < width; col++)
@@ -188,7 +191,7 @@ static void transform_gradient(const float *y, long h, long w, long o, long top,
         }
 }
 
-/* Adds to INPUTS rows of dU the sum over `width` positions: v (WIDE, c), m (BLOCK, o) -> (INPUTS, cols * LANES). */
+/* Add the sum over `width` positions of v (WIDE, c) and m (BLOCK, o) to INPUTS rows of dU (INPUTS, cols * LANES). */
 ALWAYS_INLINE void accumulate(const float *v, const float *m, float *u, long c, long o, long width, int cols) {
     vec sums[INPUTS][MOST_GRADIENT_COLS];
     for (int i = 0; i < INPUTS; i++)
@@ -203,7 +206,7 @@ ALWAYS_INLINE void accumulate(const float *v, const float *m, float *u, long c, 
         for (int col = 0; col < cols; col++) STORE(u + i * o + col * LANES, sums[i][col]);
 }
 
-/* Adds to dU the products of V and dM, `width` columns: (6, WIDE, c), (6, BLOCK, o) -> (6, 3, c, o). */
+/* Add the products of V (6, WIDE, c) and dM (6, BLOCK, o), `width` columns, to dU (6, 3, c, o). */
 static void accumulate_kernel(const float *v, const float *m, float *u, long c, long o, long width) {
     for (long k = 0; k < PRODUCTS; k++)
         for (long x = 0; x < TAPS; x++)
@@ -218,7 +221,7 @@ static void accumulate_kernel(const float *v, const float *m, float *u, long c, 
                 }
 }
 
-/* G^T dU: numbers `from` to `end` of (6, 3, c, o) -> (3, 3, c, o), rows of the kernel first. */
+/* G^T dU: numbers `from` to `end` of (6, 3, c, o) -> (3, 3, c, o), kernel rows first. */
 static void transform_kernel_gradient(const float *u, float *g, long plane, long from, long end) {
     for (long at = from; at < end; at++) {
         float even = u[at + plane] + u[at + 2 * plane], odd = u[at + 2 * plane] - u[at + plane];
@@ -229,10 +232,9 @@ static void transform_kernel_gradient(const float *u, float *g, long plane, long
     }
 }
 
-/* The weight's gradient: x (n, h, w, c), y (n, h, w, o) -> g (3, 3, c, o). 0, or 1: there is no memory.
+/* Gradient of the weight: x (n, h, w, c), y (n, h, w, o) -> g (3, 3, c, o).
 
-Each thread sums over tiles of its own, always the same ones, and the sums are added in the threads' order: the result does
-not depend on chance. */
+Each thread sums over a fixed set of tiles, and the sums are added in a fixed order, so the result is deterministic. */
 int winograd_weight_gradient(const float *x, const float *y, float *g, long n, long h, long w, long c, long o,
                              int threads) {
     long plane = TAPS * c * o, count = PRODUCTS * plane, tiles = (h + TILE - 1) / TILE;
