@@ -1,14 +1,40 @@
-"""The benchmark sets of the papers: what belongs to them, how to know them, what to beware of, who allows what."""
+"""Published data sets: contents, terms, traps, download addresses, and how to recognise a copy.
+
+To add a benchmark set, add its record to `BENCHMARKS`. Commands, checks and downloads follow from it.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from han_arch.errors import UserError
+from han_arch.download import DownloadError, RemoteFile, fetch, unpack_zip
+from han_arch.errors import UserError, unknown
 from han_arch.images.strict import ImageError, list_files, read_image
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
+DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+SPLITS = {"train": 800, "valid": 100}
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file of images.
+
+    Attributes:
+        remote: address, file name, hash.
+        folder: folder of the images, below the output folder.
+        images: number of images.
+        limit: maximum of their bytes together.
+        members: which files to take, see `unpack_zip`; None takes all.
+    """
+
+    remote: RemoteFile
+    folder: str
+    images: int
+    limit: int
+    members: str | None = None
 
 
 @dataclass(frozen=True)
@@ -17,15 +43,18 @@ class BenchmarkSet:
 
     Attributes:
         name: as in tables and folders.
-        images: how many there are.
-        source: where the HR images come from.
+        images: number of images.
+        source: origin of the HR images.
         licence: terms of use.
         notes: known traps.
-        sizes: the possible (width, height) of the HR images in the order of their names, or of any of them when
-            `any_order`; empty when they are not known here.
-        any_order: `sizes` is a set of sizes that come again and again.
-        grey: stems of the files that are grey.
-        pixels: `pixel_digest` of the HR files as distributed, None when they are not known here.
+        zip_file: the download of the HR images; None if there is none.
+        members: which files of the zip file to take, see `unpack_zip`; None takes all.
+        in_papers: whether the tables of the HAN paper have it; the shipped test and leaderboard files then use it.
+        sizes: (width, height) of the HR images in the order of their names, or the sizes that occur if
+            `any_order`; empty if they are not known here.
+        any_order: whether every image may have any of `sizes`.
+        grey: stems of the grey files.
+        pixels: `pixel_digest` of the HR files as distributed; None if it is not known here.
     """
 
     name: str
@@ -33,10 +62,34 @@ class BenchmarkSet:
     source: str
     licence: str
     notes: tuple[str, ...] = ()
+    zip_file: RemoteFile | None = None
+    members: str | None = None
+    in_papers: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
     any_order: bool = False
     grey: tuple[str, ...] = ()
     pixels: str | None = None
+
+    def archive(self) -> Archive:
+        """Return the archive of the HR images; UserError with the remedy if there is no download."""
+        if self.zip_file is None:
+            raise UserError(f"{self.name} has no download here: {self.source}. Available: {', '.join(DOWNLOADS)}")
+        return Archive(self.zip_file, f"{self.name}/HR", self.images, 8 * GIB, self.members)
+
+    def describe(self) -> str:
+        """Describe the set in a few lines: size, source, terms, traps."""
+        lines = [f"{self.name}: {self.images} images; {self.source}", f"  licence: {self.licence}"]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def _selfexsr(name: str, key: str) -> RemoteFile:
+    # As SelfExSR's README links it; nobody published hashes.
+    return RemoteFile(f"https://uofi.box.com/shared/static/{key}.zip", f"{name}_SelfExSR.zip")
+
+
+def _hr_of(scale: int) -> str:
+    # HR in SelfExSR's folder of the scale with the least cropped HR.
+    return rf"image_SRF_{scale}/(img_\d+)_SRF_{scale}_HR(\.png)"
 
 
 _CROPPED = "SelfExSR's HR of each scale is cropped to it; data prepare crops, so one HR folder serves every scale"
@@ -50,7 +103,10 @@ BENCHMARKS = {
             f"Bevilacqua et al., BMVC 2012; images as in {SELFEXSR}",
             "research use",
             ("woman (img_005) is BSDS500's 302003.jpg: leave it out of training", _CROPPED),
-            ((512, 512), (288, 288), (256, 256), (280, 280), (228, 344)),
+            _selfexsr("Set5", "kfahv87nfe8ax910l85dksyl2q212voc"),
+            _hr_of(2),
+            in_papers=True,
+            sizes=((512, 512), (288, 288), (256, 256), (280, 280), (228, 344)),
             pixels="aedfc4429ce4c2a6d9fc84562ef72fa5374131c88e7f5e6455127b43648296fd",
         ),
         BenchmarkSet(
@@ -63,7 +119,10 @@ BENCHMARKS = {
                 "bicubic row compares its grey values directly (grey: direct), 0.09 dB less on the mean",
                 _CROPPED,
             ),
-            (
+            _selfexsr("Set14", "igsnfieh4lz68l926l8xbklwsnnk8we9"),
+            _hr_of(2),
+            in_papers=True,
+            sizes=(
                 *((500, 480), (720, 576), (512, 512), (352, 288), (250, 360), (276, 276), (500, 362), (352, 288)),
                 *((512, 512), (512, 512), (768, 512), (512, 512), (528, 656), (586, 390)),
             ),
@@ -76,7 +135,10 @@ BENCHMARKS = {
             f"the val part of BSDS500, Martin et al., ICCV 2001; images as in {SELFEXSR} (BSD100)",
             "non-commercial research and education (UC Berkeley)",
             ("leave BSDS500's val part out of training: it is this set", _CROPPED),
-            ((480, 321), (321, 480)),
+            _selfexsr("B100", "qgctsplb8txrksm9to9x01zfa4m61ngq"),
+            _hr_of(3),
+            in_papers=True,
+            sizes=((480, 321), (321, 480)),
             any_order=True,
             pixels="147dda67122e09cc99c0900f40c8e867beb0a4d34d8ddb0a8197cb28e2403b40",
         ),
@@ -86,6 +148,9 @@ BENCHMARKS = {
             f"Huang et al., CVPR 2015; {SELFEXSR}",
             "research use; photos from Flickr under Creative Commons",
             ("SelfExSR's x2 folder holds HR of half size: take the x4 folder's HR for every scale",),
+            _selfexsr("Urban100", "65upg43jjd0a4cwsiqgl6o6ixube6klm"),
+            _hr_of(4),
+            in_papers=True,
         ),
         BenchmarkSet(
             "Manga109",
@@ -93,6 +158,7 @@ BENCHMARKS = {
             "Matsui et al., 2017; on application at http://www.manga109.org",
             "academic use on application; redistribution not allowed",
             ("published SR results use one page of each of the 109 volumes, not the whole data set",),
+            in_papers=True,
         ),
         BenchmarkSet(
             "DIV2K100",
@@ -100,16 +166,85 @@ BENCHMARKS = {
             "DIV2K_valid_HR (0801 to 0900), Agustsson and Timofte, CVPRW 2017",
             "academic research only",
             (
-                "used for choosing checkpoints in many recipes: no unseen test set then",
-                "which border convention DIV2K's own LR files follow: data verify tells",
+                "many recipes choose checkpoints on it: no unseen test set then",
+                "data verify finds the border convention of DIV2K's own LR files",
             ),
         ),
     )
 }
+DOWNLOADS = ("DIV2K", *(row.name for row in BENCHMARKS.values() if row.zip_file))
+
+# No hash is published with DIV2K. Catalyst and torchSR check their downloads with these MD5 sums.
+DIV2K_MD5 = {
+    "DIV2K_train_HR": "bdc2d9338d4e574fe81bf7d158758658",
+    "DIV2K_valid_HR": "9fcdda83005c5e5997799b69f955ff88",
+    "DIV2K_train_LR_bicubic_X2": "9a637d2ef4db0d0a81182be37fb00692",
+    "DIV2K_valid_LR_bicubic_X2": "1512c9a3f7bde2a1a21a73044e46b9cb",
+    "DIV2K_train_LR_bicubic_X3": "ad80b9fe40c049a07a8a6c51bfab3b6d",
+    "DIV2K_valid_LR_bicubic_X3": "18b1d310f9f88c13618c287927b29898",
+    "DIV2K_train_LR_bicubic_X4": "76c43ec4155851901ebbe8339846d93d",
+    "DIV2K_valid_LR_bicubic_X4": "21962de700c8d368c6ff83314480eff0",
+    "DIV2K_train_LR_x8": "613db1b855721b3d2b26f4194a1d22a6",
+    "DIV2K_valid_LR_x8": "c5aeea2004e297e9ff3abfbe143576a5",
+}
+
+
+def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
+    """Return DIV2K's HR archive of each split, and its official LR archive of each scale (2, 3, 4, 8)."""
+    archives = []
+    for split in splits:
+        stems = {f"DIV2K_{split}_HR": 8 * GIB}
+        stems |= {f"DIV2K_{split}_LR_{'x8' if s == 8 else f'bicubic_X{s}'}": 4 * GIB for s in scales}
+        for stem, limit in stems.items():
+            remote = RemoteFile(f"{DIV2K_URL}{stem}.zip", f"{stem}.zip", hash=f"md5:{DIV2K_MD5[stem]}")
+            archives.append(Archive(remote, f"DIV2K/{stem}", SPLITS[split], limit))
+    return archives
+
+
+def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
+    """Return the archives of a name in `DOWNLOADS`; scales and splits as in `div2k_archives`, for DIV2K only.
+
+    Raises:
+        UserError: no such set, or no download of it; the message has the remedy.
+    """
+    if name == "DIV2K":
+        return div2k_archives(scales, splits)
+    if name not in BENCHMARKS:
+        raise unknown("data set", name, DOWNLOADS)
+    return [BENCHMARKS[name].archive()]
+
+
+def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) -> Path:
+    """Download and unpack an archive unless its folder exists.
+
+    Args:
+        archive: the archive.
+        out: output folder; its folder `downloads` gets the archives and their recorded hashes.
+        keep: keep the zip file.
+        say: callback for one line for each check.
+
+    Returns:
+        The folder of images.
+
+    Raises:
+        UserError: the download failed or has wrong content, or an existing folder has another number of images.
+    """
+    folder = out / archive.folder
+    if not folder.exists():
+        file = fetch(archive.remote, out / "downloads", say)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unpack_zip(file, folder, archive.limit, archive.members)
+        if not keep:
+            file.unlink()
+    count = len(list_files(folder))
+    if count != archive.images:
+        raise DownloadError(f"{folder} has {count} images instead of {archive.images}; remove it and try again")
+    say(f"{folder}: {count} images")
+    return folder
 
 
 def pixel_digest(files: Sequence[Path]) -> str:
-    """SHA-256 over shapes and pixels of images in the given order; the same for any lossless file format."""
+    """Return the SHA-256 of shapes and pixels of images in the given order; equal for all lossless file formats."""
     digest = hashlib.sha256()
     for file in files:
         pixels = read_image(file)
@@ -119,7 +254,7 @@ def pixel_digest(files: Sequence[Path]) -> str:
 
 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Check a folder of HR images against the table.
+    """Compare a folder of HR images with the record of a benchmark set.
 
     Args:
         name: of a benchmark set.
@@ -132,7 +267,7 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
         UserError: no such set.
     """
     if name not in BENCHMARKS:
-        raise UserError(f"no benchmark set {name!r}; there are {', '.join(BENCHMARKS)}")
+        raise unknown("benchmark set", name, BENCHMARKS)
     row = BENCHMARKS[name]
     files = list_files(folder)
     faults = [] if len(files) == row.images else [f"{folder}: {len(files)} images; {name} has {row.images}"]
@@ -145,10 +280,8 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
     for index, (file, pixels) in enumerate(images.items()):
         size = (pixels.shape[1], pixels.shape[0])
         allowed = row.sizes if row.any_order else row.sizes[index : index + 1]
-        if allowed and not any(_cropped_from(size, whole) for whole in allowed):
-            faults.append(
-                f"{file}: {size[0]}x{size[1]}; {name} has {' or '.join(f'{w}x{h}' for w, h in allowed)} there"
-            )
+        if allowed and not any(_is_cropped_from(size, whole) for whole in allowed):
+            faults.append(f"{file}: {size[0]}x{size[1]}; {name} has {' or '.join(f'{w}x{h}' for w, h in allowed)}")
         if row.sizes and (pixels.ndim == 2) != (file.stem in row.grey):
             faults.append(f"{file}: {'grey' if pixels.ndim == 2 else 'colour'}, unlike in {name}")
     notes = [f"{name}: {note}" for note in row.notes]
@@ -157,10 +290,10 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
     elif not faults and pixel_digest(files) == row.pixels:
         notes.insert(0, f"{name}: every pixel as in SelfExSR's files")
     elif not faults:
-        notes.insert(0, f"{name}: sizes fit; not the very pixels of SelfExSR's files (cropped, or another copy)")
+        notes.insert(0, f"{name}: sizes fit; pixels differ from SelfExSR's files (cropped, or another copy)")
     return notes, faults
 
 
-def _cropped_from(size: tuple[int, int], whole: tuple[int, int]) -> bool:
-    # Other copies of the sets have the pixel or two that SelfExSR's crop took away.
+def _is_cropped_from(size: tuple[int, int], whole: tuple[int, int]) -> bool:
+    # Other copies of the sets have a pixel or two that SelfExSR's crop removed.
     return all(-2 <= full - cut < 12 for full, cut in zip(whole, size, strict=True))

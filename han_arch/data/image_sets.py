@@ -1,32 +1,36 @@
-"""A folder of images or an LMDB, seen alike: names, bytes of each image, and what is wrong with the set as a whole."""
+"""The images of a folder or an LMDB: prepared sets as they are found, and HR folders checked before long work."""
 
+import hashlib
 import json
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import lmdb
+import numpy as np
 
-from han_arch.data.lmdb_check import LmdbFault
-from han_arch.data.lmdb_store import lmdb_keys
-from han_arch.data.parallel import WorkerDied, run_apart
-from han_arch.data.shared_lmdb import shared_environment
+from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
+from han_arch.data.parallel import WorkerDied, run_apart, work_through
 from han_arch.data.stores import RECORD
-from han_arch.images.strict import list_files
+from han_arch.errors import UserError
+from han_arch.images.strict import ImageError, decode_image, list_files
 
 META_LINE = re.compile(r"(?P<key>[^.\s]+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) \d+")
+GREY_POLICIES = ("refuse", "keep", "rgb")
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """Where the bytes of one image are: a file in a folder, or a key in an LMDB."""
+    """The place of one image's bytes: a file in a folder, or a key in an LMDB."""
 
     folder: Path
     name: str
     in_lmdb: bool
 
     def read(self) -> bytes:
-        """The image file's bytes; KeyError, OSError or LmdbFault when they are not there."""
+        """Return the image file's bytes; KeyError, OSError or LmdbFault if they cannot be read."""
         if not self.in_lmdb:
             return (self.folder / self.name).read_bytes()
         try:
@@ -49,9 +53,9 @@ class ImageSet:
     Attributes:
         path: the folder or LMDB.
         images: by stem or key.
-        shapes: (height, width, channels) that an LMDB's meta_info.txt gives, by key; empty for a folder.
-        faults: what is wrong with the set as a whole, one line each.
-        record: what `basicsr data prepare` noted about how it was made; empty for other sets.
+        shapes: (height, width, channels) by key, from an LMDB's meta_info.txt; empty for a folder.
+        faults: faults of the set as a whole, one line each.
+        record: the settings that `basicsr data prepare` wrote; empty for other sets.
     """
 
     path: Path
@@ -62,7 +66,7 @@ class ImageSet:
 
 
 def load_set(path: Path) -> ImageSet:
-    """List a folder or (a name that ends in .lmdb, or a folder with a data.mdb) an LMDB; faults are in the result."""
+    """List a folder or an LMDB (a name in .lmdb, or a folder with a data.mdb); the result holds the faults."""
     images = ImageSet(path)
     if not path.is_dir():
         images.faults.append(f"{path}: no such folder")
@@ -95,18 +99,18 @@ def _load_folder(images: ImageSet) -> None:
 
 def _load_lmdb(images: ImageSet) -> None:
     if images.path.suffix != ".lmdb":
-        images.faults.append(f"{images.path}: BasicSR takes only folders whose names end in .lmdb for LMDBs")
+        images.faults.append(f"{images.path}: BasicSR takes only folders with names in .lmdb for LMDBs")
     try:
-        # In a process of its own: garbage in LMDB's pages can end the process that reads them.
+        # In a separate process: garbage in LMDB's pages can crash the process that reads them.
         keys = run_apart(_keys, images.path)
     except LmdbFault as fault:
         images.faults.append(str(fault))
         return
     except WorkerDied:
-        images.faults.append(f"{images.path}: reading its keys ended the process; data.mdb is damaged")
+        images.faults.append(f"{images.path}: reading its keys crashed the process; data.mdb is damaged")
         return
     images.images = {key: ImageRef(images.path, key, in_lmdb=True) for key in keys}
-    images.faults += [f"{images.path}: {fault}" for fault in _compare_meta_info(images)]
+    _read_meta_info(images)
 
 
 def _keys(path: Path) -> list[str]:
@@ -116,10 +120,12 @@ def _keys(path: Path) -> list[str]:
         raise LmdbFault(f"{path / 'data.mdb'} is damaged: {error}") from error
 
 
-def _compare_meta_info(images: ImageSet) -> list[str]:
+def _read_meta_info(images: ImageSet) -> None:
+    """Read the shapes from an LMDB's meta_info.txt and compare its keys with the LMDB's."""
     meta_info = images.path / "meta_info.txt"
     if not meta_info.is_file():
-        return ["no meta_info.txt; BasicSR reads the keys from it"]
+        images.faults.append(f"{images.path}: no meta_info.txt; BasicSR reads the keys from it")
+        return
     faults = []
     for number, line in enumerate(meta_info.read_text("utf-8", "replace").splitlines(), 1):
         match = META_LINE.fullmatch(line)
@@ -131,4 +137,92 @@ def _compare_meta_info(images: ImageSet) -> list[str]:
         images.shapes[match["key"]] = (int(match["height"]), int(match["width"]), int(match["channels"]))
     faults += [f"key {key} is in meta_info.txt and not in the LMDB" for key in images.shapes.keys() - images.images]
     faults += [f"key {key} is in the LMDB and not in meta_info.txt" for key in images.images.keys() - images.shapes]
-    return sorted(faults)
+    images.faults += [f"{images.path}: {fault}" for fault in sorted(faults)]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One checked HR image: its file, its sides in pixels, and the SHA-256 of the file."""
+
+    path: Path
+    height: int
+    width: int
+    sha256: str
+
+    @property
+    def stem(self) -> str:
+        """The name without extension: the key of everything that is made from the image."""
+        return self.path.stem
+
+
+def load_source(path: Path, grey: str) -> np.ndarray:
+    """Return the pixels of a checked HR file: uint8, (h, w, 3) RGB, or (h, w) for a grey file if `grey` is "keep"."""
+    pixels = decode_image(path.read_bytes())
+    if pixels.ndim == 2 and grey == "rgb":
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    return pixels
+
+
+def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[Source]:
+    """Decode every file of a folder of HR images and report all that cannot be used.
+
+    Args:
+        folder: holds the images themselves; hidden files are skipped, sub-folders are not searched.
+        grey: one of `GREY_POLICIES`: a grey file is an error, stays grey, or becomes three equal channels.
+        min_side: the shortest side in pixels that is accepted: the training patch.
+        workers: processes.
+
+    Returns:
+        The images in the order of their names.
+
+    Raises:
+        UserError: no folder, no image, or unusable files; the message has one line for each of them.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    paths = list_files(folder)
+    if not paths:
+        inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+        hint = f"; it has the folders {', '.join(inside[:5])}: name the one with the images" if inside else ""
+        raise UserError(f"no image in {folder}{hint}")
+    problems = _name_problems(paths)
+    sources = []
+    for path, (source, problem) in work_through(partial(_check, grey=grey, min_side=min_side), paths, workers, "check"):
+        if source is None:
+            problems[path].append(problem)
+        else:
+            sources.append(source)
+    if problems:
+        lines = [f"  {path.name}: {'; '.join(problems[path])}" for path in sorted(problems)]
+        raise UserError(f"{len(problems)} of {len(paths)} files in {folder} cannot be used:\n" + "\n".join(lines))
+    return sorted(sources, key=lambda source: source.path)
+
+
+def _name_problems(paths: list[Path]) -> defaultdict[Path, list[str]]:
+    problems: defaultdict[Path, list[str]] = defaultdict(list)
+    first_of: dict[str, Path] = {}
+    for path in paths:
+        if "." in path.stem:
+            problems[path].append("a dot in the name (BasicSR cuts LMDB keys at the first dot); rename it")
+        if not path.stem.isascii() or any(letter.isspace() for letter in path.stem):
+            problems[path].append("a space or a letter beyond ASCII in the name (BasicSR's keys have none); rename it")
+        first = first_of.setdefault(path.stem, path)
+        if first != path:
+            problems[path].append(f"same name as {first.name} but for the extension; rename one")
+    return problems
+
+
+def _check(path: Path, grey: str, min_side: int) -> tuple[Source | None, str]:
+    data = path.read_bytes()
+    try:
+        pixels = decode_image(data)
+    except ImageError as error:
+        return None, str(error)
+    height, width = pixels.shape[:2]
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        return None, "has an alpha channel; flatten it to RGB"
+    if pixels.ndim == 2 and grey == "refuse":
+        return None, "grey; --grey rgb takes it as three equal channels"
+    if min(height, width) < min_side:
+        return None, f"{width}x{height} is smaller than the {min_side} pixels of a training patch (--gt-size)"
+    return Source(path, height, width, hashlib.sha256(data).hexdigest()), ""

@@ -1,34 +1,41 @@
-"""What BasicSR's data loading needs on today's stack, put in place by `install()`; each fault is probed first.
+"""Repair BasicSR's data loading on today's stack: `install()` probes each fault and replaces only what is broken.
 
 Option files keep BasicSR's names (`type: PairedImageDataset`, `io_backend: type: lmdb`).
 """
 
+import functools
 import pickle
 import random
 import tempfile
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from han_arch import compat
-from han_arch.data.lmdb_check import SampleError
-from han_arch.data.lmdb_store import lmdb_keys
-from han_arch.data.shared_lmdb import shared_environment
+from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
+from han_arch.errors import UserError, nearest
+from han_arch.images.strict import ImageError, decode_image, encode_png
 
-_done: list[bool] = []
+# A spawned worker imports this module before it unpickles BasicSR's classes.
+compat.install_import_fallbacks()
+
+
+class SampleError(UserError):
+    """A training or validation sample cannot be used; the message names its file, or its LMDB and key."""
 
 
 class SharedLmdbBackend:
-    """BasicSR's LMDB backend on environments that a whole process shares, and that pickles.
+    """BasicSR's LMDB backend on environments that a whole process shares; it can be pickled.
 
     Args:
         db_paths: LMDB folders.
-        client_keys: what the dataset calls them, such as "lq" and "gt"; one for each folder.
-        readonly, lock, readahead: as in BasicSR, which gives them; an environment here is always opened read-only,
+        client_keys: the dataset's names for them, such as "lq" and "gt"; one for each folder.
+        readonly, lock, readahead: as in BasicSR, which passes them. The environments here are always read-only,
             without lock and readahead.
 
     Raises:
@@ -50,7 +57,7 @@ class SharedLmdbBackend:
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """The bytes of a key of one LMDB; SampleError when it is not there, LmdbFault when the LMDB is not whole."""
+        """Return the bytes of a key of one LMDB; SampleError if it is not there, LmdbFault if the LMDB is damaged."""
         folder = self.folders[client_key]
         environment = shared_environment(folder)
         try:
@@ -59,64 +66,110 @@ class SharedLmdbBackend:
         except lmdb.Error as error:
             raise SampleError(f"{folder}: key {filepath} cannot be read, data.mdb is damaged: {error}") from error
         if data is None:
-            near = get_close_matches(str(filepath), lmdb_keys(environment), 1)
-            hint = f"; the nearest is {near[0]}" if near else ""
+            near = nearest(filepath, lmdb_keys(environment))
+            hint = f"; did you mean {near}?" if near else ""
             raise SampleError(f"no key {filepath} in {folder}, though its meta_info.txt names it{hint}")
         return bytes(data)
 
     def get_text(self, filepath: str) -> str:
-        """LMDBs hold images only."""
+        """Refuse: an LMDB here holds images only."""
         raise NotImplementedError("an LMDB of images has no text")
 
 
+class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
+    """BasicSR's PairedImageDataset with the same options and samples, and errors that name the file.
+
+    Deviations: the pairs are in the order of their names on every machine; a sample that cannot be used raises
+    SampleError with its file, or its LMDB and key; the options stay unchanged.
+
+    Args:
+        opt: BasicSR's dataset options.
+
+    Raises:
+        UserError: no pair in the folders.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        from basicsr.data.paired_image_dataset import PairedImageDataset
+        from basicsr.utils import FileClient
+
+        self.inner = PairedImageDataset(opt)
+        self.opt, self.paths = opt, self.inner.paths
+        self.paths.sort(key=lambda pair: pair["gt_path"])
+        if not self.paths:
+            raise SampleError(f"no image in {self.inner.gt_folder} (sub-folders are not searched)")
+        # Opened here, since BasicSR would remove `type` from the options at the first sample.
+        backend = dict(self.inner.io_backend_opt)
+        self.inner.file_client = FileClient(backend.pop("type"), **backend)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return the sample as BasicSR does; SampleError names the file at fault."""
+        try:
+            return self.inner[index]
+        except (SampleError, LmdbFault):
+            raise
+        except Exception as error:
+            raise SampleError(self._explain(self.paths[index], error)) from error
+
+    def _explain(self, pair: dict[str, str], error: Exception) -> str:
+        shapes, client = [], self.inner.file_client
+        for side, folder in (("gt", self.inner.gt_folder), ("lq", self.inner.lq_folder)):
+            name = pair[f"{side}_path"]
+            where = f"{folder}: {name}" if client.backend == "lmdb" else name
+            try:
+                shapes.append(decode_image(client.get(name, side)).shape)
+            except (ImageError, OSError) as fault:
+                return f"{where}: {fault}"
+        return f"{where} (LR {shapes[1]}) and its GT {pair['gt_path']} ({shapes[0]}): {error}"
+
+
 def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
-    """Seed a data worker from what torch drew for it: another one for every worker, rank and epoch.
+    """Seed a data worker from torch's seed for it, which differs for every worker, rank and epoch.
 
     The arguments are BasicSR's. BasicSR's own function gives a worker the same seed in every epoch.
     """
-    install()  # a spawned worker has a BasicSR of its own
+    install()  # a spawned worker has its own BasicSR
     drawn = torch.initial_seed()  # base seed of this epoch, drawn in the main process, plus the worker's number
     random.seed(drawn)
     np.random.seed(drawn % 2**32)
 
 
+@functools.cache
 def install() -> None:
-    """Mend what is broken in BasicSR's data loading, in this process; a second call does nothing.
+    """Repair what is broken in BasicSR's data loading, in this process; a second call does nothing.
 
     Raises:
         UserError: BasicSR cannot be imported.
     """
-    if _done:
-        return
     compat.require_basicsr()
     from basicsr.utils.file_client import FileClient
+    from basicsr.utils.registry import DATASET_REGISTRY
 
-    from han_arch.data.paired_dataset import CheckedPairedImageDataset, names_bad_files
-
-    if not _shares_and_pickles():
+    if not is_lmdb_shared():
         compat.replace(
             "basicsr.utils.file_client",
             "FileClient._backends",
             {**FileClient._backends, "lmdb": SharedLmdbBackend},
             "its LMDB backend opens an LMDB twice in a process, which lmdb 3 refuses, and does not pickle",
         )
-    if not _draws_anew_each_epoch():
+    if not is_seed_new_each_epoch():
         compat.replace(
             "basicsr.data", "worker_init_fn", worker_init_fn, "its data workers draw the same crops in every epoch"
         )
-    if not names_bad_files():
-        from basicsr.utils.registry import DATASET_REGISTRY
-
+    if not is_bad_file_named():
         compat.replace(
             "basicsr.utils.registry",
             "DATASET_REGISTRY._obj_map",
             {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset},
             "its PairedImageDataset does not name the file of a bad sample and reads folders in no fixed order",
         )
-    _done.append(True)
 
 
-def _shares_and_pickles() -> bool:
+def is_lmdb_shared() -> bool:
+    """Probe whether BasicSR's LMDB backend opens one LMDB twice in a process and can be pickled."""
     from basicsr.utils.file_client import FileClient
 
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +178,7 @@ def _shares_and_pickles() -> bool:
             transaction.put(b"key", b"value")
         environment.close()
         try:
-            # BasicSR's backend keeps its environments until the objects go, so both are needed at once.
+            # BasicSR's backend keeps its environments as long as it lives, so the probe holds both.
             clients = [FileClient("lmdb", db_paths=folder) for _ in range(2)]
             values = [client.get("key", "default") for client in (*clients, pickle.loads(pickle.dumps(clients[0])))]
         except (lmdb.Error, TypeError):
@@ -133,7 +186,8 @@ def _shares_and_pickles() -> bool:
         return values == [b"value"] * 3
 
 
-def _draws_anew_each_epoch() -> bool:
+def is_seed_new_each_epoch() -> bool:
+    """Probe whether BasicSR seeds a data worker differently in two epochs."""
     import basicsr.data
 
     states = random.getstate(), np.random.get_state()
@@ -146,3 +200,28 @@ def _draws_anew_each_epoch() -> bool:
     random.setstate(states[0])
     np.random.set_state(states[1])
     return draws[0] != draws[1]
+
+
+def is_bad_file_named() -> bool:
+    """Probe whether the registered PairedImageDataset names the file of a damaged sample."""
+    from basicsr.utils.registry import DATASET_REGISTRY
+
+    with tempfile.TemporaryDirectory() as folder:
+        good = encode_png(np.zeros((8, 8), np.uint8))
+        for side, data in (("gt", good), ("lq", b"not an image")):
+            (Path(folder) / side).mkdir()
+            (Path(folder) / side / "probe.png").write_bytes(data)
+        dataset = DATASET_REGISTRY.get("PairedImageDataset")(
+            {
+                "dataroot_gt": f"{folder}/gt",
+                "dataroot_lq": f"{folder}/lq",
+                "io_backend": {"type": "disk"},
+                "phase": "val",
+                "scale": 1,
+            }
+        )
+        try:
+            dataset[0]
+        except Exception as error:
+            return f"{folder}/lq/probe.png" in str(error)
+        return False

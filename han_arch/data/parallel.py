@@ -1,4 +1,4 @@
-"""Work over many items in processes, with a progress bar, stoppable at any moment."""
+"""Process many items in worker processes, with a progress bar; stop cleanly at any moment."""
 
 import os
 import signal
@@ -20,11 +20,11 @@ Result = TypeVar("Result")
 
 
 class WorkerDied(UserError):
-    """A worker process ended without an exception: killed, or crashed in a library."""
+    """A worker process ended without an exception: it was killed, or it crashed in a library."""
 
 
 def default_workers() -> int:
-    """One process for each core that this process may use."""
+    """Return the number of cores that this process may use: one worker for each."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -33,13 +33,13 @@ def default_workers() -> int:
 def work_through(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Apply a function to all items and give (item, result) as they get done, in no fixed order.
+    """Apply a function to all items and yield (item, result) as each is done, in no fixed order.
 
     Args:
         function: importable by name; an exception in it ends the iteration.
-        items: what to work on; few results wait at a time, however many items there are.
-        workers: processes; 0 or 1 works in this one.
-        label: what the progress bar says; it also shows the rate and the time that is left.
+        items: the items; few results wait at a time, however many items there are.
+        workers: number of processes; with 0 or 1 this process does the work.
+        label: text of the progress bar, which also shows the rate and the time left.
 
     Raises:
         WorkerDied: a process ended without an exception, most likely for lack of memory.
@@ -47,20 +47,16 @@ def work_through(
     if not items:
         return
     with tqdm(total=len(items), desc=label, unit="img", dynamic_ncols=True) as progress:
-        for done in _inline(function, items) if workers < 2 else _in_processes(function, items, workers):
+        inline = ((item, function(item)) for item in items)
+        for done in inline if workers < 2 else _in_processes(function, items, workers):
             yield done
             progress.update()
 
 
 def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
-    """`function(item)` in a process of its own; WorkerDied when it ends without an exception."""
+    """Return `function(item)`, computed in a separate process; WorkerDied if that ends without an exception."""
     (done,) = _in_processes(function, [item], 1)
     return done[1]
-
-
-def _inline(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    for item in items:
-        yield item, function(item)
 
 
 def _in_processes(
@@ -80,21 +76,21 @@ def _in_processes(
     except BrokenProcessPool:
         raise WorkerDied(
             "a worker process died, most likely for lack of memory; run the command again with fewer --workers, "
-            "what is done is kept"
+            "finished work is kept"
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group; only the parent decides what to do about it.
+    # Ctrl-C reaches the whole process group; only the parent acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    # A killed parent cannot tell its workers, and they would wait for work for ever.
+    # A killed parent cannot stop its workers; they would wait for work for ever.
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

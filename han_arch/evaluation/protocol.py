@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from han_arch.data.degradation import DEGRADATIONS, Degradation, get_degradation
+from han_arch.data.degradation import DEGRADATIONS, ScaledDegradation, degradation_at, get_degradation
 from han_arch.errors import UserError, unknown
 
 CHANNELS = ("Y", "RGB")
@@ -43,7 +43,7 @@ class Protocol:
     lr_border: str = "symmetric"
 
     def __post_init__(self) -> None:
-        kinds = {degradation.kind for degradation in DEGRADATIONS.values() if degradation.scale == self.scale}
+        kinds = [record.name for record in DEGRADATIONS.values() if self.scale in record.scales]
         _check_known(f"degradation at x{self.scale}", self.degradation, kinds)
         _check_known("channel", self.channel, CHANNELS)
         _check_known("crop_gt", self.crop_gt, GT_CROPS)
@@ -67,10 +67,9 @@ class Protocol:
         return self.crop_border or 0
 
     @property
-    def lr_degradation(self) -> Degradation:
+    def lr_degradation(self) -> ScaledDegradation:
         """The degradation that makes LR from HR; its `upscale` is the tables' "Bicubic"."""
-        replicate = self.degradation == "BI" and self.lr_border == "replicate"
-        return DEGRADATIONS[f"{self.degradation}x{self.scale}" + ("_replicate" if replicate else "")]
+        return degradation_at(self.degradation, self.scale, self.lr_border)
 
     @property
     def key(self) -> str:

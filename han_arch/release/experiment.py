@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
 from han_arch.opt.read import read as read_options
 
@@ -41,7 +42,7 @@ class Experiment:
     def degradation(self) -> str:
         """Kind of the degradation, BI or BD, from the name of LR's folder (LR_sub_BIx4.lmdb)."""
         lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
-        match = re.search(rf"(BI|BD)x{self.scale}", lq)
+        match = re.search(rf"({'|'.join(DEGRADATIONS)})x{self.scale}", lq)
         if not match:
             raise UserError(f"{self.option_file}: dataroot_lq {lq} does not name its degradation (BIx{self.scale})")
         return match[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pictures import GRID, SIZES, make_picture, write_image
 
-from han_arch.data.degradation import degradations
+from han_arch.data.degradation import degradation_at
 from han_arch.data.prepare import Recipe, prepare
 
 
@@ -26,5 +26,5 @@ def prepared_template(tmp_path_factory) -> Path:
     for seed, (name, (height, width)) in enumerate(SIZES.items()):
         write_image(hr / f"{name}.png", make_picture(height, width, seed))
     out = tmp_path_factory.mktemp("prepared")
-    prepare(hr, out, degradations("BI", [2]), Recipe(grid=GRID), [24], workers=1)
+    prepare(hr, out, [degradation_at("BI", 2)], Recipe(grid=GRID, patch=24), workers=1)
     return out

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from han_arch.data.crops import CropGrid
+from han_arch.data.prepare import CropGrid
 
 GRID = CropGrid(size=48, step=24)
 SIZES = {"a": (70, 101), "b": (48, 96), "c": (61, 40), "d": (97, 50), "e": (50, 50)}

@@ -1,22 +1,22 @@
-"""basicsr data download: from an address to a folder of images, without the net."""
+"""basicsr data download: from an address to a folder of images, without the internet."""
 
 import io
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from han_arch.cli import main
-from han_arch.data import archives
-from han_arch.data.archives import Archive, benchmark_archive, div2k_archives, obtain
+from han_arch.data.benchmarks import BENCHMARKS, DIV2K_MD5, Archive, archives_of, div2k_archives, obtain
 from han_arch.download import DownloadError, RemoteFile
 from han_arch.errors import UserError
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """Give bytes a name on a server on this machine; returns the address."""
+    """Serve bytes under a name from this machine; the function returns the address."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -61,46 +61,44 @@ def test_an_archive_becomes_a_folder_and_is_not_fetched_again(serve, tmp_path):
 
 def test_selfexsr_archives_give_the_hr_images_only(serve, tmp_path, monkeypatch, capsys):
     names = [f"Set5/image_SRF_{s}/img_00{n}_SRF_{s}_{k}.png" for s in (2, 4) for n in range(1, 6) for k in ("HR", "LR")]
-    real = benchmark_archive("Set5")
     remote = RemoteFile(serve("Set5.zip", zip_of(names)), "Set5.zip")
-    local = Archive(remote, real.folder, real.images, real.limit, real.members)
-    monkeypatch.setattr("han_arch.commands.data_download.benchmark_archive", lambda name: local)
+    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], zip_file=remote))
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 0
     files = sorted((tmp_path / "out" / "Set5" / "HR").iterdir())
     assert [path.name for path in files] == [f"img_00{n}.png" for n in range(1, 6)]
     assert files[0].read_bytes() == b"Set5/image_SRF_2/img_001_SRF_2_HR.png"
 
 
-def test_wrong_number_of_images_is_told(serve, tmp_path):
+def test_wrong_number_of_images_is_refused(serve, tmp_path):
     archive = Archive(RemoteFile(serve("a.zip", zip_of(["1.png"])), "a.zip"), "few", 2, 10**6)
-    with pytest.raises(DownloadError, match="has 1 images, 2 belong there"):
+    with pytest.raises(DownloadError, match="has 1 images instead of 2"):
         obtain(archive, tmp_path / "out", False, lambda line: None)
 
 
 def test_an_escaping_archive_leaves_nothing(serve, tmp_path, monkeypatch, capsys):
     remote = RemoteFile(serve("a.zip", zip_of(["1.png", "../../escape.png"])), "a.zip")
-    monkeypatch.setattr(
-        "han_arch.commands.data_download.benchmark_archive", lambda name: Archive(remote, "a/HR", 1, 10**6)
-    )
+    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], zip_file=remote, members=None))
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 2
     assert "outside the target" in capsys.readouterr().err
     assert not list(tmp_path.rglob("escape.png"))
-    assert not (tmp_path / "out" / "a" / "HR").exists()
+    assert not (tmp_path / "out" / "Set5" / "HR").exists()
 
 
 def test_div2k_is_complete():
     table = div2k_archives([2, 3, 4, 8], ["train", "valid"])
     assert len(table) == 10
     assert len({archive.remote.hash for archive in table}) == len({archive.folder for archive in table}) == 10
-    assert {archive.remote.url.rpartition("/")[2] for archive in table} == {f"{n}.zip" for n in archives._DIV2K_MD5}
+    assert {archive.remote.url.rpartition("/")[2] for archive in table} == {f"{n}.zip" for n in DIV2K_MD5}
     assert {archive.folder: archive.images for archive in table}["DIV2K/DIV2K_valid_LR_x8"] == 100
 
 
-def test_sets_that_cannot_be_had_say_what_to_do(capsys):
-    with pytest.raises(UserError, match=r"on application at .*manga109"):
-        benchmark_archive("Manga109")
-    assert main(["data", "download", "Set6"]) == 2
-    assert "to be had: DIV2K, Set5, Set14, B100, Urban100" in capsys.readouterr().err
+def test_sets_without_a_download_name_the_remedy(capsys):
+    with pytest.raises(UserError, match=r"on application at .*manga109.*DIV2K, Set5, Set14, B100, Urban100"):
+        archives_of("Manga109", [], [])
+    assert main(["data", "download", "Sett5"]) == 2
+    assert "did you mean Set5?" in capsys.readouterr().err
+    assert main(["data", "download", "Nothing"]) == 2
+    assert "known: B100, DIV2K, Set14, Set5, Urban100" in capsys.readouterr().err
     assert main(["data", "download", "--list"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("Set5: 5 images", "Manga109: 109 images", "DIV2K100", "licence: "))
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("Set5: 5 images", "Manga109: 109 images", "DIV2K100", "licence: "))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from han_arch.data.crops import CropGrid, shrink, sub_image_names
+from han_arch.data.prepare import CropGrid, shrink, sub_image_names
 from han_arch.errors import UserError
 
 

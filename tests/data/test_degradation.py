@@ -1,13 +1,16 @@
-"""The named degradations: BD against a plain loop, names, and what they refuse."""
+"""The named degradations: BD against a plain loop, names, refusals, and one record for each."""
 
+import argparse
 from math import exp, floor
 
 import numpy as np
 import pytest
 
-from han_arch.data.degradation import DEGRADATIONS, degradations, get_degradation, mod_crop
+from han_arch.commands import data
+from han_arch.data.degradation import DEGRADATIONS, Degradation, degradation_at, get_degradation, mod_crop
 from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
+from han_arch.evaluation.protocol import Protocol
 
 
 def test_bd_equals_a_loop_over_pixels():
@@ -30,9 +33,10 @@ def test_bd_equals_a_loop_over_pixels():
 
 
 def test_all_degradations_of_the_papers_have_names():
-    assert {"BIx2", "BIx3", "BIx4", "BIx8", "BDx3"} <= set(DEGRADATIONS)
-    for name, degradation in DEGRADATIONS.items():
+    for name in ("BIx2", "BIx3", "BIx4", "BIx8", "BDx3", "BIx2_replicate", "BIx8_replicate"):
+        degradation = get_degradation(name)
         assert degradation.name == name
+        assert degradation_at(degradation.kind, degradation.scale, degradation.border) == degradation
         image = np.random.default_rng(0).integers(0, 256, (48, 72, 3), np.uint8)
         lq = degradation.degrade(image)
         assert lq.shape == (48 // degradation.scale, 72 // degradation.scale, 3)
@@ -46,7 +50,7 @@ def test_bi_is_imresize_with_its_border():
     assert np.array_equal(replicate, imresize(image, 0.25, "replicate"))
 
 
-def test_sides_that_do_not_divide_are_refused_and_mod_crop_mends_them():
+def test_sides_that_do_not_divide_are_refused_and_mod_crop_fixes_them():
     image = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11)
     with pytest.raises(ValueError, match="multiples of 3; got 7x11"):
         get_degradation("BIx3").degrade(image)
@@ -57,5 +61,25 @@ def test_sides_that_do_not_divide_are_refused_and_mod_crop_mends_them():
 def test_unknown_names_get_the_nearest_one():
     with pytest.raises(UserError, match=r"did you mean BIx4\?"):
         get_degradation("BIX4")
-    with pytest.raises(UserError, match="no degradation 'BDx2'"):
-        degradations("BD", [2])
+    with pytest.raises(UserError, match="BDx2; BD has x3"):
+        degradation_at("BD", 2)
+
+
+def test_a_border_matters_only_to_a_degradation_that_distinguishes_borders():
+    assert degradation_at("BI", 4, "replicate") == get_degradation("BIx4_replicate")
+    assert degradation_at("BD", 3, "replicate") == get_degradation("BDx3")
+    assert degradation_at("BI", 4, "as given") == get_degradation("BIx4")
+
+
+def test_one_record_adds_a_degradation(monkeypatch):
+    record = Degradation("NN", "taking every pixel of a grid", lambda gt, scale, border: gt[::scale, ::scale], (2,))
+    monkeypatch.setitem(DEGRADATIONS, "NN", record)
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    assert np.array_equal(get_degradation("NNx2").degrade(image), [[0, 2], [8, 10]])
+    protocol = Protocol("NN", 2)
+    assert protocol.name.startswith("NNx2")
+    with pytest.raises(UserError, match="NNx2"):
+        get_degradation("NNx4")
+    parser = argparse.ArgumentParser()
+    data.configure(parser)
+    assert parser.parse_args(["prepare", "hr", "-o", "out", "--scale", "2", "--degradation", "NN"]).degradation == "NN"

@@ -22,7 +22,7 @@ def test_matlab_files_are_reproduced_to_the_bit(shared_data, scale, name):
     folder = shared_data / "known_answers" / f"x{scale}"
     gt, lq = (read_image(folder / f"{name}_{kind}_x{scale}.png") for kind in ("HR", "LRBI"))
     assert np.count_nonzero(imresize(gt, 1 / scale, "replicate") != lq) == 0
-    # The other border convention is another one: else this test could not tell them apart.
+    # The other border convention gives other pixels; otherwise this test could not distinguish them.
     assert np.count_nonzero(imresize(gt, 1 / scale, "symmetric") != lq) > 0
 
 
@@ -137,7 +137,7 @@ def test_channels_do_not_mix(image, scale, border):
         (np.zeros((4, 4), np.uint8), 0.5, "reflect", ValueError),
     ],
 )
-def test_wrong_arguments_are_told(image, scale, border, error):
+def test_wrong_arguments_are_refused(image, scale, border, error):
     with pytest.raises(error, match="must be"):
         imresize(image, scale, border)
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: nothing looks whole that is not, no worker stays, and the same command goes on to the end."""
+"""SIGKILL at any moment: no partial result looks whole, no worker stays, and the same command finishes the work."""
 
 import os
 import signal

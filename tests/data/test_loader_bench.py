@@ -1,12 +1,12 @@
-"""basicsr data bench: measures what is there and says what is the bottleneck."""
+"""basicsr data bench: it measures what exists and names the bottleneck."""
 
 import pytest
 import yaml
 
 from han_arch.bench import loading
 from han_arch.cli import main
-from han_arch.commands import data_bench
-from han_arch.data.shared_lmdb import close_environments
+from han_arch.commands import data
+from han_arch.data.lmdb_store import close_environments
 
 
 @pytest.fixture
@@ -39,24 +39,24 @@ def option_file(prepared_template, tmp_path):
 
 def test_disk_lmdb_and_network_are_measured(basicsr, option_file, capsys):
     assert main(["data", "bench", "-opt", str(option_file), "--seconds", "0.1"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "samples/s from lmdb",
         "samples/s from disk",
         "samples/s trained by EDSR on cpu",
         "is the bottleneck",
     ):
-        assert words in told
+        assert words in printed
 
 
 def test_the_slower_one_is_the_bottleneck(basicsr, option_file, capsys, monkeypatch):
     rates = [loading.Rate("lmdb (x)", 0.1, 50.0), loading.Rate("disk (x)", 0.1, 500.0)]
-    monkeypatch.setattr(data_bench, "loader_rates", lambda options, seconds: iter(rates))
-    monkeypatch.setattr(data_bench, "network_rate", lambda options, seconds: ("cpu", 100.0))
+    monkeypatch.setattr(data, "loader_rates", lambda options, seconds: iter(rates))
+    monkeypatch.setattr(data, "network_rate", lambda options, seconds: ("cpu", 100.0))
     assert main(["data", "bench", "-opt", str(option_file)]) == 0
-    told = capsys.readouterr().out
-    assert "lmdb: the loader is the bottleneck, 2.0 times slower" in told
-    assert "disk: the network is the bottleneck, 5.0 times slower" in told
+    printed = capsys.readouterr().out
+    assert "lmdb: the loader is the bottleneck, 2.0 times slower" in printed
+    assert "disk: the network is the bottleneck, 5.0 times slower" in printed
 
 
 @pytest.mark.parametrize(("theirs", "status"), [(0.0, 1), (1.0, 0)])

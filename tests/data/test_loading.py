@@ -10,9 +10,8 @@ import torch
 
 from han_arch import compat
 from han_arch.data import loading
-from han_arch.data.lmdb_check import LmdbFault
+from han_arch.data.lmdb_store import LmdbFault, close_environments
 from han_arch.data.loading import SampleError, SharedLmdbBackend
-from han_arch.data.shared_lmdb import close_environments
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -152,7 +151,7 @@ def test_bad_key_is_named(prepared):
     names = [pair["gt_path"] for pair in dataset.paths]
     with pytest.raises(SampleError, match=r"GT_sub_x2.lmdb: a_s002: not an image"):
         dataset[names.index("a_s002")]
-    with pytest.raises(SampleError, match=r"no key b_s001 in .*GT_sub_x2.lmdb.*the nearest is ._s001"):
+    with pytest.raises(SampleError, match=r"no key b_s001 in .*GT_sub_x2.lmdb.*did you mean ._s001"):
         dataset[names.index("b_s001")]
 
 
@@ -181,7 +180,7 @@ def test_folders_are_read_in_the_order_of_names(prepared, monkeypatch):
     assert len(names) > 10
 
 
-def test_empty_folders_are_told(tmp_path):
+def test_empty_folders_are_refused(tmp_path):
     for folder in ("GT_sub_x2", "LR_sub_BIx2"):
         (tmp_path / folder).mkdir()
     with pytest.raises(SampleError, match="no image in"):
@@ -202,12 +201,10 @@ def test_only_what_is_broken_is_replaced_and_once(prepared):
     assert "basicsr.utils.file_client.FileClient._backends" in places
     assert "basicsr.data.worker_init_fn" in places
     assert "basicsr.utils.registry.DATASET_REGISTRY._obj_map" in places
-    # What install() put in place passes the probes that made it do so.
-    from han_arch.data.paired_dataset import names_bad_files
-
-    assert loading._shares_and_pickles()
-    assert loading._draws_anew_each_epoch()
-    assert names_bad_files()
+    # The replacements pass the probes that BasicSR failed.
+    assert loading.is_lmdb_shared()
+    assert loading.is_seed_new_each_epoch()
+    assert loading.is_bad_file_named()
 
 
 def test_backend_needs_a_client_key_for_each_lmdb():

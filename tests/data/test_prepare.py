@@ -1,4 +1,4 @@
-"""basicsr data prepare: what stands where, that results are recognised, and what it refuses."""
+"""basicsr data prepare: its output, how it recognises earlier results, and what it refuses."""
 
 import json
 
@@ -80,7 +80,7 @@ def test_grey_becomes_three_channels_on_request(hr_folder, tmp_path):
     assert np.array_equal(read(tmp_path / "out" / "GT_x2" / "grey.png"), np.stack([grey] * 3, axis=2))
 
 
-def test_finished_results_are_left_alone_and_damaged_ones_mended(hr_folder, tmp_path):
+def test_finished_results_stay_untouched_and_damaged_ones_are_repaired(hr_folder, tmp_path):
     out = tmp_path / "out"
     assert run(hr_folder, out, "--scale", "2") == 0
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*") if path.is_file()}
@@ -105,7 +105,7 @@ def test_partial_results_of_an_earlier_run_are_used(hr_folder, tmp_path):
     partial = out / "GT_x2.partial"
     (out / "GT_x2").rename(partial)
     (partial / "b.png").unlink()
-    (partial / ".a.png.77.tmp").write_bytes(b"left by a kill")
+    (partial / ".a.png.77.part").write_bytes(b"left by a kill")
     stamps = {path: path.stat().st_mtime_ns for path in partial.glob("*.png")}
     assert run(hr_folder, out, "--scale", "2", "--only", "images") == 0
     for path, stamp in stamps.items():
@@ -114,7 +114,7 @@ def test_partial_results_of_an_earlier_run_are_used(hr_folder, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["settings", "images"])
-def test_results_of_other_settings_or_images_are_not_taken(hr_folder, tmp_path, capsys, change):
+def test_results_of_other_settings_or_images_are_refused(hr_folder, tmp_path, capsys, change):
     out = tmp_path / "out"
     assert run(hr_folder, out, "--scale", "2", "--only", "sub") == 0
     if change == "images":
@@ -123,7 +123,7 @@ def test_results_of_other_settings_or_images_are_not_taken(hr_folder, tmp_path, 
     else:
         assert run(hr_folder, out, "--scale", "2", "--only", "sub", "--step", "12") == 2
     error = capsys.readouterr().err
-    assert "GT_sub_x2 was made otherwise" in error
+    assert "GT_sub_x2 was made with other settings" in error
     assert ("step: 24, now 12" if change == "settings" else "hr_images") in error
 
 
@@ -136,7 +136,7 @@ def test_folders_of_others_are_not_touched(hr_folder, tmp_path, capsys, name):
     assert (tmp_path / "out" / name / "precious.png").read_bytes() == b"mine"
 
 
-def test_an_lmdb_grows_beyond_its_first_map_and_mends_a_damaged_part(tmp_path):
+def test_an_lmdb_grows_beyond_its_first_map_and_repairs_a_damaged_part(tmp_path):
     image = encode_png(np.zeros((4, 4, 3), np.uint8))
     images = {f"{number:03d}": image + bytes([number]) * 2**20 for number in range(100)}
     store = LmdbStore(tmp_path / "a.lmdb", {"scale": 2})
@@ -192,10 +192,10 @@ def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, ca
         "sp ace.png": "a space",
         "cmyk.jpg": "CMYK",
     }
-    told = dict(line.strip().split(": ", 1) for line in error.splitlines() if line.startswith("  "))
-    assert told.keys() == wanted.keys()
+    reasons = dict(line.strip().split(": ", 1) for line in error.splitlines() if line.startswith("  "))
+    assert reasons.keys() == wanted.keys()
     for name, reason in wanted.items():
-        assert reason in told[name]
+        assert reason in reasons[name]
     assert f"{len(wanted)} of {len(SIZES) + 14} files" in error
     assert not (tmp_path / "out").exists()
 
@@ -206,15 +206,15 @@ def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, ca
         (["--scale", "8"], "crop size 50 is not a multiple of scale 8; the nearest are 48, 56"),
         (["--scale", "3", "--gt-size", "25", "--crop-size", "48"], "training patch 25 is not a multiple of scale 3"),
         (["--scale", "2", "--gt-size", "60"], "crop size 50 is smaller than the training patch 60"),
-        (["--scale", "2", "--degradation", "BD"], "no degradation 'BDx2'"),
+        (["--scale", "2", "--degradation", "BD"], "degradation BDx2; BD has x3"),
     ],
 )
-def test_sizes_that_do_not_fit_are_told(hr_folder, tmp_path, capsys, arguments, message):
+def test_sizes_that_do_not_fit_are_refused(hr_folder, tmp_path, capsys, arguments, message):
     assert run(hr_folder, tmp_path / "out", "--crop-size", "50", *arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_empty_and_nested_folders_are_told(tmp_path, capsys):
+def test_empty_and_nested_folders_are_refused(tmp_path, capsys):
     (tmp_path / "hr" / "inner").mkdir(parents=True)
     assert run(tmp_path / "hr", tmp_path / "out", "--scale", "2") == 2
     assert "it has the folders inner" in capsys.readouterr().err

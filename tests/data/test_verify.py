@@ -1,4 +1,4 @@
-"""basicsr data verify: good sets are good, each kind of damage is found and named, conventions are told apart."""
+"""basicsr data verify: good sets are good, each kind of damage is found and named, conventions are distinguished."""
 
 import re
 import shutil
@@ -12,8 +12,7 @@ from pictures import make_picture, write_image
 from PIL import Image
 
 from han_arch.cli import main
-from han_arch.data.conventions import CONVENTIONS, identify
-from han_arch.data.degradation import get_degradation
+from han_arch.data.degradation import CONVENTIONS, get_degradation, identify
 from han_arch.images.strict import read_image
 
 
@@ -49,9 +48,9 @@ def rewrite(path: Path, old: str, new: str) -> None:
 
 def test_good_sets_are_good(prepared, capsys):
     assert verify(prepared) == 0
-    told = capsys.readouterr().out
-    assert told.count(": good") == 3
-    assert re.search(r"LR_BIx2: x2, made by BI symmetric: 0 of \d+ samples differ \(0.0000%\)", told)
+    printed = capsys.readouterr().out
+    assert printed.count(": good") == 3
+    assert re.search(r"LR_BIx2: x2, made by BI symmetric: 0 of \d+ samples differ \(0.0000%\)", printed)
 
 
 def lost_lq(root):
@@ -264,7 +263,7 @@ def pairs_made_by(convention: str, scale: int) -> list[tuple[np.ndarray, np.ndar
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_conventions_are_told_apart(basicsr, convention, scale):
+def test_conventions_are_distinguished(basicsr, convention, scale):
     verdict = identify(pairs_made_by(convention, scale), scale)
     assert (verdict.name, verdict.edge, verdict.shares[convention]) == (convention, 0, 0)
 
@@ -295,9 +294,9 @@ def test_matlab_files_and_name_templates(shared_data, tmp_path, capsys):
         for path in (shared_data / "known_answers" / "x4").glob(f"*_{kind}_x4.png"):
             shutil.copy(path, tmp_path / folder / f"{path.name.split('_')[0]}{suffix}.png")
     assert verify(tmp_path / "gt", tmp_path / "lq") == 0
-    told = capsys.readouterr().out
-    assert "filename_tmpl: '{}x4'" in told
-    assert "x4, made by BI replicate: 0 of" in told
+    printed = capsys.readouterr().out
+    assert "filename_tmpl: '{}x4'" in printed
+    assert "x4, made by BI replicate: 0 of" in printed
     assert verify(tmp_path / "gt", tmp_path / "lq", "--degradation", "BIx4") == 1
     assert verify(tmp_path / "gt", tmp_path / "lq", "--degradation", "BIx4_replicate") == 0
 
