@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+from han_arch.data.benchmarks import BENCHMARKS
 
-BENCHMARKS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+PAPER_SETS = tuple(row.name for row in BENCHMARKS.values() if row.in_papers)
 
 HAN = """\
   type: HAN
@@ -144,7 +145,7 @@ class Test:
     checkpoint: str
     degradation: str = "BI"
     network: str = HAN_PAPER
-    sets: tuple[str, ...] = BENCHMARKS
+    sets: tuple[str, ...] = PAPER_SETS
     param_key: str = "params"
 
     def render(self) -> str:
@@ -173,7 +174,7 @@ class Leaderboard:
     scale: int
     models: tuple[tuple[str, str], ...]
     degradation: str = "BI"
-    sets: tuple[str, ...] = BENCHMARKS
+    sets: tuple[str, ...] = PAPER_SETS
     variants: str = "full, chop, self_ensemble"
     notes: str = ""
     source: str = "experiment"

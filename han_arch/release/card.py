@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
 from han_arch.evaluation.score import Score
 from han_arch.zoo.entry import Entry
@@ -109,7 +110,7 @@ def model_card(
 # {entry.name}
 
 A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-resolution of photos shrunk by
-{entry.shrunk_by}:
+{DEGRADATIONS[entry.degradation].doc}:
 {a["num_group"]} groups x {a["num_block"]} blocks x {a["num_feat"]} features, {entry.parameters:,} parameters.
 
 ## Results

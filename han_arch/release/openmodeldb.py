@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from han_arch.data.degradation import DEGRADATIONS
 from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
 from han_arch.zoo.entry import Entry
@@ -44,7 +45,7 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
         f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
-        f"{entry.parameters:,} parameters, for photos shrunk by {entry.shrunk_by}.\n\n"
+        f"{entry.parameters:,} parameters, for photos shrunk by {DEGRADATIONS[entry.degradation].doc}.\n\n"
         f"PSNR / SSIM on Y: {numbers}. Protocol: {entry.expected[0].protocol}.\n\n"
         f"Data terms: {training_set.terms}.\n\n"
         "The backbone is RCAN's, the architecture is not: a program must look for HAN's keys (lam, csam, conv_lam, "

@@ -93,11 +93,6 @@ class Entry:
     commit: str
 
     @property
-    def shrunk_by(self) -> str:
-        """The degradation in words."""
-        return {"BI": "MATLAB's bicubic", "BD": "a Gaussian blur and decimation"}[self.degradation]
-
-    @property
     def task(self) -> str:
         """Degradation and scale in one word, such as BIx4."""
         return f"{self.degradation}x{self.scale}"
