@@ -125,9 +125,12 @@ def get_degradation(name: str) -> ScaledDegradation:
         for border in record.borders or BORDERS[:1]
         for degradation in (ScaledDegradation(record.name, scale, border) for scale in record.scales)
     }
-    if name not in known:
-        raise unknown("degradation", name, known)
-    return known[name]
+    if name in known:
+        return known[name]
+    kind, _, scale = name.partition("x")
+    if kind in DEGRADATIONS and scale.isdigit():
+        return degradation_at(kind, int(scale))  # raises with the scales of this kind
+    raise unknown("degradation", name, known)
 
 
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
@@ -140,8 +143,8 @@ def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDeg
         raise unknown("degradation", kind, DEGRADATIONS)
     record = DEGRADATIONS[kind]
     if scale not in record.scales:
-        scales = ", ".join(f"x{known}" for known in record.scales)
-        raise UserError(f"no degradation {kind}x{scale}; {kind} has {scales}")
+        names = ", ".join(f"{kind}x{known}" for known in record.scales)
+        raise UserError(f"no degradation '{kind}x{scale}', only {names}")
     return ScaledDegradation(kind, scale, border if border in record.borders else BORDERS[0])
 
 

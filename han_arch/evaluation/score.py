@@ -9,6 +9,7 @@ from importlib import resources
 
 import numpy as np
 
+from han_arch.data.benchmarks import BENCHMARKS
 from han_arch.evaluation.metrics import PSNR, SSIM, measure_psnr, measure_ssim
 from han_arch.evaluation.protocol import Protocol
 
@@ -157,8 +158,9 @@ def parse_published(row: Mapping[str, str]) -> Published:
     """
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"{PUBLISHED_FILE} has a row that must not be printed: {row}")
-    # The papers score networks on Set14's grey image as RGB; only their bicubic row compares its grey values.
-    direct = row["method"] == "Bicubic" and row["dataset"] == "Set14"
+    # The papers score networks on a grey image (Set14 has one) as RGB; only their bicubic row compares its grey values.
+    has_grey = row["dataset"] in BENCHMARKS and bool(BENCHMARKS[row["dataset"]].grey)
+    direct = row["method"] == "Bicubic" and has_grey
     protocol = Protocol(
         row["degradation"],
         int(row["scale"]),

@@ -61,8 +61,10 @@ def test_sides_that_do_not_divide_are_refused_and_mod_crop_fixes_them():
 def test_unknown_names_get_the_nearest_one():
     with pytest.raises(UserError, match=r"did you mean BIx4\?"):
         get_degradation("BIX4")
-    with pytest.raises(UserError, match="BDx2; BD has x3"):
+    with pytest.raises(UserError, match="'BDx2', only BDx3"):
         degradation_at("BD", 2)
+    with pytest.raises(UserError, match="'BDx4', only BDx3"):
+        get_degradation("BDx4")
 
 
 def test_a_border_matters_only_to_a_degradation_that_distinguishes_borders():

@@ -206,7 +206,7 @@ def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, ca
         (["--scale", "8"], "crop size 50 is not a multiple of scale 8; the nearest are 48, 56"),
         (["--scale", "3", "--gt-size", "25", "--crop-size", "48"], "training patch 25 is not a multiple of scale 3"),
         (["--scale", "2", "--gt-size", "60"], "crop size 50 is smaller than the training patch 60"),
-        (["--scale", "2", "--degradation", "BD"], "degradation BDx2; BD has x3"),
+        (["--scale", "2", "--degradation", "BD"], "degradation 'BDx2', only BDx3"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(hr_folder, tmp_path, capsys, arguments, message):
