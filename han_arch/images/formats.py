@@ -17,6 +17,11 @@ from han_arch.images.write import WriteOptions
 PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; measured on 12 megapixels: 4
 
 
+def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
+    """Stand in for the writer of a format that is only read."""
+    raise PictureError(f"this format is only read; wanted {labels(WRITTEN.values())}")
+
+
 @dataclass(frozen=True)
 class ImageFormat:
     """A format of image files.
@@ -24,7 +29,8 @@ class ImageFormat:
     Attributes:
         label: the format's name in texts; in capitals, Pillow's name.
         suffixes: endings of file names; new files get the first.
-        writer: the function behind `write`; None: the format is only read.
+        write: writes a picture that `fit` returned: (seekable file, picture, options, software for the metadata).
+            By default the format is only read.
         bits: the most bits of a sample that `write` stores, 8 or 16.
         grey: whether `write` stores grey; if not, grey is written as RGB.
         alpha: whether `write` stores alpha.
@@ -40,7 +46,7 @@ class ImageFormat:
 
     label: str
     suffixes: tuple[str, ...]
-    writer: Callable[[BinaryIO, Picture, WriteOptions, str], None] | None = None
+    write: Callable[[BinaryIO, Picture, WriteOptions, str], None] = read_only
     bits: int = 8
     grey: bool = True
     alpha: bool = True
@@ -88,22 +94,6 @@ class ImageFormat:
             notes += (f"converted grey to RGB, because {self.name} stores no grey",)
         return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
 
-    def write(self, file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-        """Write a picture that `fit` returned.
-
-        Args:
-            file: at its beginning; seekable.
-            picture: uint8 or uint16.
-            options: see `WriteOptions`.
-            software: the Software in the file's metadata.
-
-        Raises:
-            PictureError: the format is only read.
-        """
-        if self.writer is None:
-            raise PictureError(f"{self.name} files are only read; wanted {labels(WRITTEN.values())}")
-        self.writer(file, picture, options, software)
-
 
 FORMATS = {
     image_format.name: image_format
@@ -139,7 +129,7 @@ FORMATS = {
         ImageFormat("BMP", (".bmp",)),
     )
 }
-WRITTEN = {name: image_format for name, image_format in FORMATS.items() if image_format.writer is not None}
+WRITTEN = {name: image_format for name, image_format in FORMATS.items() if image_format.write is not read_only}
 SUFFIXES = tuple(suffix for image_format in FORMATS.values() for suffix in image_format.suffixes)
 WRITTEN_SUFFIXES = tuple(suffix for image_format in WRITTEN.values() for suffix in image_format.suffixes)
 

@@ -2,9 +2,9 @@
 
 import copy
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -20,41 +20,27 @@ from han_arch.speed.winograd import use_winograd
 from han_arch.zoo.load import load_model
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
-_KEPT = 4  # engines that stay loaded
+_LOADING = threading.Lock()  # so that several threads load a model once
 
 
 class Engine(Protocol):
-    """A network that is ready to run. Several threads may use it at once."""
+    """A network that is ready to run. Several threads may use it at once.
 
-    @property
-    def name(self) -> str:
-        """The name for messages and metadata."""
-        ...
+    Attributes:
+        name: its name for messages and metadata.
+        device: the device that it runs on.
+        dtype: the precision that it computes in.
+        scale: how many times larger its results are.
+        channels: channels of its input and result, 1 or 3.
+        cost: the memory that it needs.
+    """
 
-    @property
-    def device(self) -> str:
-        """The device that it runs on."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """The precision that it computes in: "fp32", "bf16" or "fp16"."""
-        ...
-
-    @property
-    def scale(self) -> int:
-        """How many times larger results are."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels of its input and result, 1 or 3."""
-        ...
-
-    @property
-    def cost(self) -> MemoryCost:
-        """The memory that it needs."""
-        ...
+    name: str
+    device: str
+    dtype: str
+    scale: int
+    channels: int
+    cost: MemoryCost
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Super-resolve lq, (b, channels, h, w) float32 in [0, 1] on the CPU.
@@ -88,9 +74,7 @@ class TorchEngine:
         if dtype not in PRECISIONS:
             raise UserError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
         if winograd and (device, dtype) != ("cpu", "fp32"):
-            raise UserError(
-                f"winograd needs device cpu and dtype fp32; got {device} and {dtype}; set those, or drop it"
-            )
+            raise UserError(f"winograd needs device cpu and dtype fp32; got {device} and {dtype}; set these or drop it")
         if net.conv_last.out_channels not in (1, 3):
             raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network of 1 or 3")
         self.name, self.device, self.dtype = name, device, dtype
@@ -100,9 +84,7 @@ class TorchEngine:
         if winograd:
             net = copy.deepcopy(net)
             if not use_winograd(net):
-                raise UserError(
-                    f"winograd needs channels in multiples of 16; no convolution of {name} has them; drop it"
-                )
+                raise UserError(f"winograd needs multiples of 16 channels; no convolution of {name} has them; drop it")
         self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 
@@ -135,16 +117,13 @@ def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
     return half
 
 
-@dataclass(frozen=True)
+@dataclass
 class RuntimeEngine:
     """An exported network in its own runtime. It runs a whole image or tile at once, without strips.
 
     Attributes:
         network: the opened file.
-        name: the name for messages and metadata.
-        device: the device that it runs on.
-        dtype: the precision that it computes in.
-        cost: the memory that it needs.
+        name, device, dtype, cost: see `Engine`.
         reopen: opens the same file in float32; None when this one is in float32.
     """
 
@@ -155,15 +134,8 @@ class RuntimeEngine:
     cost: MemoryCost
     reopen: Callable[[], Engine] | None = None
 
-    @property
-    def scale(self) -> int:
-        """See `Engine`."""
-        return self.network.scale
-
-    @property
-    def channels(self) -> int:
-        """See `Engine`."""
-        return self.network.num_in_ch
+    def __post_init__(self) -> None:
+        self.scale, self.channels = self.network.scale, self.network.num_in_ch
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """See `Engine`."""
@@ -210,7 +182,7 @@ def _is_available(kind: str) -> bool:
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
-    """Return the engine for a model; the engines used last stay loaded.
+    """Return the engine for a model; the four used last stay loaded.
 
     Args:
         model: a name or path that `han_arch.load_model` takes, or a network.
@@ -229,29 +201,14 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         return TorchEngine(model, type(model).__name__, device, dtype, winograd)
     if isinstance(model, nn.Module) or not isinstance(model, (str, Path)):
         raise TypeError(f"model must be a name, a path or a HAN; got {type(model).__name__}")
-    return LOADED.get(model, choose_device(device), dtype, winograd)
+    path = Path(model)
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    with _LOADING:
+        return loaded_engine(model, changed, choose_device(device), dtype, winograd)
 
 
-class LoadedEngines:
-    """The engines used last, by file, device, dtype and algorithm."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engines: OrderedDict[tuple[str, int, str, str, bool], Engine] = OrderedDict()
-
-    def get(self, model: str | Path, device: str, dtype: str, winograd: bool) -> Engine:
-        """Return the engine; load it at first, and again when the file has changed."""
-        path = Path(model)
-        changed = path.stat().st_mtime_ns if path.is_file() else 0
-        key = (str(model), changed, device, dtype, winograd)
-        with self._lock:
-            if key not in self._engines:
-                name = path.name if path.is_file() else str(model)
-                self._engines[key] = TorchEngine(load_model(model), name, device, dtype, winograd)
-            self._engines.move_to_end(key)
-            while len(self._engines) > _KEPT:
-                self._engines.popitem(last=False)
-            return self._engines[key]
-
-
-LOADED = LoadedEngines()
+@lru_cache(maxsize=4)
+def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
+    """Load a model; the four engines used last stay loaded. A file with another time of change is loaded again."""
+    name = Path(model).name if Path(model).is_file() else str(model)
+    return TorchEngine(load_model(model), name, device, dtype, winograd)

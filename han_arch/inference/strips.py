@@ -26,16 +26,11 @@ def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Ten
 
     Returns:
         (b, channels, scale*h, scale*w), not clamped; equal to `net(lq)` up to rounding.
-    """
-    return tail_in_strips(net, net.features(lq), strip_pixels)
-
-
-def tail_in_strips(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Tensor:
-    """Compute `net.tail(feat)` strip by strip: (b, c, h, w) -> (b, channels, scale*h, scale*w).
 
     Raises:
         ValueError: strip_pixels below 1.
     """
+    feat = net.features(lq)
     images, _, height, width = feat.shape
     result: Tensor | None = None
     for row, strip in each_strip(net, feat, strip_pixels):

@@ -124,7 +124,9 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
         below: Tensor | None = None
         left: Tensor | None = None
         for column in columns:
-            block = _used(run((row.low, row.high, column.low, column.high)), row, column, scale)
+            tile = run((row.low, row.high, column.low, column.high))
+            rows = slice(scale * (row.first - row.low), scale * (row.last - row.low))
+            block = tile[..., rows, scale * (column.first - column.low) : scale * (column.last - column.low)]
             _fade(block, row, scale, dim=2)
             _fade(block, column, scale, dim=3)
             if left is not None:
@@ -140,14 +142,6 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
                 below[..., at : at + rest.shape[3]] = rest
             yield scale * row.first, at, block
         above = below
-
-
-def _used(tile: Tensor, row: Span, column: Span, scale: int) -> Tensor:
-    return tile[
-        ...,
-        scale * (row.first - row.low) : scale * (row.last - row.low),
-        scale * (column.first - column.low) : scale * (column.last - column.low),
-    ]
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:

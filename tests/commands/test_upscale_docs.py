@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,17 @@ def stand_in(name_or_path: object) -> HAN:
     return tiny_net(upscale=int(name[-1]) if name.startswith("han-s-x") else 4)
 
 
-@pytest.mark.usefixtures("workplace")
-def test_commands_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small networks in place of the zoo's; none stays loaded for other tests."""
     monkeypatch.setattr(engines, "load_model", stand_in)
-    monkeypatch.setattr(engines, "LOADED", engines.LoadedEngines())  # these networks must not stay for other tests
+    engines.loaded_engine.cache_clear()
+    yield
+    engines.loaded_engine.cache_clear()
+
+
+@pytest.mark.usefixtures("workplace", "stand_ins")
+def test_commands_one_after_the_other() -> None:
     ran = 0
     for command in COMMANDS:
         words = shlex.split(command)

@@ -206,7 +206,7 @@ def test_texts_come_from_the_table(repository: Path) -> None:
     assert written_format(Path("photo.bmp")) is None
     assert ".bmp" in SUFFIXES
     assert "bmp" not in WRITTEN
-    with pytest.raises(ValueError, match=r"bmp.*only read.*PNG"):
+    with pytest.raises(ValueError, match=r"only read.*PNG"):
         FORMATS["bmp"].write(io.BytesIO(), Picture(photo(2, 2)), WriteOptions(), "test")
 
 

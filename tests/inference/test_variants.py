@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.inference import variants
-from han_arch.inference.strips import super_resolve, tail_in_strips
+from han_arch.inference.strips import each_strip, super_resolve
 from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
 from han_arch.inference.variants import chop, self_ensemble
 
@@ -104,10 +104,11 @@ def test_strips_bound_what_passes_the_tail() -> None:
     heights = []
     tail = net.tail
     net.tail = lambda feat: heights.append(feat.shape[2]) or tail(feat)
-    tail_in_strips(net, torch.rand(1, 8, 40, 10), strip_pixels=100)
+    strips = list(each_strip(net, torch.rand(1, 8, 40, 10), strip_pixels=100))
+    assert [(row, strip.shape[2]) for row, strip in strips] == [(0, 20), (20, 20), (40, 20), (60, 20)]
     assert heights == [12, 14, 14, 12]  # 10 rows, and 2 beyond each edge that is not the image's
     with pytest.raises(ValueError, match="strip_pixels must be at least 1"):
-        tail_in_strips(net, torch.rand(1, 8, 4, 4), strip_pixels=0)
+        super_resolve(net, torch.rand(1, 3, 4, 4), strip_pixels=0)
 
 
 @pytest.mark.parametrize(
