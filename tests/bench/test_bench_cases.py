@@ -1,6 +1,8 @@
 """`basicsr bench` on tiny networks."""
 
+import argparse
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from han_arch.bench.networks import NETWORKS
 from han_arch.cli import main
+from han_arch.commands.bench import configure
 
 TITLES = {key: network.title for key, network in NETWORKS.items()}
 TINY = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8"]
@@ -84,6 +87,17 @@ def test_winograd_is_measured_in_float32(tmp_path, capsys, winograd_compiler: No
     assert [line[-1].endswith("%") for line in lines] == [True, True, False]
     limits = [case for case, network in rows_of(printed) if network == TITLES["limit-winograd"]]
     assert limits == ["inference, LR 8, float32", "training step, batch 4, LR 48, float32"]
+
+
+def test_the_commands_of_the_page_are_valid(repository: Path) -> None:
+    text = (repository / "docs" / "performance.md").read_text("utf-8")
+    commands = re.findall(r"^`?basicsr (bench[^`#\n]*)", text, re.MULTILINE)
+    assert len(commands) > 8
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    for command in commands:
+        args = parser.parse_args(command.split()[1:])
+        assert set(args.networks) <= set(NETWORKS)
 
 
 def test_mistakes(capsys, tmp_path) -> None:
