@@ -1,8 +1,8 @@
-"""PSNR of bf16 with channels_last, or of Winograd's algorithm, against plain float32, after equally many iterations on
-the demo's data, for some seeds.
+"""Compare the PSNR of bf16 with channels_last, or of Winograd's algorithm, with plain float32.
 
-Every run is a `basicsr train` of demo_HAN_x4.yml; validation runs in float32. The command may be stopped: the same one
-goes on. Exit status 1 when the means of the two differ by more than the bound.
+Each seed trains both ways with equal iterations on the demo's data. Every run is a `basicsr train` of
+demo_HAN_x4.yml; validation runs in float32. If the command was stopped, the same command resumes it. Exit status 1
+when the mean difference exceeds the bound.
 
 Examples:
   python scripts/compare_precision.py
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from demo import SCALE, TEST, TRAIN, basicsr, copy_photos
 
+from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read, shipped
 
-# What is compared: its options, and those of both runs. Winograd's algorithm takes channels in sixteens, not 24.
+# Name: its options, and the options of both runs. Winograd's algorithm needs a multiple of 16 channels, not 24.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
     "bf16": (["train:precision=bf16", "train:channels_last=true"], []),
     "winograd": (["winograd=true"], ["network_g:num_feat=32"]),
@@ -28,12 +29,16 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def main() -> int:
-    """Train, compare; 0 when the mean difference is within the bound."""
+    """Train and compare; return 0 when the mean difference is within the bound."""
     whole = read.read(shipped.find("demo_HAN_x4"))["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("precision"), help="folder for all of it (default: precision)")
-    parser.add_argument("--recipe", choices=list(RECIPES), default="bf16", help="against plain float32 (default: bf16)")
-    parser.add_argument("--iterations", type=int, default=whole, help=f"of each run (default: the demo's {whole})")
+    parser.add_argument("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")
+    parser.add_argument(
+        "--recipe", choices=list(RECIPES), default="bf16", help="compare it with plain float32 (default: bf16)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=whole, help=f"iterations of each run (default: the demo's {whole})"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--bound", type=float, default=0.1, help="dB (default: 0.1)")
     args = parser.parse_args()
@@ -53,7 +58,7 @@ def main() -> int:
 
 
 def prepare_data(out: Path) -> None:
-    """The demo's data sets."""
+    """Prepare the demo's data sets."""
     if (out / "datasets" / "demo_test").is_dir():
         return
     for part, names in (("train", TRAIN), ("test", TEST)):
@@ -65,7 +70,7 @@ def prepare_data(out: Path) -> None:
 
 
 def train(out: Path, label: str, seed: int, iterations: int, options: list[str]) -> float:
-    """PSNR in dB on the demo's test photos, of the averaged network after the last iteration."""
+    """Train; return the averaged network's PSNR in dB on the demo's test photos after the last iteration."""
     name = f"{label}_{iterations}_seed{seed}"
     changes = (
         f"name={name}", f"manual_seed={seed}", f"train:total_iter={iterations}",
@@ -81,22 +86,21 @@ def train(out: Path, label: str, seed: int, iterations: int, options: list[str])
 
 
 def table(recipe: str, seeds: list[int], rows: list[tuple[float, float]], iterations: int) -> str:
-    """Markdown: each seed's PSNR, plain and by the recipe, and means with standard deviations over the seeds."""
-    lines = [
-        f"\nPSNR in dB after {iterations} iterations\n",
-        f"| seed | fp32 | {recipe} | difference |",
-        "|---" * 4 + "|",
+    """Return a Markdown table: the PSNR per seed, plain and by the recipe, then means and standard deviations."""
+    columns = list(zip(*((plain, changed, changed - plain) for plain, changed in rows), strict=True))
+    signs = ("", "", "+")
+    cells = [
+        [str(seed), *(f"{value:{sign}.3f}" for value, sign in zip(values, signs, strict=True))]
+        for seed, *values in zip(seeds, *columns, strict=False)
     ]
-    columns = [[row[0] for row in rows], [row[1] for row in rows], [row[1] - row[0] for row in rows]]
-    for seed, plain, changed, difference in zip(seeds, *columns, strict=False):
-        lines.append(f"| {seed} | {plain:.3f} | {changed:.3f} | {difference:+.3f} |")
     if len(rows) > 1:
-        cells = [
+        means = [
             f"{statistics.mean(column):{sign}.3f} ± {statistics.stdev(column):.3f}"
-            for column, sign in zip(columns, ("", "", "+"), strict=True)
+            for column, sign in zip(columns, signs, strict=True)
         ]
-        lines.append(f"| mean ± s.d. | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells.append(["mean ± s.d.", *means])
+    heads = ["seed", "fp32", recipe, "difference"]
+    return "\n".join([f"\nPSNR in dB after {iterations} iterations\n", *markdown_table(heads, cells)])
 
 
 if __name__ == "__main__":

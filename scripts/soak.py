@@ -1,7 +1,7 @@
-"""Kill a training run again and again, go on each time, and compare with a run that was left alone: to the bit.
+"""Kill a training run repeatedly, resume it each time, and compare it to the bit with an uninterrupted run.
 
-A third of the kills wait until a checkpoint is half written. Kills, their moments and the training data follow from
-the seed; where exactly a moment falls, the machine decides. Exit status 1 when anything differs.
+A third of the kills wait until a checkpoint is half written. The seed decides the kills, their moments and the
+training data, but the exact moments depend on the machine. Exit status 1 when anything differs.
 
 Examples:
   python scripts/soak.py
@@ -27,19 +27,21 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from han_arch.files import HALF_WRITTEN
 from han_arch.opt import read, shipped
 
 SAVE_EVERY = 5
-LONGEST_START = 120  # seconds until a run must have begun to train
+LONGEST_START = 120  # seconds until a run must train
 
 
 @dataclass
 class Kills:
-    """What the kills met.
+    """The kills so far.
 
     Attributes:
-        inside_a_save: those that left a half-written file behind.
-        resumed_at: iteration at which each start went on.
+        count: number of kills.
+        inside_a_save: number of kills that left a half-written file.
+        resumed_at: iteration from which each start resumed.
     """
 
     count: int = 0
@@ -48,13 +50,13 @@ class Kills:
 
 
 def main() -> int:
-    """Run the soak; 0 when both runs are the same."""
+    """Run the soak; return 0 when both runs are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how often the run is killed (default: 20)")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
     parser.add_argument("--iterations", type=int, default=100, help="iterations of the run (default: 100)")
     parser.add_argument("--workers", type=int, default=0, help="data workers (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
-    parser.add_argument("--out", type=Path, help="an empty or new folder to keep (default: a temporary one)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and the data (default: 0)")
+    parser.add_argument("--out", type=Path, help="empty or new folder for both runs (default: a temporary one)")
     args = parser.parse_args()
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ def main() -> int:
 
 
 def soak(folder: Path, args: argparse.Namespace) -> int:
-    """Both runs, and what came out."""
+    """Make both runs, compare them and print the result; return the exit status."""
     began = time.monotonic()
     left_alone, killed = (
         make_run(folder / name, args.iterations, args.workers, args.seed) for name in ("left_alone", "killed")
@@ -83,19 +85,19 @@ def soak(folder: Path, args: argparse.Namespace) -> int:
     differences = list(compare(killed, left_alone))
     print(
         f"{kills.count} kills, {kills.inside_a_save} of them inside a save, {args.workers} workers, "
-        f"{args.iterations} iterations; went on from {', '.join(map(str, kills.resumed_at))}"
+        f"{args.iterations} iterations; resumed from {', '.join(map(str, kills.resumed_at))}"
     )
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
     for difference in differences:
         print(f"DIFFERENT: {difference}")
     if kills.count < args.kills:
-        print(f"FAILED: the run ended after {kills.count} kills; give it more --iterations")
+        print(f"FAILED: the run ended after {kills.count} kills; use more --iterations")
     print("network, EMA, optimizer, best results and CSV files are equal to the bit" if not differences else "FAILED")
     return 1 if differences or kills.count < args.kills else 0
 
 
 def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
-    """The demo's options with a small network, photos of noise, and a checkpoint every few iterations."""
+    """Make a folder with noise images and the demo's options: a small network, a checkpoint every few iterations."""
     generator = np.random.default_rng(seed)
     for side, factor in (("gt", 4), ("lq", 1)):
         (folder / side).mkdir(parents=True)
@@ -119,20 +121,20 @@ def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The same command every time; its output goes to a file."""
+    """Start the command, the same one every time; its output goes to a file."""
     command = [sys.executable, "-m", "han_arch", "train", "-opt", "soak.yml", "--auto_resume"]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
 
 
 def finish(folder: Path) -> None:
-    """A start that is left alone."""
+    """Start the command and wait until it ends."""
     if start(folder).wait() != 0:
         sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
 
 
 def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse.Namespace) -> None:
-    """Start, wait for a moment after training has begun, kill; at most a few checkpoints further on."""
+    """Start, let the run train for a random time of at most a few checkpoints, kill it."""
     left = args.kills - kills.count
     aim_at_save = kills.count % 3 == 2
     step = max(1, (args.iterations - newest_state(folder)) // (left + 1))
@@ -161,25 +163,25 @@ def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse
 
 
 def half_written(folder: Path) -> list[Path]:
-    """Checkpoints that are being written, or were when a process died."""
+    """Return the half-written checkpoints, of a running or a killed process."""
     experiment = folder / "experiments" / "soak"
-    return [*experiment.glob("models/.*.part"), *experiment.glob("training_states/.*.part")]
+    return [path for name in ("models", "training_states") for path in (experiment / name).glob(HALF_WRITTEN)]
 
 
 def newest_state(folder: Path) -> int:
-    """Iteration of the newest training state, 0 for none."""
+    """Return the iteration of the newest training state, 0 for none."""
     states = (folder / "experiments" / "soak" / "training_states").glob("*.state")
     return max((int(path.stem) for path in states), default=0)
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Tells a run's CSV file from the one that it replaces when it has trained its first iteration."""
+    """Return the inode of the CSV file: a start replaces the file after its first iteration."""
     path = folder / "experiments" / "soak" / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
-    """Last iteration in the CSV file."""
+    """Return the last iteration in the CSV file."""
     path = folder / "experiments" / "soak" / "train.csv"
     if not path.exists():
         return 0
@@ -189,7 +191,7 @@ def last_row(folder: Path) -> int:
 
 
 def compare(folder: Path, reference: Path) -> Iterator[str]:
-    """What differs between two finished runs."""
+    """Yield what differs between two finished runs."""
     experiments = [run / "experiments" / "soak" for run in (folder, reference)]
     for pattern in ("models/*.pth", "training_states/*.state"):
         names = [sorted(str(path.relative_to(one)) for path in one.glob(pattern)) for one in experiments]
@@ -199,7 +201,7 @@ def compare(folder: Path, reference: Path) -> Iterator[str]:
         for name in names[0]:
             contents = [torch.load(one / name, weights_only=True) for one in experiments]
             for content in contents:
-                content.pop("options", None)  # the folders' own paths stand in them
+                content.pop("options", None)  # they hold the paths of the folders
             yield from unequal(contents[0], contents[1], name)
     for path in sorted(experiments[1].glob("*.csv")):
         if (experiments[0] / path.name).read_bytes() != path.read_bytes():
@@ -209,7 +211,7 @@ def compare(folder: Path, reference: Path) -> Iterator[str]:
 
 
 def unequal(one: Any, other: Any, where: str) -> Iterator[str]:
-    """Where two nests of dicts, lists and tensors differ in a bit."""
+    """Yield the places where two nests of dicts, lists and tensors differ in a bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and torch.equal(one, other)
     elif isinstance(one, dict) and isinstance(other, dict):
