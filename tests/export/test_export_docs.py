@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import need, save_network
+from exports import need, save_network
 from PIL import Image
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import need, save_network
+from exports import need, save_network
 
 from han_arch import load_model
 from han_arch.cli import main

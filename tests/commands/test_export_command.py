@@ -1,11 +1,17 @@
 """`basicsr export` from the command line."""
 
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import need
+from exports import need, save_network
 
 from han_arch.cli import main
+
+
+@pytest.fixture
+def checkpoint(tmp_path_factory) -> Path:
+    return save_network(tmp_path_factory.mktemp("model") / "small.pth")
 
 
 @pytest.mark.slow
