@@ -15,7 +15,7 @@ from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
 Run = Callable[[Tensor], Tensor]  # (b, channels, h, w) -> (b, channels, scale*h, scale*w)
 
 FULL = "full"
-WANTED = f"{FULL}, or one of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP or several joined by +"
+WANTED = f"{FULL}, or one or several of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP, joined by +"
 PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiles(?:-[1-9]\d*-\d+)?")
 _TILES = re.compile(r"tiles(?:-(?P<size>[1-9]\d*)-(?P<overlap>\d+))?")
 _OLD_TILES = re.compile(r"tiled((?:-\d+-\d+)?)")

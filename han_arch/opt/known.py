@@ -139,7 +139,7 @@ _VAL: Nodes = {
         "inference variant",
         pattern=PATTERN,
         only="HANModel",
-        wanted=f"{WANTED} (tiled-... is now tiles-...; its results differ, since tiles are blended)",
+        wanted=f"{WANTED} (tiled-... is now tiles-...: tiles are blended, so results differ)",
     ),
 }
 _LOGGER: Nodes = {
