@@ -5,7 +5,7 @@
 - `replace` sets one attribute of another package's module. The caller decides which, and why.
 - `require_basicsr` and `require` import a package, or raise one clear line.
 
-`changes` lists what the first two changed, for the log and for `basicsr doctor`.
+`changes` lists the fallbacks in use and the replaced attributes, for the log and for `basicsr doctor`.
 """
 
 import importlib
@@ -92,7 +92,7 @@ def require_basicsr() -> ModuleType:
     """Import BasicSR and return it.
 
     Raises:
-        UserError: it is not installed or cannot be imported; the message says why and what to do.
+        UserError: it is not installed or cannot be imported; the message gives the reason and the remedy.
     """
     install_import_fallbacks()
     if importlib.util.find_spec("basicsr") is None:

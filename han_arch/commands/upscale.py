@@ -44,7 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="the network's precision (default: fp32)")
     add("--winograd", action="store_true", help="fp32 on a CPU in about two thirds of the time; needs a C compiler")
-    add("--runtime", choices=("torch", *RUNTIMES), default="torch", help="onnx, openvino: MODEL is from basicsr export")
+    add(
+        "--runtime",
+        choices=("torch", *RUNTIMES),
+        default="torch",
+        help=f"{', '.join(RUNTIMES)}: MODEL is from basicsr export",
+    )
     add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first available")
     add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="for the process, without the result (default: 2G)")
     files = parser.add_argument_group("files")

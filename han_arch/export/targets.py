@@ -73,7 +73,7 @@ class ExportTarget:
         open: opens a written file in the runtime.
         devices: our name of a device -> the runtime's name; the first is the default.
         dtypes: names of the precisions that the runtime computes in; the first is the default.
-        packages: what writing and checking need.
+        packages: required to write and check a file.
         extra: the extra of han_arch that installs these packages.
         safe: whether files of unknown origin may be opened; where they could run code, only `export` opens its own.
     """
@@ -273,7 +273,7 @@ def _free_sides() -> dict[str, dict[int, Dim]]:
 
 @contextmanager
 def _tracing(format_name: str) -> Iterator[None]:
-    """Hide the exporters' own warnings; turn what they cannot trace into one line."""
+    """Hide the exporters' own warnings; turn a failed tracing into one line."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -25,7 +25,7 @@ class LayerAttention:
         form: "released", "paper" or "cosine".
         alpha: LAM's learned scale.
         names: of the layers in LAM's order, newest first.
-        weights: (n, n); row i mixes the layers into what LAM adds to layer i, and sums to 1.
+        weights: (n, n); row i mixes the layers into LAM's addition to layer i, and sums to 1.
         gain: (n,), `|alpha * mixture_i| / |feats_i|`: the norm of the addition relative to the layer's own.
     """
 

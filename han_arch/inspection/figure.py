@@ -73,7 +73,7 @@ def inspect_network(
         net: the network; its parameters must not require gradients.
         name: the network's name for the title.
         image: the photo's file.
-        view: what to inspect.
+        view: the part to inspect.
         progress: wraps the attribution's steps, as `tqdm` does.
 
     Raises:
