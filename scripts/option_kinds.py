@@ -8,7 +8,7 @@ from string import Template
 from han_arch.data.benchmarks import BENCHMARKS
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-PAPER_SETS = tuple(row.name for row in BENCHMARKS.values() if row.in_papers)
+TEST_SETS = tuple(row.name for row in BENCHMARKS.values() if row.in_papers)
 
 HAN = """\
   type: HAN
@@ -145,7 +145,7 @@ class Test:
     checkpoint: str
     degradation: str = "BI"
     network: str = HAN_PAPER
-    sets: tuple[str, ...] = PAPER_SETS
+    sets: tuple[str, ...] = TEST_SETS
     param_key: str = "params"
 
     def render(self) -> str:
@@ -174,7 +174,7 @@ class Leaderboard:
     scale: int
     models: tuple[tuple[str, str], ...]
     degradation: str = "BI"
-    sets: tuple[str, ...] = PAPER_SETS
+    sets: tuple[str, ...] = TEST_SETS
     variants: str = "full, chop, self_ensemble"
     notes: str = ""
     source: str = "experiment"

@@ -153,7 +153,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("gt", metavar="PATH", type=Path, help="a prepared folder, or the HR folder or LMDB")
     add("lr", metavar="LR", type=Path, nargs="?", help="the LR folder or LMDB of these HR images")
-    add("--scale", type=int, help="HR side / LR side (default: that of the first pair)")
+    add("--scale", type=int, help="HR side / LR side (default: the scale of the first pair)")
     add("--degradation", help="the degradation of LR, such as BIx4; any other is then a fault")
     add("--benchmark", metavar="SET", help=f"also compare PATH with the record of {', '.join(BENCHMARKS)}")
     _add_workers(parser)

@@ -48,7 +48,7 @@ class Degradation:
 
     Attributes:
         name: the kind in options, commands and tables, such as "BI"; letters only.
-        doc: what shrinks the image, as in "photos that were shrunk by MATLAB's bicubic".
+        doc: the operation in words, for "photos shrunk by MATLAB's bicubic".
         make: function of gt (uint8, (h, w) or (h, w, c), sides multiples of the scale), scale and border;
             returns lq (uint8, sides divided by the scale).
         scales: the scales that have a name, such as BIx4.
@@ -78,7 +78,7 @@ class ScaledDegradation:
     Attributes:
         kind: a key of `DEGRADATIONS`.
         scale: HR side / LR side.
-        border: what `imresize` sees outside the image, one of `BORDERS`.
+        border: the pixels outside the image for `imresize`, one of `BORDERS`.
     """
 
     kind: str
@@ -187,7 +187,7 @@ def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
     return (np.asarray(small).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-# What `identify` knows: our degradations, and what other programs make.
+# The conventions that `identify` tries: our degradations, then other programs.
 CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     **{
         _convention(record, border): _with_border(record, border)

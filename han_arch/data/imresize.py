@@ -9,15 +9,15 @@ BORDERS = ("symmetric", "replicate")
 
 
 def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.ndarray:
-    """Resize by bicubic interpolation, antialiased when shrinking, with MATLAB's arithmetic.
+    """Resize by bicubic interpolation with MATLAB's arithmetic; antialias when shrinking.
 
-    `out = round(W_w round(W_h image))`: all rows first, then all columns, in double precision, and each of the two
-    passes rounds half up to 0..255. The rounding between the passes is what most other implementations lack.
+    `out = round(W_w round(W_h image))`: all rows first, then all columns, in double precision. Each of the two passes
+    rounds half up to 0..255. Most other implementations lack the rounding between the passes.
 
     Args:
         image: uint8, (h, w) or (h, w, c), any number of channels in any order.
         scale: factor of both sides; 1/4 shrinks to a quarter, 2 doubles.
-        border: what lies outside the image: "symmetric" (mirrored, the edge pixel repeated; today's MATLAB) or
+        border: the pixels outside the image: "symmetric" (mirrored, the edge pixel repeated; today's MATLAB) or
             "replicate" (the edge pixel only; the files released with RCAN and SelfExSR).
 
     Returns:
@@ -29,8 +29,8 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
             unknown border.
 
     Source: MATLAB's documented algorithm (kernel of Keys 1981, a = -0.5; kernel widened by 1/scale when shrinking).
-    Deviation: where a sum lies on a half to within rounding errors (in one of 160 samples at 1/3, where the weights
-    are no binary fractions), the result is that of adding in index order; there is no MATLAB output at hand for it.
+    Deviation: at 1/3 the weights are no binary fractions, and one of 160 sums lies on a half to within rounding errors.
+    The result then follows from adding in index order; no MATLAB output was available to compare it with.
     """
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8; got {image.dtype}")
@@ -46,7 +46,7 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' cubic kernel with a = -0.5 at distances in pixels; zero beyond 2."""
+    """Return Keys' cubic kernel with a = -0.5 at distances in pixels; zero beyond 2."""
     x = np.abs(distance)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -54,7 +54,7 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which input samples, and how much of each, make every output sample along one side.
+    """Compute the input samples and their weights for every output sample along one side.
 
     Args:
         length: input samples n.
@@ -62,8 +62,8 @@ def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, 
         border: one of `BORDERS`.
 
     Returns:
-        weights (ceil(scale * n), k), each row with sum 1, and indices (ceil(scale * n), k) in 0..n-1; an index
-        may come twice in a row near the border.
+        weights (ceil(scale * n), k), each row with sum 1, and indices (ceil(scale * n), k) in 0..n-1. Near the
+        border an index may occur twice in a row.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink
@@ -83,9 +83,9 @@ def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, 
 def _resize_rows(image: np.ndarray, scale: float, border: str) -> np.ndarray:
     weights, indices = resize_weights(image.shape[0], scale, border)
     row_starts = np.arange(0, weights.size + 1, weights.shape[1])
-    # A product with a CSR matrix adds in index order, as MATLAB does, and skips the zeros of the dense matrix.
+    # A product with a CSR matrix adds in index order, as MATLAB does, and skips the zeros of a dense matrix.
     matrix = sparse.csr_matrix((weights.ravel(), indices.ravel(), row_starts), (len(weights), image.shape[0]))
     resized = matrix @ image.reshape(image.shape[0], -1).astype(np.float64)
     resized += 0.5
-    np.clip(resized, 0, 255, out=resized)  # the cast cuts off: floor(x + 0.5) rounds half up
+    np.clip(resized, 0, 255, out=resized)  # the cast truncates: floor(x + 0.5) rounds half up
     return resized.astype(np.uint8).reshape(len(weights), *image.shape[1:])

@@ -1,4 +1,4 @@
-"""Repair BasicSR's data loading on today's stack: `install()` probes each fault and replaces only what is broken.
+"""Repair BasicSR's data loading on today's stack: `install()` probes each part and replaces only broken ones.
 
 Option files keep BasicSR's names (`type: PairedImageDataset`, `io_backend: type: lmdb`).
 """
@@ -139,7 +139,7 @@ def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> No
 
 @functools.cache
 def install() -> None:
-    """Repair what is broken in BasicSR's data loading, in this process; a second call does nothing.
+    """Repair the broken parts of BasicSR's data loading in this process; a second call does nothing.
 
     Raises:
         UserError: BasicSR cannot be imported.

@@ -77,7 +77,7 @@ def sub_image_names(stem: str, count: int) -> list[str]:
 
 
 def shrink(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    """Return the LR window of an HR window whose bounds are multiples of `scale`."""
+    """Return the LR window of an HR window; the bounds of the HR window must be multiples of `scale`."""
     rows, columns = window
     return (
         slice(rows.start // scale, rows.stop // scale),
@@ -87,7 +87,7 @@ def shrink(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to make of every HR image.
+    """The products of every HR image and their settings.
 
     Attributes:
         products: which of `PRODUCTS`: whole images, sub-images, LMDBs of sub-images.
@@ -151,7 +151,7 @@ def prepare(
         hr_folder: the HR images.
         out: the output folder; gets the layout above.
         degradations: one for each scale.
-        recipe: what to make of an image.
+        recipe: products and their settings.
         workers: processes.
 
     Returns:

@@ -1,8 +1,10 @@
 """Where `basicsr data prepare` writes its images: the life of a store, and stores that are folders.
 
-`begin` opens what an earlier run left, or makes a new NAME.partial. `put` adds images; each is wholly there or not at
-all. `finish` writes what readers need and renames the folder to NAME. After a kill at any moment a NAME.partial is
-left: no reader takes it for a data set, and the next run continues it.
+- `begin` opens the NAME.partial of an earlier run, or makes a new one.
+- `put` adds each image whole or not at all.
+- `finish` writes the files that readers need and renames the folder to NAME.
+
+A kill at any moment leaves a NAME.partial: no reader takes it for a data set, and the next run continues it.
 """
 
 import json
@@ -24,7 +26,7 @@ class Store(ABC):
 
     Args:
         path: its place when it is whole.
-        settings: what it is made from and how (plain JSON values). Two runs may share a result if these are equal.
+        settings: its source and how it is made (plain JSON values). Two runs may share a result if these are equal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:

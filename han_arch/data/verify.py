@@ -45,9 +45,9 @@ class Expectation:
     """Requirements that a pair of sets must meet.
 
     Attributes:
-        scale: HR side / LR side; None takes that of the first readable pair.
-        degradation: what must have made the LR images; None accepts any.
-        tolerance: share of an LR image's samples that may differ; 0 for what `basicsr data prepare` made.
+        scale: HR side / LR side; None takes the scale of the first readable pair.
+        degradation: the required degradation of the LR images; None accepts any.
+        tolerance: share of an LR image's samples that may differ; 0 for sets made by `basicsr data prepare`.
     """
 
     scale: int | None = None
@@ -70,7 +70,7 @@ class PairFindings:
     Attributes:
         shapes: (height, width, channels) of every image that could be decoded.
         faults: one line each.
-        unlike, compared: differing and compared samples of LR against what the set's convention makes of GT.
+        unlike, compared: differing and compared LR samples; the set's convention makes the reference from GT.
     """
 
     shapes: dict[ImageRef, tuple[int, int, int]] = field(default_factory=dict)
@@ -162,7 +162,7 @@ def examine(pair: PairRefs, scale: int | None, verdict: Verdict | None, toleranc
         pair: one or two images.
         scale: HR side / LR side; not used for one image.
         verdict: how the set's LR images were made; an LR image made in another way is a fault.
-        tolerance: share of LR samples that may differ from what the verdict's convention makes.
+        tolerance: share of LR samples that may differ from the result of the verdict's convention.
     """
     findings = PairFindings()
     decoded = []

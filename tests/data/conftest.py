@@ -1,4 +1,4 @@
-"""Small HR folders, and what is prepared from them."""
+"""Small HR folders and the data sets prepared from them."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ SIZES = {"a": (70, 101), "b": (48, 96), "c": (61, 40), "d": (97, 50), "e": (50, 
 
 
 def make_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A smooth, coloured RGB picture: what interpolation is made for, with no two places alike."""
+    """A smooth, coloured RGB picture, in which no two places are alike."""
     small = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 

@@ -229,7 +229,7 @@ KINDS = {
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_is_found_and_named(prepared, capsys, damage):
     damage(prepared)
-    # Only the damaged pair is looked at, for speed; all of them are good before, as the test above says.
+    # For speed, verify only the damaged pair; the test above shows that all of them were good.
     kind = next(kind for kind in ("LMDB", "SUB", "WHOLE") if damage in KINDS[kind])
     for folder in prepared.iterdir():
         if not folder.name.removesuffix(".partial").endswith(PAIRS[kind]):
@@ -278,7 +278,7 @@ def test_unknown_convention_gives_the_shares(basicsr):
 
 @pytest.mark.parametrize("side", [120, 480])
 def test_sub_images_are_recognised_inside_their_edges(side):
-    # In large sub-images the edges are a small share of the samples, and must be left out all the same.
+    # In large sub-images the edges are a small share of the samples; even then they must not be compared.
     gt = make_picture(side + 160, side + 160, 1)
     lq = get_degradation("BIx2").degrade(gt)
     inside, small = slice(80, 80 + side), slice(40, 40 + side // 2)
