@@ -88,12 +88,10 @@ class HAN(nn.Module):
                 f"num_feat must be at least squeeze_factor, or channel attention has no channel left; "
                 f"got num_feat {num_feat}, squeeze_factor {squeeze_factor}"
             )
-        if upscale not in SCALES:
-            raise ValueError(f"upscale must be one of 2, 3, 4, 8; got {upscale!r}")
-        if lam_form not in LAM_FORMS:
-            raise ValueError(f"lam_form must be one of {', '.join(LAM_FORMS)}; got {lam_form!r}")
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got {fusion!r}")
+        choices = (("upscale", upscale, SCALES), ("lam_form", lam_form, LAM_FORMS), ("fusion", fusion, FUSIONS))
+        for name, value, known in choices:
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, known))}; got {value!r}")
         if not 1 <= num_csam <= num_group + 1:
             raise ValueError(f"num_csam must be 1 to num_group + 1 = {num_group + 1}; got {num_csam}")
 

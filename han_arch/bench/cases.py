@@ -1,7 +1,7 @@
 """The cases of `basicsr bench`: build the networks, measure every case, collect the results."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -78,43 +78,37 @@ class BenchResult:
 
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
-    """Measure all cases; `say` gets the name of each case before it starts."""
+    """Build the networks and measure all cases; `say` gets the name of each case before it starts."""
     result = BenchResult()
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
-        for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):  # stable
+        for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):  # runtimes last
             network = NETWORKS[key]
             try:
                 if network.runtime is None:
                     result.nets[key] = build(key, settings.size)
                 elif "inference" in settings.cases:
                     path = Path(folder) / f"han{RUNTIMES[network.runtime]}"
-                    net = cast(HAN, build(key, settings.size).eval())
-                    export(net, "han", network.runtime, path)
+                    export(cast(HAN, build(key, settings.size).eval()), "han", network.runtime, path)
                     result.files[key] = path
             except UserError as error:
                 result.skipped[network.title] = str(error)
-        for case, measure in _cases(settings, result):
-            say(case)
-            result.rows += measure()
+        for dtype in settings.dtypes:
+            for lr_size in settings.lr_sizes if "inference" in settings.cases else ():
+                case = f"inference, LR {lr_size}, {dtype}"
+                say(case)
+                result.rows += alternate(case, _inference_runs(result, dtype, lr_size), settings.repeat)
+            if "training" in settings.cases:
+                case = f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}"
+                say(case)
+                result.rows += _training_rows(case, result.nets, dtype, settings.repeat)
+        for key in result.nets if "memory" in settings.cases else ():
+            if NETWORKS[key].fits("memory"):
+                say(f"memory, {NETWORKS[key].title}")
+                result.rows.append(peak_memory(key, settings.size, settings.memory_lr_size))
     return result
 
 
-def _cases(settings: BenchSettings, built: BenchResult) -> Iterator[tuple[str, Callable[[], list[Measurement]]]]:
-    for dtype in settings.dtypes:
-        if "inference" in settings.cases:
-            for lr_size in settings.lr_sizes:
-                case = f"inference, LR {lr_size}, {dtype}"
-                yield case, partial(_inference, built, case, dtype, lr_size, settings.repeat)
-        if "training" in settings.cases:
-            yield f"training, {dtype}", partial(_training, built, dtype, settings.repeat)
-    if "memory" in settings.cases:
-        for key in built.nets:
-            if NETWORKS[key].fits("memory"):
-                measure = partial(_memory, key, settings)
-                yield f"memory, {NETWORKS[key].title}", measure
-
-
-def _inference(built: BenchResult, case: str, dtype: str, lr_size: int, repeat: int) -> list[Measurement]:
+def _inference_runs(built: BenchResult, dtype: str, lr_size: int) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for key, net in built.nets.items():
         if NETWORKS[key].fits("inference", dtype):
@@ -124,22 +118,18 @@ def _inference(built: BenchResult, case: str, dtype: str, lr_size: int, repeat: 
         if NETWORKS[key].fits("inference", dtype):
             opened = load_runtime(path, str(NETWORKS[key].runtime), dtype=dtype, threads=torch.get_num_threads())
             runs[NETWORKS[key].title] = partial(opened, lq)
-    return alternate(case, runs, repeat)
+    return runs
 
 
-def _training(built: BenchResult, dtype: str, repeat: int) -> list[Measurement]:
+def _training_rows(case: str, nets: Mapping[str, nn.Module], dtype: str, repeat: int) -> list[Measurement]:
     runs: dict[str, Run] = {}
     before: dict[str, Run] = {}
-    for key, net in built.nets.items():
+    for key, net in nets.items():
         network = NETWORKS[key]
         if network.fits("training", dtype):
             runs[network.title] = training_run(network, net, dtype)
             before[network.title] = partial(settle, runs[network.title], network.keeps_memory)
     try:
-        return alternate(f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}", runs, repeat, before)
+        return alternate(case, runs, repeat, before)
     finally:
         memory.give_back_freed_memory()
-
-
-def _memory(key: str, settings: BenchSettings) -> list[Measurement]:
-    return [peak_memory(key, settings.size, settings.memory_lr_size)]

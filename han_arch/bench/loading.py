@@ -30,11 +30,9 @@ def compare_imresize() -> list[tuple[int, float, float]]:
     image = np.random.default_rng(0).integers(0, 256, IMRESIZE_SHAPE, np.uint8)
     result = []
     for scale in (2, 3, 4):
-        ours, theirs = [], []
-        for _ in range(ROUNDS):
-            ours.append(time_call(imresize, image, 1 / scale))
-            theirs.append(time_call(basicsr_imresize, image, 1 / scale))
-        result.append((scale, min(ours), min(theirs)))
+        rounds = [[time_call(f, image, 1 / scale) for f in (imresize, basicsr_imresize)] for _ in range(ROUNDS)]
+        ours, theirs = map(min, zip(*rounds, strict=True))
+        result.append((scale, ours, theirs))
     return result
 
 
@@ -84,21 +82,15 @@ def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
     from han_arch.data.loading import install
 
     install()
-    found = False
-    for variant in _variants(options["datasets"]["train"]):
-        if Path(variant["dataroot_gt"]).is_dir() and Path(variant["dataroot_lq"]).is_dir():
+    train, found = options["datasets"]["train"], False
+    for backend, suffix in (("lmdb", ".lmdb"), ("disk", "")):
+        roots = {side: str(train[side]).removesuffix(".lmdb") + suffix for side in ("dataroot_gt", "dataroot_lq")}
+        if all(Path(root).is_dir() for root in roots.values()):
             found = True
+            variant = copy.deepcopy(train) | roots | {"io_backend": {"type": backend}}
             yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
     if not found:
-        train = options["datasets"]["train"]
         raise UserError(f"found neither LMDB nor folders for {train['dataroot_gt']}; run basicsr data prepare")
-
-
-def _variants(train: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    roots = {side: str(train[side]).removesuffix(".lmdb") for side in ("dataroot_gt", "dataroot_lq")}
-    for backend, suffix in (("lmdb", ".lmdb"), ("disk", "")):
-        variant = copy.deepcopy(train)
-        yield variant | {side: root + suffix for side, root in roots.items()} | {"io_backend": {"type": backend}}
 
 
 def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -95,14 +96,8 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
     """
     lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
     if isinstance(net, BareConvolutions):
-        bare = network.copy(net, DTYPES[dtype]).train()
-        lq = lq.to(DTYPES[dtype])
-
-        def run_bare() -> None:
-            bare.step(lq)  # type: ignore[operator]
-            bare.zero_grad(set_to_none=True)
-
-        return run_bare
+        bare = cast(BareConvolutions, network.copy(net, DTYPES[dtype]).train())
+        return partial(bare.step, lq.to(DTYPES[dtype]))
     net = network.copy(net).train()
     with torch.no_grad():
         gt = torch.rand_like(net(lq))

@@ -1,21 +1,20 @@
 """The networks that `basicsr bench` measures, all for the same scale: one record each in NETWORKS."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from han_arch import compat
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.speed.compilation import compile_blocks
 from han_arch.speed.precision import PRECISIONS
-from han_arch.speed.winograd import WinogradConv2d, use_winograd
-from han_arch.speed.winograd.convolution import conv3x3
+from han_arch.speed.winograd import use_winograd
 from han_arch.zoo.convert import from_authors
 
 DTYPES = {PRECISIONS[name].long_name: PRECISIONS[name].dtype for name in ("fp32", "bf16")}
@@ -172,86 +171,67 @@ class InChannelsLast(nn.Module):
 class BareConvolutions(nn.Module):
     """The 3x3 convolutions of a HAN and nothing else: the limit of its speed.
 
-    Each runs as in the network, directly or by Winograd's algorithm, on a constant map of its size in channels_last.
+    Each runs on a constant map of its size in channels_last.
     """
 
     def __init__(self, net: HAN) -> None:
         super().__init__()
-        named = {
-            name: module
-            for name, module in net.named_modules()
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
-        }
-        stage_scale = 3 if net.upscale == 3 else 2
-        self.scales = [_scale_at(name, net.upscale, stage_scale) for name in named]
-        self.in_winograd = [isinstance(conv, WinogradConv2d) for conv in named.values()]
-        self.weights = nn.ParameterList(conv.weight for conv in named.values())
-        self.biases = nn.ParameterList(conv.bias for conv in named.values())
+        convs = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
+        convs = {name: conv for name, conv in convs.items() if conv.kernel_size == (3, 3)}
+        self.convs = nn.ModuleList(convs.values())
+        self.scales = [_scale_at(name, net.upscale) for name in convs]
         self.maps: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, lq: Tensor) -> Tensor:
         """Run all convolutions; return a number that depends on each."""
         total = lq.new_zeros(())
-        for weight, bias, scale, in_winograd in self._each():
-            total = total + _convolve(self._map(weight.shape[1], scale, lq), weight, bias, in_winograd)[0, 0, 0, 0]
+        for conv, scale in self._each():
+            total = total + conv(self._map(conv.in_channels, scale, lq))[0, 0, 0, 0]
         return total
 
     def step(self, lq: Tensor) -> None:
         """Run each convolution forward and backward, with gradients of its weights and its input."""
-        for weight, bias, scale, in_winograd in self._each():
-            x = self._map(weight.shape[1], scale, lq).detach().requires_grad_()
-            _convolve(x, weight, bias, in_winograd).backward(self._map(weight.shape[0], scale, lq))
+        for conv, scale in self._each():
+            x = self._map(conv.in_channels, scale, lq).detach().requires_grad_()
+            conv(x).backward(self._map(conv.out_channels, scale, lq))
+        self.zero_grad(set_to_none=True)
 
-    def _each(self) -> Iterator[tuple[Tensor, Tensor, int, bool]]:
-        return zip(self.weights, self.biases, self.scales, self.in_winograd, strict=True)
+    def _each(self) -> Iterator[tuple[nn.Conv2d, int]]:
+        return zip(cast(Iterable[nn.Conv2d], self.convs), self.scales, strict=True)
 
     def _map(self, channels: int, scale: int, lq: Tensor) -> Tensor:
-        b, _, h, w = lq.shape
-        shape = (b, channels, scale * h, scale * w)
+        shape = (lq.shape[0], channels, scale * lq.shape[2], scale * lq.shape[3])
         if shape not in self.maps or self.maps[shape].dtype != lq.dtype:
             self.maps[shape] = torch.rand(shape, dtype=lq.dtype).contiguous(memory_format=torch.channels_last)
         return self.maps[shape]
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor, in_winograd: bool) -> Tensor:
-    return conv3x3(x, weight, bias) if in_winograd else F.conv2d(x, weight, bias, padding=1)
-
-
-def _scale_at(name: str, scale: int, stage_scale: int) -> int:
-    if name == "conv_last":
-        return scale
-    if name.startswith("upsample."):
-        return int(stage_scale ** (int(name.split(".")[1]) // 2))
-    return 1
+def _scale_at(name: str, scale: int) -> int:
+    """Return how many times larger than LR the map of a convolution of HAN is."""
+    if not name.startswith("upsample."):
+        return scale if name == "conv_last" else 1
+    return 1 if scale == 3 else int(2 ** (int(name.split(".")[1]) // 2))
 
 
 _SPEED = ("inference", "training")
 NETWORKS = {  # by the names of `--networks`
     "ours": BenchNetwork("HAN (ours)", build_ours, counted=True, keeps_memory=True, limit="limit"),
     "ours-compiled": BenchNetwork(
-        "HAN (ours), compiled", build_ours, _SPEED, compiled=True, keeps_memory=True, limit="limit"
-    ),
+        "HAN (ours), compiled", build_ours, _SPEED, compiled=True, keeps_memory=True, limit="limit"),
     "ours-winograd": BenchNetwork(
-        "HAN (ours), Winograd", _build_winograd, float32_only=True, keeps_memory=True, limit="limit-winograd"
-    ),
+        "HAN (ours), Winograd", _build_winograd, float32_only=True, keeps_memory=True, limit="limit-winograd"),
     "authors": BenchNetwork("HAN (authors' code)", build_authors, counted=True, input_range=255.0),
     "authors-channels-last": BenchNetwork(
-        "HAN (authors' code), channels_last", lambda size: InChannelsLast(build_authors(size)), input_range=255.0
-    ),
+        "HAN (authors' code), channels_last", lambda size: InChannelsLast(build_authors(size)), input_range=255.0),
     "authors-memory-kept": BenchNetwork(
-        "HAN (authors' code), freed memory kept", build_authors, ("training",), input_range=255.0, keeps_memory=True
-    ),
-    "onnx": BenchNetwork(
-        "HAN (ours), ONNX Runtime", build_ours, ("inference",), float32_only=True, runtime="onnx"
-    ),
+        "HAN (authors' code), freed memory kept", build_authors, ("training",), input_range=255.0, keeps_memory=True),
+    "onnx": BenchNetwork("HAN (ours), ONNX Runtime", build_ours, ("inference",), float32_only=True, runtime="onnx"),
     "openvino": BenchNetwork("HAN (ours), OpenVINO", build_ours, ("inference",), runtime="openvino"),
     "limit": BenchNetwork(
-        "bare convolutions of HAN", lambda size: BareConvolutions(build_ours(size)), _SPEED, keeps_memory=True
-    ),
+        "bare convolutions of HAN", lambda size: BareConvolutions(build_ours(size)), _SPEED, keeps_memory=True),
     "limit-winograd": BenchNetwork(
         "bare convolutions of HAN, Winograd", lambda size: BareConvolutions(_build_winograd(size)), _SPEED,
-        float32_only=True, keeps_memory=True,
-    ),
+        float32_only=True, keeps_memory=True),
     "rcan": BenchNetwork("RCAN (BasicSR)", _build_rcan, counted=True),
     "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", lambda size: InChannelsLast(_build_rcan(size))),
     "edsr": BenchNetwork("EDSR (BasicSR)", _build_edsr, counted=True),

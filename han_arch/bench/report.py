@@ -16,15 +16,10 @@ from han_arch.evaluation.measurement import cpu_name
 from han_arch.evaluation.rows import markdown_table
 from han_arch.files import replacing, write
 
-HEADS = (
-    "case",
-    "network",
-    "median",
-    "range",
-    "against the authors' code",
-    "against it in float32",  # the published code has no other dtype
+HEADS = (  # the published code, the authors', has float32 only
+    "case", "network", "median", "range", "against the authors' code", "against it in float32",
     "convolutions at full rate",
-)
+)  # fmt: skip
 _COUNT_LR_SIZE = 48  # multiply-adds are counted on a quarter of the 96 x 96 image
 
 
