@@ -155,7 +155,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return validation table and curves of a training; FOLDER/NAME/stage1 has those of a recipe's first stage."""
+    """Return validation table and curves of a training; FOLDER/NAME/stage1 belongs to a recipe's first stage."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -193,7 +193,7 @@ def _authors(entries: Sequence[Entry]) -> str:
 
 
 def add(release: Path, docs: Path) -> Path:
-    """Replace the small files of an earlier release by those of a new one, and return their folder in docs.
+    """Replace an earlier release in docs by the small files of a new one; return their folder.
 
     Raises:
         UserError: no release folder.

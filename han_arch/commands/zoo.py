@@ -134,7 +134,7 @@ which is also printed. After an error no folder is left.""",
         """  basicsr zoo reproduce han-s-x4
   basicsr zoo reproduce han-s-x4 --photos bsds400 --benchmarks benchmarks --run
 
-Exit status of --run: that of the first command that fails, else 0.""",
+Exit status of --run: the status of the first command that fails, else 0.""",
         """Print or run the commands from photos to a weight's numbers. Run them in one folder. The training takes
 hours; after an interruption the same command continues it. On another machine or with other versions the weights
 differ in their last digits, and the numbers differ slightly.""",

@@ -8,6 +8,7 @@ import yaml
 
 from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
+from han_arch.evaluation.rows import markdown_table
 from han_arch.evaluation.score import Score
 from han_arch.zoo.entry import Entry
 
@@ -99,11 +100,12 @@ def model_card(
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     a = entry.arguments
     protocol = entry.expected[0].protocol
-    results = "\n".join(
-        f"| {e.dataset} | {bicubic[e.dataset].psnr:.2f} / {bicubic[e.dataset].ssim:.4f} | {e.psnr:.2f} / {e.ssim:.4f} |"
-        for e in entry.expected
-    )
-    listed = "\n".join(f"| `{name}` | {what} |" for name, what in files.items())
+    rows = []
+    for e in entry.expected:
+        base = bicubic[e.dataset]
+        rows.append([e.dataset, f"{base.psnr:.2f} / {base.ssim:.4f}", f"{e.psnr:.2f} / {e.ssim:.4f}"])
+    results = "\n".join(markdown_table(["set", "Bicubic", entry.name], rows))
+    listed = "\n".join(markdown_table(["file", "content"], [[f"`{name}`", what] for name, what in files.items()]))
     return f"""---
 {header}---
 
@@ -118,10 +120,7 @@ A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-res
 Mean PSNR (dB) / SSIM, whole images.
 Protocol: `{protocol}`
 
-| set | Bicubic | {entry.name} |
-|---|---|---|
 {results}
-
 `per_image.csv` has the numbers of each image. `Set5/` has the SR images of Set5, to check the metric.
 
 ## Use
@@ -154,10 +153,7 @@ artefacts too. HAN's attention uses the whole image, so processing in tiles chan
 
 ## Files
 
-| file | what |
-|---|---|
 {listed}
-
 ## Citation
 
 The network was designed by Niu et al. ({PAPER}); these weights are not theirs.

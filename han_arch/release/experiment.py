@@ -77,7 +77,7 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
 
     Args:
         folder: experiments/NAME.
-        checkpoint: the weights; None for those of a finished training: models/net_g_best.pth if it kept the best,
+        checkpoint: the weights; None for the weights of a finished training: models/net_g_best.pth if it kept the best,
             else models/net_g_latest.pth.
 
     Raises:

@@ -222,7 +222,7 @@ def _start(experiment: Experiment, before: list[Stage], included: int) -> str:
     if before:
         last, same_scale = before[-1], before[-1].options["scale"] == experiment.scale
         after = f"the first {included:,} of these" if same_scale else f"{last.iterations:,}"
-        return f"what {last.file} gives after {after} iterations"
+        return f"the weights of {last.file} after {after} iterations"
     start = (experiment.options.get("path") or {}).get("pretrain_network_g") or ""
     # A later release may get the same name, so the file is given.
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)

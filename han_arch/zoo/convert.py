@@ -1,7 +1,7 @@
 """Convert the authors' weights of HAN and RCAN to our names.
 
-Our names are those of BasicSR's RCAN, and HAN.md's for HAN's own parts. The HAN authors' code (and PyPI's super-image)
-and the RCAN authors' code use the same names for the backbone:
+Our names are BasicSR's for the parts of RCAN, and HAN.md's for HAN's own parts. The HAN authors' code (and PyPI's
+super-image) and the RCAN authors' code use the same names for the backbone:
 
     sub_mean, head.0                        mean shift; conv_first
     body.G.body.B.body.{0,2}                body.G.residual_group.B.rcab.{0,2}

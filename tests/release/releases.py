@@ -21,7 +21,7 @@ ITERATIONS = 6
 
 @dataclass(frozen=True)
 class Made:
-    """An experiment, the folder with the test sets, the release of the two, and the row that was printed."""
+    """An experiment, the folder with the test sets, their release, and its entry."""
 
     experiment: Path
     benchmarks: Path
@@ -30,7 +30,7 @@ class Made:
 
 
 def write_benchmarks(folder: Path) -> Path:
-    """Set5 (2 images), Set14 (1 in colour, 1 grey), B100 (1), of sides that are no multiples of 4."""
+    """Set5 (2 images), Set14 (1 in colour, 1 grey), B100 (1), with sides that are no multiples of 4."""
     generator = np.random.default_rng(0)
     shapes = {"Set5": [(41, 50, 3), (62, 45, 3)], "Set14": [(45, 54, 3), (47, 49)], "B100": [(50, 43, 3)]}
     for name, sizes in shapes.items():
@@ -72,7 +72,7 @@ def write_experiment(folder: Path, machine: str = "/home/somebody/secret") -> Pa
 
 
 def write_release(folder: Path) -> Made:
-    """Make all of it in a folder, the release by `basicsr zoo publish`."""
+    """Make experiment and test sets in a folder, and their release by `basicsr zoo publish`."""
     experiment, benchmarks = write_experiment(folder), write_benchmarks(folder / "benchmarks")
     release = folder / "han-s-x4"
     assert cli.main(["zoo", "publish", str(experiment), "-o", str(release), "--data", str(benchmarks)]) == 0

@@ -1,4 +1,4 @@
-"""The ablation: one recipe, one backbone, one size; its tables; its script goes on where it stopped."""
+"""The ablation: one recipe, backbone and size; its tables; its script resumes after an interruption."""
 
 import csv
 import io
@@ -116,7 +116,7 @@ def test_tables_of_different_runs_are_refused(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("basicsr")
-def test_the_script_trains_measures_and_goes_on(tmp_path: Path, repository: Path) -> None:
+def test_the_script_trains_measures_and_resumes(tmp_path: Path, repository: Path) -> None:
     write_benchmarks(tmp_path / "datasets")
     prepare_data(tmp_path, write_photos(tmp_path / "photos", 6))
 

@@ -34,7 +34,7 @@ def test_everything_is_there_with_its_hash(made: Made) -> None:
     assert not [path for path in made.release.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_the_averaged_weights_are_released_and_tell_their_origin(made: Made) -> None:
+def test_averaged_weights_are_released_with_their_origin(made: Made) -> None:
     checkpoint = torch.load(made.experiment / "models" / "net_g_latest.pth", weights_only=True)
     expected = HAN(**{key: value for key, value in checkpoint["network_g"].items() if key != "type"})
     expected.load_state_dict(checkpoint["params_ema"])
@@ -51,7 +51,7 @@ def test_the_averaged_weights_are_released_and_tell_their_origin(made: Made) -> 
     assert {"commit", "date", "licence", "seed"} <= provenance.keys()
 
 
-def test_the_row_is_the_file(made: Made) -> None:
+def test_the_entry_describes_the_file(made: Made) -> None:
     file = made.release / made.entry.file
     assert made.entry.name == "han-s-x4"
     assert made.entry.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -62,7 +62,7 @@ def test_the_row_is_the_file(made: Made) -> None:
     assert sidecar["entry"]["sha256"] == made.entry.sha256
 
 
-def test_numbers_are_those_of_the_pictures(made: Made) -> None:
+def test_numbers_agree_with_the_pictures(made: Made) -> None:
     """PSNR of the released SR images against HR by plain arithmetic: BT.601 luma, 4 pixels of border off."""
 
     def luma(image: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_numbers_are_those_of_the_pictures(made: Made) -> None:
     assert made.entry.expected[0].psnr == pytest.approx(np.mean(values), abs=1e-3)
 
 
-def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, copy: Path, tmp_path: Path) -> None:
+def test_a_second_stage_names_its_start_and_counts_both_stages(made: Made, copy: Path, tmp_path: Path) -> None:
     (option_file,) = copy.glob("*.yml")
     stage = read.read(shipped.find("train_HAN-S_x4_stage2"))
     stage["network_g"].update(TINY)
@@ -94,14 +94,14 @@ def test_a_second_stage_tells_what_it_started_from_and_counts_both(made: Made, c
     assert publish(copy, made, tmp_path / "second", "--name", "second") == 0
     (path,) = (tmp_path / "second").glob("*.safetensors")
     provenance = read_header(path)["provenance"]
-    assert provenance["started_from"] == "what train_HAN-S_x4.yml gives after the first 20,000 of these iterations"
+    assert provenance["started_from"] == "the weights of train_HAN-S_x4.yml after the first 20,000 of these iterations"
     assert provenance["iterations"] == 20_000 + ITERATIONS
     assert provenance["recipe"] == "train_HAN-S_x4_stage2.yml"
     assert f"- started from: {provenance['started_from']}" in (tmp_path / "second" / "README.md").read_text()
     assert "- started from: random weights" in (made.release / "README.md").read_text()
 
 
-def test_a_recipe_that_keeps_the_best_releases_it_and_says_so(made: Made, copy: Path, tmp_path: Path) -> None:
+def test_a_recipe_that_keeps_the_best_releases_the_best(made: Made, copy: Path, tmp_path: Path) -> None:
     (option_file,) = copy.glob("*.yml")
     options = yaml.safe_load(option_file.read_text())
     options["logger"]["keep_best"] = "psnr"
@@ -138,7 +138,7 @@ def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> N
         assert f"`{name}`" in text
 
 
-def test_the_training_is_told_without_paths_of_its_machine(made: Made) -> None:
+def test_the_training_files_have_no_paths_of_the_machine(made: Made) -> None:
     assert (made.release / "training.log").read_text() == "first x\nsecond\n"
     assert yaml.safe_load((made.release / "train_HAN-S_x4.yml").read_text())["network_g"]["num_feat"] == 8
     for path in made.release.rglob("*"):

@@ -45,7 +45,7 @@ def printed_commands(text: str) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("x4")
-def test_a_warm_started_network_is_led_from_photos_through_the_one_it_started_from(
+def test_commands_of_a_warm_started_network_train_its_start_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.main(["zoo", "reproduce", "han-s-x2", "--photos", "bsds400"]) == 0
@@ -108,7 +108,7 @@ def run_apart(folder: Path, *words: str) -> None:
 
 
 @pytest.mark.usefixtures("x4")
-def test_the_printed_commands_lead_from_photos_to_a_verified_release(
+def test_the_printed_commands_make_a_verified_release_from_photos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As printed, with a smaller network, fewer iterations and photos."""

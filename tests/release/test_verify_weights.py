@@ -1,4 +1,4 @@
-"""`basicsr zoo list`, `show` and `verify` tell what is, and what is wrong."""
+"""`basicsr zoo list`, `show` and `verify`: right output, and every fault is named."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_a_sound_release(release: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert text.endswith("all is right\n")
 
 
-def test_what_is_wrong_with_a_release_is_named(release: Path, made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_of_a_release_are_named(release: Path, made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     (release / "training.log").write_text("changed")
     (release / "train.csv").unlink()
     (release / "more.txt").touch()
@@ -87,7 +87,7 @@ def rewrite(source: Path, target: Path, **metadata: object) -> None:
         ("cut", "is damaged, cut short or no safetensors file"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_named(
+def test_faults_of_a_file_are_named(
     change: str, message: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, path = made.release / made.entry.file, tmp_path / "net.safetensors"
@@ -134,7 +134,7 @@ def test_an_entry_against_its_file_and_set5(
         ({"arguments": "other"}, "lam_form is released in the file, paper in network_g"),
     ],
 )
-def test_a_table_that_lies_is_caught(
+def test_a_wrong_table_is_caught(
     change: dict, message: str, shipped: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "arguments" in change:
@@ -158,7 +158,7 @@ def test_a_release_against_an_entry(
     assert text.count("WRONG: ") == 3
 
 
-def test_a_training_anew_may_round_differently_but_no_set_may_be_missing(
+def test_another_training_may_round_differently_but_needs_every_set(
     release: Path, shipped: Entry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worse = tuple(replace(e, psnr=e.psnr + 0.04, dataset=name) for e, name in zip(

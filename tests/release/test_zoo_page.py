@@ -95,7 +95,7 @@ def test_results_of_other_weights_are_refused(
         make_model_zoo.page([made.entry], tmp_path)
 
 
-def test_nothing_of_the_authors_is_called_measured_here() -> None:
+def test_the_authors_numbers_are_not_called_measured() -> None:
     others = [entry for entry in ENTRIES if entry.recipe is None]
     text = make_model_zoo.page(others, Path("nowhere"))
     assert "not measured here" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Server(ThreadingHTTPServer):
-    """`cuts`: after how many bytes the next answers break off; `ranges`: the Range headers that came, None for none."""
+    """`cuts`: bytes after which the next answers break off; `ranges`: the received Range headers, None for none."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -34,7 +34,7 @@ def assert_same_network(path: Path, net: HAN) -> None:
         torch.testing.assert_close(load_model(path)(lq), net(lq), rtol=0, atol=1e-5)
 
 
-def test_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reads_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(to_authors_names(net.state_dict(), 2, 2), tmp_path / "BIX2.pt")
     assert convert(tmp_path / "BIX2.pt", tmp_path / "out.safetensors") == 0
     assert "HAN in the authors' form" in capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["zoo", "verify", str(tmp_path / "out.safetensors")]) == 0
 
 
-def test_a_file_of_the_zoo_keeps_its_licence_and_origin(tmp_path: Path) -> None:
+def test_a_zoo_file_keeps_its_licence_and_origin(tmp_path: Path) -> None:
     source = store.present(entry.find("han-s-x2"))
     assert source is not None
     assert convert(source, f"{tmp_path}/half/", "--half") == 0
@@ -63,7 +63,7 @@ def test_a_file_of_the_zoo_keeps_its_licence_and_origin(tmp_path: Path) -> None:
     assert_same_network(tmp_path / "out.pth", load_model("han-s-x2"))
 
 
-def test_into_a_folder_the_hash_is_in_the_name(net: HAN, tmp_path: Path) -> None:
+def test_in_a_folder_the_name_ends_in_the_hash(net: HAN, tmp_path: Path) -> None:
     torch.save({"params": net.state_dict()}, tmp_path / "mine.pth")
     assert convert(tmp_path / "mine.pth", f"{tmp_path}/new/") == 0
     (path,) = (tmp_path / "new").iterdir()
@@ -71,7 +71,7 @@ def test_into_a_folder_the_hash_is_in_the_name(net: HAN, tmp_path: Path) -> None
     assert_same_network(path, net)
 
 
-def test_basicsrs_form_and_half(net: HAN, tmp_path: Path) -> None:
+def test_writes_basicsrs_form_and_float16(net: HAN, tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "mine.pth")
     assert convert(tmp_path / "mine.pth", tmp_path / "out.pth") == 0
     assert torch.load(tmp_path / "out.pth", weights_only=True)["network_g"]["type"] == "HAN"
@@ -81,7 +81,7 @@ def test_basicsrs_form_and_half(net: HAN, tmp_path: Path) -> None:
         assert file.get_tensor("conv_first.weight").dtype == torch.float16
 
 
-def test_options_tell_what_the_file_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_file_replaces_assumed_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     network_g = {**SIZE, "img_range": 1.0, "lam_form": "paper"}
     net = HAN(**network_g).eval()
@@ -89,9 +89,9 @@ def test_options_tell_what_the_file_does_not(tmp_path: Path, capsys: pytest.Capt
     assert convert(tmp_path / "mine.pth", tmp_path / "guessed.pth") == 0
     assert "assumed: res_scale 1, img_range 255.0" in capsys.readouterr().out
     (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": {"type": "HAN", **network_g}}))
-    assert convert(tmp_path / "mine.pth", tmp_path / "told.pth", "-opt", tmp_path / "run.yml") == 0
+    assert convert(tmp_path / "mine.pth", tmp_path / "given.pth", "-opt", tmp_path / "run.yml") == 0
     assert "assumed" not in capsys.readouterr().out
-    assert_same_network(tmp_path / "told.pth", net)
+    assert_same_network(tmp_path / "given.pth", net)
     (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": {"type": "HAN", **network_g, "num_feat": 16}}))
     assert convert(tmp_path / "mine.pth", tmp_path / "wrong.pth", "-opt", tmp_path / "run.yml") == 2
     assert not (tmp_path / "wrong.pth").exists()
@@ -99,7 +99,7 @@ def test_options_tell_what_the_file_does_not(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.usefixtures("basicsr")
 @pytest.mark.parametrize("form", ["authors", "basicsr"])
-def test_rcan_comes_out_as_basicsrs(form: str, net: HAN, tmp_path: Path) -> None:
+def test_rcan_is_written_in_basicsrs_form(form: str, net: HAN, tmp_path: Path) -> None:
     from basicsr.archs.rcan_arch import RCAN
 
     backbone = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
@@ -122,7 +122,7 @@ def test_rcan_comes_out_as_basicsrs(form: str, net: HAN, tmp_path: Path) -> None
         ("misshapen", "1 weights of another shape (conv_last.bias)"),
     ],
 )
-def test_rcan_that_is_not_whole_is_refused(
+def test_incomplete_rcan_is_refused(
     form: str, fault: str, message: str, net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
@@ -143,9 +143,7 @@ def test_rcan_that_is_not_whole_is_refused(
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_options_that_describe_no_network_get_one_line(
-    net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_impossible_options_get_one_line(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, wrong in enumerate(({"num_feat": "8"}, {"lam_form": "x"}, {"typo": 1})):
         content = {"params": net.state_dict(), "network_g": {"type": "HAN", **SIZE, **wrong}}
         torch.save(content, tmp_path / f"{number}.pth")

@@ -64,7 +64,7 @@ def test_fields_agree_with_each_other(entry: Entry) -> None:
 
 
 @EACH
-def test_found_numbers_are_the_published_ones(entry: Entry) -> None:
+def test_found_numbers_equal_the_published_ones(entry: Entry) -> None:
     protocol = Protocol(entry.degradation, entry.scale)
     if entry.recipe is not None:
         assert all(expected.status == MEASURED for expected in entry.expected)
@@ -88,7 +88,7 @@ def test_the_recipe_makes_this_network(entry: Entry) -> None:
 
 
 @SHIPPED
-def test_the_file_is_what_the_table_says(entry: Entry) -> None:
+def test_the_file_agrees_with_the_table(entry: Entry) -> None:
     found = verify.check_entry(entry, store.SHIPPED / entry.file)
     assert not found.faults
     assert len(found.good) == 2
@@ -105,7 +105,7 @@ def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> Non
 
 @SHIPPED
 def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path: Path) -> None:
-    """A socket that refuses to be made stands for the absent network, a finder for the absent BasicSR."""
+    """Without a network (sockets raise) and without BasicSR (its import raises)."""
     code = (
         "import socket, sys\n"
         "def refuse(*_, **__): raise OSError('no network')\n"
@@ -123,7 +123,7 @@ def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path:
     assert done.stdout == f"(1, 3, {8 * entry.scale}, {9 * entry.scale}) True\n", done.stderr
 
 
-def test_names_and_files_are_each_of_one_entry() -> None:
+def test_names_and_files_are_unique() -> None:
     assert len({entry.name for entry in ENTRIES}) == len(ENTRIES)
     known = {entry.file for entry in ENTRIES} | {"README.md"}
     assert {path.name for path in store.SHIPPED.iterdir()} <= known, "a file in zoo/weights has no entry"

@@ -47,7 +47,7 @@ def assert_same_pixels(one: HAN, other: HAN) -> None:
 
 
 @pytest.mark.parametrize("upscale", [2, 3, 4, 8])
-def test_load_model_reads_the_network_off_the_shapes(tmp_path, caplog, upscale: int) -> None:
+def test_load_model_infers_the_network_from_shapes(tmp_path, caplog, upscale: int) -> None:
     net = network(upscale)
     with caplog.at_level(logging.INFO, "han_arch"):
         loaded = load_model(save({"params": net.state_dict()}, tmp_path / "net.pth"))
@@ -73,7 +73,7 @@ def test_load_model_recognises_variants_without_options(tmp_path, settings: dict
     assert_same_pixels(load_model(save(net.state_dict(), tmp_path / "net.pth")), net)
 
 
-def test_options_in_the_file_count(tmp_path, caplog) -> None:
+def test_options_in_the_file_are_used(tmp_path, caplog) -> None:
     options = {"res_scale": 0.5, "img_range": 1.0, "rgb_mean": [0.1, 0.2, 0.3], "lam_form": "paper"}
     net = network(**options)
     network_g = {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL, **options}
@@ -84,7 +84,7 @@ def test_options_in_the_file_count(tmp_path, caplog) -> None:
     assert "assumed" not in caplog.text
 
 
-def test_params_ema_is_preferred_unless_params_is_asked_for(tmp_path) -> None:
+def test_params_ema_is_the_default_key(tmp_path) -> None:
     plain, ema = network(seed=1), network(seed=2)
     path = save({"params": plain.state_dict(), "params_ema": ema.state_dict()}, tmp_path / "net.pth")
     assert_same_pixels(load_model(path), ema)
@@ -92,7 +92,7 @@ def test_params_ema_is_preferred_unless_params_is_asked_for(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_wrappers_prefixes_are_taken_off(tmp_path, prefix: str) -> None:
+def test_wrapper_prefixes_are_removed(tmp_path, prefix: str) -> None:
     net = network()
     state = {prefix + key: value for key, value in net.state_dict().items()}
     assert_same_pixels(load_model(save({"params": state}, tmp_path / "net.pth")), net)
@@ -120,7 +120,7 @@ def test_authors_form(tmp_path) -> None:
 
 
 def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
-    """The authors' arithmetic, step by step, with mean-shift convolutions that are no longer the constants."""
+    """The authors' arithmetic, step by step, with trained mean-shift convolutions."""
     net = network(2)
     state = authors(net.state_dict())
     torch.manual_seed(5)
@@ -135,14 +135,14 @@ def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
     conv = torch.nn.functional.conv2d
     with torch.no_grad():
         net.mean.zero_()
-        net.img_range = 1.0  # so that net is what stands between the two convolutions
+        net.img_range = 1.0  # so that only the two convolutions normalise
         expected = conv(net(conv(255 * lq, state["sub_mean.weight"], state["sub_mean.bias"])),
                         state["add_mean.weight"], state["add_mean.bias"])  # fmt: skip
         torch.testing.assert_close(255 * loaded(lq), expected, rtol=0, atol=2e-3)
 
 
-def test_a_mean_shift_that_shows_in_the_pixels_is_not_dropped(tmp_path) -> None:
-    """A weight of sub_mean that is off by 9e-4 multiplies values up to 255."""
+def test_a_small_mean_shift_is_not_dropped(tmp_path) -> None:
+    """An error of 9e-4 in sub_mean's weight multiplies values up to 255."""
     state = authors(network().state_dict())
     state["sub_mean.weight"] = state["sub_mean.weight"] * (1 + 9e-4)
     checkpoint = read_checkpoint(save(state, tmp_path / "net.pth"))
@@ -219,7 +219,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 too many"),
     ],
 )
-def test_wrong_files_get_one_line(tmp_path, content: object, message: str) -> None:
+def test_wrong_files_get_one_line_errors(tmp_path, content: object, message: str) -> None:
     path = save(content, tmp_path / "wrong.pth")
     with pytest.raises(UserError) as caught:
         load_model(path)
@@ -274,7 +274,7 @@ def test_warm_start_from_another_scale(tmp_path, form: str) -> None:
     assert "upsample (4)" in report.summary.split("starts fresh")[1]
 
 
-def test_warm_start_from_the_same_scale_takes_all_that_fits(tmp_path) -> None:
+def test_warm_start_from_the_same_scale_loads_every_matching_weight(tmp_path) -> None:
     source, net = network(2, seed=1), network(2, seed=2, lam_form="cosine", fusion="sum")
     report = warm_start(net, read_checkpoint(save(source.state_dict(), tmp_path / "x2.pth")))
     assert report.fresh == ["lam.log_temperature"]
@@ -293,7 +293,7 @@ def test_warm_start_refuses_another_backbone(tmp_path) -> None:
 @pytest.mark.parametrize(("option", "value"), [("img_range", 1.0), ("rgb_mean", [0.1, 0.2, 0.3]), ("res_scale", 0.5)])
 @pytest.mark.parametrize("form", ["HAN", "RCAN"])
 def test_warm_start_refuses_another_normalisation(tmp_path, form: str, option: str, value: object) -> None:
-    """The backbone would see other numbers; a file that does not tell is taken."""
+    """The backbone would get other numbers; a file without options is accepted."""
     network_g = {"type": form, "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL}
     state = network().state_dict() if form == "HAN" else backbone(network())
     path = save({"params": state, "network_g": {**network_g, option: value}}, tmp_path / "x2.pth")
@@ -303,7 +303,7 @@ def test_warm_start_refuses_another_normalisation(tmp_path, form: str, option: s
     warm_start(network(4), read_checkpoint(save(state, tmp_path / "bare.pth")), network_g | {"upscale": 4})
 
 
-def test_warm_start_takes_no_mean_shift_that_the_network_lacks(tmp_path) -> None:
+def test_warm_start_refuses_another_mean_shift(tmp_path) -> None:
     state = authors(network().state_dict())
     state["sub_mean.bias"] = state["sub_mean.bias"] + 3
     network_g = {"num_in_ch": 3, "num_out_ch": 3, "upscale": 4, **SMALL}
@@ -311,17 +311,17 @@ def test_warm_start_takes_no_mean_shift_that_the_network_lacks(tmp_path) -> None
         warm_start(network(4), read_checkpoint(save(state, tmp_path / "x2.pt")), network_g)
 
 
-def test_strict_loading_knows_equal_options(tmp_path) -> None:
-    """Factors that leave as many channels, and the mean of grey images, written and left out."""
+def test_strict_loading_accepts_equivalent_options(tmp_path) -> None:
+    """Squeeze factors with equal shapes, and the grey mean, given or left out."""
     settings = {"num_feat": 8, "num_group": 1, "num_block": 1}
     net = HAN(1, 1, upscale=2, squeeze_factor=3, **settings)  # 2 channels, as the factor 4 gives
     bare = read_checkpoint(save(net.state_dict(), tmp_path / "bare.pth"))
-    told = {"type": "HAN", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2, "squeeze_factor": 3, **settings}
-    load_strict(net, bare, told)
-    content = {"params": net.state_dict(), "network_g": {**told, "rgb_mean": [sum(DIV2K_RGB_MEAN) / 3]}}
-    load_strict(net, read_checkpoint(save(content, tmp_path / "told.pth")), told)
+    stated = {"type": "HAN", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2, "squeeze_factor": 3, **settings}
+    load_strict(net, bare, stated)
+    content = {"params": net.state_dict(), "network_g": {**stated, "rgb_mean": [sum(DIV2K_RGB_MEAN) / 3]}}
+    load_strict(net, read_checkpoint(save(content, tmp_path / "stated.pth")), stated)
     with pytest.raises(UserError, match="squeeze_factor is 3 in the file, 8 in network_g"):
-        load_strict(net, read_checkpoint(tmp_path / "told.pth"), {**told, "squeeze_factor": 8})
+        load_strict(net, read_checkpoint(tmp_path / "stated.pth"), {**stated, "squeeze_factor": 8})
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def server(net: HAN, tmp_path: Path):
 
 @pytest.fixture
 def entry(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
-    """The table's only entry, kept by the server; the cache folder is a new one."""
+    """The table's only entry, with its file on the server; the cache folder is new."""
     file = next(server.folder.iterdir())
     made = replace(
         table.ENTRIES[0], name="tiny-x2", arguments=ARGUMENTS, file=file.name, url=f"{server.url}/{file.name}",
@@ -67,7 +67,7 @@ def assert_same_network(one: HAN, other: HAN) -> None:
         torch.testing.assert_close(one(lq), other(lq), rtol=0, atol=1e-6)
 
 
-def test_a_name_is_fetched_announced_cached_and_then_needs_no_network(
+def test_a_name_is_downloaded_once_with_a_log_line(
     entry: Entry, net: HAN, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "han_arch"):
@@ -81,7 +81,7 @@ def test_a_name_is_fetched_announced_cached_and_then_needs_no_network(
     assert not caplog.records
 
 
-def test_a_broken_transfer_goes_on_where_it_broke(
+def test_a_broken_transfer_is_resumed(
     entry: Entry, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(download, "ATTEMPTS", 1)
@@ -120,7 +120,7 @@ def test_without_a_server_there_is_one_line(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_damaged_cached_file_is_fetched_anew(
+def test_a_damaged_cached_file_is_downloaded_again(
     entry: Entry, net: HAN, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").mkdir()
@@ -129,10 +129,8 @@ def test_a_damaged_cached_file_is_fetched_anew(
     assert f"{tmp_path / 'cache' / entry.file} is damaged" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_to_is_named(
-    entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A folder in the lock's place: permissions would not stop root."""
+def test_an_unwritable_cache_is_named(entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder takes the lock's name: permissions would not stop root."""
     (tmp_path / "cache" / f".{entry.file}.lock").mkdir(parents=True)
     assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -140,15 +138,15 @@ def test_a_cache_that_cannot_be_written_to_is_named(
     assert CACHE_VARIABLE in error
 
 
-def test_several_that_want_the_same_file_at_once_get_it(entry: Entry, server: Server, tmp_path: Path) -> None:
-    """Threads with a lock of their own each stand for the processes of one training."""
+def test_parallel_downloads_share_one_transfer(entry: Entry, server: Server, tmp_path: Path) -> None:
+    """Threads, each with its own lock, simulate the processes of one training."""
     with ThreadPoolExecutor(4) as pool:
         got = set(pool.map(lambda _: store.obtain(entry, lambda line: None), range(4)))
     assert got == {tmp_path / "cache" / entry.file}
     assert len(server.ranges) == 1
 
 
-def test_the_shipped_file_comes_first_and_must_be_right(
+def test_the_packages_file_comes_first_and_must_be_right(
     entry: Entry, net: HAN, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "package")
@@ -167,7 +165,7 @@ def test_the_shipped_file_comes_first_and_must_be_right(
         load_model("tiny-x2")
 
 
-def test_names_and_paths_are_told_apart(
+def test_names_and_paths_are_distinguished(
     entry: Entry, net: HAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -183,7 +181,7 @@ def test_names_and_paths_are_told_apart(
     assert load_model("mine").upscale == 3
 
 
-def test_weights_of_unknown_hash_are_got_by_hand() -> None:
+def test_weights_of_unknown_hash_need_a_manual_download() -> None:
     with pytest.raises(
         UserError, match=r"cannot be fetched by a program: download BIX4 from https://drive\.google\.com"
     ):
