@@ -18,7 +18,7 @@ PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; meas
 
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Stand in for the writer of a format that is only read."""
+    """Refuse: the writer of a format that is only read."""
     raise PictureError(f"this format is only read; wanted {labels(WRITTEN.values())}")
 
 
@@ -29,8 +29,8 @@ class ImageFormat:
     Attributes:
         label: the format's name in texts; in capitals, Pillow's name.
         suffixes: endings of file names; new files get the first.
-        write: writes a picture that `fit` returned: (seekable file, picture, options, software for the metadata).
-            By default the format is only read.
+        write: writes a picture that `fit` returned. Its arguments are a seekable file, the picture, options, and the
+            Software for the metadata. By default the format is only read.
         bits: the most bits of a sample that `write` stores, 8 or 16.
         grey: whether `write` stores grey; if not, grey is written as RGB.
         alpha: whether `write` stores alpha.
@@ -38,9 +38,9 @@ class ImageFormat:
         longest_side: the most pixels of a side; None: no limit.
         adapt: a further conversion or check before `write`, with notes.
         bytes_a_pixel: memory that `write` needs for a pixel besides the picture.
-        read: returns the samples that Pillow would cut to 8 bits, (h, w, 1 to 4) of uint16, or None for Pillow's own.
-            It gets Pillow's image and the file's bytes.
-        read_other: reads files of the format that Pillow cannot: (bytes, most pixels) -> picture.
+        read: reads samples that Pillow would cut to 8 bits: (Pillow's image, the file's bytes) -> (h, w, 1 to 4) of
+            uint16. It returns None where Pillow reads all bits.
+        read_other: reads files that Pillow cannot: (the file's bytes, the most pixels) -> picture.
         signatures: first bytes of the files that `read_other` reads.
     """
 
@@ -64,12 +64,11 @@ class ImageFormat:
         return self.label.lower()
 
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
-        """Convert a picture to what the format stores, with notes on the changes. Works on the input before the work.
+        """Convert a picture to samples that the format stores, with notes on the changes.
 
         Args:
-            picture: the input or the result.
-            height: pixels of the result.
-            width: pixels of the result.
+            picture: the result; or the input, to find problems before the work starts.
+            height, width: pixels of the result.
 
         Raises:
             PictureError: the format cannot store it.

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import cv2
@@ -13,6 +13,7 @@ _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 # Modes that are converted, and the mode they become: bilevel, palettes, premultiplied alpha.
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
+_WORDS = {"1": "black and white", "P": "palette", "PA": "palette"}  # modes in notes
 # EXIF orientation -> transpose first?, then flip rows?, flip columns?
 _TURNS = {
     2: (False, False, True),
@@ -58,7 +59,7 @@ class Picture:
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
     exif: bytes | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:
@@ -140,21 +141,16 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
     elif image.mode == "P":
         mode = "RGB"
     if mode not in _SAMPLES:
-        raise PictureError(
-            f"colour mode {image.mode} is not supported; wanted grey or RGB of 8 or 16 bits, a palette, or CMYK"
-        )
-    plain = image if image.mode == mode else image.convert(mode)
-    samples = np.asarray(plain)
-    note = () if image.mode in _SAMPLES else (f"converted {_in_words(image.mode)} to {mode}",)
+        wanted = "grey or RGB of 8 or 16 bits, a palette, or CMYK"
+        raise PictureError(f"colour mode {image.mode} is not supported; wanted {wanted}")
+    samples = np.asarray(image if image.mode == mode else image.convert(mode))
+    note = () if image.mode in _SAMPLES else (f"converted {_WORDS.get(image.mode, image.mode)} to {mode}",)
     return (samples if samples.ndim == 3 else samples[..., None]), icc, note
-
-
-def _in_words(mode: str) -> str:
-    return {"1": "black and white", "P": "palette", "PA": "palette"}.get(mode, mode)
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
     """Convert to sRGB with the image's profile, or to RGB with Pillow's formula when it has none."""
+    note = "converted CMYK without ICC profile to RGB with a simple formula"
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         try:
@@ -162,12 +158,8 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
             rgb = cast(Image.Image, ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB"))
             return np.asarray(rgb), srgb.tobytes(), ("converted CMYK to sRGB with its ICC profile",)
         except (ImageCms.PyCMSError, OSError):
-            return (
-                np.asarray(image.convert("RGB")),
-                None,
-                ("converted CMYK to RGB without its ICC profile, which is damaged",),
-            )
-    return np.asarray(image.convert("RGB")), None, ("converted CMYK without ICC profile to RGB with a simple formula",)
+            note = "converted CMYK to RGB without its ICC profile, which is damaged"
+    return np.asarray(image.convert("RGB")), None, (note,)
 
 
 def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:

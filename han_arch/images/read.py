@@ -70,8 +70,7 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     if not start:
         raise PictureError("an empty file")
     file.seek(0)
-    image = _identified(file, start)
-    with image:
+    with _identified(file, start) as image:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and _pictures(image) > 1:

@@ -41,29 +41,24 @@ class WriteOptions:
 
 
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a PNG file of 8 or 16 bits; see `ImageFormat.write`."""
+    """Write a PNG file of 8 or 16 bits; see `ImageFormat`."""
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, {"Software": software}, options.png_level)
-        return
-    texts = PngInfo()
-    texts.add_text("Software", software)
-    exif = _exif(picture, software)
-    _save(file, picture, "png", exif, dpi=picture.dpi, pnginfo=texts, compress_level=options.png_level)
+    else:
+        texts = PngInfo()
+        texts.add_text("Software", software)
+        _save(file, picture, software, "png", pnginfo=texts, compress_level=options.png_level)
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a JPEG file; see `ImageFormat.write`."""
+    """Write a JPEG file; see `ImageFormat`."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
-    exif = _exif(picture, software)
-    _save(file, picture, "jpeg", exif, dpi=picture.dpi, quality=options.quality, subsampling=subsampling)
+    _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a WebP file, with the resolution in its EXIF data; see `ImageFormat.write`."""
-    exif = _exif(picture, software)
-    if picture.dpi:
-        exif.update({_X_RESOLUTION: picture.dpi[0], _Y_RESOLUTION: picture.dpi[1], _RESOLUTION_UNIT: _INCH})
-    _save(file, picture, "webp", exif, quality=options.quality, lossless=options.lossless, exact=True)
+    """Write a WebP file; see `ImageFormat`."""
+    _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
 
 
 def webp_bytes(options: WriteOptions) -> int:
@@ -72,12 +67,11 @@ def webp_bytes(options: WriteOptions) -> int:
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a TIFF file of 8 or 16 bits; see `ImageFormat.write`."""
+    """Write a TIFF file of 8 or 16 bits; see `ImageFormat`."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
-        exif = _exif(picture, software)
-        _save(file, picture, "tiff", exif, dpi=picture.dpi, compression="tiff_adobe_deflate")
+        _save(file, picture, software, "tiff", compression="tiff_adobe_deflate")
 
 
 def fit_tiff(picture: Picture) -> Picture:
@@ -93,14 +87,14 @@ def fit_tiff(picture: Picture) -> Picture:
     return replace(picture, notes=picture.notes + note)
 
 
-def _exif(picture: Picture, software: str) -> Image.Exif:
+def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options: Any) -> None:
+    """Write 8-bit samples with Pillow."""
     exif = Image.Exif()
     if picture.exif:
         exif.load(picture.exif)
     exif[_SOFTWARE] = software
-    return exif
-
-
-def _save(file: BinaryIO, picture: Picture, name: str, exif: Image.Exif, **options: Any) -> None:
-    given = {key: value for key, value in options.items() if value is not None}
-    to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **given)
+    if picture.dpi and name == "webp":  # WebP has no other place for it
+        exif.update({_X_RESOLUTION: picture.dpi[0], _Y_RESOLUTION: picture.dpi[1], _RESOLUTION_UNIT: _INCH})
+    elif picture.dpi:
+        options["dpi"] = picture.dpi
+    to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **options)
