@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from han_arch import files
-from han_arch.errors import UserError
+from han_arch.compat import require
 from han_arch.evaluation import score
 from han_arch.evaluation.board import Board, CropPlace, GalleryOptions
 from han_arch.evaluation.contestants import BICUBIC
@@ -49,10 +49,8 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
     Raises:
         UserError: the plotly package is not installed.
     """
-    try:
-        plotlyjs: str = import_module("plotly.offline").get_plotlyjs()
-    except ImportError as error:
-        raise UserError("the HTML page needs the plotly package: pip install plotly") from error
+    require("plotly", "leaderboard")
+    plotlyjs: str = import_module("plotly.offline").get_plotlyjs()
     data = {
         "baseline": baseline,
         "perceptual": optional_metrics(results),

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from han_arch.errors import UserError
+from han_arch.compat import require
 from han_arch.images.picture import (
     NotForPillow,
     Picture,
@@ -22,26 +22,13 @@ _INCHES = {2: 1.0, 3: 2.54}  # TIFF's resolution unit -> units per inch
 _BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 
 
-def tifffile() -> Any:
-    """Import the tifffile package.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError as error:
-        raise UserError("16-bit TIFF needs the tifffile package (pip install tifffile)") from error
-    return tifffile
-
-
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
     """Write uint16 samples with ICC profile and DPI, deflated (level 0 to 9)."""
     channels = picture.pixels.shape[2]
     resolution: dict[str, Any] = {}
     if picture.dpi:
         resolution = {"resolution": picture.dpi, "resolutionunit": "INCH"}
-    tifffile().imwrite(
+    require("tifffile", "tiff").imwrite(
         file,
         picture.pixels[..., 0] if channels == 1 else picture.pixels,
         photometric="minisblack" if channels < 3 else "rgb",
@@ -82,7 +69,7 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
         PictureError: another kind of samples, a damaged file, or too many pixels.
         UserError: tifffile is not installed.
     """
-    package = tifffile()
+    package = require("tifffile", "tiff")
     try:
         with package.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.images.picture import Picture, to_pillow
 from han_arch.images.png16 import write_png16
-from han_arch.images.tiff16 import tifffile, write_tiff16
+from han_arch.images.tiff16 import write_tiff16
 
 _SOFTWARE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 305, 282, 283, 296, 2
 _FINE_CHROMA_QUALITY = 90  # from this quality on, JPEG keeps colour at full resolution
@@ -82,7 +83,7 @@ def fit_tiff(picture: Picture) -> Picture:
     """
     if picture.pixels.dtype != np.uint16:
         return picture
-    tifffile()
+    require("tifffile", "tiff")
     note = ("dropped its EXIF data: 16-bit TIFF is written without",) if picture.exif else ()
     return replace(picture, notes=picture.notes + note)
 

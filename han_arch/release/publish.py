@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch import files
+from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.evaluation import measurement, rows
 from han_arch.evaluation.contestants import BICUBIC
@@ -173,8 +173,7 @@ def _check(request: Request, out: Path) -> None:
         raise UserError(f"the zoo has weights of others with the name {request.name}; choose another name")
     if request.url is not None and not _ADDRESS.match(request.url):
         raise UserError(f"--url must be an http or https address, the folder of the file; got {request.url}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("a release has curves of the training; for these, pip install matplotlib")
+    require("matplotlib", "plots")  # for the training's curves
 
 
 def _draft(request: Request, training_set: TrainingSet) -> Draft:
