@@ -45,7 +45,7 @@ PREPARE_EXAMPLES = """examples:
 """
 
 DOWNLOAD = f"""Download data sets from their official addresses: DIV2K (HR, and with --scale the official LR), and the
-benchmark sets {", ".join(DOWNLOADS[1:])} (HR, as SelfExSR distributes them).
+benchmark sets {", ".join(DOWNLOADS[1:])} (HR only).
 
 Run the same command again to resume a broken transfer. Sizes and hashes are checked. If nobody published a hash, the
 first download's is recorded in OUT/downloads/downloads.json, and later ones must equal it.
@@ -88,7 +88,10 @@ BENCH_EXAMPLES = """examples:
 
 
 def _configure_prepare(parser: argparse.ArgumentParser) -> None:
-    kinds = "; ".join(f"{record.name}: {record.doc}, {_scales(record.scales)}" for record in DEGRADATIONS.values())
+    kinds = "; ".join(
+        f"{record.name}: {record.doc}, {' '.join(f'x{scale}' for scale in record.scales)}"
+        for record in DEGRADATIONS.values()
+    )
     scales = sorted({scale for record in DEGRADATIONS.values() for scale in record.scales})
     add = parser.add_argument
     add("hr_folder", metavar="HR_FOLDER", type=Path, help="the HR images (not in sub-folders)")
@@ -103,10 +106,6 @@ def _configure_prepare(parser: argparse.ArgumentParser) -> None:
     add("--gt-size", type=int, help=f"training patch that every image must contain (default: {LQ_PATCH} x scale)")
     add("--grey", choices=GREY_POLICIES, help="grey files: refuse (default), keep, or make three equal channels")
     _add_workers(parser)
-
-
-def _scales(scales: Iterable[int]) -> str:
-    return " ".join(f"x{scale}" for scale in scales)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

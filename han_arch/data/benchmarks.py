@@ -1,4 +1,4 @@
-"""Published data sets: contents, terms, traps, download addresses, and how to recognise a copy.
+"""Published data sets: contents, terms, traps, downloads, and how to recognise a copy.
 
 To add a benchmark set, add its record to `BENCHMARKS`. Commands, checks and downloads follow from it.
 """
@@ -47,8 +47,7 @@ class BenchmarkSet:
         source: origin of the HR images.
         licence: terms of use.
         notes: known traps.
-        zip_file: the download of the HR images; None if there is none.
-        members: which files of the zip file to take, see `unpack_zip`; None takes all.
+        download: zip file with the HR images, and which of its files to take (see `unpack_zip`; None takes all).
         in_papers: whether the tables of the HAN paper have it; the shipped test and leaderboard files then use it.
         sizes: (width, height) of the HR images in the order of their names, or the sizes that occur if
             `any_order`; empty if they are not known here.
@@ -62,8 +61,7 @@ class BenchmarkSet:
     source: str
     licence: str
     notes: tuple[str, ...] = ()
-    zip_file: RemoteFile | None = None
-    members: str | None = None
+    download: tuple[RemoteFile, str | None] | None = None
     in_papers: bool = False
     sizes: tuple[tuple[int, int], ...] = ()
     any_order: bool = False
@@ -72,9 +70,10 @@ class BenchmarkSet:
 
     def archive(self) -> Archive:
         """Return the archive of the HR images; UserError with the remedy if there is no download."""
-        if self.zip_file is None:
+        if self.download is None:
             raise UserError(f"{self.name} has no download here: {self.source}. Available: {', '.join(DOWNLOADS)}")
-        return Archive(self.zip_file, f"{self.name}/HR", self.images, 8 * GIB, self.members)
+        remote, members = self.download
+        return Archive(remote, f"{self.name}/HR", self.images, 8 * GIB, members)
 
     def describe(self) -> str:
         """Describe the set in a few lines: size, source, terms, traps."""
@@ -82,14 +81,10 @@ class BenchmarkSet:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def _selfexsr(name: str, key: str) -> RemoteFile:
-    # As SelfExSR's README links it; nobody published hashes.
-    return RemoteFile(f"https://uofi.box.com/shared/static/{key}.zip", f"{name}_SelfExSR.zip")
-
-
-def _hr_of(scale: int) -> str:
-    # HR in SelfExSR's folder of the scale with the least cropped HR.
-    return rf"image_SRF_{scale}/(img_\d+)_SRF_{scale}_HR(\.png)"
+def _selfexsr(name: str, key: str, scale: int) -> tuple[RemoteFile, str]:
+    # Links of SelfExSR's README; nobody published hashes. `scale`: the folder with the least cropped HR.
+    remote = RemoteFile(f"https://uofi.box.com/shared/static/{key}.zip", f"{name}_SelfExSR.zip")
+    return remote, rf"image_SRF_{scale}/(img_\d+)_SRF_{scale}_HR(\.png)"
 
 
 _CROPPED = "SelfExSR's HR of each scale is cropped to it; data prepare crops, so one HR folder serves every scale"
@@ -103,8 +98,7 @@ BENCHMARKS = {
             f"Bevilacqua et al., BMVC 2012; images as in {SELFEXSR}",
             "research use",
             ("woman (img_005) is BSDS500's 302003.jpg: leave it out of training", _CROPPED),
-            _selfexsr("Set5", "kfahv87nfe8ax910l85dksyl2q212voc"),
-            _hr_of(2),
+            _selfexsr("Set5", "kfahv87nfe8ax910l85dksyl2q212voc", 2),
             in_papers=True,
             sizes=((512, 512), (288, 288), (256, 256), (280, 280), (228, 344)),
             pixels="aedfc4429ce4c2a6d9fc84562ef72fa5374131c88e7f5e6455127b43648296fd",
@@ -119,8 +113,7 @@ BENCHMARKS = {
                 "bicubic row compares its grey values directly (grey: direct), 0.09 dB less on the mean",
                 _CROPPED,
             ),
-            _selfexsr("Set14", "igsnfieh4lz68l926l8xbklwsnnk8we9"),
-            _hr_of(2),
+            _selfexsr("Set14", "igsnfieh4lz68l926l8xbklwsnnk8we9", 2),
             in_papers=True,
             sizes=(
                 *((500, 480), (720, 576), (512, 512), (352, 288), (250, 360), (276, 276), (500, 362), (352, 288)),
@@ -135,8 +128,7 @@ BENCHMARKS = {
             f"the val part of BSDS500, Martin et al., ICCV 2001; images as in {SELFEXSR} (BSD100)",
             "non-commercial research and education (UC Berkeley)",
             ("leave BSDS500's val part out of training: it is this set", _CROPPED),
-            _selfexsr("B100", "qgctsplb8txrksm9to9x01zfa4m61ngq"),
-            _hr_of(3),
+            _selfexsr("B100", "qgctsplb8txrksm9to9x01zfa4m61ngq", 3),
             in_papers=True,
             sizes=((480, 321), (321, 480)),
             any_order=True,
@@ -148,8 +140,7 @@ BENCHMARKS = {
             f"Huang et al., CVPR 2015; {SELFEXSR}",
             "research use; photos from Flickr under Creative Commons",
             ("SelfExSR's x2 folder holds HR of half size: take the x4 folder's HR for every scale",),
-            _selfexsr("Urban100", "65upg43jjd0a4cwsiqgl6o6ixube6klm"),
-            _hr_of(4),
+            _selfexsr("Urban100", "65upg43jjd0a4cwsiqgl6o6ixube6klm", 4),
             in_papers=True,
         ),
         BenchmarkSet(
@@ -172,7 +163,7 @@ BENCHMARKS = {
         ),
     )
 }
-DOWNLOADS = ("DIV2K", *(row.name for row in BENCHMARKS.values() if row.zip_file))
+DOWNLOADS = ("DIV2K", *(row.name for row in BENCHMARKS.values() if row.download))
 
 # No hash is published with DIV2K. Catalyst and torchSR check their downloads with these MD5 sums.
 DIV2K_MD5 = {
@@ -287,10 +278,10 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
     notes = [f"{name}: {note}" for note in row.notes]
     if row.pixels is None:
         notes.insert(0, f"{name}: only the number of images is known, neither sizes nor hashes")
-    elif not faults and pixel_digest(files) == row.pixels:
-        notes.insert(0, f"{name}: every pixel as in SelfExSR's files")
     elif not faults:
-        notes.insert(0, f"{name}: sizes fit; pixels differ from SelfExSR's files (cropped, or another copy)")
+        is_same = pixel_digest(files) == row.pixels
+        differ = "sizes fit; pixels differ from the published files (cropped, or another copy)"
+        notes.insert(0, f"{name}: {'every pixel as in the published files' if is_same else differ}")
     return notes, faults
 
 

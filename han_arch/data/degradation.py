@@ -52,14 +52,18 @@ class Degradation:
         make: function of gt (uint8, (h, w) or (h, w, c), sides multiples of the scale), scale and border;
             returns lq (uint8, sides divided by the scale).
         scales: the scales that have a name, such as BIx4.
-        borders: the border conventions between which `make` distinguishes; empty if the border does not matter.
+        borders: the border conventions that lead to different LR images.
     """
 
     name: str
     doc: str
     make: Callable[[np.ndarray, int, str], np.ndarray]
     scales: tuple[int, ...]
-    borders: tuple[str, ...] = ()
+    borders: tuple[str, ...] = BORDERS[:1]
+
+    def convention(self, border: str) -> str:
+        """Return the name of LR images of this kind in `CONVENTIONS`."""
+        return f"{self.name} {border}" if len(self.borders) > 1 else self.name
 
 
 DEGRADATIONS = {
@@ -90,11 +94,6 @@ class ScaledDegradation:
         """The name in options, commands and folders: "BIx4", or "BIx4_replicate" with the border of RCAN's files."""
         return f"{self.kind}x{self.scale}" + ("" if self.border == BORDERS[0] else f"_{self.border}")
 
-    @property
-    def convention(self) -> str:
-        """The key of `CONVENTIONS` for LR images of this degradation."""
-        return _convention(DEGRADATIONS[self.kind], self.border)
-
     def degrade(self, gt: np.ndarray) -> np.ndarray:
         """Make the LR image of a mod-cropped HR image.
 
@@ -122,7 +121,7 @@ def get_degradation(name: str) -> ScaledDegradation:
     known = {
         degradation.name: degradation
         for record in DEGRADATIONS.values()
-        for border in record.borders or BORDERS[:1]
+        for border in record.borders
         for degradation in (ScaledDegradation(record.name, scale, border) for scale in record.scales)
     }
     if name in known:
@@ -162,10 +161,6 @@ EDGE = 4
 UNKNOWN = "unknown"
 
 
-def _convention(record: Degradation, border: str) -> str:
-    return f"{record.name} {border}" if record.borders else record.name
-
-
 def _with_border(record: Degradation, border: str) -> Callable[[np.ndarray, int], np.ndarray]:
     return lambda gt, scale: record.make(gt, scale, border)
 
@@ -190,9 +185,9 @@ def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
 # The conventions that `identify` tries: our degradations, then other programs.
 CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     **{
-        _convention(record, border): _with_border(record, border)
+        record.convention(border): _with_border(record, border)
         for record in DEGRADATIONS.values()
-        for border in record.borders or BORDERS[:1]
+        for border in record.borders
     },
     "OpenCV's bicubic": _opencv,
     "Pillow's bicubic": _pillow,
@@ -217,7 +212,8 @@ class Verdict:
 
     def fits(self, wanted: ScaledDegradation) -> bool:
         """Whether this is how `wanted` makes LR images; without the edges, all borders of a kind are equal."""
-        return self.name == wanted.convention or (self.edge > 0 and self._kind == wanted.kind)
+        exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
+        return self.name == exact or (self.edge > 0 and self._kind == wanted.kind)
 
     @property
     def _kind(self) -> str:

@@ -55,14 +55,12 @@ class ImageSet:
         images: by stem or key.
         shapes: (height, width, channels) by key, from an LMDB's meta_info.txt; empty for a folder.
         faults: faults of the set as a whole, one line each.
-        record: the settings that `basicsr data prepare` wrote; empty for other sets.
     """
 
     path: Path
     images: dict[str, ImageRef] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    record: dict[str, object] = field(default_factory=dict)
 
 
 def load_set(path: Path) -> ImageSet:
@@ -77,12 +75,12 @@ def load_set(path: Path) -> ImageSet:
         _load_lmdb(images)
     else:
         _load_folder(images)
+    wanted = None
     if (path / RECORD).exists():
         try:
-            images.record = dict(json.loads((path / RECORD).read_text("utf-8")))
+            wanted = dict(json.loads((path / RECORD).read_text("utf-8"))).get("count")
         except (ValueError, TypeError):
             images.faults.append(f"{path / RECORD} is damaged")
-    wanted = images.record.get("count")
     if wanted is not None and wanted != len(images.images):
         images.faults.append(f"{path}: {len(images.images)} images; {wanted} were made")
     elif not images.images and not images.faults:
@@ -148,11 +146,6 @@ class Source:
     height: int
     width: int
     sha256: str
-
-    @property
-    def stem(self) -> str:
-        """The name without extension: the key of everything that is made from the image."""
-        return self.path.stem
 
 
 def load_source(path: Path, grey: str) -> np.ndarray:

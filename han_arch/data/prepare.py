@@ -78,11 +78,8 @@ def sub_image_names(stem: str, count: int) -> list[str]:
 
 def shrink(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
     """Return the LR window of an HR window; the bounds of the HR window must be multiples of `scale`."""
-    rows, columns = window
-    return (
-        slice(rows.start // scale, rows.stop // scale),
-        slice(columns.start // scale, columns.stop // scale),
-    )
+    rows, columns = (slice(side.start // scale, side.stop // scale) for side in window)
+    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -175,10 +172,10 @@ def plan_products(
 ) -> list[Product]:
     """List the products of one degradation; the settings of each hold everything that decides its content."""
     scale = degradation.scale
-    listing = "".join(f"{source.stem} {source.sha256}\n" for source in sources)
+    listing = "".join(f"{source.path.stem} {source.sha256}\n" for source in sources)
     common: dict[str, object] = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": scale}
     common |= {"grey": recipe.grey} if recipe.grey != "refuse" else {}
-    whole = {source.path: [source.stem] for source in sources}
+    whole = {source.path: [source.path.stem] for source in sources}
     subs = {source.path: _sub_names(source, scale, recipe.grid) for source in sources}
     count = {"count": sum(len(names) for names in subs.values())}
     grid = {"crop_size": recipe.grid.size, "step": recipe.grid.step} | count
@@ -199,7 +196,7 @@ def plan_products(
 
 def _sub_names(source: Source, scale: int, grid: CropGrid) -> list[str]:
     height, width = source.height - source.height % scale, source.width - source.width % scale
-    return sub_image_names(source.stem, len(grid.windows(height, width)))
+    return sub_image_names(source.path.stem, len(grid.windows(height, width)))
 
 
 def _prepare_scale(

@@ -8,15 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.degradation import (
-    DEGRADATIONS,
-    SAME_WAY,
-    UNKNOWN,
-    ScaledDegradation,
-    Verdict,
-    differing,
-    identify,
-)
+from han_arch.data.degradation import DEGRADATIONS, SAME_WAY, UNKNOWN, ScaledDegradation, Verdict, differing, identify
 from han_arch.data.image_sets import ImageRef, ImageSet, load_set
 from han_arch.data.imresize import BORDERS
 from han_arch.data.lmdb_store import LmdbFault

@@ -62,7 +62,8 @@ def test_an_archive_becomes_a_folder_and_is_not_fetched_again(serve, tmp_path):
 def test_selfexsr_archives_give_the_hr_images_only(serve, tmp_path, monkeypatch, capsys):
     names = [f"Set5/image_SRF_{s}/img_00{n}_SRF_{s}_{k}.png" for s in (2, 4) for n in range(1, 6) for k in ("HR", "LR")]
     remote = RemoteFile(serve("Set5.zip", zip_of(names)), "Set5.zip")
-    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], zip_file=remote))
+    members = BENCHMARKS["Set5"].archive().members
+    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], download=(remote, members)))
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 0
     files = sorted((tmp_path / "out" / "Set5" / "HR").iterdir())
     assert [path.name for path in files] == [f"img_00{n}.png" for n in range(1, 6)]
@@ -77,7 +78,7 @@ def test_wrong_number_of_images_is_refused(serve, tmp_path):
 
 def test_an_escaping_archive_leaves_nothing(serve, tmp_path, monkeypatch, capsys):
     remote = RemoteFile(serve("a.zip", zip_of(["1.png", "../../escape.png"])), "a.zip")
-    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], zip_file=remote, members=None))
+    monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], download=(remote, None)))
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 2
     assert "outside the target" in capsys.readouterr().err
     assert not list(tmp_path.rglob("escape.png"))
