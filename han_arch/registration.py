@@ -8,13 +8,13 @@ from han_arch.errors import UserError
 
 
 def register() -> dict[str, list[str]]:
-    """Register HAN and its components in BasicSR's ARCH_REGISTRY, and HANModel in its MODEL_REGISTRY.
+    """Register HAN and its components, HANModel, and our losses with BasicSR.
 
     Safe to call again. It keeps the names that other packages registered. When one of our names is taken by another
     class, it registers nothing and raises.
 
     Returns:
-        Registry ("arch", "model") -> our names in it.
+        Registry ("arch", "model", "loss") -> our names in it, where there are any.
 
     Raises:
         UserError: BasicSR cannot be imported, or another class has one of our names.
@@ -35,19 +35,21 @@ def register() -> dict[str, list[str]]:
             if cls.__name__ not in registry:
                 registry.register(cls)
     components.add_lookup(_component_from_basicsr)
-    return {label: [cls.__name__ for cls in ours] for label, (_, ours) in classes.items()}
+    return {label: [cls.__name__ for cls in ours] for label, (_, ours) in classes.items() if ours}
 
 
 def _classes() -> dict[str, tuple[Any, list[type]]]:
     """Return registry label -> (BasicSR's registry, our classes in it)."""
-    from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
     from han_arch.archs import HAN
     from han_arch.models.han_model import HANModel
+    from han_arch.models.losses import OWN
 
     return {
         "arch": (ARCH_REGISTRY, [HAN, *components.registered_components().values()]),
         "model": (MODEL_REGISTRY, [HANModel]),
+        "loss": (LOSS_REGISTRY, list(OWN)),
     }
 
 

@@ -5,10 +5,12 @@ workers each epoch, and a resumed run differs from an uninterrupted one.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from han_arch import files
 from han_arch.opt import load
 from han_arch.speed import memory
 from han_arch.training import records, resume
@@ -86,14 +88,13 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
 
 def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
-    """Copy the option file into the experiment, as BasicSR does; the copy includes the changes by `--force_yml`."""
-    from basicsr.utils.options import copy_opt_file
+    """Write the option file into the experiment, headed by time and command as BasicSR does.
 
-    copy_opt_file(args.opt, opt["path"]["experiments_root"])
-    if args.force_yml:
-        copy = Path(opt["path"]["experiments_root"]) / Path(args.opt).name
-        command = copy.read_text("utf-8").splitlines()[:3]  # time and command, as comments
-        copy.write_text("\n".join([*command, "", load.as_file(opt)]), "utf-8")
+    With `--force_yml` it holds the changed options.
+    """
+    text = load.as_file(opt) if args.force_yml else Path(args.opt).read_text("utf-8")
+    head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
+    files.write(Path(opt["path"]["experiments_root"]) / Path(args.opt).name, head + text)
 
 
 class BetweenSteps:

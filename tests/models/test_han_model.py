@@ -161,7 +161,7 @@ def test_loss_terms_come_from_the_option_file(build) -> None:
 
 
 class FeatureLoss(nn.Module):
-    """A loss of two terms, as BasicSR's PerceptualLoss without its VGG."""
+    """A loss with two terms, like BasicSR's PerceptualLoss, but without VGG."""
 
     def forward(self, output: torch.Tensor, gt: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         return None, (output.mean() - gt.mean()).abs()
@@ -173,6 +173,14 @@ def test_loss_of_two_terms(build, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(perceptual_opt={"type": "FeatureLoss"}, pixel_opt={"type": "L1Loss"})
     run_steps(model, 1)
     assert list(model.get_current_log()) == ["l_pix", "l_style", "grad_norm"]
+
+
+def test_own_loss_needs_one_class_and_one_row(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "OWN", (FeatureLoss,))
+    assert han_arch.register()["loss"] == ["FeatureLoss"]
+    model = build(pixel_opt=None, perceptual_opt={"type": "FeatureLoss"})
+    run_steps(model, 1)
+    assert list(model.get_current_log()) == ["l_style", "grad_norm"]
 
 
 def test_options_stay_as_they_were(build, tmp_path: Path) -> None:
