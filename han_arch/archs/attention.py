@@ -14,8 +14,8 @@ from han_arch.archs.components import register_component
 from han_arch.archs.fused import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-# The weights of the untrained full-size network then have a third of the largest possible entropy: they choose among
-# layers and still pass gradients. At 0.03 it is a hundredth, at 1 nearly all.
+# With this value the weights of the untrained full-size network choose among layers and still pass gradients: they have
+# a third of the largest possible entropy. At 0.03 they have a hundredth, at 1 nearly all.
 COSINE_TEMPERATURE = 0.1
 
 

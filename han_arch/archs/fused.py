@@ -1,4 +1,4 @@
-"""Fast forms of four steps of HAN. Results and gradients equal the plain forms, except for rounding.
+"""Fast forms of four steps of HAN. Results and gradients equal those of the plain forms, except for rounding.
 
     step                   plain form                         fast form
     end of an RCAB         x + scale * gate(y) * y            gated_residual: one function with its own gradient
@@ -6,9 +6,10 @@
     LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: M goes into the weights of conv
     upsampling             PixelShuffle(conv(x))              upsample: conv writes whole pixels
 
-The plain form is always the other branch of `if fused.enabled()`: of the first two below, of the last two in HAN.
+The plain form is the other branch of `if enabled()`: for the first two steps in this file, for the last two in HAN.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ def enabled() -> bool:
     return not torch.compiler.is_compiling()
 
 
-# The channel gate. In bfloat16 a 3x3 convolution is so fast that every pass over a map counts. Autograd needs four more
-# than this gradient: one to scale the product, one to add the two gradients of y, and small steps for the gate.
+# The channel gate. In bfloat16 a 3x3 convolution is so fast that every pass over a map counts. Autograd would make four
+# more passes, for example one to scale the product and one to add the two gradients of y.
 
 
 def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: float) -> Tensor:
@@ -101,7 +102,7 @@ def layer_correlation(feats: list[Tensor]) -> Tensor:
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():
             return _LayerCorrelation.apply(*feats)
-        stack = torch.stack(feats, dim=1).to(_wide(feats[0])).flatten(2)  # (b, n, c*h*w)
+        stack = torch.stack(feats, dim=1).to(_accumulation_dtype(feats[0])).flatten(2)  # (b, n, c*h*w)
         return stack @ stack.transpose(1, 2)  # (b, n, k) @ (b, k, n) -> (b, n, n)
 
 
@@ -129,9 +130,7 @@ def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor])
     return results[0] if len(results) == 1 else torch.cat(results)
 
 
-def _sum_of_convs(
-    weights: tuple[Tensor, ...], bias: Tensor | None, feats: "tuple[Tensor, ...] | list[Tensor]"
-) -> Tensor:
+def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequence[Tensor]) -> Tensor:
     total = F.conv2d(feats[0], weights[0], bias, padding=1)
     for weight, feat in zip(weights[1:], feats[1:], strict=True):
         total += F.conv2d(feat, weight, padding=1)
@@ -144,7 +143,7 @@ class _LayerCorrelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
         ctx.save_for_backward(*feats)
-        energy = feats[0].new_zeros((feats[0].shape[0], len(feats), len(feats)), dtype=_wide(feats[0]))
+        energy = feats[0].new_zeros((feats[0].shape[0], len(feats), len(feats)), dtype=_accumulation_dtype(feats[0]))
         rows = _as_rows(feats)
         for part in _slices(rows):
             stack = torch.stack([row[:, part] for row in rows], dim=1).to(energy.dtype)  # (b, n, slice)
@@ -170,7 +169,7 @@ class _LayerCorrelation(torch.autograd.Function):
         return grads
 
 
-def _wide(feat: Tensor) -> torch.dtype:
+def _accumulation_dtype(feat: Tensor) -> torch.dtype:
     return torch.promote_types(feat.dtype, torch.float32)
 
 
@@ -217,8 +216,8 @@ def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
     factor_squared = conv.out_channels // conv.in_channels
     weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
     bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()
-    # Private in torch: `functional_call` is the public way to run a layer with other weights, but it swaps them in the
-    # layer for a moment, and other threads may use the network. F.conv2d would pass over a subclass such as Winograd's.
+    # Private in torch. The public `functional_call` swaps the layer's weights for a moment, which is not thread-safe.
+    # F.conv2d would ignore the method of a subclass, such as Winograd's.
     return conv._conv_forward(x, weight, bias)
 
 

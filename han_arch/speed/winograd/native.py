@@ -3,9 +3,9 @@
 A wheel with compiled code would need one build for each platform, for the oldest processor of each. The user's own C
 compiler needs a second and knows the processor.
 
-The compiled file stays in the user's cache. Its name is a hash of the source, the options and the compiler's macros, so
-that machines which share a home folder do not load each other's code. Each user has a folder in the cache, and nothing
-is loaded from a folder that other users can write to.
+The compiled file stays in the user's cache. Its name is a hash of the source, the options and the compiler's macros:
+machines that share a home folder do not load each other's code. Each user has a folder in the cache, and nothing is
+loaded from a folder that other users can write to.
 """
 
 import ctypes
