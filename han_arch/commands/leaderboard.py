@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check, measure, write.
+    """Check the option file, measure the contestants, write the results.
 
     Raises:
         UserError: a fault in the option file, a set or a contestant; nothing was measured then.

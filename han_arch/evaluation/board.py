@@ -32,7 +32,7 @@ class CropPlace:
 
 @dataclass(frozen=True)
 class GalleryOptions:
-    """Which crops the page shows.
+    """Options of the crops on the page.
 
     Attributes:
         count: number of crops to choose.

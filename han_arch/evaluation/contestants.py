@@ -38,7 +38,7 @@ class Contestant:
         name: as the board prints it.
         net: in evaluation mode on its device, None for Bicubic.
         weights_sha256: of the checkpoint file, "" for Bicubic.
-        identity: SHA-256 over all that decides the output (weights, network options), for the cache.
+        identity: SHA-256 of weights and network options, for the cache.
         variants: inference variants to measure it in.
         published: its method in the papers' tables, if any.
     """
@@ -126,7 +126,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return a file's `models` with checkpoint and network_g where it has `experiment: FOLDER` of `basicsr train`.
+    """Return a file's `models` with `experiment: FOLDER` replaced by the checkpoint and network_g of that training.
 
     Args:
         models: the mapping; anything else is returned as it is.
@@ -212,7 +212,7 @@ def _check_scale(net: nn.Module, scale: int, device: torch.device) -> None:
     with torch.inference_mode():
         height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
     if (height, width) != (scale * _PROBE, scale * (_PROBE + 1)):
-        raise UserError(f"is a network of x{height / _PROBE:g}; the board is x{scale}")
+        raise UserError(f"the network upscales x{height / _PROBE:g}; the board is x{scale}")
 
 
 def _sha256(text: str) -> str:

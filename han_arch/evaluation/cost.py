@@ -39,7 +39,7 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure all contestants in turn, so that other load on the machine slows all of them alike.
+    """Measure all contestants in turn, so that other load on the machine affects all of them equally.
 
     Args:
         runs: (contestant, variant).

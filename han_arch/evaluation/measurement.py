@@ -44,7 +44,7 @@ class ScoreCache:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the name of a measurement: a hash of all that decides it."""
+        """Return the name of a measurement: a hash of weights and options, variant, protocol and pixels."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:

@@ -1,4 +1,4 @@
-"""The metrics: one record each. The scores, tables, page, cache and option checks read this table."""
+"""The table of metrics, one record each; scores, cache, option checks, tables and page read it."""
 
 import contextlib
 import io
@@ -62,7 +62,7 @@ METRICS = {
 
 
 def optional_names() -> list[str]:
-    """List the metrics that a board has only on request."""
+    """List the metrics that an option file can add to PSNR and SSIM."""
     return [name for name, metric in METRICS.items() if metric not in (PSNR, SSIM)]
 
 

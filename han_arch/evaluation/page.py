@@ -155,7 +155,7 @@ def _as_address(image: np.ndarray) -> str:
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    """The columns of results.csv, and what the page shows besides."""
+    """Return the columns of results.csv and further values for the page."""
     paper, full = result.published, result.from_full
     row = {name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()}
     return row | {

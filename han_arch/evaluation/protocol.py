@@ -1,4 +1,4 @@
-"""The protocol of a measurement: everything that two numbers must share before they may be compared."""
+"""The protocol of a measurement: all settings that must agree before two numbers may be compared."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Protocol:
 
     @property
     def key(self) -> str:
-        """The name without LR's border convention; measured and published numbers are joined by it."""
+        """The name without LR's border convention, which papers do not state; it finds their numbers."""
         return (
             f"{self.degradation}x{self.scale}, GT {self.crop_gt}, {self.channel}, border {self.crop_border}, "
             f"grey {self.grey}, SR uint8"

@@ -84,7 +84,7 @@ class SetResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is measured for one `SetResult`: a contestant in a variant on a set by a protocol."""
+    """One row of the board before it is measured."""
 
     contestant: Contestant
     variant: str
@@ -97,7 +97,7 @@ class Trial:
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
-    """Measure what the cache does not have, then the costs.
+    """Measure all that the cache does not have, then the costs.
 
     Args:
         board: from `board.check`.
@@ -154,7 +154,7 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Score one contestant on every image of some sets, without board and cache, for the numbers of a release.
+    """Score one contestant on all images of some sets, for a release; no board, no cache.
 
     `score.mean_scores` makes the means.
 

@@ -1,4 +1,4 @@
-"""Scores: of an image, the mean of a set, and those published in papers, each with its protocol."""
+"""Scores of images, means of sets, and scores published in papers, each with its protocol."""
 
 import csv
 import math
@@ -22,7 +22,7 @@ PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmo
 
 @dataclass(frozen=True)
 class Score:
-    """How close an image is to HR: PSNR in dB, SSIM, and the protocol without which they mean nothing."""
+    """The score of one image: PSNR in dB and SSIM against HR, and their protocol."""
 
     psnr: float
     ssim: float
@@ -157,7 +157,7 @@ def parse_published(row: Mapping[str, str]) -> Published:
         ValueError: no source, an unknown status or an unknown protocol.
     """
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
-        raise ValueError(f"{PUBLISHED_FILE} has a row that must not be printed: {row}")
+        raise ValueError(f"{PUBLISHED_FILE}: a row without source, or of unknown status or protocol: {row}")
     # The papers score networks on a grey image (Set14 has one) as RGB; only their bicubic row compares its grey values.
     has_grey = row["dataset"] in BENCHMARKS and bool(BENCHMARKS[row["dataset"]].grey)
     direct = row["method"] == "Bicubic" and has_grey

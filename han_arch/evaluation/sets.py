@@ -1,4 +1,4 @@
-"""Test sets: folders of HR images, with LR made here or given, checked image by image."""
+"""Test sets: folders of HR images, checked image by image; LR is made here or given."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,10 +187,10 @@ def _name_faults(name: str, files: list[Path], lq_files: Mapping[str, Path], sca
     for path in files:
         lq = _find_lq(path.stem, lq_files, scale)
         if lq is None:
-            yield f"{name}: {path.name} has no LR file of its name"
+            yield f"{name}: {path.name} has no LR file of the same name"
         used.add(lq)
     for lq in sorted(set(lq_files.values()) - used):
-        yield f"{name}: {lq.name} in the LR folder has no HR file of its name"
+        yield f"{name}: {lq.name} in the LR folder has no HR file of the same name"
 
 
 def _read(path: Path, lq: Path | None) -> TestImage:

@@ -48,6 +48,17 @@ def test_bicubic_board_and_a_mistake(
     assert written >= {"results.csv", "per_image.csv", "README.md", "cache"}
     assert (tmp_path / "results" / "b" / "README.md").read_text() in done.stdout
 
+    # Without the optional packages the board is complete but for the page and the metric, with a line for each.
+    for name in ("plotly.offline", "pyiqa"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "board.yml").write_text(yaml.safe_dump(options | {"perceptual": ["lpips"]}))
+    assert cli.main(["leaderboard", "-opt", "board.yml", "-o", "bare"]) == 0
+    metric, page = [line for line in capsys.readouterr().err.splitlines() if line.startswith("basicsr leaderboard: ")]
+    assert "lpips" in metric
+    assert "pip install pyiqa" in metric
+    assert "pip install plotly" in page
+    assert {path.name for path in (tmp_path / "bare").iterdir()} == written - {"index.html"}
+
 
 def test_experiments_give_weights_and_options(tmp_path: Path) -> None:
     folder = tmp_path / "experiments" / "x"

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from han_arch.errors import UserError
 from han_arch.evaluation import board, page, run
 from han_arch.evaluation.board import GalleryOptions
 from han_arch.evaluation.measurement import ScoreCache
+from han_arch.evaluation.metrics import METRICS
 
 
 @pytest.fixture
@@ -82,6 +84,16 @@ def test_page_needs_no_network_and_has_all_rows(page_path: Path) -> None:
     labels = [version["label"] for version in data["crops"][0]["versions"]]
     assert labels == ["HR", "Bicubic", "HAN", "HAN (self_ensemble)", "EDSR", "EDSR (self_ensemble)"]
     assert [row["psnr_db"] for row in data["published"] if row["method"] == "HAN" and row["set"] == "Set14"] == [34.16]
+
+
+def test_page_has_the_optional_metrics(measured: tuple[board.Board, list[run.SetResult]]) -> None:
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    results = [replace(result, perceptual={"niqe": 3.25}) for result in measured[1]]
+    text = page.page("small", "EDSR", results, [])
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
+    assert data["perceptual"] == ["niqe"]
+    assert data["digits"]["niqe"] == METRICS["niqe"].digits
+    assert {row["niqe"] for row in data["rows"]} == {3.25}
 
 
 def test_a_hostile_name_stays_text(board_options: dict[str, Any], tmp_path: Path) -> None:
