@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 import han_arch
-from han_arch.speed.winograd import WinogradConv2d, use_winograd
+from han_arch.speed.winograd import WinogradConv2d, convolution, use_winograd
 from han_arch.speed.winograd.convolution import conv3x3
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")
@@ -261,6 +261,12 @@ def test_wrong_tensors_are_errors_before_any_memory_is_read() -> None:
     with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as fake:  # tensors without memory
         assert layer(fake.from_tensor(x)).shape == (1, 32, 32, 32)
     assert layer.to("meta")(x.to("meta")).shape == (1, 32, 32, 32)
+
+
+def test_is_correct_sees_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert convolution.is_correct()
+    monkeypatch.setattr(convolution, "conv3x3", lambda x, weight: 1.01 * F.conv2d(x, weight, padding=1))
+    assert not convolution.is_correct()
 
 
 def test_public_name() -> None:
