@@ -87,7 +87,9 @@ def upscale_pixels(
         following = plan.halved(height, width)
         if following is not None:
             run.listener.warn(f"out of memory with {plan}; retries with {following}, which changes pixels")
-    raise UserError(f"out of memory with the smallest tiles ({plan}, planned for {size_text(plan.peak)})")
+    raise UserError(
+        f"out of memory with the smallest tiles ({plan}, planned for {size_text(plan.peak)}); free some memory"
+    )
 
 
 def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) -> np.ndarray:

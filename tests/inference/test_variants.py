@@ -1,14 +1,12 @@
-"""Names of variants; chop, self-ensemble and strips on functions with known results and on the network."""
+"""Names of variants; chop and self-ensemble on functions with known results."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.inference import variants
-from han_arch.inference.strips import each_strip, super_resolve
 from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
 from han_arch.inference.variants import chop, self_ensemble
 
@@ -86,29 +84,6 @@ def test_self_ensemble_is_the_mean_over_the_square_s_symmetries() -> None:
             back = torch.rot90(run(turned), -quarter_turns, (-2, -1))
             expected += (back.flip(-1) if mirrored else back) / 8
     torch.testing.assert_close(self_ensemble(run, lq), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("upscale", [2, 3, 4, 8])
-@pytest.mark.parametrize("strip_pixels", [1, 30, 75, 10_000])
-def test_strips_are_exact(upscale: int, strip_pixels: int) -> None:
-    torch.manual_seed(0)
-    net = HAN(3, 3, 8, 2, 1, 4, upscale).double().eval()
-    net.conv_last.bias.data.fill_(20)  # so that wrong padding at a strip's edge would show
-    lq = torch.rand(2, 3, 13, 5, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(super_resolve(net, lq, strip_pixels), net(lq), rtol=1e-12, atol=1e-12)
-
-
-def test_strips_bound_what_passes_the_tail() -> None:
-    net = HAN(3, 3, 8, 2, 1, 4, 2)
-    heights = []
-    tail = net.tail
-    net.tail = lambda feat: heights.append(feat.shape[2]) or tail(feat)
-    strips = list(each_strip(net, torch.rand(1, 8, 40, 10), strip_pixels=100))
-    assert [(row, strip.shape[2]) for row, strip in strips] == [(0, 20), (20, 20), (40, 20), (60, 20)]
-    assert heights == [12, 14, 14, 12]  # 10 rows, and 2 beyond each edge that is not the image's
-    with pytest.raises(ValueError, match="strip_pixels must be at least 1"):
-        super_resolve(net, torch.rand(1, 3, 4, 4), strip_pixels=0)
 
 
 @pytest.mark.parametrize(
