@@ -1,0 +1,91 @@
+"""One training step of HANModel: its options, gradients, and the averaged network."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from steps import NETWORK, batch, largest_difference, run_steps
+from torch import nn
+
+from han_arch.speed.winograd import WinogradConv2d
+
+
+def test_plain_step_is_basicsrs(build) -> None:
+    """The weights equal those of SRModel, from the construction on."""
+    ours, theirs = build(), build(model_type="SRModel")
+    assert largest_difference(run_steps(ours), run_steps(theirs)) < 1e-6
+    assert largest_difference(ours.net_g_ema.state_dict(), theirs.net_g_ema.state_dict()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"accumulate": 2}, 1e-5),
+        ({"accumulate": 3}, 1e-5),
+        ({"channels_last": True}, 1e-5),
+        ({"optim_g": {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99], "fused": True}}, 1e-5),
+        ({"precision": "bf16"}, 4e-3),
+        ({"precision": "fp16"}, 4e-3),
+    ],
+)
+def test_options_change_the_arithmetic_not_the_result(build, options: dict[str, Any], tolerance: float) -> None:
+    plain = run_steps(build())
+    moved = largest_difference(plain, build().net_g.state_dict())
+    difference = largest_difference(plain, run_steps(build(**options)))
+    assert difference <= tolerance
+    assert moved > 2e-3
+
+
+def test_winograd_in_training_and_test(build, winograd_compiler: None) -> None:
+    network = {**NETWORK, "num_feat": 16, "squeeze_factor": 4, "upscale": 2}
+    plain, fast = build(network=network), build(network=network, winograd=True)
+    for net in (fast.net_g, fast.net_g_ema, build(is_train=False, network=network, winograd=True).net_g):
+        assert isinstance(net.body[0].conv, WinogradConv2d)
+    weights = [run_steps(model, side=24) for model in (plain, fast)]
+    assert 0 < largest_difference(*weights) < 1e-4
+    assert list(weights[0]) == list(weights[1])
+
+
+@pytest.mark.slow
+def test_compiled_step(build) -> None:
+    model = build(compile=True)
+    assert largest_difference(run_steps(build()), run_steps(model)) < 1e-4
+    assert not any("_orig_mod" in key for key in model.net_g.state_dict())
+
+
+def test_channels_last_reaches_the_weights(build) -> None:
+    weight = build(channels_last=True).net_g.conv_first.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_clipped(build) -> None:
+    model = build(grad_clip=1e-3)
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    norm = torch.stack([p.grad.norm() for p in model.net_g.parameters()]).norm()
+    assert norm <= 1.001e-3
+    assert model.get_current_log()["grad_norm"] > 1e-2
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "half"}, {"accumulate": 0}, {"grad_clip": 0}, {"guard": {"action": "pray"}}]
+)
+def test_values_out_of_range(build, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"half|got"):
+        build(**options)
+
+
+def test_ema_has_parameters_and_buffers(build) -> None:
+    model = build()
+    with_norm = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model.net_g, model.net_g_ema = with_norm, copy.deepcopy(with_norm)
+    before = copy.deepcopy(with_norm)
+    with torch.no_grad():
+        for parameter in with_norm.parameters():
+            parameter.add_(1.0)
+    with_norm(torch.rand(2, 3, 4, 4))
+    model.model_ema(decay=0.9)
+    torch.testing.assert_close(model.net_g_ema[0].weight, before[0].weight + 0.1)
+    assert torch.equal(model.net_g_ema[1].running_mean, with_norm[1].running_mean)
+    assert model.net_g_ema[1].num_batches_tracked == 1
