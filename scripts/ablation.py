@@ -103,7 +103,7 @@ def evaluate(runs: list[TrainedRun], data: Path, iterations: int | None, cache: 
     models = contestants.with_experiments(models, read.read)
     sets = find_sets(data, Protocol("BI", SCALE))
     folders = {found.name: {"dataroot_gt": str(found.images[0].gt.parent)} for found in sets}
-    checked = board.check(
+    checked = board.load(
         {"name": "ablation", "scale": SCALE, "num_gpu": 0, "datasets": folders, "models": models, "variants": ["full"],
          "cost": {"lr_size": 32, "repeat": 1}}
     )  # fmt: skip

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     options = read.read(shipped.find(args.opt))
     read.override(options, args.force_yml)
     models = contestants.with_experiments(options.get("models"), read.read)
-    checked = board.check({**options, "models": models})
+    checked = board.load({**options, "models": models})
     folder = args.out or Path("results") / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     cache = ScoreCache(folder / "cache")

@@ -1,4 +1,4 @@
-"""The option file of a leaderboard, checked in full before the long run."""
+"""The board of an option file: options and images checked, contestants loaded, before the long run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,8 +78,8 @@ class Board:
         return [(contestant, variant) for contestant in self.contestants for variant in contestant.variants]
 
 
-def check(options: Mapping[str, Any]) -> Board:
-    """Check an option file's contents, every image and every checkpoint.
+def load(options: Mapping[str, Any]) -> Board:
+    """Check the options and every image, and load every contestant.
 
     Args:
         options: the file's mapping; each entry of `models` as `contestants.build` takes it.

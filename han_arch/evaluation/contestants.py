@@ -116,7 +116,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
     if own.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
     chosen = _check_variants(options.get("variants", default_variants) or [FULL])
-    file = _find_file(own)
+    file = _obtain_file(own)
     network_g, param_key = own.get("network_g"), own.get("param_key")
     net = _load(file, network_g, param_key).eval().to(device)
     _check_scale(net, scale, device)
@@ -172,7 +172,7 @@ def _check_variants(wanted: Any) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def _find_file(options: Mapping[str, Any]) -> Path:
+def _obtain_file(options: Mapping[str, Any]) -> Path:
     if "zoo" in options:
         rest = [key for key in options if key != "zoo"]
         if rest:

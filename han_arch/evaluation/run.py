@@ -100,7 +100,7 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
     """Measure all that the cache does not have, then the costs.
 
     Args:
-        board: from `board.check`.
+        board: from `board.load`.
         cache: read and filled.
         warn: called with a line for each optional metric that is not available.
 

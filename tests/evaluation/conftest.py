@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import han_arch
-from han_arch.evaluation.board import Board, check
+from han_arch.evaluation.board import Board, load
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.run import SetResult, run
 
@@ -60,5 +60,5 @@ def hr_folder(board_options: dict[str, Any]) -> Path:
 def measured(tmp_path_factory: pytest.TempPathFactory, basicsr: object) -> tuple[Board, list[SetResult]]:
     """The same board, checked and measured; no test changes it."""
     folder = tmp_path_factory.mktemp("measured")
-    checked = check(small_board(folder))
+    checked = load(small_board(folder))
     return checked, run(checked, ScoreCache(folder / "cache"))

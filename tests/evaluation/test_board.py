@@ -14,7 +14,7 @@ from han_arch.evaluation import board, sets
 
 def faults(options: dict[str, Any]) -> list[str]:
     with pytest.raises(UserError) as caught:
-        board.check(options)
+        board.load(options)
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
@@ -28,7 +28,7 @@ def write_lq(hr: Path, folder: Path, suffix: str = "", scale: int = 2) -> None:
 
 
 def test_good_options_make_a_board(board_options: dict[str, Any]) -> None:
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     assert [contestant.name for contestant, _ in checked.runs] == ["Bicubic", "HAN", "HAN", "EDSR", "EDSR"]
     assert [image.name for image in checked.sets[0].images] == ["a", "b", "c"]
     assert [image.grey for image in checked.sets[0].images] == [False, False, True]
@@ -41,7 +41,7 @@ def test_given_lr_is_named_in_the_protocol(
 ) -> None:
     write_lq(hr_folder, tmp_path / "LR", suffix)
     board_options["datasets"]["Set14"]["dataroot_lq"] = str(tmp_path / "LR")
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     assert checked.sets[0].protocol.lr_border == "as given"
     lq, gt = checked.sets[0].images[0].load(checked.sets[0].protocol)
     assert (lq.shape, gt.shape) == ((16, 20, 3), (32, 40, 3))
@@ -145,15 +145,15 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
 )
 def test_options_that_make_no_board(change: dict, message: str, board_options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=message):
-        board.check(board_options | change)
+        board.load(board_options | change)
 
 
 def test_the_digest_of_an_image_depends_on_its_pixels_alone(board_options: dict[str, Any], hr_folder: Path) -> None:
-    before = [image.digest for image in board.check(board_options).sets[0].images]
+    before = [image.digest for image in board.load(board_options).sets[0].images]
     pixels = cv2.imread(str(hr_folder / "a.png"))
     cv2.imwrite(str(hr_folder / "a.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    assert [image.digest for image in board.check(board_options).sets[0].images] == before
+    assert [image.digest for image in board.load(board_options).sets[0].images] == before
     pixels[0, 0, 0] ^= 1
     cv2.imwrite(str(hr_folder / "a.png"), pixels)
-    after = [image.digest for image in board.check(board_options).sets[0].images]
+    after = [image.digest for image in board.load(board_options).sets[0].images]
     assert np.array([x == y for x, y in zip(before, after, strict=True)]).tolist() == [False, True, True]

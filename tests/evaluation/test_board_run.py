@@ -67,7 +67,7 @@ def test_cache_is_by_weights_protocol_and_image(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = ScoreCache(tmp_path / "cache")
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     first = run.run(checked, cache)
     called: list[str] = []
     real = contestants.Contestant.upscale
@@ -89,10 +89,10 @@ def test_cache_is_by_weights_protocol_and_image(
     weights["params"]["conv_last.bias"] += 0.1
     torch.save(weights, tmp_path / "other.pth")
     board_options["models"]["New"] = board_options["models"]["EDSR"] | {"checkpoint": str(tmp_path / "other.pth")}
-    run.run(board.check(board_options), cache)
+    run.run(board.load(board_options), cache)
     assert called == ["New"] * 6
     called.clear()
-    run.run(board.check(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
+    run.run(board.load(board_options | {"protocol": {"channel": "RGB"}, "variants": ["full"]}), cache)
     assert sorted(set(called)) == ["Bicubic", "EDSR", "HAN", "New"]
 
 
@@ -173,7 +173,7 @@ def test_variants_report_their_difference(variant: str, board_options: dict[str,
     """A HAN on 16 to 23 LR pixels: tiles of 8 change the result, tiles of 96 hold the whole image."""
     del board_options["models"]["EDSR"]
     board_options |= {"variants": ["full", variant], "baseline": "HAN"}
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     net = checked.runs[-1][0].net
     assert net is not None
     with torch.no_grad():
@@ -247,7 +247,7 @@ def test_a_network_that_gives_nan_is_reported(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mean is that of the other images, and the tables name the image."""
-    checked = board.check(board_options | {"variants": ["full"]})
+    checked = board.load(board_options | {"variants": ["full"]})
     net = next(one.net for one, _ in checked.runs if one.name == "EDSR")
     assert net is not None
     real = net.forward

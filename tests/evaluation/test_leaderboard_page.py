@@ -28,7 +28,7 @@ def page_path(board_options: dict[str, Any], tmp_path: Path, hr_folder: Path) ->
         shutil.copy(hr_folder / f"{name}.png", two)
     board_options["datasets"] = {"Set14": {"dataroot_gt": str(hr_folder)}, "B100": {"dataroot_gt": str(two)}}
     board_options["gallery"] = {"count": 3, "size": 24}
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     cache = ScoreCache(tmp_path / "cache")
     results = run.run(checked, cache)
     page.write(tmp_path, checked, results, cache)
@@ -46,7 +46,7 @@ def test_window_is_where_images_differ_most() -> None:
 
 def test_the_users_crops_replace_the_choice(board_options: dict[str, Any], tmp_path: Path) -> None:
     board_options["gallery"] = {"size": 16, "crops": [{"set": "Set14", "image": "b", "left": 3, "top": 400}]}
-    checked = board.check(board_options)
+    checked = board.load(board_options)
     crops = page.make_crops(checked.gallery, checked.sets, [], ScoreCache(tmp_path))
     assert [(crop["image"], crop["left"], crop["top"]) for crop in crops] == [
         ("b", 3, 24)
@@ -67,10 +67,10 @@ def test_the_users_crops_replace_the_choice(board_options: dict[str, Any], tmp_p
 def test_gallery_options_are_checked(options: Any, message: str | None, board_options: dict[str, Any]) -> None:
     board_options["gallery"] = options
     if message is None:
-        assert board.check(board_options).gallery == GalleryOptions()
+        assert board.load(board_options).gallery == GalleryOptions()
         return
     with pytest.raises(UserError, match=message):
-        board.check(board_options)
+        board.load(board_options)
 
 
 def test_page_needs_no_network_and_has_all_rows(page_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_hostile_name_stays_text(board_options: dict[str, Any], tmp_path: Path
     bad = "</script><script>alert(1)</script>"
     board_options["models"] = {bad: {"type": "Bicubic"}}
     board_options["baseline"] = bad
-    results = run.run(board.check(board_options), ScoreCache(tmp_path / "cache"))
+    results = run.run(board.load(board_options), ScoreCache(tmp_path / "cache"))
     assert bad not in page.page(bad, bad, results, [])
 
 

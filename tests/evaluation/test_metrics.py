@@ -66,7 +66,7 @@ def test_without_its_weights_one_is_skipped(fake_pyiqa: None) -> None:
 def test_the_tables_have_the_means(
     fake_pyiqa: None, board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = board.check(board_options | {"perceptual": ["lpips", "niqe"], "variants": ["full"]})
+    checked = board.load(board_options | {"perceptual": ["lpips", "niqe"], "variants": ["full"]})
     cache = ScoreCache(tmp_path / "cache")
     results = run.run(checked, cache)
     bicubic, dataset = results[0], checked.sets[0]
@@ -101,7 +101,7 @@ def test_a_new_metric_is_one_record(
 
     monkeypatch.setitem(metrics.METRICS, "equal", Metric("equal", True, 3, share_of_equal_samples))
     models = {"Bicubic": {"type": "Bicubic"}}
-    checked = board.check(board_options | {"perceptual": ["equal"], "models": models, "baseline": "Bicubic"})
+    checked = board.load(board_options | {"perceptual": ["equal"], "models": models, "baseline": "Bicubic"})
     cache = ScoreCache(tmp_path / "cache")
     results = run.run(checked, cache)
     _, gt = checked.sets[0].images[0].load(checked.protocol)

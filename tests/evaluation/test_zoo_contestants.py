@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from han_arch.errors import UserError
-from han_arch.evaluation.board import check
+from han_arch.evaluation.board import load
 from han_arch.files import hash_file
 from han_arch.opt import read, shipped
 from han_arch.zoo import entry as table
@@ -34,7 +34,7 @@ def test_an_entry_has_three_spellings(options: dict[str, Any]) -> None:
         "word": "tiny-x2",
         "tiny-x2": None,
     }
-    checked = check(options)
+    checked = load(options)
     found = {contestant.name: contestant for contestant in checked.contestants}
     for name in ("mapping", "word", "tiny-x2"):
         assert found[name].parameters == found["HAN"].parameters
@@ -59,7 +59,7 @@ def test_an_entry_has_three_spellings(options: dict[str, Any]) -> None:
 def test_mistakes_are_reported_before_the_long_run(options: dict[str, Any], model: Any, message: str) -> None:
     options["models"]["Mine"] = model
     with pytest.raises(UserError) as caught:
-        check(options)
+        load(options)
     assert message in str(caught.value)
 
 
