@@ -106,7 +106,7 @@ def known_at(opt: dict[str, Any], keys: list[str]) -> dict[str, Node]:
     """
     node, content = OPTIONS, opt
     for key in keys:
-        child = options_of(node, content).keys.get(key, node.others)
+        child = options_of(node, content).keys.get(key) or node.other(key)
         if not isinstance(child, Section):
             return {}
         inner = content.get(key)
@@ -130,7 +130,7 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: Chec
         if content.get(key) is None and not (key in content and keys[key].null):
             yield Problem(where, f" lacks {key}: {keys[key].describe()}")
     for key, value in content.items():
-        child = keys.get(key, node.others)
+        child = keys.get(key) or node.other(key)
         if child is not None:
             if value is not None or key not in required:
                 yield from _check_option(value, child, f"{where}:{key}".removeprefix(":"), run)

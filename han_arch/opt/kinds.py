@@ -114,6 +114,7 @@ class Section:
     Args:
         keys: the options.
         others: the kind of options that users name themselves, as in `val: metrics`; None: there are none.
+        others_named: regular expression for the names of `others`.
         registry: the registry that `type` is looked up in; the parameters of the entry are options too.
         closed_types: entries that take the whole mapping and read nothing but the options of `keys`.
         doc, null, need, only: as for a Value.
@@ -121,6 +122,7 @@ class Section:
 
     keys: Mapping[str, "Node"] = field(default_factory=dict)
     others: "Node | None" = None
+    others_named: str = ".*"
     registry: str = ""
     closed_types: tuple[str, ...] = ()
     doc: str = ""
@@ -130,11 +132,15 @@ class Section:
 
     def describe(self) -> str:
         """Describe the accepted mappings for a message."""
-        return "a mapping" + (f" with a type, from the {self.registry}s" if self.registry else "")
+        return "a mapping" + (f" with the type of a {self.registry}" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
         """Return whether the value is a mapping, or an allowed `~`; its options are checked separately."""
         return isinstance(value, dict) or (value is None and self.null)
+
+    def other(self, name: Any) -> "Node | None":
+        """Return the kind of an option that a user names so, or None if the name is not allowed."""
+        return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 
 Node: TypeAlias = Value | Values | Section
@@ -156,8 +162,8 @@ class Options:
     complete: bool = True
 
 
-def entries(registry: str) -> dict[str, Callable[..., Any]]:
-    """Return a registry as a dict of classes or functions by name. Needs BasicSR imported and the plugins loaded.
+def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
+    """Return a registry as classes or functions by name. Needs BasicSR imported and the plugins loaded.
 
     Args:
         registry: dataset, loss, metric, model, network, optimizer or scheduler.
@@ -166,9 +172,9 @@ def entries(registry: str) -> dict[str, Callable[..., Any]]:
 
     from han_arch.models import losses, schedule
 
-    ours = {"optimizer": schedule.OPTIMIZERS, "scheduler": schedule.SCHEDULERS, "loss": losses.classes()}
+    ours = {"loss": losses.classes, "optimizer": lambda: schedule.OPTIMIZERS, "scheduler": lambda: schedule.SCHEDULERS}
     if registry in ours:
-        return dict(ours[registry])
+        return ours[registry]()
     attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
     found = dict(iter(getattr(registries, attribute)))
     # BasicSR looks a name up with this suffix too.

@@ -128,6 +128,7 @@ _TRAIN: Nodes = {
         doc="protection against losses that explode or are not finite", null=True, only="HANModel",
     ),
 }  # fmt: skip
+LOSSES = tuple(name for name in _TRAIN if name.endswith("_opt"))
 _VAL: Nodes = {
     "val_freq": Value("whole", "iterations between validations", low=1, need="train"),
     "save_img": Value("flag", "save the output images", need="always"),
@@ -179,7 +180,7 @@ OPTIONS = Section(
         "network_g": Section({"type": _TYPE}, registry="network", need="always"),
         "network_d": Section({"type": _TYPE}, registry="network", only="SRGANModel"),
         "path": Section(_PATH, null=True),
-        "train": Section(_TRAIN, need="train"),
+        "train": Section(_TRAIN, others=_loss("another loss", "HANModel"), others_named=r"\w+_opt", need="train"),
         "val": Section(_VAL, null=True, need="test"),
         "logger": Section(_LOGGER, need="train"),
         "dist_params": Section({

@@ -147,7 +147,7 @@ def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) 
 def _make_whole(section: dict[str, Any], node: Section) -> None:
     keys = options_of(node, section).keys
     for key, value in section.items():
-        child = keys.get(key, node.others)
+        child = keys.get(key) or node.other(key)
         if isinstance(child, Value) and child.kind == "whole":
             section[key] = _whole(value)
         elif isinstance(child, Values) and child.item.kind == "whole" and isinstance(value, list):

@@ -5,13 +5,12 @@ A rule is skipped if an option that it reads is missing, `~`, or already a probl
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from han_arch import errors
 from han_arch.opt.check import Problem
 from han_arch.opt.kinds import entries
-from han_arch.opt.known import CLOSED_MODELS
+from han_arch.opt.known import CLOSED_MODELS, LOSSES
 from han_arch.speed.winograd.convolution import CHANNELS
 from han_arch.speed.winograd.native import find_compiler, no_compiler
 
@@ -205,28 +204,35 @@ def _warmup_ends(warmup: int, total: int) -> str | None:
     return None if warmup < total else f"is {warmup}; from total_iter, {total}, on the learning rate only rises"
 
 
-def _only_basicsrs(registry: str, kind: str, model: str) -> str | None:
-    if model == "HANModel" or model not in CLOSED_MODELS or entries(registry)[kind].__module__.startswith("basicsr."):
-        return None
-    return f"must be a {registry} of BasicSR for {model}; got {kind} of PyTorch; HANModel takes both"
-
-
-for _option, _registry in {"scheduler": "scheduler", "pixel_opt": "loss", "perceptual_opt": "loss"}.items():
-    _rule(f"train:{_option}:type", "model_type")(partial(_only_basicsrs, _registry))
-
-
 @_rule("train:optim_g:type", "model_type")
 def _optimizer(kind: str, model: str) -> str | None:
-    if kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS:
-        return None
-    return f"must be Adam for {model}; got {kind}; HANModel takes every optimizer of PyTorch"
+    fits = kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS
+    return None if fits else f"must be Adam for {model}; got {kind}; HANModel takes every optimizer of PyTorch"
 
 
-@_rule("train", "model_type", "train:pixel_opt?", "train:perceptual_opt?")
-def _some_loss(train: dict[str, Any], model: str, pixel: Any, perceptual: Any) -> str | None:
-    if model not in ("SRModel", "SwinIRModel", "HANModel") or pixel or perceptual:
+@_rule("train:*:type", "model_type")
+def _of_pytorch(name: str, kind: str, model: str) -> str | None:
+    if name.startswith("optim_") or model == "HANModel" or model not in CLOSED_MODELS:
         return None
-    return "needs a loss: pixel_opt or perceptual_opt"
+    entry = entries("scheduler" if name == "scheduler" else "loss").get(kind)
+    of_pytorch = entry is not None and entry.__module__.startswith("torch.")
+    return f"{kind} of PyTorch works with model_type HANModel only; got {model}" if of_pytorch else None
+
+
+@_rule("train:*:type", warning=True)
+def _loss_name(name: str, kind: str) -> str | None:
+    if not name.endswith("_opt") or name in LOSSES:
+        return None
+    near = errors.nearest(name, LOSSES, likeness=0.75)
+    return f"{kind} is one more loss; did you mean {near}?" if near else None
+
+
+@_rule("train", "model_type")
+def _some_loss(train: dict[str, Any], model: str) -> str | None:
+    if model not in ("SRModel", "SwinIRModel", "HANModel"):
+        return None
+    found = any(str(name).endswith("_opt") and value for name, value in train.items())
+    return None if found else "needs a loss: pixel_opt or perceptual_opt"
 
 
 @_rule("winograd", "num_gpu", "train:precision?", "train:compile?", warning=True)

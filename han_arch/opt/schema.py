@@ -54,8 +54,10 @@ def _section(node: Section) -> dict[str, Any]:
     made: dict[str, Any] = {"type": "object", "properties": keys}
     if needed:
         made["required"] = needed
-    if node.others is not None:
+    if node.others is not None and node.others_named == ".*":
         made["additionalProperties"] = _node(node.others)
+    elif node.others is not None:
+        made |= {"patternProperties": {f"^(?:{node.others_named})$": _node(node.others)}, "additionalProperties": False}
     elif node.registry == "network":
         keys["type"] = keys["type"] | {"examples": ["HAN", "RCAN", "EDSR", "SwinIR"]}
         made |= _only_if("type", ["HAN"], ["type", *inspect.signature(HAN).parameters])

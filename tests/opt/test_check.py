@@ -21,7 +21,7 @@ TRAIN, LQ = "datasets:train:", "datasets:train:dataroot_lq"
 WRONG = [
     # missing
     ("train", DELETE, "the option file lacks train: a mapping"),
-    ("network_g", None, "the option file lacks network_g: a mapping with a type, from the networks"),
+    ("network_g", None, "the option file lacks network_g: a mapping with the type of a network"),
     ("train:total_iter", DELETE, "train lacks total_iter: a whole number from 1"),
     ("train:optim_g:lr", DELETE, "train:optim_g lacks lr: a number above 0"),
     ("val:save_img", DELETE, "val lacks save_img: true or false"),
@@ -41,6 +41,9 @@ WRONG = [
     ("train:optim_g:beta", [0.9, 0.99], "train:optim_g:beta: no such option; did you mean betas?"),
     ("train:scheduler:period", [1200], "train:scheduler:period: no such option; did you mean periods?"),
     ("train:pixel_opt:loss_wieght", 1, "train:pixel_opt:loss_wieght: no such option; did you mean loss_weight?"),
+    ("train:huber_loss", {"type": "HuberLoss"}, "train:huber_loss: no such option; known: "),
+    ("train:second_opt", {"type": "HuberLoss", "detla": 1}, "second_opt:detla: no such option; did you mean delta"),
+    ("train:optim_g", {"type": "SGD", "lr": 0.1, "momntum": 1}, "momntum: no such option; did you mean momentum"),
     ("train:guard:max_los", 1.0, "train:guard:max_los: no such option; did you mean max_loss?"),
     ("val:val_frequency", 1, "val:val_frequency: no such option; did you mean val_freq?"),
     ("val:metrics:psnr:test_ychannel", True, "psnr:test_ychannel: no such option; did you mean test_y_channel?"),
@@ -89,6 +92,7 @@ WRONG = [
     ("val:inference", "tile", "val:inference must be full, or one or several of chop, self_ensemble,"),
     ("val:inference", "tiled-64-8", "is now tiles-...: tiles are blended, so results differ); got 'tiled-64-8'"),
     ("logger:print_freq", 0, "logger:print_freq must be a whole number from 1; got 0"),
+    ("train:second_opt", "L1Loss", "train:second_opt must be a mapping with the type of a loss; got 'L1Loss'"),
     ("logger:keep_last", 0, "logger:keep_last must be a whole number from 1 or ~; got 0"),
     ("dist_params:port", 70000, "dist_params:port must be a whole number from 1 to 65535; got 70000"),
     (TRAIN + "batch_size_per_gpu", 0, "datasets:train:batch_size_per_gpu must be a whole number from 1; got 0"),
@@ -109,6 +113,9 @@ def test_one_mistake_is_one_problem(path: str, value: Any, message: str) -> None
 
 
 RIGHT = [
+    ("train:optim_g", {"type": "SGD", "lr": 0.1, "momentum": 0.9}),
+    ("train:scheduler", {"type": "StepLR", "step_size": 5, "gamma": 0.5}),
+    ("train:pixel_opt", {"type": "HuberLoss", "delta": 0.5}), ("train:second_opt", {"type": "L1Loss"}),
     ("train:total_iter", 1e3), ("train:ema_decay", 0), ("train:warmup_iter", 0), ("manual_seed", None),
     ("num_gpu", 1), ("num_gpu", 0), ("winograd", False), ("train:optim_g:fused", True), ("train:optim_g:eps", 1e-8),
     ("train:optim_g:type", "AdamW"), ("train:pixel_opt:type", "CharbonnierLoss"), ("val:metrics", None),
@@ -144,7 +151,7 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 OURS = ["train:precision", "train:channels_last", "train:compile", "train:grad_clip", "train:accumulate", "train:guard",
-        "logger:keep_last", "logger:keep_best", "val:inference", "winograd"]  # fmt: skip
+        "logger:keep_last", "logger:keep_best", "val:inference", "winograd", "train:second_opt"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", OURS)

@@ -30,7 +30,8 @@ def nodes(node: Node, schema: dict[str, Any], where: str = "") -> Iterator[tuple
         for key, child in node.keys.items():
             yield from nodes(child, part["properties"][key], f"{where}:{key}")
         if node.others is not None:
-            yield from nodes(node.others, part["additionalProperties"], f"{where}:*")
+            others = part["additionalProperties"] or part["patternProperties"][f"^(?:{node.others_named})$"]
+            yield from nodes(node.others, others, f"{where}:*")
 
 
 def test_schema_takes_the_values_that_the_table_takes() -> None:
@@ -56,11 +57,13 @@ def test_shipped_files_are_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [("trian", {}), ("train:total_itr", 3), ("datasets:train:gt_sise", 3), ("network_g:num_feet", 3), ("name", DELETE),
-     ("val:metrics:psnr:crop_border", "4"), ("datasets:val_2", 3), ("logger:wandb:team", "x"), ("num_gpu", "all")],
+     ("val:metrics:psnr:crop_border", "4"), ("datasets:val_2", 3), ("logger:wandb:team", "x"), ("num_gpu", "all"),
+     ("train:second_opt", 3)],
 )  # fmt: skip
 def test_mistakes_are_invalid(path: str, value: Any) -> None:
     validator = jsonschema.Draft7Validator(SCHEMA)
     assert validator.is_valid(sound_options())
+    assert validator.is_valid(changed(sound_options(), {"train:second_opt": {"type": "L1Loss"}}))
     assert not validator.is_valid(changed(sound_options(), {path: value}))
 
 
