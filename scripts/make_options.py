@@ -1,6 +1,6 @@
-"""Write options/*.yml from three templates and the table below, and options/schema.json from the known options.
+"""Write options/*.yml from three templates and the table below, and options/schema.json from the table of options.
 
-`--check` only compares and fails on drift.
+`--check` compares the files and fails if one differs.
 
 Examples:
   python scripts/make_options.py
@@ -69,7 +69,7 @@ def _paper_files(
 
 DEMO = Training(
     file="demo_HAN_x4.yml",
-    title="A small HAN x4 on a few photos, minutes on a CPU: what `make demo` trains",
+    title="A small HAN x4 on a few photos, minutes on a CPU: the training of `make demo`",
     name="demo_HAN_x4",
     scale=4,
     network=HAN_DEMO,
@@ -77,7 +77,7 @@ DEMO = Training(
     val_set="demo_test",
     lq_size=32,
     batch_size=8,
-    num_worker=0,  # with 2 cores a worker takes more from the training threads than it gives
+    num_worker=0,  # on 2 cores a data worker slows the training down
     ema_decay=0.99,
     lr="1e-3",
     scheduler=COSINE.format(total_iter=1200),
@@ -108,14 +108,14 @@ HAN_S_X4_WEIGHTS = f"experiments/{HAN_S_X4.name}/models/net_g_latest.pth"
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2.yml",
-    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations more from what train_HAN-S_x4.yml gave: the zoo's han-s-x4",
+    title="HAN-S x4 (BI) on BSDS500, 6,000 more iterations after train_HAN-S_x4.yml: the zoo's han-s-x4",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
     scheduler=COSINE.format(total_iter=6000),
     total_iter=6000,
     val_freq=1000,
-    keep_best="psnr",  # reached early; what follows is level with it
-    seed=1,  # other crops than the first part's
+    keep_best="psnr",  # the best value comes early and later ones equal it
+    seed=1,  # other crops than in the first stage
     pretrained=HAN_S_X4_WEIGHTS,
     pretrained_key="params_ema",
 )
@@ -125,7 +125,7 @@ def _small_files(scale: int) -> Training:
     return replace(
         HAN_S_X4,
         file=f"train_HAN-S_x{scale}.yml",
-        title=f"HAN-S x{scale} (BI) on BSDS500, from what train_HAN-S_x4.yml gave: the zoo's han-s-x{scale}",
+        title=f"HAN-S x{scale} (BI) on BSDS500, from the weights of train_HAN-S_x4.yml: the zoo's han-s-x{scale}",
         name=f"HAN-S_x{scale}_BSDS400",
         scale=scale,
         scheduler=COSINE.format(total_iter=6000),
@@ -146,7 +146,7 @@ def _ablation(model: str, what: str, network: str) -> Training:
         network=network,
         train_set="BSDS400",
         lq_size=24,
-        batch_size=8,  # with the small patches: eighteen trainings in an hour on two processor cores
+        batch_size=8,  # small patches: eighteen trainings in an hour on two processor cores
         num_worker=0,
         ema_decay=0.99,
         lr="1e-3",
@@ -161,7 +161,7 @@ def _ablation(model: str, what: str, network: str) -> Training:
 def _zoo_board(scale: int) -> Leaderboard:
     return Leaderboard(
         file=f"leaderboard_zoo_x{scale}.yml",
-        title=f"x{scale} (BI): the zoo's small HAN, which comes with the package, beside the published numbers",
+        title=f"x{scale} (BI): the zoo's small HAN, shipped with the package, beside the published numbers",
         name=f"leaderboard_zoo_x{scale}",
         scale=scale,
         models=((f"HAN-S x{scale}", f"han-s-x{scale}"),),
@@ -219,7 +219,7 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
     ),
     Test(
         file="demo_test_HAN_x4.yml",
-        title="The demo's network on photos that it was not trained on",
+        title="The demo's network on photos outside its training set",
         name="demo_HAN_x4",
         scale=4,
         network=HAN_DEMO,
@@ -235,15 +235,15 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
         models=tuple((f"{name}-demo", f"demo_{name}_x4") for name in ("RCAN", "EDSR", "HAN")),
         sets=("Set5", "Set14", "B100"),
         variants="full, self_ensemble",
-        notes="Small networks after minutes on six photos: nothing of this speaks of the papers' networks.",
+        notes="Small networks, minutes of training on six photos: not comparable with the papers' networks.",
     ),
 ]
 
 
 def main() -> int:
-    """Write the files, or compare them; 1 on drift."""
+    """Write the files, or compare them; return 1 if one differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
     parser.add_argument("--folder", type=Path, default=ROOT / "options", help="default: options/")
     args = parser.parse_args()
 
@@ -254,7 +254,7 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: missing or changed by hand; change the table and run scripts/make_options.py")
+            print(f"{name}: missing or edited; change the table and run scripts/make_options.py")
         for name in strangers:
             print(f"{name}: not in the table of scripts/make_options.py")
         return 1 if differing or strangers else 0
@@ -262,7 +262,7 @@ def main() -> int:
         (args.folder / name).write_text(wanted[name], "utf-8")
         print(f"wrote {name}")
     for name in strangers:
-        print(f"left alone, not in the table: {name}")
+        print(f"not in the table, left unchanged: {name}")
     return 0
 
 

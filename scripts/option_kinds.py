@@ -1,4 +1,4 @@
-"""The kinds of option files that make_options.py writes: what a row of its table may set, and the templates' values."""
+"""The kinds of option files that make_options.py writes, and the values for their templates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ HAN = """\
   res_scale: 1
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]
-  layer_attention: LAM  # ~ leaves it out; or your own registered component
+  layer_attention: LAM  # ~: none; or the name of a registered component
   spatial_attention: CSAM
   lam_form: released
   fusion: conv
@@ -54,14 +54,14 @@ EDSR = """\
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
 EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
-# Of HAN_DEMO's size, 0.16 M parameters.
+# As large as HAN_DEMO: 0.16 M parameters.
 RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
 EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
-# The ablation: one backbone; EDSR has as many parameters as HAN (158,979 and 159,405).
+# The ablation has one backbone; EDSR has about as many parameters as HAN (158,979 and 159,405).
 RCAN_BACKBONE = RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-NO_LAM = HAN_DEMO.replace("layer_attention: LAM  # ~ leaves it out; or your own registered component",
-                          "layer_attention: ~  # left out; conv_lam stays")  # fmt: skip
-NO_CSAM = HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # left out; conv_fuse stays")
+NO_LAM = HAN_DEMO.replace("layer_attention: LAM  # ~: none; or the name of a registered component",
+                          "layer_attention: ~  # none; conv_lam stays")  # fmt: skip
+NO_CSAM = HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # none; conv_fuse stays")
 COSINE_LAM = HAN_DEMO.replace("lam_form: released", "lam_form: cosine")
 
 HALVED_AT_200K = """\
@@ -73,22 +73,22 @@ COSINE = """\
     periods: [{total_iter}]
     restart_weights: [1]
     eta_min: !!float 1e-6"""
-# The step's options of HANModel, each with its default.
+# HANModel's options for a training step, with their defaults.
 STEP = {
     "precision": "fp32  # or bf16, fp16",
     "channels_last": "false",
     "compile": "false",
-    "accumulate": "1  # parts in which a batch goes through",
-    "grad_clip": "~  # bound on the norm of the gradient",
-    "guard": "{factor: 10., action: skip}  # a loss so many times the usual; or action: rollback",
+    "accumulate": "1  # number of parts that a batch is split into",
+    "grad_clip": "~  # upper bound of the gradient's norm",
+    "guard": "{factor: 10., action: skip}  # skips a loss above 10 times the usual; or action: rollback",
 }
-# What makes a step on a processor with bfloat16 instructions fast.
+# Options for a fast step on a processor with bfloat16 instructions.
 FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 
 @dataclass(frozen=True)
 class Training:
-    """One train_*.yml; the defaults are the HAN paper's recipe on DIV2K."""
+    """A training; the defaults are the HAN paper's recipe on DIV2K."""
 
     file: str
     title: str
@@ -117,13 +117,15 @@ class Training:
     strict: str = "true"
 
     def render(self) -> str:
-        """The file's text."""
+        """Return the file's text."""
         degradation = f"{self.degradation}x{self.scale}"
         values = {
             **self.__dict__,
             "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
             "step": _step(self.step),
-            "keep_best_line": f"\n  keep_best: {self.keep_best}  # of the validations" if self.keep_best else "",
+            "keep_best_line": f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
+            if self.keep_best
+            else "",
             "weights_key": f"\n  param_key_g: {self.pretrained_key}" if self.pretrained_key else "",
             "gt_size": self.lq_size * self.scale,
             "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
@@ -136,7 +138,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Test:
-    """One test_*.yml."""
+    """A test of a trained network."""
 
     file: str
     title: str
@@ -149,7 +151,7 @@ class Test:
     param_key: str = "params"
 
     def render(self) -> str:
-        """The file's text."""
+        """Return the file's text."""
         blocks = []
         for number, name in enumerate(self.sets, start=1):
             blocks.append(
@@ -166,7 +168,11 @@ class Test:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """One leaderboard_*.yml; `models` are (name on the board, experiment, or zoo entry where the source is "zoo")."""
+    """A leaderboard.
+
+    Args:
+        models: pairs of a name on the board and an experiment, or a zoo entry if source is "zoo".
+    """
 
     file: str
     title: str
@@ -180,7 +186,7 @@ class Leaderboard:
     source: str = "experiment"
 
     def render(self) -> str:
-        """The file's text."""
+        """Return the file's text."""
         before = "experiment: experiments/" if self.source == "experiment" else "zoo: "
         sets = [f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets]
         models = [f"  {name}:\n    {before}{source}" for name, source in self.models]
@@ -195,10 +201,10 @@ class Leaderboard:
 
 
 def _step(own: Mapping[str, str]) -> str:
-    """The step's options: those that a file sets, and the others as comments, which other models pass over."""
+    """Return the options for a training step: those that a file sets, and the others as comments."""
     lines = [f"  {key}: {value}" for key, value in own.items()]
     rest = [f"  # {key}: {value}" for key, value in STEP.items() if key not in own]
-    return "\n" + "\n".join([*lines, "  # HANModel has these too (docs/training.md); here with their defaults:", *rest])
+    return "\n" + "\n".join([*lines, "  # More options of HANModel (docs/training.md), with their defaults:", *rest])
 
 
 def _template(name: str) -> Template:

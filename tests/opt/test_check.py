@@ -89,7 +89,7 @@ WRONG = [
     ("train:guard:factor", 1, "train:guard:factor must be a number above 1; got 1"),
     ("train:guard:action", "stop", "train:guard:action must be skip or rollback; got 'stop'"),
     ("val:metrics:psnr:better", "high", "val:metrics:psnr:better must be higher or lower; got 'high'"),
-    ("val:inference", "tile", "val:inference must be full, or one or several of chop, self_ensemble,"),
+    ("val:inference", "tile", "val:inference must be full, or one "),
     ("val:inference", "tiled-64-8", "is now tiles-...: tiles are blended, so results differ); got 'tiled-64-8'"),
     ("logger:print_freq", 0, "logger:print_freq must be a whole number from 1; got 0"),
     ("train:second_opt", "L1Loss", "train:second_opt must be a mapping with the type of a loss; got 'L1Loss'"),

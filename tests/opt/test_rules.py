@@ -64,7 +64,7 @@ RULES = [
      "train:optim_g:type must be Adam for SRModel; got AdamW",
      {"model_type": "HANModel"}),
     ({"train:scheduler": {"type": "StepLR", "step_size": 5}, "model_type": "SRModel"},
-     "train:scheduler:type StepLR of PyTorch works with model_type HANModel only; got SRModel", {"model_type": "HANModel"}),
+     "train:scheduler:type StepLR of PyTorch works with model_type HANModel only", {"model_type": "HANModel"}),
     ({"train:pixel_opt": {"type": "HuberLoss"}, "model_type": "SRModel"},
      "train:pixel_opt:type HuberLoss of PyTorch works with model_type HANModel only", {"model_type": "HANModel"}),
     ({"train:pixl_opt": {"type": "L1Loss"}},

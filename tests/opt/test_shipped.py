@@ -1,4 +1,4 @@
-"""The shipped option files: no drift from their templates, each follows the recipe."""
+"""The shipped option files: they equal their templates, and each follows its recipe."""
 
 import subprocess
 import sys
@@ -53,8 +53,7 @@ def test_no_drift(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text("{}")
     done = check(tmp_path)
     assert done.returncode == 1
-    assert "schema.json: missing or changed by hand" in done.stdout
-    assert "train_HAN_x4.yml: missing or changed by hand" in done.stdout
+    assert {"schema.json", "train_HAN_x4.yml"} <= {line.partition(":")[0] for line in done.stdout.splitlines()}
 
 
 @pytest.mark.parametrize("name", NAMES)
