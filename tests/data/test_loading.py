@@ -3,6 +3,8 @@
 import copy
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,6 +207,12 @@ def test_only_what_is_broken_is_replaced_and_once(prepared):
     assert loading.is_lmdb_shared()
     assert loading.is_seed_new_each_epoch()
     assert loading.is_bad_file_named()
+
+
+def test_the_module_imports_without_basicsr():
+    code = "import sys; sys.modules['basicsr'] = None; import han_arch.data.loading as loading; print(loading.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "han_arch.data.loading", done.stderr
 
 
 def test_backend_needs_a_client_key_for_each_lmdb():

@@ -150,7 +150,9 @@ def test_an_lmdb_grows_beyond_its_first_map_and_repairs_a_damaged_part(tmp_path)
     data = store.path / "data.mdb"
     data.write_bytes(data.read_bytes()[:-4096])
     assert not store.is_whole(images)
+    assert store.path.exists()  # to ask changes nothing
     assert store.begin() == set()
+    assert not store.path.exists()
     store.put(dict(list(images.items())[:3]))
     store.finish(set(list(images)[:3]))
     assert store.present(store.path) == {"000", "001", "002"}
