@@ -51,6 +51,12 @@ class Rate:
     start: float
     per_second: float
 
+    def bottleneck(self, network: float) -> str:
+        """Name the slower of this loader and a network (samples per second), and how many times slower it is."""
+        slow = "loader" if self.per_second < network else "network"
+        times = max(network, self.per_second) / min(network, self.per_second)
+        return f"the {slow} is the bottleneck, {times:.1f} times slower"
+
 
 def read_options(path: Path) -> dict[str, Any]:
     """Read a training option file as plain mappings.

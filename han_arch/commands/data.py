@@ -20,7 +20,7 @@ from han_arch.data.image_sets import GREY_POLICIES
 from han_arch.data.imresize import BORDERS
 from han_arch.data.parallel import default_workers
 from han_arch.data.prepare import LQ_PATCH, PRODUCTS, CropGrid, Recipe, prepare
-from han_arch.data.verify import PREPARED, Expectation, Report, verify_pair, verify_root, verify_single
+from han_arch.data.verify import Expectation, Report, verify_folder, verify_pair
 from han_arch.errors import UserError
 
 PREPARE = """Make training or test data from a folder of HR images.
@@ -179,10 +179,8 @@ def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[
         yield f"{args.gt} as {args.benchmark}", Report(*compare_with_benchmark(args.benchmark, args.gt))
     if args.lr is not None:
         yield f"{args.gt} and {args.lr}", verify_pair(args.gt, args.lr, expected, args.workers)
-    elif any(PREPARED.fullmatch(path.name.removesuffix(".partial")) for path in args.gt.iterdir() if path.is_dir()):
-        yield from verify_root(args.gt, args.workers)
     else:
-        yield str(args.gt), verify_single(args.gt, args.workers)
+        yield from verify_folder(args.gt, args.workers)
 
 
 def _configure_bench(parser: argparse.ArgumentParser) -> None:
@@ -222,10 +220,7 @@ def _bench_loading(args: argparse.Namespace) -> None:
     device, network = network_rate(options, args.seconds)
     _say(f"{network:9.1f} samples/s trained by {options['network_g']['type']} on {device}")
     for rate in rates:
-        slow, times = "loader", network / rate.per_second
-        if times < 1:
-            slow, times = "network", 1 / times
-        _say(f"{rate.what.split()[0]}: the {slow} is the bottleneck, {times:.1f} times slower")
+        _say(f"{rate.what.split()[0]}: {rate.bottleneck(network)}")
 
 
 class Subcommand(NamedTuple):

@@ -17,7 +17,7 @@ from han_arch.errors import nearest
 from han_arch.images.strict import ImageError, decode_image
 
 SAMPLE = 9  # pairs on which all conventions are tried; all pairs are then compared with the best one
-PREPARED = re.compile(
+_PREPARED = re.compile(
     rf"(?P<side>GT|LR)(?P<sub>_sub)?_(?P<kind>{'|'.join(DEGRADATIONS)})?x(?P<scale>\d+)"
     rf"(_(?P<border>{'|'.join(BORDERS[1:])}))?(?P<lmdb>\.lmdb)?"
 )
@@ -71,12 +71,23 @@ class PairFindings:
     compared: int = 0
 
 
-def verify_root(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    """Check everything that `basicsr data prepare` made in a folder; yield (name, report) for each set or pair."""
+def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
+    """Check a folder: all sets in it that `basicsr data prepare` made, or else its own images.
+
+    Yields:
+        (name, report) for each set or pair.
+    """
+    if any(_PREPARED.fullmatch(inner.name.removesuffix(".partial")) for inner in path.iterdir() if inner.is_dir()):
+        yield from _verify_prepared(path, workers)
+    else:
+        yield str(path), verify_single(path, workers)
+
+
+def _verify_prepared(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
     folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
     paired = set()
     for name, path in folders.items():
-        match = PREPARED.fullmatch(name)
+        match = _PREPARED.fullmatch(name)
         if match is None or match["side"] != "LR":
             continue
         gt_name = f"GT{match['sub'] or ''}_x{match['scale']}{match['lmdb'] or ''}"
@@ -88,7 +99,7 @@ def verify_root(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
             verify_pair(root / gt_name, path, Expectation(scale, degradation, 0.0), workers),
         )
     for name, path in folders.items():
-        if PREPARED.fullmatch(name.removesuffix(".partial")) and name not in paired:
+        if _PREPARED.fullmatch(name.removesuffix(".partial")) and name not in paired:
             yield name, verify_single(path, workers)
 
 
