@@ -1,1 +1,1 @@
-"""Releases: what `basicsr zoo` makes, checks and repeats around the zoo's weight files."""
+"""Releases of weights: publish, verify and reproduce."""

@@ -45,7 +45,7 @@ _ADDRESS = re.compile(r"https?://[^/\s]+")
 
 @dataclass(frozen=True)
 class Request:
-    """The wishes of a user for a release.
+    """The user's choices for a release.
 
     Attributes:
         experiment: the training.
@@ -261,10 +261,8 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
         "provenance": provenance,
     }
     _write(folder / sidecar, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    model, model_id = (
-        openmodeldb.model(entry, experiment, draft.training_set, request.author),
-        openmodeldb.model_id(entry),
-    )
+    model_id = openmodeldb.model_id(entry)
+    model = openmodeldb.model(entry, experiment, draft.training_set, request.author)
     (folder / "openmodeldb").mkdir()
     _write(folder / "openmodeldb" / f"{model_id}.json", openmodeldb.text(model))
     _write(folder / "openmodeldb" / ARCHITECTURE, openmodeldb.text(openmodeldb.ARCHITECTURE_ROW))

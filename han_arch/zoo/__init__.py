@@ -1,1 +1,1 @@
-"""Weights: reading checkpoints of several forms, converting them, building networks from them."""
+"""Weights: the table of the zoo, checkpoints of several codebases, and the networks built from them."""

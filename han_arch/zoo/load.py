@@ -126,7 +126,7 @@ def complete_options(
     arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in one order
     arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
     if checkpoint.is_rcan:
-        check_rcan(checkpoint)
+        _check_rcan(checkpoint)
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
     else:
         load_strict(net, checkpoint, arguments)
@@ -135,7 +135,7 @@ def complete_options(
     return {"type": kind, **arguments}, assumed
 
 
-def check_rcan(checkpoint: Checkpoint) -> None:
+def _check_rcan(checkpoint: Checkpoint) -> None:
     """Check that a checkpoint has exactly the weights of its RCAN, which is HAN without attentions.
 
     Raises:
