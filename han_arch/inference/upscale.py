@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -123,7 +123,8 @@ class _Upscaler:
             raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("an image's values must be finite; got nan or infinity")
-        shape = cast(tuple[int, int, int], pixels.shape)
-        request = PlanRequest(shape, pixels.itemsize, self.engine.cost, self.budget, self.self_ensemble, writing)
+        height, width, channels = pixels.shape
+        shape, cost = (height, width, channels), self.engine.cost
+        request = PlanRequest(shape, pixels.itemsize, cost, self.budget, self.self_ensemble, writing)
         plan = self.plan or choose(request)
         return upscale_pixels(pixels, self.engine, plan, self.self_ensemble).pixels
