@@ -147,10 +147,10 @@ def _network() -> list[str]:
 
 
 def _winograd() -> str:
-    from han_arch.speed.winograd.convolution import is_correct
+    from han_arch.speed.winograd.convolution import self_test
 
     try:
-        good = is_correct()
+        good = self_test()
     except UserError as error:
         return f"no Winograd's convolutions (optional): {error}"
     return (

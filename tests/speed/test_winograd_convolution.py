@@ -263,10 +263,10 @@ def test_wrong_tensors_are_errors_before_any_memory_is_read() -> None:
     assert layer.to("meta")(x.to("meta")).shape == (1, 32, 32, 32)
 
 
-def test_is_correct_sees_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert convolution.is_correct()
+def test_self_test_sees_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert convolution.self_test()
     monkeypatch.setattr(convolution, "conv3x3", lambda x, weight: 1.01 * F.conv2d(x, weight, padding=1))
-    assert not convolution.is_correct()
+    assert not convolution.self_test()
 
 
 def test_public_name() -> None:

@@ -126,7 +126,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _convolution(_in_channels_last(x), weight, bias)
 
 
-def is_correct() -> bool:
+def self_test() -> bool:
     """Compare with a direct convolution on a small random map; return whether the results agree.
 
     Raises:
