@@ -138,13 +138,12 @@ def _small_files(scale: int) -> Training:
 
 
 def _ablation(model: str, what: str, network: str) -> Training:
-    return Training(
+    return replace(
+        HAN_S_X4,
         file=f"ablation_{model}_x4.yml",
         title=f"Ablation: {what}, about 0.15 M parameters; scripts/ablation.py trains it with several seeds",
         name=f"ablation_{model}_x4",
-        scale=4,
         network=network,
-        train_set="BSDS400",
         lq_size=24,
         batch_size=8,  # small patches: eighteen trainings in an hour on two processor cores
         num_worker=0,
@@ -154,7 +153,6 @@ def _ablation(model: str, what: str, network: str) -> Training:
         total_iter=3000,
         val_freq=1000,
         save_freq=500,
-        step=FAST_ON_CPU,
     )
 
 

@@ -10,26 +10,6 @@ from han_arch.data.benchmarks import BENCHMARKS
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 TEST_SETS = tuple(row.name for row in BENCHMARKS.values() if row.in_papers)
 
-HAN = """\
-  type: HAN
-  num_in_ch: 3
-  num_out_ch: 3
-  num_feat: {num_feat}
-  num_group: {num_group}
-  num_block: {num_block}
-  squeeze_factor: {squeeze_factor}
-  upscale: *scale
-  res_scale: 1
-  img_range: 255.
-  rgb_mean: [0.4488, 0.4371, 0.4040]
-  layer_attention: LAM  # ~: none; or the name of a registered component
-  spatial_attention: CSAM
-  lam_form: released
-  fusion: conv
-  num_csam: 1"""
-HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-HAN_S = HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8)
-HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
 RCAN = """\
   type: RCAN
   num_in_ch: 3
@@ -42,6 +22,18 @@ RCAN = """\
   res_scale: 1
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
+HAN = (
+    RCAN.replace("type: RCAN", "type: HAN")
+    + """
+  layer_attention: LAM  # ~: none; or the name of a registered component
+  spatial_attention: CSAM
+  lam_form: released
+  fusion: conv
+  num_csam: 1"""
+)
+HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
+HAN_S = HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8)
+HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
 RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
 EDSR = """\
   type: EDSR

@@ -185,18 +185,6 @@ def test_launcher_without_its_environment(workspace: Path) -> None:
     assert "torchrun --nproc_per_node" in done.stderr
 
 
-def test_options_list_and_copy(tmp_path: Path) -> None:
-    done = basicsr_command(tmp_path, "options", "list")
-    assert "train_HAN_x4.yml" in done.stdout
-    assert basicsr_command(tmp_path, "options", "copy", "train_HAN_x4", "mine.yml").returncode == 0
-    assert "HAN_x4_DIV2K" in (tmp_path / "mine.yml").read_text()
-    again = basicsr_command(tmp_path, "options", "copy", "train_HAN_x4", "mine.yml")
-    assert again.returncode == 2
-    assert "would overwrite mine.yml" in again.stderr
-    assert basicsr_command(tmp_path, "options", "copy", "all", "folder").returncode == 0
-    assert len(list((tmp_path / "folder").glob("*.yml"))) == len(done.stdout.splitlines())
-
-
 def test_doctor(tmp_path: Path) -> None:
     done = basicsr_command(tmp_path, "doctor")
     assert done.returncode == 0, done.stdout

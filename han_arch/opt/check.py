@@ -70,8 +70,8 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 def try_network(network: Any) -> list[Problem]:
     """Build a network to see if its constructor accepts the options.
 
-    It is built on the meta device, without memory for weights. A constructor that reads values of tensors cannot run
-    there; such a network is built on the CPU.
+    It is built on the meta device, without memory for weights. If its constructor reads values of tensors, which the
+    meta device does not have, it is built on the CPU.
 
     Args:
         network: the section `network_g`; a value that is no mapping is a problem of `check_options`.
@@ -79,16 +79,14 @@ def try_network(network: Any) -> list[Problem]:
     if not isinstance(network, dict):
         return []
     arguments = {key: value for key, value in network.items() if key != "type"}
-    build = entries("network")[network["type"]]
-    try:
-        with torch.device("meta"):
-            build(**arguments)
-    except Exception:  # constructors of other packages may raise anything
+    for device in ("meta", "cpu"):
         try:
-            with torch.random.fork_rng(devices=[]):
-                build(**arguments)
-        except Exception as error:
-            return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                entries("network")[network["type"]](**arguments)
+            break
+        except Exception as error:  # constructors of other packages may raise anything
+            if device == "cpu" or "meta" not in str(error):
+                return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
     squeeze, features = arguments.get("squeeze_factor"), arguments.get("num_feat")
     if isinstance(squeeze, int) and isinstance(features, int) and squeeze > features:
         return [Problem("network_g:squeeze_factor", f" must be at most num_feat, {features}; got {squeeze}")]

@@ -35,6 +35,21 @@ ADDED = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """The place of this process among the processes of its run.
+
+    Args:
+        dist: whether a launcher started it.
+        rank: its number, from 0.
+        world_size: the number of processes.
+    """
+
+    dist: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What a command adds to its option file.
 
@@ -44,9 +59,7 @@ class RunRequest:
         overrides: the `--force_yml` entries.
         auto_resume: the flag `--auto_resume`.
         debug: the flag `--debug`; the name of the run gets the prefix `debug_`, which BasicSR looks for.
-        dist: whether a launcher started this process.
-        rank: number of this process, from 0.
-        world_size: number of processes of the run.
+        place: this process among those of the run.
     """
 
     is_train: bool
@@ -54,9 +67,7 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     auto_resume: bool = False
     debug: bool = False
-    dist: bool = False
-    rank: int = 0
-    world_size: int = 1
+    place: Place = Place()
 
 
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
@@ -165,9 +176,7 @@ def _add_request(opt: dict[str, Any], request: RunRequest) -> None:
         "is_train": request.is_train,
         "auto_resume": request.auto_resume,
         "root_path": str(request.root),
-        "dist": request.dist,
-        "rank": request.rank,
-        "world_size": request.world_size,
+        **vars(request.place),
     }
     name = opt.get("name")
     if request.debug and isinstance(name, str) and not name.startswith("debug"):

@@ -5,13 +5,13 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 
 from han_arch.errors import UserError
+from han_arch.opt.normalise import Place
 
 # Ranks wait for the rank with the largest validation images; torch's default would end the run after 10 to 30 minutes.
 # A dead rank ends the run at once, by its closed connections or by torchrun.
@@ -19,21 +19,6 @@ TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of this process among the processes of its run.
-
-    Args:
-        dist: whether a launcher started it.
-        rank: its number, from 0.
-        world_size: the number of processes.
-    """
-
-    dist: bool = False
-    rank: int = 0
-    world_size: int = 1
 
 
 def find_place(launcher: str) -> Place:

@@ -3,7 +3,6 @@
 import argparse
 import importlib.metadata
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +36,13 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     loading.install()
     plugins = load_plugins()
     path = shipped.find(args.opt)
-    place = processes.Place() if args.check else processes.find_place(args.launcher)
     request = RunRequest(
         is_train=is_train,
         root=Path.cwd(),
         overrides=tuple(args.force_yml),
         auto_resume=args.auto_resume,
         debug=args.debug,
-        **asdict(place),
+        place=processes.find_place("none" if args.check else args.launcher),
     )
     opt, warnings = load.load(path, request)
     if args.check:

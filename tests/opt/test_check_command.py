@@ -111,23 +111,25 @@ def test_wrong_files_give_2_and_a_line_for_each_problem(folder: Path, capsys: py
     make_files(opt, folder)
     (folder / "own.yml").write_text(yaml.safe_dump(changed(opt, {"train:total_iters": 3})))
     assert main(["train", "-opt", "own.yml", "--check"]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "basicsr train: error: own.yml: train:total_iters: no such option; did you mean total_iter?"
-    ]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("basicsr train: error: own.yml: train:total_iters")
+    assert "total_iter?" in line
     (folder / "own.yml").write_text(yaml.safe_dump(changed(opt, {"train:total_iters": 3, "logger:print_freq": 0})))
     assert main(["train", "-opt", "own.yml", "--check"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "basicsr train: error: own.yml has 2 problems:"
+    assert "own.yml" in lines[0]
+    assert "2 problems" in lines[0]
     assert sorted(line.split()[0] for line in lines[1:]) == ["logger:print_freq", "train:total_iters:"]
 
 
 def test_training_itself_is_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --check too, and before anything is written."""
+    """The check runs without --check too, before anything is written."""
     opt = changed(sound_options(), {"val:metrics:psnr:test_ychannel": True})
     make_files(opt, folder)
     (folder / "own.yml").write_text(yaml.safe_dump(opt))
     before = sorted(folder.rglob("*"))
     assert main(["train", "-opt", "own.yml"]) == 2
-    message = "val:metrics:psnr:test_ychannel: no such option; did you mean test_y_channel?"
-    assert message in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "val:metrics:psnr:test_ychannel" in message
+    assert "test_y_channel" in message
     assert sorted(folder.rglob("*")) == before

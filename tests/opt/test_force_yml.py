@@ -47,28 +47,29 @@ def test_known_options_are_added(entry: str, value: Any, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("entry", "parts"),
     [
-        ("train:precison=bf16", "train has no key 'precison'; did you mean precision?"),
-        ("train:guard:faktor=5", "train:guard has no key 'faktor'; did you mean factor?"),
-        ("tarin:precision=bf16", "the top level has no key 'tarin'; did you mean train?"),
-        ("network_g:num_groups=2", "network_g has no key 'num_groups'; did you mean num_group?"),
-        ("val:metrics:pnsr:crop_border=2", "val:metrics has no key 'pnsr'; did you mean psnr?"),
-        ("datasets:trian={}", "datasets:trian lacks"),
-        ("train:precision=bf17", "train:precision must be fp32 or bf16 or fp16; got 'bf17'"),
-        ("train:total_iter:x=1", "train:total_iter has no key 'x'"),
-        ("train:grad_clip=!!python/name:os.system ''", "could not determine a constructor"),
+        ("train:precison=bf16", ("train ", "'precison'", "precision?")),
+        ("train:guard:faktor=5", ("train:guard ", "'faktor'", "factor?")),
+        ("tarin:precision=bf16", ("top level", "'tarin'", "train?")),
+        ("network_g:num_groups=2", ("network_g ", "'num_groups'", "num_group?")),
+        ("val:metrics:pnsr:crop_border=2", ("val:metrics ", "'pnsr'", "psnr?")),
+        ("datasets:trian={}", ("datasets:trian ", "name")),
+        ("train:precision=bf17", ("train:precision ", "fp32 or bf16 or fp16", "'bf17'")),
+        ("train:total_iter:x=1", ("train:total_iter ", "'x'")),
+        ("train:grad_clip=!!python/name:os.system ''", ("train:grad_clip", "could not determine a constructor")),
     ],
 )
-def test_others_are_refused(entry: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_others_are_refused(entry: str, parts: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(forced(entry)) == 2
-    assert message in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts), message
 
 
 def test_models_of_others_may_read_more_but_the_file_must_name_it(
     demo_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An option that nobody here knows is changed where the file has it, and not added."""
+    """An option that only another package knows can be changed if the file has it, but not added."""
     opt = read.read(shipped.find("demo_HAN_x4"))
     opt["model_type"] = "RealESRNetModel"
     opt["train"]["own"] = 1
@@ -77,4 +78,6 @@ def test_models_of_others_may_read_more_but_the_file_must_name_it(
     assert main([*command, "train:own=2"]) == 0, capsys.readouterr().err
     assert yaml.safe_load(capsys.readouterr().out)["train"]["own"] == 2
     assert main([*command, "train:owner=2"]) == 2
-    assert "train has no key 'owner'; did you mean own?" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "'owner'" in message
+    assert "own?" in message

@@ -8,7 +8,7 @@ import yaml
 from standins import DELETE, changed, complete, found, sound_options
 
 from han_arch.opt import load
-from han_arch.opt.normalise import ADDED, RunRequest, find_sections, normalise, without_added
+from han_arch.opt.normalise import ADDED, Place, RunRequest, find_sections, normalise, without_added
 
 pytestmark = pytest.mark.usefixtures("demo_folder")
 TRAIN = "datasets:train:"
@@ -38,7 +38,7 @@ def test_the_content_stays_as_it_is() -> None:
 
 
 def test_everything_that_parse_options_adds_is_there() -> None:
-    request = RunRequest(is_train=True, root=Path("/root"), auto_resume=True, dist=True, rank=1, world_size=2)
+    request = RunRequest(is_train=True, root=Path("/root"), auto_resume=True, place=Place(True, 1, 2))
     opt, problems = normalise(changed(sound_options(), {"manual_seed": None, "num_gpu": "auto"}), request)
     assert problems == []
     assert (opt["is_train"], opt["auto_resume"], opt["dist"], opt["rank"], opt["world_size"]) == (

@@ -20,83 +20,84 @@ SINGLE = {"name": "real", "type": "SingleImageDataset", "dataroot_lq": "datasets
           "io_backend": {"type": "disk"}}  # fmt: skip
 NIQE = {"niqe": {"type": "calculate_niqe", "crop_border": 4}}
 
-# changes, the start of the problem, changes that fix it
+# changes, the place of the problem and parts of its text, changes that fix it
 RULES = [
-    ({"network_g:upscale": 2}, "network_g:upscale must be the scale, 4; got 2", {"network_g:upscale": 4}),
-    ({"val:metrics:psnr:crop_border": 2}, "warning: val:metrics:psnr:crop_border is 2; the papers' tables crop the "
-     "scale, 4: values will differ", {"val:metrics:psnr:crop_border": 4}),
-    ({TRAIN + "gt_size": 130}, "datasets:train:gt_size must be a multiple of the scale, 4, such as 128 or 132; got 130",
+    ({"network_g:upscale": 2}, "network_g:upscale | the scale, 4 | 2", {"network_g:upscale": 4}),
+    ({"val:metrics:psnr:crop_border": 2}, "warning: val:metrics:psnr:crop_border | 2 | scale, 4",
+     {"val:metrics:psnr:crop_border": 4}),
+    ({TRAIN + "gt_size": 130}, "datasets:train:gt_size | a multiple of the scale, 4, such as 128 or 132 | 130",
      {TRAIN + "gt_size": 132}),
-    ({"scale": DELETE}, "datasets:train:type PairedImageDataset needs scale at the top level", {"scale": 4}),
-    ({TRAIN + "prefetch_mode": "cpu"}, "datasets:train:prefetch_mode must not be cpu: BasicSR's CPU prefetcher hangs",
+    ({"scale": DELETE}, "datasets:train:type | PairedImageDataset | scale", {"scale": 4}),
+    ({TRAIN + "prefetch_mode": "cpu"}, "datasets:train:prefetch_mode | cpu | ~",
      {TRAIN + "prefetch_mode": None}),
     ({TRAIN + "prefetch_mode": "cuda", TRAIN + "pin_memory": True, "num_gpu": 0},
-     "datasets:train:prefetch_mode cuda needs a GPU, and this run has none", {TRAIN + "prefetch_mode": None}),
-    ({TRAIN + "persistent_workers": True}, "datasets:train:persistent_workers needs num_worker_per_gpu above 0",
+     "datasets:train:prefetch_mode | GPU | ~", {TRAIN + "prefetch_mode": None}),
+    ({TRAIN + "persistent_workers": True}, "datasets:train:persistent_workers | num_worker_per_gpu above 0",
      {TRAIN + "num_worker_per_gpu": 2}),
-    ({"datasets:val:persistent_workers": True}, "datasets:val:persistent_workers must be false: only training",
+    ({"datasets:val:persistent_workers": True}, "datasets:val:persistent_workers | false",
      {"datasets:val:persistent_workers": False}),
-    ({TRAIN + "use_shuffle": False}, "warning: datasets:train:use_shuffle has no effect",
+    ({TRAIN + "use_shuffle": False}, "warning: datasets:train:use_shuffle | no effect",
      {TRAIN + "use_shuffle": True}),
-    ({"datasets:test_1": SECOND}, "datasets must be named train, val, val_1, val_2, ...; got test_1",
+    ({"datasets:test_1": SECOND}, "datasets | train, val, val_1, val_2, ... | test_1",
      {"datasets:test_1": DELETE, "datasets:val_1": SECOND}),
-    ({"datasets:val_2": {**SECOND, "name": "demo_test"}}, "datasets must have different names, ",
+    ({"datasets:val_2": {**SECOND, "name": "demo_test"}}, "datasets | names | demo_test",
      {"datasets:val_2": SECOND}),
-    ({"datasets:val_2": SINGLE}, "datasets:val_2:type SingleImageDataset has no GT; val:metrics psnr, ssim",
+    ({"datasets:val_2": SINGLE}, "datasets:val_2:type | no GT | val:metrics psnr, ssim",
      {"val:metrics": NIQE}),
     ({SCHEDULER + "periods": [700, 400], SCHEDULER + "restart_weights": [1, 1]},
-     "train:scheduler:periods must add up to total_iter, 1200, or more",
+     "train:scheduler:periods | total_iter, 1200 | 1100",
      {SCHEDULER + "periods": [700, 500]}),
-    ({SCHEDULER + "periods": [600, 600]}, "train:scheduler:periods has 2 entries, restart_weights 1",
+    ({SCHEDULER + "periods": [600, 600]}, "train:scheduler:periods | 2 | restart_weights 1",
      {SCHEDULER + "restart_weights": [1, 0.5]}),
-    ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts has 2 entries, restart_weights 1",
+    ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts | 2 | restart_weights 1",
      {SCHEDULER + "restart_weights": [1, 0.5]}),
     ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
-     "train:scheduler:milestones must come after the warm-up, which ends at 600: SRModel skips earlier ones; got [600]",
+     "train:scheduler:milestones | warm-up | 600 | SRModel | [600]",
      {"train:warmup_iter": 599}),
     ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
-     "train:scheduler:milestones must come after the warm-up", {"model_type": "HANModel"}),
-    ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones are not before "
-     "total_iter, 600", {"train:total_iter": 601}),
-    ({"train:warmup_iter": 1200}, "warning: train:warmup_iter is 1200",
+     "train:scheduler:milestones | warm-up", {"model_type": "HANModel"}),
+    ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones | total_iter, 600",
+     {"train:total_iter": 601}),
+    ({"train:warmup_iter": 1200}, "warning: train:warmup_iter | 1200 | total_iter",
      {"train:warmup_iter": 9}),
     ({"train:optim_g:type": "AdamW", "model_type": "SRModel"},
-     "train:optim_g:type must be Adam for SRModel; got AdamW",
+     "train:optim_g:type | Adam for SRModel | AdamW",
      {"model_type": "HANModel"}),
     ({"train:scheduler": {"type": "StepLR", "step_size": 5}, "model_type": "SRModel"},
-     "train:scheduler:type StepLR of PyTorch works with model_type HANModel only", {"model_type": "HANModel"}),
+     "train:scheduler:type | StepLR | HANModel only | SRModel", {"model_type": "HANModel"}),
     ({"train:pixel_opt": {"type": "HuberLoss"}, "model_type": "SRModel"},
-     "train:pixel_opt:type HuberLoss of PyTorch works with model_type HANModel only", {"model_type": "HANModel"}),
+     "train:pixel_opt:type | HuberLoss | HANModel only | SRModel", {"model_type": "HANModel"}),
     ({"train:pixl_opt": {"type": "L1Loss"}},
-     "warning: train:pixl_opt:type L1Loss is one more loss; did you mean pixel_opt?", {"train:pixl_opt": None}),
-    ({"train:pixel_opt": None}, "train needs a loss: pixel_opt or perceptual_opt",
+     "warning: train:pixl_opt:type | L1Loss | pixel_opt", {"train:pixl_opt": None}),
+    ({"train:pixel_opt": None}, "train | loss | pixel_opt or perceptual_opt",
      {"train:second_opt": {"type": "MSELoss"}}),
-    ({"logger:keep_best": "psn"}, "logger:keep_best must be one of val:metrics; got 'psn'; did you mean psnr?",
+    ({"logger:keep_best": "psn"}, "logger:keep_best | one of val:metrics | 'psn' | psnr",
      {"logger:keep_best": "ssim"}),
-    ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project needs use_tb_logger: true",
+    ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project | use_tb_logger: true",
      {"logger:use_tb_logger": True}),
-    ({TRAIN + "dataset_enlarge_ratio": 10}, "warning: datasets:train:dataset_enlarge_ratio has no effect",
+    ({TRAIN + "dataset_enlarge_ratio": 10}, "warning: datasets:train:dataset_enlarge_ratio | no effect",
      {TRAIN + "dataset_enlarge_ratio": 1}),
     # files
-    ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt: 'gone.lmdb' does not exist, from ",
+    ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt | 'gone.lmdb' | basicsr data prepare",
      {TRAIN + "dataroot_gt": "datasets/demo_train/GT_sub_x4.lmdb"}),
-    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val lacks dataroot_lq: a folder, or an .lmdb",
+    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val | dataroot_lq: a folder, or an .lmdb",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
-    ({"datasets:val:dataroot_lq": "datasets"}, "datasets:val:dataroot_lq: 'datasets' has no images",
+    ({"datasets:val:dataroot_lq": "datasets"}, "datasets:val:dataroot_lq | 'datasets' | no images",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
-    ({"datasets:val:io_backend:type": "lmdb"}, "datasets:val:dataroot_gt: io_backend lmdb needs a folder named *.lmdb",
+    ({"datasets:val:io_backend:type": "lmdb"}, "datasets:val:dataroot_gt | io_backend | *.lmdb",
      {"datasets:val:io_backend:type": "disk"}),
-    ({"path:pretrain_network_g": "gone.pth"}, "path:pretrain_network_g: 'gone.pth' does not exist",
+    ({"path:pretrain_network_g": "gone.pth"}, "path:pretrain_network_g | 'gone.pth'",
      {"path:pretrain_network_g": "experiments/demo_HAN_x4/models/net_g_latest.pth"}),
-    ({TRAIN + "meta_info_file": "gone.txt"}, "datasets:train:meta_info_file: 'gone.txt' does not exist",
+    ({TRAIN + "meta_info_file": "gone.txt"}, "datasets:train:meta_info_file | 'gone.txt'",
      {TRAIN + "meta_info_file": None}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("wrong", "message", "fixed"), RULES, ids=[row[1][:50] for row in RULES])
-def test_rules(wrong: dict[str, Any], message: str, fixed: dict[str, Any]) -> None:
-    problems = found(wrong)
-    assert any(problem.startswith(message) for problem in problems), problems
+@pytest.mark.parametrize(("wrong", "parts", "fixed"), RULES, ids=[row[1][:50] for row in RULES])
+def test_rules(wrong: dict[str, Any], parts: str, fixed: dict[str, Any]) -> None:
+    where, *rest = parts.split(" | ")
+    problems = [problem for problem in found(wrong) if problem.startswith(where)]
+    assert any(all(part in problem for part in rest) for problem in problems), problems
     assert found({**wrong, **fixed}) == []
 
 
@@ -140,8 +141,8 @@ def test_the_check_looks_for_winograds_compiler_and_does_not_start_it(
 def test_cuda_prefetch_needs_pinned_memory(pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     problems = found({TRAIN + "prefetch_mode": "cuda", TRAIN + "pin_memory": pinned})
-    wanted = [] if pinned else ["datasets:train:prefetch_mode cuda needs pin_memory: true beside it"]
-    assert problems == wanted
+    assert len(problems) == (0 if pinned else 1)
+    assert all("datasets:train:prefetch_mode" in problem and "pin_memory: true" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("ratio", [DELETE, 1])
@@ -153,13 +154,15 @@ def test_a_set_smaller_than_a_batch_is_no_problem(ratio: Any, monkeypatch: pytes
 
 
 def test_suffix_of_test_images() -> None:
-    assert found({"val:suffix": DELETE}, "demo_test_HAN_x4") == ["val lacks suffix: text or ~"]
+    (problem,) = found({"val:suffix": DELETE}, "demo_test_HAN_x4")
+    assert problem.startswith("val ")
+    assert "suffix" in problem
     assert found({"val:suffix": "_mine"}, "demo_test_HAN_x4") == []
 
 
 def test_training_set_in_a_test() -> None:
     problems = found({"datasets:train": {**SECOND, "name": "train"}}, "demo_test_HAN_x4")
-    assert "datasets must be named test_1, test_2, ...; got train" in problems
+    assert any(problem.startswith("datasets ") and "test_1" in problem and "train" in problem for problem in problems)
 
 
 def test_unequal_folders_and_lmdb_as_a_folder() -> None:
@@ -169,7 +172,7 @@ def test_unequal_folders_and_lmdb_as_a_folder() -> None:
     Path("datasets/demo_test/GT_x4/one_more.png").rename("datasets/demo_test/GT_x4/.hidden.png")
     assert found({}) == []
     Path("datasets/demo_test/GT_x4/data.mdb").touch()
-    assert found({}) == [
-        "datasets:val:dataroot_gt: 'datasets/demo_test/GT_x4' is an LMDB; set io_backend: type: lmdb, "
-        "or give a folder of images"
-    ]
+    (problem,) = found({})
+    assert problem.startswith("datasets:val:dataroot_gt")
+    assert "'datasets/demo_test/GT_x4'" in problem
+    assert "type: lmdb" in problem
