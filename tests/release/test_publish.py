@@ -212,16 +212,16 @@ def damage_weights(experiment: Path, **changes: object) -> None:
     ("fault", "message"),
     [
         ("nan", "nan or inf"),
-        ("no ema", "has no averaged weights (params_ema)"),
-        ("unfinished", "the training has not ended; there are net_g_6.pth: name one by --checkpoint"),
+        ("no ema", "params_ema"),
+        ("unfinished", "net_g_6.pth: name one by --checkpoint"),
         ("other set", "terms of the training set Mine"),
         ("other network", "num_feat"),
         ("no data", "test sets that cannot be measured"),
-        ("exists", "exists; name a new folder"),
-        ("name", "the name must be lower-case words"),
+        ("exists", "exists; "),
+        ("name", "HAN S"),
         ("name of others", "the name han-authors-bix4"),
-        ("address", "--url must be an http or https address"),
-        ("two option files", "must hold the one option file of its training; it has 2"),
+        ("address", "ftp://example.org/weights"),
+        ("two option files", "it has 2"),
     ],
 )
 def test_all_or_nothing(

@@ -117,9 +117,9 @@ def test_rcan_is_written_in_basicsrs_form(form: str, net: HAN, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("missing", "1 weights missing (conv_last.bias)"),
+        ("missing", "missing (conv_last.bias)"),
         ("too many", "more"),
-        ("misshapen", "1 weights of another shape (conv_last.bias)"),
+        ("misshapen", "another shape (conv_last.bias)"),
     ],
 )
 def test_incomplete_rcan_is_refused(
@@ -128,7 +128,7 @@ def test_incomplete_rcan_is_refused(
     state = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
     if fault == "missing":
         if form == "authors":  # the mean shift needs it
-            message = "of the mean shift; wanted all four, conv_first and conv_last"
+            message = "mean shift"
         del state["conv_last.bias"]
     elif fault == "misshapen":
         if form == "authors":
@@ -149,13 +149,13 @@ def test_impossible_options_get_one_line(net: HAN, tmp_path: Path, capsys: pytes
         torch.save(content, tmp_path / f"{number}.pth")
         assert convert(tmp_path / f"{number}.pth", tmp_path / "out.pth") == 2
         error = capsys.readouterr().err
-        assert "describes no network that can be built" in error
+        assert f"{number}.pth" in error
         assert len(error.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("taken.pth", "exists; name another file"), ("out.onnx", "OUT must end in .safetensors or .pth")],
+    [("taken.pth", "taken.pth exists"), ("out.onnx", "out.onnx")],
 )
 def test_mistakes_get_one_line(
     target: str, message: str, net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]

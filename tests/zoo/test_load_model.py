@@ -174,48 +174,63 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"layer.weight": torch.zeros(1)}, "is a checkpoint of another network: 1 weights, such as layer.weight"),
-        ({"params": {"layer.weight": torch.zeros(1)}, "network_g": {"type": "EDSR"}}, "is a checkpoint of EDSR"),
-        ({"params": network().state_dict() | {"step": 3}}, "holds weights under params of which step is no tensor"),
-        ({"epoch": 3}, "holds a mapping with epoch; wanted a network's weights"),
-        ([1, 2], "holds a list; wanted a network's weights"),
-        (broken(network().state_dict(), "conv_last.bias"), "1 weights missing (conv_last.bias)"),
-        (broken(network().state_dict(), more=torch.zeros(1)), "1 weights not in the network (more)"),
-        (broken(network().state_dict(), **{"conv_last.bias": torch.zeros(4)}), "1 weights of another shape"),
-        (broken(authors(network().state_dict()), more=torch.zeros(1)), "has 1 keys that HAN does not have: more"),
-        (broken(authors(network().state_dict()), "sub_mean.bias"), "of the mean shift; wanted all four"),
+        ({"layer.weight": torch.zeros(1)}, "another network … layer.weight"),
+        ({"params": {"layer.weight": torch.zeros(1)}, "network_g": {"type": "EDSR"}}, "EDSR"),
+        ({"params": network().state_dict() | {"step": 3}}, "params … step … tensor"),
+        ({"epoch": 3}, "mapping … epoch … wanted a network's weights"),
+        ([1, 2], "list … wanted a network's weights"),
+        (broken(network().state_dict(), "conv_last.bias"), "missing … conv_last.bias"),
+        (broken(network().state_dict(), more=torch.zeros(1)), "not in the network … more"),
+        (broken(network().state_dict(), **{"conv_last.bias": torch.zeros(4)}), "another shape … conv_last.bias"),
+        (broken(authors(network().state_dict()), more=torch.zeros(1)), "1 keys … more"),
+        (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
-        (broken(network().state_dict(), "upsample.0.weight"), "has upsampling stages of no times num_feat"),
-        (backbone(network()), "is a checkpoint of RCAN in BasicSR's form"),
-        (authors(backbone(network())), "is a checkpoint of RCAN in its authors' form"),
-        ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale must be one of"),
+        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … wanted [9]"),
+        (backbone(network()), "RCAN in BasicSR's form … strict_load_g: false"),
+        (authors(backbone(network())), "RCAN in its authors' form … strict_load_g: false"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "typo": 1}}, "typo"),
-        ({"params": network().state_dict(), "network_g": {"type": "HAN", "lam_form": "x"}}, "lam_form must be one of"),
-        ({"params": network().state_dict(), "network_g": {"type": "HAN", "num_feat": "8"}}, "no network that can be"),
-        ({"params": network().state_dict(), "network_g": {"type": "EDSR"}}, "HAN's weights beside options of EDSR"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "lam_form": "x"}}, "lam_form … 'x'"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "num_feat": "8"}}, "no network … built"),
+        ({"params": network().state_dict(), "network_g": {"type": "EDSR"}}, "HAN's weights … EDSR"),
         (
             broken(network().state_dict(), **{"body.999999.conv.weight": torch.zeros(1)}),
-            "of 3 groups, one called 999999",
+            "3 groups … 999999",
         ),
-        (broken(network().state_dict(), **{"upsample.0.weight": torch.tensor(3.0)}), "no upsample.0.weight of 4 dim"),
-        (broken(network().state_dict(), **{"conv_first.weight": torch.zeros(0, 3, 3, 3)}), "no conv_first.weight of 4"),
-        (broken(network().state_dict(), **{f"{GATE}.weight": torch.zeros(0, 8, 1, 1)}), f"no {GATE}.weight of 4 dim"),
-        (broken(network().state_dict(), **{"conv_first.bias": torch.zeros(8, dtype=torch.int32)}), "no floating-point"),
+        (
+            broken(network().state_dict(), **{"upsample.0.weight": torch.tensor(3.0)}),
+            "upsample.0.weight … 4 dim",
+        ),
+        (
+            broken(network().state_dict(), **{"conv_first.weight": torch.zeros(0, 3, 3, 3)}),
+            "conv_first.weight",
+        ),
+        (
+            broken(network().state_dict(), **{f"{GATE}.weight": torch.zeros(0, 8, 1, 1)}),
+            f"{GATE}.weight … 4 dim",
+        ),
+        (
+            broken(network().state_dict(), **{"conv_first.bias": torch.zeros(8, dtype=torch.int32)}),
+            "floating-point",
+        ),
         (
             broken(authors(network().state_dict()), **{"csa.conv.weight": torch.zeros(1, 1, 5, 5, 5)}),
-            "csa.conv.weight is",
+            "csa.conv.weight … (1, 1, 5, 5, 5)",
         ),
         (
             broken(authors(network().state_dict()), **{"sub_mean.weight": torch.ones(3)}),
-            "sub_mean.weight is (3,); wanted",
+            "sub_mean.weight … (3,) … (3, 3, 1, 1)",
         ),
         (
             broken(authors(network().state_dict()), **{"sub_mean.bias": torch.tensor(1.0)}),
-            "sub_mean.bias is (); wanted",
+            "sub_mean.bias … () … (3,)",
         ),
-        (broken(authors(network().state_dict()), **{"add_mean.bias": torch.full((3,), torch.nan)}), "has nan or inf"),
-        (broken(authors(network(channels=1).state_dict())), "for conv_first's 1 channels"),
-        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing, body.77 too many"),
+        (
+            broken(authors(network().state_dict()), **{"add_mean.bias": torch.full((3,), torch.nan)}),
+            "add_mean.bias",
+        ),
+        (broken(authors(network(channels=1).state_dict())), "conv_first … 1 channels"),
+        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing … body.77 too many"),
         (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 too many"),
     ],
 )
@@ -224,7 +239,8 @@ def test_wrong_files_get_one_line_errors(tmp_path, content: object, message: str
     with pytest.raises(UserError) as caught:
         load_model(path)
     assert str(path) in str(caught.value)
-    assert message in str(caught.value)
+    for part in message.split(" … "):
+        assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -285,7 +301,7 @@ def test_warm_start_refuses_another_backbone(tmp_path) -> None:
     path = save(network(num_block=1).state_dict(), tmp_path / "other.pth")
     net = network()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    with pytest.raises(UserError, match="has another backbone than the network: 16 weights lacking, 0 in excess"):
+    with pytest.raises(UserError, match=r"another backbone.* 16 .* 0 in excess"):
         warm_start(net, read_checkpoint(path))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
@@ -297,7 +313,7 @@ def test_warm_start_refuses_another_normalisation(tmp_path, form: str, option: s
     network_g = {"type": form, "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL}
     state = network().state_dict() if form == "HAN" else backbone(network())
     path = save({"params": state, "network_g": {**network_g, option: value}}, tmp_path / "x2.pth")
-    with pytest.raises(UserError, match=f"was trained with other values: {option} is .* Set network_g to the file's"):
+    with pytest.raises(UserError, match=f"{option} is .* Set network_g"):
         warm_start(network(4), read_checkpoint(path), network_g | {"upscale": 4})
     warm_start(network(4, **{option: value}), read_checkpoint(path), {**network_g, "upscale": 4, option: value})
     warm_start(network(4), read_checkpoint(save(state, tmp_path / "bare.pth")), network_g | {"upscale": 4})
