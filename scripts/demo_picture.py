@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from han_arch.evaluation.rows import markdown_table
 from han_arch.evaluation.score import Score, mean_score
-from han_arch.images.detail import most_detailed_window
+from han_arch.images.picture import most_detailed_window
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from han_arch.download import DownloadError, RemoteFile, fetch, unpack_zip
 from han_arch.errors import UserError, unknown
-from han_arch.images.strict import ImageError, list_files, read_image
+from han_arch.images.picture import ImageError
+from han_arch.images.read import list_files, read_image
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"

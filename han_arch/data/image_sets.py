@@ -15,7 +15,8 @@ from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
 from han_arch.data.parallel import WorkerDied, run_apart, work_through
 from han_arch.data.stores import RECORD
 from han_arch.errors import UserError
-from han_arch.images.strict import ImageError, decode_image, list_files
+from han_arch.images.picture import ImageError
+from han_arch.images.read import decode_image, list_files
 
 META_LINE = re.compile(r"(?P<key>[^.\s]+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) \d+")
 GREY_POLICIES = ("refuse", "keep", "rgb")

@@ -13,7 +13,8 @@ import lmdb
 from han_arch import files
 from han_arch.data.stores import Store
 from han_arch.errors import UserError
-from han_arch.images.strict import PNG_LEVEL, png_header
+from han_arch.images.png16 import png_header
+from han_arch.images.write import PNG_LEVEL
 
 
 class LmdbFault(UserError):

@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 from han_arch import compat
 from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
 from han_arch.errors import UserError, nearest
-from han_arch.images.strict import ImageError, decode_image, encode_png
+from han_arch.images.picture import ImageError
+from han_arch.images.read import decode_image
+from han_arch.images.write import encode_png
 
 # A spawned worker imports this module before it unpickles BasicSR's classes.
 compat.install_import_fallbacks()

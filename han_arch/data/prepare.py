@@ -25,7 +25,7 @@ from han_arch.data.lmdb_store import LmdbStore
 from han_arch.data.parallel import work_through
 from han_arch.data.stores import FolderStore, Store
 from han_arch.errors import UserError
-from han_arch.images.strict import encode_png
+from han_arch.images.write import encode_png
 
 PRODUCTS = ("images", "sub", "lmdb")
 LQ_PATCH = 48  # the LR patch that HAN is trained with

@@ -16,7 +16,7 @@ from typing import Any
 
 from han_arch import files
 from han_arch.errors import UserError
-from han_arch.images.strict import PNG_END, PNG_SIGNATURE
+from han_arch.images.png16 import PNG_END, PNG_SIGNATURE
 
 RECORD = ".prepare.json"  # hidden, so that BasicSR's folder scan skips it
 

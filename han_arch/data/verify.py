@@ -14,7 +14,8 @@ from han_arch.data.imresize import BORDERS
 from han_arch.data.lmdb_store import LmdbFault
 from han_arch.data.parallel import WorkerDied, work_through
 from han_arch.errors import nearest
-from han_arch.images.strict import ImageError, decode_image
+from han_arch.images.picture import ImageError
+from han_arch.images.read import decode_image
 
 SAMPLE = 9  # pairs on which all conventions are tried; all pairs are then compared with the best one
 _PREPARED = re.compile(

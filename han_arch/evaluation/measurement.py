@@ -19,7 +19,7 @@ from han_arch import files
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Score
 from han_arch.evaluation.sets import load_rgb_or_grey
-from han_arch.images.strict import encode_png
+from han_arch.images.write import encode_png
 from han_arch.version import __version__
 
 

@@ -23,7 +23,7 @@ from han_arch.evaluation.metrics import METRICS
 from han_arch.evaluation.rows import optional_metrics, values
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.sets import EvaluationSet, as_rgb
-from han_arch.images.strict import encode_png
+from han_arch.images.write import encode_png
 
 
 def write(folder: Path, board: Board, results: Sequence[SetResult], cache: ScoreCache) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from han_arch.errors import UserError, hint
 from han_arch.evaluation.protocol import Protocol
-from han_arch.images.strict import list_files, read_image
+from han_arch.images.read import list_files, read_image
 
 PAPER_SETS = ("Set5", "Set14", "B100")  # of the papers' tables, and of a release
 KEYS = ("dataroot_gt", "dataroot_lq")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from han_arch.images import write as writers
-from han_arch.images.picture import Picture, PictureError
+from han_arch.images.picture import ImageError, Picture
 from han_arch.images.png16 import read_png16
 from han_arch.images.tiff16 import read_colour_tiff16, read_tiff16
 from han_arch.images.write import WriteOptions
@@ -19,7 +19,7 @@ PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; meas
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
     """Refuse: the writer of a format that is only read."""
-    raise PictureError(f"this format is only read; wanted {labels(WRITTEN.values())}")
+    raise ImageError(f"this format is only read; wanted {labels(WRITTEN.values())}")
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class ImageFormat:
             height, width: pixels of the result.
 
         Raises:
-            PictureError: the format cannot store it.
+            ImageError: the format cannot store it.
             UserError: the package that writes it is not installed.
         """
         channels = picture.pixels.shape[2]
         if self.longest_side is not None and max(height, width) > self.longest_side:
             others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
-            raise PictureError(
+            raise ImageError(
                 f"{self.name} stores sides of at most {self.longest_side} pixels, not {width}x{height}; use {others}"
             )
         if not self.alpha and channels in (2, 4):
             others = listed(other.name for other in WRITTEN.values() if other.alpha)
-            raise PictureError(f"{self.name} stores no alpha; use --format {others}")
+            raise ImageError(f"{self.name} stores no alpha; use --format {others}")
         pixels, icc, notes = picture.pixels, picture.icc, picture.notes
         if pixels.dtype == np.uint16 and self.bits == 8:
             pixels = _eight_bits(pixels)

@@ -1,46 +1,58 @@
 """A picture: its samples with colour profile, resolution and EXIF data; conversion from and to Pillow images."""
 
+import contextlib
 import io
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 # Modes that are converted, and the mode they become: bilevel, palettes, premultiplied alpha.
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
 _WORDS = {"1": "black and white", "P": "palette", "PA": "palette"}  # modes in notes
-# EXIF orientation -> transpose first?, then flip rows?, flip columns?
-_TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
+_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF orientations
 # EXIF tags that describe the photo; the other tags describe the source file (size, thumbnail, strips) and are dropped.
-_KEPT = ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")
+_KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
 _PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # a maker's note holds offsets into the source file
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
+# What Pillow raises for damaged files and metadata.
+_FAULTS = (
+    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
-class PictureError(ValueError):
-    """A file that cannot be read or written; the message gives the reason without the file's name."""
+class ImageError(ValueError):
+    """An image that cannot be read or written; the message gives the reason without the file's name."""
 
 
-class NotForPillow(PictureError):
+class NotForPillow(ImageError):
     """Pillow cannot read the file; another reader may."""
 
 
-def too_large(width: int, height: int, max_pixels: int) -> PictureError:
+def too_large(width: int, height: int, max_pixels: int) -> ImageError:
     """Return the error for a picture that exceeds the limit."""
-    return PictureError(f"{width}x{height} are more than {max_pixels:,} pixels; raise --max-pixels to read it")
+    return ImageError(f"{width}x{height} are more than {max_pixels:,} pixels; raise --max-pixels to read it")
+
+
+@contextlib.contextmanager
+def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[None]:
+    """Raise `ImageError` for the errors that a library raises while it reads a damaged file."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("not an image") from None
+    except faults as error:
+        raise ImageError(f"damaged or cut short: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
         samples: (h, w, 1 to 4), used in place of Pillow's, which would have only 8 bits.
 
     Raises:
-        PictureError: unsupported colour mode.
+        ImageError: unsupported colour mode.
     """
     exif, orientation, notes = _exif(image)
     icc = image.info.get("icc_profile") or None
@@ -85,11 +97,11 @@ def to_pillow(picture: Picture) -> Image.Image:
     """Convert a picture of uint8 or grey uint16 samples to a Pillow image; ICC profile and DPI go into its info.
 
     Raises:
-        PictureError: Pillow has no mode for these samples.
+        ImageError: Pillow has no mode for these samples.
     """
     pixels = picture.pixels
     if pixels.dtype != np.uint8 and not (pixels.dtype == np.uint16 and pixels.shape[2] == 1):
-        raise PictureError(f"Pillow has no mode for {pixels.shape[2]} channels of {pixels.dtype}")
+        raise ImageError(f"Pillow has no mode for {pixels.shape[2]} channels of {pixels.dtype}")
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if picture.icc:
         image.info["icc_profile"] = picture.icc
@@ -100,11 +112,9 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """Return a view of (h, w, c) samples with an EXIF orientation applied."""
-    if orientation in _TURNS:
-        transposed, rows, columns = _TURNS[orientation]
-        samples = samples.transpose(1, 0, 2) if transposed else samples
-        samples = samples[:: -1 if rows else 1, :: -1 if columns else 1]
-    return samples
+    if orientation in _TRANSPOSED:
+        samples = samples.transpose(1, 0, 2)
+    return samples[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
 
 
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
@@ -118,12 +128,12 @@ def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
         uint16, (h, w, 1, 3 or 4): grey, RGB, RGB and alpha.
 
     Raises:
-        PictureError: OpenCV cannot decode them.
+        ImageError: OpenCV cannot decode them.
     """
     image.load()  # raises for a truncated file, which OpenCV does not report
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16 or samples.shape[:2] != (image.height, image.width):
-        raise PictureError("OpenCV cannot read these 16-bit samples")
+        raise ImageError("OpenCV cannot read these 16-bit samples")
     if samples.ndim == 2:
         return samples[..., None]
     return cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, samples)
@@ -142,7 +152,7 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
         mode = "RGB"
     if mode not in _SAMPLES:
         wanted = "grey or RGB of 8 or 16 bits, a palette, or CMYK"
-        raise PictureError(f"colour mode {image.mode} is not supported; wanted {wanted}")
+        raise ImageError(f"colour mode {image.mode} is not supported; wanted {wanted}")
     samples = np.asarray(image if image.mode == mode else image.convert(mode))
     note = () if image.mode in _SAMPLES else (f"converted {_WORDS.get(image.mode, image.mode)} to {mode}",)
     return (samples if samples.ndim == 3 else samples[..., None]), icc, note
@@ -181,15 +191,13 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)
         exif = Image.Exif()
-        for name in _KEPT:
-            if ExifTags.Base[name] in old:
-                exif[ExifTags.Base[name]] = old[ExifTags.Base[name]]
+        exif.update({tag: old[tag] for tag in _KEPT if tag in old})
         for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             kept = {tag: value for tag, value in old.get_ifd(ifd).items() if tag not in _PIXEL_SIZES_AND_MAKER_NOTE}
             if kept:
                 exif[ifd] = kept
         content = exif.tobytes() if len(exif) else None
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, AttributeError, OverflowError, struct.error):
+    except _FAULTS:
         return None, 1, ("dropped its EXIF data, which is damaged",)
     return content, orientation if isinstance(orientation, int) else 1, ()
 
@@ -201,8 +209,28 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
         unit = 2.54 if exif.get(_RESOLUTION_UNIT) == _CENTIMETRE else 1
         in_exif = [float(exif[tag]) * unit for tag in (_X_RESOLUTION, _Y_RESOLUTION) if tag in exif]
         across, down = (float(value) for value in image.info.get("dpi", in_exif))
-    except (SyntaxError, TypeError, ValueError, ZeroDivisionError, KeyError, struct.error):
+    except _FAULTS:
         return None
     if not (0 < across < 1e6 and 0 < down < 1e6):
         return None
-    return (down, across) if _TURNS.get(orientation, (False,))[0] else (across, down)
+    return (down, across) if orientation in _TRANSPOSED else (across, down)
+
+
+def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
+    """Find the size x size window with the largest sum of absolute steps between neighbouring pixels.
+
+    Args:
+        image: (h, w, channels), of any type and range.
+        size: at most min(h, w).
+
+    Returns:
+        Top and left edge of the window; the first such window when several are equal.
+    """
+    grey = image.astype(np.float64).mean(axis=-1)
+    detail = np.zeros_like(grey)
+    detail[1:] += np.abs(np.diff(grey, axis=0))
+    detail[:, 1:] += np.abs(np.diff(grey, axis=1))
+    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return int(top), int(left)

@@ -1,43 +1,60 @@
-"""PNG files with 16-bit samples, which neither Pillow nor OpenCV writes in all forms (colour, alpha, ICC profile)."""
+"""PNG files: the header; 16-bit samples, which neither Pillow nor OpenCV writes with colour, alpha and ICC profile."""
 
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from han_arch.images.picture import Picture, opencv_samples
+from han_arch.images.picture import ImageError, Picture, opencv_samples
 
-_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> PNG's number
-_BIT_DEPTH, _COLOUR_TYPE = 24, 25  # places of these bytes in a file
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # PNG's colour type -> channels
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND_BYTES = 1 << 22
 _INCH = 0.0254
 
 
+@dataclass(frozen=True)
+class PngHeader:
+    """A PNG file's sides in pixels, channels, and bits of a sample."""
+
+    height: int
+    width: int
+    channels: int
+    depth: int
+
+
+def png_header(data: bytes) -> PngHeader:
+    """Read sides, channels and depth from the first 26 bytes of a PNG file; ImageError for other files."""
+    if len(data) < 26 or not data.startswith(PNG_SIGNATURE) or data[25] not in _CHANNELS:
+        raise ImageError("not a PNG file")
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
+    return PngHeader(height, width, _CHANNELS[colour_type], depth)
+
+
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return a file's 16-bit samples, (h, w, 1 to 4) of uint16; None for a file of 8 bits.
-
-    Args:
-        image: the file, opened by Pillow.
-        data: the file's bytes.
-    """
-    if data[_BIT_DEPTH] != 16:
+    """Return a file's 16-bit samples, (h, w, 1 to 4) of uint16; None for a file of 8 bits. See `ImageFormat.read`."""
+    header = png_header(data)
+    if header.depth != 16:
         return None
-    samples, colour_type = opencv_samples(image, data), data[_COLOUR_TYPE]
-    if samples.shape[2] == 1 or colour_type not in (0, 4):
+    samples = opencv_samples(image, data)
+    if header.channels > 2 or samples.shape[2] == 1:
         return samples
-    return samples[..., [0, 3]] if colour_type == 4 else samples[..., :1]  # OpenCV repeats grey in three channels
+    return samples[..., [0, 3]] if header.channels == 2 else samples[..., :1]  # OpenCV repeats grey in three channels
 
 
-def write_png16(file: BinaryIO, picture: Picture, texts: dict[str, str], level: int = 6) -> None:
-    """Write uint16 samples band by band, with ICC profile, DPI, EXIF and Latin-1 texts.
+def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
+    """Write uint16 samples band by band, with ICC profile, DPI, EXIF and the Software, in Latin-1.
 
     Source: the PNG specification, third edition; every row is predicted by the one above it (filter 2).
     """
     height, width, channels = picture.pixels.shape
-    file.write(b"\x89PNG\r\n\x1a\n")
+    file.write(PNG_SIGNATURE)
     _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))
     if picture.icc:
         _chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
@@ -46,12 +63,10 @@ def write_png16(file: BinaryIO, picture: Picture, texts: dict[str, str], level: 
         _chunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
     if picture.exif:
         _chunk(file, b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
-    for key, text in texts.items():
-        _chunk(file, b"tEXt", key.encode("latin-1") + b"\0" + text.encode("latin-1", "replace"))
+    _chunk(file, b"tEXt", b"Software\0" + software.encode("latin-1", "replace"))
     compressor = zlib.compressobj(level)
     for band in _filtered(picture.pixels):
-        data = compressor.compress(band)
-        if data:
+        if data := compressor.compress(band):
             _chunk(file, b"IDAT", data)
     _chunk(file, b"IDAT", compressor.flush())
     _chunk(file, b"IEND", b"")

@@ -1,28 +1,28 @@
-"""Read image files of every format in the table; a faulty file raises an error with the reason."""
+"""Read image files: every format of the table for upscaling; strictly 8 bits for data sets and measurements."""
 
 import contextlib
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, labels
-from han_arch.images.picture import NotForPillow, Picture, PictureError, from_pillow, too_large
+from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, from_pillow, too_large
+from han_arch.images.png16 import PNG_SIGNATURE, png_header
 
 MAX_PIXELS = 256_000_000
 _MAGIC_BYTES = 16
-_FAULTS = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, OverflowError, struct.error, IndexError)
 
 
 def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read height and width, without EXIF orientation, from a file's header.
 
     Raises:
-        PictureError: as `read_picture`.
+        ImageError: as `read_picture`.
     """
     with _opened(file, max_pixels) as image:
         return image.height, image.width
@@ -36,12 +36,17 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: the limit; larger images are rejected before they are decoded.
 
     Raises:
-        PictureError: an empty, truncated or damaged file, an unknown format, too many pixels, several pictures, or
+        ImageError: an empty, truncated or damaged file, an unknown format, too many pixels, several pictures, or
             unsupported samples.
         UserError: a package that reads this file is not installed.
     """
     try:
-        return _read(data, max_pixels)
+        with _opened(io.BytesIO(data), max_pixels) as image:
+            image_format = FORMATS.get(str(image.format).lower())
+            samples = image_format.read(image, data) if image_format else None
+            if samples is None:
+                image.load()
+            return from_pillow(image, samples)
     except NotForPillow:
         for image_format in FORMATS.values():
             if image_format.read_other is not None and data.startswith(image_format.signatures):
@@ -49,32 +54,18 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         raise
 
 
-def _read(data: bytes, max_pixels: int) -> Picture:
-    with _opened(io.BytesIO(data), max_pixels) as image:
-        image_format = FORMATS.get(str(image.format).lower())
-        try:
-            samples = image_format.read(image, data) if image_format else None
-            if samples is None:
-                image.load()
-            return from_pillow(image, samples)
-        except PictureError:
-            raise
-        except (*_FAULTS, zlib.error) as error:
-            raise PictureError(f"damaged or cut short: {error}") from error
-
-
 @contextlib.contextmanager
 def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     """Open with Pillow, without decoding; check the size and that there is one picture."""
     start = file.read(_MAGIC_BYTES)
     if not start:
-        raise PictureError("an empty file")
+        raise ImageError("an empty file")
     file.seek(0)
-    with _identified(file, start) as image:
+    with damage_reported(), _identified(file, start) as image:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
-        if image.format != "MPO" and _pictures(image) > 1:
-            raise PictureError(f"{_pictures(image)} pictures in one {image.format} file; wanted a single still image")
+        if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
+            raise ImageError(f"{pictures} pictures in one {image.format} file; wanted a single still image")
         yield image
 
 
@@ -87,20 +78,55 @@ def _identified(file: BinaryIO, start: bytes) -> Image.Image:
             return Image.open(file, formats=[image_format.label.upper() for image_format in FORMATS.values()])
         except UnidentifiedImageError:
             raise NotForPillow(f"{_guess(start)}; wanted {labels(FORMATS.values())}") from None
-        except _FAULTS as error:
-            raise PictureError(f"damaged or cut short: {error}") from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _pictures(image: Image.Image) -> int:
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except _FAULTS as error:
-        raise PictureError(f"damaged or cut short: {error}") from error
 
 
 def _guess(start: bytes) -> str:
     if start.startswith(b"GIF8"):
         return "GIF"
     return "HEIC or AVIF" if start[4:12] in (b"ftypheic", b"ftypmif1", b"ftypavif") else "not an image"
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode a whole file with 8-bit samples, in any format that Pillow reads.
+
+    Returns:
+        uint8: (h, w) grey, (h, w, 3) RGB, or (h, w, 2 or 4) with alpha last.
+
+    Raises:
+        ImageError: an empty, truncated or damaged file, no image, or more than 8 bits a sample.
+    """
+    if not data:
+        raise ImageError("empty file")
+    # Pillow would silently reduce 16-bit colour to 8 bits.
+    if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
+        raise ImageError("16 bits a sample; wanted 8")
+    with damage_reported(), Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ImageError("16 or more bits a sample; wanted 8")
+        image.load()
+        return np.asarray(_plain(image))
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode in ("L", "RGB", "LA", "RGBA"):
+        return image
+    if "transparency" in image.info or image.mode == "PA":
+        return image.convert("RGBA")
+    if image.mode in ("1", "P"):
+        return image.convert({"1": "L", "P": "RGB"}[image.mode])
+    raise ImageError(f"colour mode {image.mode}; wanted grey or RGB")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a file as `decode_image` does; the ImageError names the file."""
+    try:
+        return decode_image(path.read_bytes())
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def list_files(folder: Path) -> list[Path]:
+    """List a folder's files by name, without hidden ones (leading dot), as BasicSR does."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

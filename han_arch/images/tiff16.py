@@ -8,10 +8,11 @@ from PIL import Image
 
 from han_arch.compat import require
 from han_arch.images.picture import (
+    ImageError,
     NotForPillow,
     Picture,
-    PictureError,
     checked_profile,
+    damage_reported,
     opencv_samples,
     too_large,
     upright,
@@ -44,11 +45,7 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
 
 
 def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return a colour file's 16-bit samples, (h, w, 3 or 4) of uint16; None for what Pillow reads with all bits.
-
-    Args:
-        image: the file, opened by Pillow.
-        data: the file's bytes.
+    """Return a colour file's 16-bit samples, (h, w, 3 or 4) of uint16; None for other files. See `ImageFormat.read`.
 
     Raises:
         NotForPillow: the samples are in planes, which OpenCV reads wrongly.
@@ -66,29 +63,23 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
     """Read 16-bit samples in 1 to 4 channels, interleaved or in planes.
 
     Raises:
-        PictureError: another kind of samples, a damaged file, or too many pixels.
+        ImageError: another kind of samples, a damaged file, or too many pixels.
         UserError: tifffile is not installed.
     """
     package = require("tifffile", "tiff")
-    try:
-        with package.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            channels = page.samplesperpixel
-            if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
-                raise PictureError(
-                    "unsupported TIFF samples; wanted one picture of 8 or 16 bit integers in 1 to 4 channels"
-                )
-            if page.imagelength * page.imagewidth > max_pixels:
-                raise too_large(page.imagewidth, page.imagelength, max_pixels)
-            samples = page.asarray()
-            planes = page.axes == "SYX"
-            samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
-            icc, notes = checked_profile(page.iccprofile, channels)
-            orientation = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
-            unit = _INCHES.get(int(page.resolutionunit))
-            dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
-            return Picture(upright(samples, int(orientation)), icc, dpi, None, notes)
-    except PictureError:
-        raise
-    except Exception as error:  # a damaged file makes tifffile raise many kinds of errors
-        raise PictureError(f"damaged or cut short: {error}") from error
+    # tifffile raises many kinds of errors for a damaged file
+    with damage_reported((Exception,)), package.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        channels = page.samplesperpixel
+        if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
+            raise ImageError("unsupported TIFF samples; wanted one picture of 8 or 16 bit integers in 1 to 4 channels")
+        if page.imagelength * page.imagewidth > max_pixels:
+            raise too_large(page.imagewidth, page.imagelength, max_pixels)
+        samples = page.asarray()
+        planes = page.axes == "SYX"
+        samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
+        icc, notes = checked_profile(page.iccprofile, channels)
+        orientation = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
+        unit = _INCHES.get(int(page.resolutionunit))
+        dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
+        return Picture(upright(samples, int(orientation)), icc, dpi, None, notes)

@@ -1,8 +1,9 @@
-"""Writers of PNG, JPEG, WebP and TIFF; `formats.py` lists them."""
+"""Writers of PNG, JPEG, WebP and TIFF, which `formats.py` lists; `encode_png` for data sets."""
 
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -14,6 +15,7 @@ from han_arch.images.png16 import write_png16
 from han_arch.images.tiff16 import write_tiff16
 
 _SOFTWARE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 305, 282, 283, 296, 2
+PNG_LEVEL = 1  # of data sets, as in BasicSR; photos are 1 % larger than at level 3, in three quarters of the time
 _FINE_CHROMA_QUALITY = 90  # from this quality on, JPEG keeps colour at full resolution
 
 
@@ -44,7 +46,7 @@ class WriteOptions:
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
     """Write a PNG file of 8 or 16 bits; see `ImageFormat`."""
     if picture.pixels.dtype == np.uint16:
-        write_png16(file, picture, {"Software": software}, options.png_level)
+        write_png16(file, picture, software, options.png_level)
     else:
         texts = PngInfo()
         texts.add_text("Software", software)
@@ -99,3 +101,12 @@ def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options:
     elif picture.dpi:
         options["dpi"] = picture.dpi
     to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **options)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode a uint8 image, (h, w) grey or (h, w, 3) RGB, as PNG."""
+    bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, buffer = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+    if not done:
+        raise RuntimeError(f"OpenCV could not write an image of shape {image.shape} as PNG")
+    return buffer.tobytes()

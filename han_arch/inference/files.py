@@ -14,7 +14,7 @@ from tqdm import tqdm
 from han_arch.errors import UserError
 from han_arch.files import replacing
 from han_arch.images.formats import FORMATS, SUFFIXES, WRITTEN_SUFFIXES, ImageFormat, written_format
-from han_arch.images.picture import Picture, PictureError
+from han_arch.images.picture import ImageError, Picture
 from han_arch.images.read import MAX_PIXELS, read_picture, read_size
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import Engine
@@ -196,7 +196,7 @@ def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSetti
             with tqdm(desc=Path(job.name).name, unit="pixel", unit_scale=True, dynamic_ncols=True, leave=False) as own:
                 try:
                     _FileRun(job, engine, settings, _updating(bar, own, size)).upscale()
-                except (PictureError, NotFinite, UserError, OSError, MemoryError) as error:
+                except (ImageError, NotFinite, UserError, OSError, MemoryError) as error:
                     failed += 1
                     reason = "not enough memory to read or write it" if isinstance(error, MemoryError) else error
                     tqdm.write(f"basicsr upscale: {job.name}: {reason}", file=sys.stderr)
@@ -210,7 +210,7 @@ def _pixels(job: UpscaleJob, max_pixels: int) -> int:
     try:
         with job.source.open("rb") as file:
             return math.prod(read_size(file, max_pixels))
-    except (PictureError, OSError):
+    except (ImageError, OSError):
         return 0
 
 
@@ -269,10 +269,10 @@ class _FileRun:
             limit = 8 * self.settings.max_pixels + (1 << 24)  # 16-bit RGBA without compression, and headers
             data = sys.stdin.buffer.read(limit + 1)
             if len(data) > limit:
-                raise PictureError(f"more than {limit:,} bytes, the most for --max-pixels {self.settings.max_pixels}")
+                raise ImageError(f"more than {limit:,} bytes, the most for --max-pixels {self.settings.max_pixels}")
             return data
         if not self.job.source.is_file():
-            raise PictureError("not a file" if self.job.source.exists() else "a link to nothing")
+            raise ImageError("not a file" if self.job.source.exists() else "a link to nothing")
         return self.job.source.read_bytes()
 
     def _write(self, picture: Picture, target: Path | None, image_format: ImageFormat, plan: Plan) -> None:

@@ -13,8 +13,8 @@ from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.files import clear_refusal, replacing
-from han_arch.images.detail import most_detailed_window
-from han_arch.images.strict import ImageError, read_image
+from han_arch.images.picture import ImageError, most_detailed_window
+from han_arch.images.read import read_image
 from han_arch.inspection.attentions import Attentions, LayerAttention, attentions, channels_to_show
 from han_arch.inspection.attribution import STEPS, Attribution, Patch, attribute, window_around
 

@@ -20,7 +20,7 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import Scores
 from han_arch.evaluation.score import Score, mean_scores
 from han_arch.evaluation.sets import find_sets
-from han_arch.images.strict import encode_png
+from han_arch.images.write import encode_png
 from han_arch.release import card, openmodeldb, reproduce, verify
 from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment

@@ -8,7 +8,7 @@ from pictures import make_picture, write_image
 from han_arch.cli import main
 from han_arch.data.benchmarks import BENCHMARKS, compare_with_benchmark
 from han_arch.errors import UserError
-from han_arch.images.strict import list_files, read_image
+from han_arch.images.read import list_files, read_image
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14", "B100"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from han_arch.data.degradation import get_degradation, mod_crop
 from han_arch.data.imresize import imresize
-from han_arch.images.strict import list_files, read_image
+from han_arch.images.read import list_files, read_image
 
 NAMES = ("baby", "bird", "butterfly", "head", "woman")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from han_arch.cli import main
 from han_arch.data.degradation import CONVENTIONS, get_degradation, identify
-from han_arch.images.strict import read_image
+from han_arch.images.read import read_image
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from han_arch.evaluation import board, contestants, cost, rows, run, score
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
-from han_arch.images.strict import encode_png
+from han_arch.images.write import encode_png
 from han_arch.inference import variants
 
 

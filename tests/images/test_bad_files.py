@@ -48,7 +48,7 @@ def bomb() -> bytes:
 
 def sixteen_cut() -> bytes:
     file = io.BytesIO()
-    write_png16(file, Picture(photo(60, 60, 3, np.uint16)), {})
+    write_png16(file, Picture(photo(60, 60, 3, np.uint16)), "test", 6)
     return file.getvalue()[:9000]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from han_arch.images.detail import most_detailed_window
+from han_arch.images.picture import most_detailed_window
 
 
 def test_window_covers_the_only_detailed_place() -> None:
