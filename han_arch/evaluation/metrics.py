@@ -5,12 +5,12 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 import torch
 
 from han_arch import compat
+from han_arch.errors import UserError
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import to_tensor
 
@@ -84,9 +84,9 @@ def load(names: Sequence[str], device: torch.device) -> tuple[dict[str, Measure]
     try:
         # pyiqa prints while it is imported and while it downloads weights.
         with contextlib.redirect_stdout(io.StringIO()):
-            pyiqa = import_module("pyiqa")
-    except ImportError as error:
-        return loaded, [f"skipped {', '.join(wanted)}: the pyiqa package is missing (pip install pyiqa): {error}"]
+            pyiqa = compat.require("pyiqa", "perceptual")
+    except UserError as error:
+        return loaded, [f"skipped {', '.join(wanted)}: {error}"]
     notes = []
     for name in wanted:
         try:

@@ -49,7 +49,7 @@ def test_bicubic_board_and_a_mistake(
     assert (tmp_path / "results" / "b" / "README.md").read_text() in done.stdout
 
     # Without the optional packages the board is complete but for the page and the metric, with a line for each.
-    for name in ("plotly.offline", "pyiqa"):
+    for name in ("plotly", "pyiqa"):
         monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "board.yml").write_text(yaml.safe_dump(options | {"perceptual": ["lpips"]}))
     assert cli.main(["leaderboard", "-opt", "board.yml", "-o", "bare"]) == 0
