@@ -1,1 +1,1 @@
-"""Option files: read, normalised, checked and loaded."""
+"""Option files: read -> normalise -> check; `load` does all three."""

@@ -11,7 +11,7 @@ from han_arch.opt.normalise import RunRequest, normalise, without_added
 
 
 def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
-    """Load an option file for a run, with BasicSR's `parse_options` as the model.
+    """Load an option file for a run, in place of BasicSR's `parse_options`.
 
     Needs BasicSR imported and the plugins loaded.
 
