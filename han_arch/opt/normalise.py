@@ -144,7 +144,7 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
     for pattern, names in ADDED.items():
         for where, section in find_sections(opt, pattern):
             if _reads_table_only(opt, where, section):
-                for name in section.keys() & set(names):
+                for name in (name for name in names if name in section):
                     yield Problem(f"{where}:{name}".removeprefix(":"), ": no such option; the command sets it")
 
 
