@@ -153,7 +153,25 @@ def test_costs(results: list[SetResult], checked: board.Board) -> None:
     assert costs["EDSR"].seconds > 0
     relative = {result.label: result.relative_time for result in results}
     assert relative["EDSR"] == 1
-    assert relative["EDSR (self_ensemble)"] > 1.5
+    for label, one in costs.items():
+        assert relative[label] == one.seconds / costs["EDSR"].seconds
+
+
+def test_time_is_the_median_of_each_variant(checked: board.Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake clock advances by 1 s for a full image and by 8 s for an ensemble; one slow image does not count."""
+    edsr = next(one for one, _ in checked.runs if one.name == "EDSR")
+    clock, images = 0.0, 0
+
+    def upscale(self: contestants.Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> np.ndarray:
+        nonlocal clock, images
+        images += 1
+        clock += 100 if images == 5 else 8 if variant == "self_ensemble" else 1
+        return lq
+
+    monkeypatch.setattr(contestants.Contestant, "upscale", upscale)
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
+    measured = cost.measure([(edsr, "full"), (edsr, "self_ensemble")], checked.protocol, 16, 3)
+    assert (measured["EDSR", "full"].seconds, measured["EDSR", "self_ensemble"].seconds) == (1, 8)
 
 
 def test_memory_of_a_large_image_is_measured(checked: board.Board) -> None:
