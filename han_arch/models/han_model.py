@@ -160,17 +160,16 @@ class HANModel(CheckpointModel):
         """
         name = dataloader.dataset.opt["name"]
 
-        def image_path(set_name: str, image: str) -> str:
+        def image_path(image: str) -> str:
             suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-            parts = [set_name, image] if self.is_train else [set_name]
+            parts = [name, image] if self.is_train else [name]
             return os.path.join(self.opt["path"]["visualization"], *parts, f"{image}_{suffix}.png")
 
         def show(image: str, versions: list[Tensor]) -> None:
             tb_logger.add_image(f"{name}/{image}, LQ SR GT", strip(versions), current_iter)
 
-        results = validate(
-            self, dataloader.dataset, image_path, save_img=save_img, show=show if tb_logger is not None else None
-        )
+        save, shown = image_path if save_img else None, show if tb_logger is not None else None
+        results = validate(self, dataloader.dataset, save, shown)
         self.metric_results: dict[str, float] = results or {}
         if not results:
             get_root_logger().info(f"Validation {name}: no metrics, because the set has no GT or val:metrics is empty")

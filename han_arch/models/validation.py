@@ -19,7 +19,7 @@ Show: TypeAlias = Callable[[str, list[Tensor]], None]
 
 
 def validate(
-    model: Any, dataset: Any, image_name: Any, *, save_img: bool, show: Show | None = None
+    model: Any, dataset: Any, image_path: Callable[[str], str] | None, show: Show | None = None
 ) -> dict[str, float] | None:
     """Return the mean of each metric over a set; every process measures its share and gets the same means.
 
@@ -32,8 +32,7 @@ def validate(
     Args:
         model: an SRModel with `feed_data`, `test` and `get_current_visuals`.
         dataset: BasicSR's dataset; its samples have "lq", "lq_path" and perhaps "gt".
-        image_name: function from the set's and the image's name to the path of the saved image.
-        save_img: save the outputs.
+        image_path: function from an image's name to the path of the saved output; None: save no outputs.
         show: callback for the first images of this process, with the image's name and [LQ, output, GT if any].
 
     Returns:
@@ -57,8 +56,8 @@ def validate(
         if show is not None and shown < SHOWN_IMAGES:
             show(name, [visuals[key] for key in ("lq", "result", "gt") if key in visuals])
             shown += 1
-        if save_img:
-            imwrite(images["img"], image_name(dataset.opt["name"], name))
+        if image_path is not None:
+            imwrite(images["img"], image_path(name))
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
             results[index] = {key: float(calculate_metric(images, value)) for key, value in metrics.items()}

@@ -1,7 +1,7 @@
 """The training loop: BasicSR's data sets, models and option format, in a loop that resumes exactly.
 
-It replaces `basicsr.train.train_pipeline`. That loop ends early when batches do not divide the set, restarts its data
-workers each epoch, and a resumed run differs from an uninterrupted one.
+It replaces `basicsr.train.train_pipeline`. That loop ends early when batches do not divide the set, and restarts its
+data workers each epoch. Its resumed runs differ from uninterrupted ones.
 """
 
 import argparse
@@ -34,8 +34,8 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
         0 when all iterations are done, 3 when a signal ended the run after saving.
 
     Raises:
-        UserError: the options cannot be trained with, an unfinished run of that name exists and neither `--auto_resume`
-            nor `--fresh` is given, or the system refused to write.
+        UserError: wrong options, an unfinished run of that name without `--auto_resume` or `--fresh`, or a refused
+            write.
     """
     from basicsr.models import build_model
 

@@ -5,7 +5,8 @@ import os
 import re
 import signal
 from collections.abc import Mapping
-from types import FrameType, TracebackType
+from contextlib import ExitStack
+from types import FrameType
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
-class StopRequest:
+class StopRequest(ExitStack[None]):
     """Context that notes SIGINT and SIGTERM, so that the run can stop between two iterations.
 
     A second signal ends the process at once.
@@ -115,20 +116,12 @@ class StopRequest:
         signal_name: name of the signal that came, or None.
     """
 
-    def __init__(self) -> None:
-        self.signal_name: str | None = None
-        self._before: dict[int, object] = {}
+    signal_name: str | None = None
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+            self.callback(signal.signal, number, signal.signal(number, self._note))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def agreed(self, dist: bool) -> bool:
         """Return whether a signal came to any process of the run; all of them get the same answer.

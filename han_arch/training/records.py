@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -101,7 +101,7 @@ class CsvLog:
             return [row for row in csv.DictReader(file) if None not in row.values() and row["iter"].isdigit()]
 
 
-class Progress:
+class Progress(ExitStack[None]):
     """Measure the iterations of a run and report them, in place of BasicSR's MessageLogger.
 
     Rates cover training since the last line, without validation and saving. The ETA covers everything since the first
@@ -118,32 +118,23 @@ class Progress:
     def __init__(
         self, opt: dict[str, Any], start_iter: int, samples_per_iter: int, tb_logger: Any, logger: logging.Logger
     ) -> None:
+        super().__init__()
         self.name, self.total_iter = opt["name"], int(opt["train"]["total_iter"])
         self.start_iter, self.samples_per_iter = start_iter, samples_per_iter
         self.tb_logger, self.logger = tb_logger, logger
         self.is_main = opt["rank"] == 0
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
-        self._began = self._first_done = time.monotonic()
 
     def __enter__(self) -> "Progress":
         # disable=None hides the bar where stderr is no terminal: a log file cannot show a line that rewrites itself.
-        self._bar = tqdm(
+        self._bar = self.enter_context(tqdm(
             total=self.total_iter, initial=self.start_iter, desc=self.name, unit="it", dynamic_ncols=True,
             disable=None if self.is_main else True,
-        )  # fmt: skip
-        self._redirect = None
+        ))  # fmt: skip
         if not self._bar.disable:
-            self._redirect = logging_redirect_tqdm([self.logger])
-            self._redirect.__enter__()
-        self._began = time.monotonic()
+            self.enter_context(logging_redirect_tqdm([self.logger]))
+        self._began = self._first_done = time.monotonic()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
-        if self._redirect is not None:
-            self._redirect.__exit__(kind, error, trace)
 
     def count(self, current_iter: int, seconds: float, waited: float, numbers: dict[str, float]) -> None:
         """Count an iteration.

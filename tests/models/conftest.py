@@ -50,8 +50,12 @@ def build(basicsr: ModuleType, tmp_path: Path):
 
 
 @pytest.fixture
-def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """BasicSR's log; its logger does not pass messages on."""
-    monkeypatch.setattr(logging.getLogger("basicsr"), "propagate", True)
+def messages(
+    basicsr: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """BasicSR's log. Its first call configures the logger, which then passes no messages on."""
+    from basicsr.utils import get_root_logger
+
+    monkeypatch.setattr(get_root_logger(), "propagate", True)
     caplog.set_level(logging.INFO, "basicsr")
     return caplog

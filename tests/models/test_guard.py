@@ -36,8 +36,8 @@ def test_exploding_loss_rolls_back_to_the_checkpoint(build, messages: pytest.Log
     model.feed_data(loud)
     model.optimize_parameters(27)
     assert largest_difference(saved, model.net_g.state_dict()) == 0
-    assert "times the usual (largest term: l_pix)" in messages.text
-    assert "Rolled back to the checkpoint of iteration 25." in messages.text
+    assert "largest term: l_pix" in messages.text
+    assert "checkpoint of iteration 25" in messages.text
 
 
 def test_gives_up_after_bad_steps_in_a_row(build) -> None:

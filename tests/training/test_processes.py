@@ -163,7 +163,7 @@ def test_signal_to_one_rank_stops_all_after_saving(make_run) -> None:
             os.kill(ranks_of(job.pid)[1], signal.SIGTERM)
             break
     text += job.communicate(timeout=300)[0]
-    assert "Stopped by a signal to another process after iteration" in text
+    assert "signal to another process" in text
     assert "Connection closed" not in text  # as it would be if one rank had left the other alone
     newest = max(int(path.stem) for path in (folder / "experiments/run/training_states").glob("*.state"))
     assert newest >= 7
