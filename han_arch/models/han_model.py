@@ -51,15 +51,18 @@ class HANModel(CheckpointModel):
     def init_training_settings(self) -> None:
         """Build the averaged network, losses, optimizer, schedule, and what the step's own options choose."""
         train_opt = self.opt["train"]
-        names = ("precision", "channels_last", "accumulate", "grad_clip")
-        self.step = TrainingStep(self.device, **{name: train_opt[name] for name in names if name in train_opt})
+        options = ("precision", "channels_last", "accumulate", "grad_clip")
+        self.step = TrainingStep(self.device, **{name: train_opt[name] for name in options if name in train_opt})
         self.guard = LossGuard(**(train_opt.get("guard") or {}))
         self.scheduled_lrs: list[list[float]] | None = None
         self.net_g: nn.Module = self.step.prepare(self.net_g).train()
         self.ema_decay = train_opt.get("ema_decay", 0)
         if self.ema_decay > 0:
+            get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
             self._build_average()
         self.losses = LossTerms(train_opt).to(self.device)
+        names = [f"{option} {type(loss).__name__}" for option, loss in self.losses.items()]
+        get_root_logger().info(f"Losses: {', '.join(names)}")
         self.setup_optimizers()
         self.setup_schedulers()
         if train_opt.get("compile"):
