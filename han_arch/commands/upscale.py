@@ -3,12 +3,11 @@
 import argparse
 import sys
 
-from han_arch.errors import UserError
-from han_arch.export.runtime import RUNTIMES, open_engine
+from han_arch.export.runtime import RUNTIMES, choose_engine
 from han_arch.images.formats import FORMATS, WRITTEN, labels
 from han_arch.images.read import MAX_PIXELS
 from han_arch.images.write import WriteOptions
-from han_arch.inference.engines import DEVICES, Engine, get_engine
+from han_arch.inference.engines import DEVICES
 from han_arch.inference.files import Outputs, UpscaleSettings, collect, upscale_files
 from han_arch.inference.plan import DEFAULT_BUDGET, parse_size
 from han_arch.speed.precision import PRECISIONS
@@ -83,21 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         sys.stdout.write("all results exist already\n")
         return 0
-    engine = _engine(args)
-    if args.scale not in (None, engine.scale):
-        raise UserError(f"--scale {args.scale} does not fit {engine.name}, which is for x{engine.scale}")
+    engine = choose_engine(args.runtime, args.model, args.scale, args.device, args.dtype, args.winograd)
     failed = upscale_files(jobs, engine, settings)
     if failed and len(jobs) > 1:
         sys.stderr.write(f"basicsr upscale: {failed} of {len(jobs)} images failed\n")
     return 1 if failed else 0
-
-
-def _engine(args: argparse.Namespace) -> Engine:
-    if args.runtime == "torch":
-        return get_engine(args.model or f"han-s-x{args.scale or 4}", args.device, args.dtype, args.winograd)
-    if args.winograd:
-        raise UserError(f"--winograd is for --runtime torch; got {args.runtime}")
-    if args.model is None:
-        suffix = RUNTIMES[args.runtime]
-        raise UserError(f"--runtime {args.runtime} needs --model with a {suffix} file; basicsr export writes one")
-    return open_engine(args.model, args.runtime, args.device, args.dtype)

@@ -1,6 +1,7 @@
-"""Open an exported network in its runtime: `load_runtime(path, runtime)`, or `open_engine` for upscaling."""
+"""Open an exported network in its runtime: `load_runtime(path, runtime)`, or `choose_engine` for upscaling."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from han_arch.errors import UserError
 from han_arch.export.targets import TARGETS, ExportTarget, OpenedFile, Placement
-from han_arch.inference.engines import RuntimeEngine
+from han_arch.inference.engines import Engine, get_engine
 from han_arch.inference.plan import MemoryCost
 from han_arch.speed.precision import PRECISIONS
 
@@ -81,7 +82,58 @@ def load_runtime(
     return Runtime(target.open(path, Placement(target.devices[device], precisions[dtype], threads)), path)
 
 
-def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str = "fp32") -> RuntimeEngine:
+@dataclass
+class RuntimeEngine:
+    """An exported network as an `Engine`. It runs a whole image or tile at once, without strips.
+
+    Attributes:
+        network: the opened file.
+        name, device, dtype, cost: see `Engine`.
+        reopen: opens the same file in float32; None when this one is in float32.
+    """
+
+    network: Runtime
+    name: str
+    device: str
+    dtype: str
+    cost: MemoryCost
+    reopen: Callable[[], Engine] | None = None
+
+    def __post_init__(self) -> None:
+        self.scale, self.channels = self.network.scale, self.network.num_in_ch
+
+    def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """See `Engine`."""
+        yield 0, self.network(lq)
+
+    def in_float32(self) -> Engine | None:
+        """See `Engine`."""
+        return None if self.reopen is None else self.reopen()
+
+
+def choose_engine(
+    runtime: str, model: str | None, scale: int | None, device: str, dtype: str, winograd: bool = False
+) -> Engine:
+    """Return the engine that the options of `basicsr upscale` name; runtime "torch" means `get_engine`.
+
+    Raises:
+        FileNotFoundError, UserError: as `get_engine` and `open_engine`; or options that do not fit each other.
+    """
+    if runtime == "torch":
+        engine = get_engine(model or f"han-s-x{scale or 4}", device, dtype, winograd)
+    elif winograd:
+        raise UserError(f"--winograd is for --runtime torch; got {runtime}")
+    elif model is None:
+        suffix = RUNTIMES[runtime]
+        raise UserError(f"--runtime {runtime} needs --model with a {suffix} file; basicsr export writes one")
+    else:
+        engine = open_engine(model, runtime, device, dtype)
+    if scale not in (None, engine.scale):
+        raise UserError(f"--scale {scale} does not fit {engine.name}, which is for x{engine.scale}")
+    return engine
+
+
+def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str = "fp32") -> Engine:
     """Open an exported network as an engine of `basicsr upscale`.
 
     Args:

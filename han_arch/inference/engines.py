@@ -1,9 +1,8 @@
-"""Engines: networks that are ready to run, in PyTorch or as exported files; the choice of the device."""
+"""Engines: networks that are ready to run, here in PyTorch; the choice of the device."""
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -115,46 +114,6 @@ def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
     half.conv_first.register_forward_pre_hook(lambda _, args: (args[0].to(dtype),))
     half.conv_last.register_forward_pre_hook(lambda _, args: (args[0].float(),))
     return half
-
-
-@dataclass
-class RuntimeEngine:
-    """An exported network in its own runtime. It runs a whole image or tile at once, without strips.
-
-    Attributes:
-        network: the opened file.
-        name, device, dtype, cost: see `Engine`.
-        reopen: opens the same file in float32; None when this one is in float32.
-    """
-
-    network: "OpenedNetwork"
-    name: str
-    device: str
-    dtype: str
-    cost: MemoryCost
-    reopen: Callable[[], Engine] | None = None
-
-    def __post_init__(self) -> None:
-        self.scale, self.channels = self.network.scale, self.network.num_in_ch
-
-    def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """See `Engine`."""
-        yield 0, self.network(lq)
-
-    def in_float32(self) -> Engine | None:
-        """See `Engine`."""
-        return None if self.reopen is None else self.reopen()
-
-
-class OpenedNetwork(Protocol):
-    """An exported network, opened in its runtime."""
-
-    scale: int
-    num_in_ch: int
-
-    def __call__(self, lq: Tensor) -> Tensor:
-        """Super-resolve lq, (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w), not clamped."""
-        ...
 
 
 def choose_device(device: str = "auto") -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
+from han_arch.inference.tiles import assembled
 
 STRIP_PIXELS = 32_768  # LR pixels in a strip; at x4 and 64 channels the largest map takes 128 MB
 # LR rows that the tail reaches: each stage's convolution reaches one row of its own size, 1 + 1/2 + 1/4 + ... < 2.
@@ -30,18 +31,8 @@ def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Ten
     Raises:
         ValueError: strip_pixels below 1.
     """
-    feat = net.features(lq)
-    images, _, height, width = feat.shape
-    result: Tensor | None = None
-    for row, strip in each_strip(net, feat, strip_pixels):
-        if strip.shape[2] == net.upscale * height:
-            return strip
-        if result is None:
-            result = strip.new_empty((images, strip.shape[1], net.upscale * height, net.upscale * width))
-        result[:, :, row : row + strip.shape[2]] = strip
-    if result is None:
-        raise ValueError(f"the tail needs features with at least one row; got {tuple(feat.shape)}")
-    return result
+    strips = each_strip(net, net.features(lq), strip_pixels)
+    return assembled(((row, 0, strip) for row, strip in strips), *(net.upscale * side for side in lq.shape[2:]))
 
 
 def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iterator[tuple[int, Tensor]]:
@@ -50,7 +41,7 @@ def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iter
     Args:
         net: the network.
         feat: (b, c, h, w), from `net.features`.
-        strip_pixels: LR pixels, over the batch, that go through the tail at a time.
+        strip_pixels: as for `super_resolve`.
 
     Yields:
         The strip's first row in the result, and the strip, (b, channels, rows, scale*w).

@@ -8,7 +8,7 @@ result.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -98,13 +98,30 @@ def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Ten
         lq: the image.
         tiling: for an image of lq's size.
     """
+    blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
+    return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
+
+
+def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
+    """Put blocks into one result, (b, channels, height, width); a block of that size is the result itself.
+
+    Args:
+        blocks: row and column in the result, and the block (b, channels, rows, columns) that begins there.
+        height, width: of the result.
+
+    Raises:
+        ValueError: no blocks.
+    """
     result: Tensor | None = None
-    for row, column, block in blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling):
+    for row, column, block in blocks:
+        if block.shape[2:] == (height, width):
+            return block
         if result is None:
-            size = (tiling.scale * tiling.height, tiling.scale * tiling.width)
-            result = block.new_empty((*block.shape[:2], *size))
+            result = block.new_empty((*block.shape[:2], height, width))
         result[..., row : row + block.shape[2], column : column + block.shape[3]] = block
-    return result  # type: ignore[return-value]  # there is at least one tile
+    if result is None:
+        raise ValueError(f"wanted an image of at least one pixel; got a result of {height} x {width}")
+    return result
 
 
 def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[int, int, Tensor]]:

@@ -4,13 +4,14 @@ HAN's attention is global over its input, so whatever divides the image changes 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from han_arch.errors import UserError
-from han_arch.inference.tiles import OVERLAP, TILE, Tiling, in_tiles
+from han_arch.inference.tiles import OVERLAP, TILE, Tiling, assembled, in_tiles
 
 Run = Callable[[Tensor], Tensor]  # (b, channels, h, w) -> (b, channels, scale*h, scale*w)
 
@@ -41,20 +42,15 @@ def check(variant: str) -> None:
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return the network as the variant runs it.
-
-    Args:
-        variant: a name that `check` accepts.
-        run: the network.
-        scale: its scale.
-    """
+    """Return the network, of this scale, as the variant (a name that `check` accepts) runs it."""
     for part in variant.split("+"):
-        if part != FULL:
-            run = _wrap(part, run, scale)
+        run = _wrap(part, run, scale)
     return run
 
 
 def _wrap(part: str, run: Run, scale: int) -> Run:
+    if part == FULL:
+        return run
     if part == "chop":
         return lambda lq: chop(run, lq, scale)
     if part == "self_ensemble":
@@ -72,24 +68,16 @@ def published_suffix(variant: str) -> str:
 def self_ensemble(run: Run, lq: Tensor) -> Tensor:
     """Return the mean of run's results for the eight flips and transposes of lq: the "+" of the papers' tables.
 
-    Each result is turned back; nothing is rounded or clamped before the mean.
-
-    Args:
-        run: the network, for any h and w.
-        lq: (b, channels, h, w).
-
-    Returns:
-        (b, channels, scale*h, scale*w).
+    lq is (b, channels, h, w). Each result is turned back; nothing is rounded or clamped before the mean.
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
     total: Tensor | None = None
-    for transposed in (False, True):
-        for flipped in ([], [-1], [-2], [-2, -1]):
-            turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
-            back = torch.flip(run(turned), flipped)
-            back = back.transpose(-2, -1) if transposed else back
-            total = back.clone() if total is None else total.add_(back)  # a stack would hold all eight
+    for transposed, flipped in product((False, True), ([], [-1], [-2], [-2, -1])):
+        turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
+        back = torch.flip(run(turned), flipped)
+        back = back.transpose(-2, -1) if transposed else back
+        total = back.clone() if total is None else total.add_(back)  # a stack would hold all eight
     return total.div_(8)  # type: ignore[union-attr]
 
 
@@ -117,24 +105,17 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
         raise ValueError(
             f"chop needs overlap >= 0 and max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}"
         )
-    height, width = lq.shape[-2:]
-    rows, columns = _halves(height, overlap), _halves(width, overlap)
-    result: Tensor | None = None
-    for top, bottom, row_from, row_to in rows:
-        for left, right, column_from, column_to in columns:
+    halves = [_halves(length, overlap) for length in lq.shape[2:]]
+
+    def quadrants() -> Iterator[tuple[int, int, Tensor]]:
+        for (top, bottom, row, row_end), (left, right, column, column_end) in product(*halves):
             quadrant = lq[..., top:bottom, left:right]
-            large = quadrant.shape[-2] * quadrant.shape[-1] >= max_pixels
+            large = quadrant.shape[2] * quadrant.shape[3] >= max_pixels
             part = chop(run, quadrant, scale, overlap, max_pixels) if large else run(quadrant)
-            if result is None:
-                result = part.new_empty((*part.shape[:2], scale * height, scale * width))
-            result[..., scale * row_from : scale * row_to, scale * column_from : scale * column_to] = part[
-                ...,
-                scale * (row_from - top) : scale * (row_to - top),
-                scale * (column_from - left) : scale * (column_to - left),
-            ]
-    if result is None:
-        raise ValueError(f"chop needs an image; got lq {tuple(lq.shape)}")
-    return result
+            rows = slice(scale * (row - top), scale * (row_end - top))
+            yield scale * row, scale * column, part[..., rows, scale * (column - left) : scale * (column_end - left)]
+
+    return assembled(quadrants(), *(scale * length for length in lq.shape[2:]))
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
