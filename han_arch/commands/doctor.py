@@ -138,24 +138,14 @@ def _option_files() -> list[str]:
 def _network() -> list[str]:
     import torch
 
+    from han_arch.speed.winograd import self_test
+
     net = han_arch.HAN(3, 3, num_feat=8, num_group=2, num_block=1, squeeze_factor=4, upscale=2)
     with torch.no_grad():
         out = net(torch.zeros(1, 3, 5, 7))
     good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
     lines = ["a small HAN maps 5x7 to 10x14 pixels" if good else "BROKEN HAN's output is wrong"]
-    return [*lines, _winograd()]
-
-
-def _winograd() -> str:
-    from han_arch.speed.winograd.convolution import self_test
-
-    try:
-        good = self_test()
-    except UserError as error:
-        return f"no Winograd's convolutions (optional): {error}"
-    return (
-        "Winograd's convolutions are correct" if good else "BROKEN Winograd's convolutions are wrong; do not use them"
-    )
+    return [*lines, self_test()]
 
 
 def _zoo() -> list[str]:

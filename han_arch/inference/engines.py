@@ -15,7 +15,7 @@ from han_arch.errors import UserError
 from han_arch.inference.plan import MemoryCost
 from han_arch.inference.strips import each_strip
 from han_arch.speed.precision import PRECISIONS
-from han_arch.speed.winograd import use_winograd
+from han_arch.speed.winograd import fast_copy
 from han_arch.zoo.load import load_model
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
@@ -72,18 +72,14 @@ class TorchEngine:
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
         if dtype not in PRECISIONS:
             raise UserError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
-        if winograd and (device, dtype) != ("cpu", "fp32"):
-            raise UserError(f"winograd needs device cpu and dtype fp32; got {device} and {dtype}; set these or drop it")
         if net.conv_last.out_channels not in (1, 3):
             raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network of 1 or 3")
         self.name, self.device, self.dtype = name, device, dtype
         self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, MemoryCost.of(net)
+        if winograd:
+            net = fast_copy(net, name, device, dtype)
         if next(net.parameters()).device != torch.device(device):
             net = copy.deepcopy(net).to(device)
-        if winograd:
-            net = copy.deepcopy(net)
-            if not use_winograd(net):
-                raise UserError(f"winograd needs multiples of 16 channels; no convolution of {name} has them; drop it")
         self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 

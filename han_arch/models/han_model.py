@@ -1,6 +1,5 @@
 """HANModel: one training step and one validation, for HAN and for BasicSR's networks alike."""
 
-import logging
 import os
 from typing import Any
 
@@ -18,8 +17,8 @@ from han_arch.models.guard import LossGuard
 from han_arch.models.losses import LossTerms
 from han_arch.models.training_step import TrainingStep
 from han_arch.models.validation import strip, validate
+from han_arch.speed import winograd
 from han_arch.speed.compilation import compile_blocks
-from han_arch.speed.winograd import use_winograd
 
 
 class HANModel(CheckpointModel):
@@ -43,10 +42,7 @@ class HANModel(CheckpointModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         if opt.get("winograd"):
-            nets = [self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, "net_g_ema") else [])]
-            counts = [use_winograd(net) for net in nets]
-            text = f"{counts[0]} convolutions of the network can run by Winograd's algorithm."
-            get_root_logger().log(logging.INFO if counts[0] else logging.WARNING, text)
+            winograd.use_and_log([self.net_g, getattr(self, "net_g_ema", self.net_g)], get_root_logger())
 
     def init_training_settings(self) -> None:
         """Build the averaged network, losses, optimizer, schedule, and what the step's own options choose."""

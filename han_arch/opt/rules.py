@@ -11,8 +11,7 @@ from han_arch import errors
 from han_arch.opt.check import Problem
 from han_arch.opt.kinds import entries
 from han_arch.opt.known import CLOSED_MODELS, LOSSES
-from han_arch.speed.winograd.convolution import CHANNELS
-from han_arch.speed.winograd.native import find_compiler, no_compiler
+from han_arch.speed import winograd
 
 _MISSING = object()
 
@@ -235,27 +234,17 @@ def _some_loss(train: dict[str, Any], model: str) -> str | None:
     return None if found else "needs a loss: pixel_opt or perceptual_opt"
 
 
-@_rule("winograd", "num_gpu", "train:precision?", "train:compile?", warning=True)
-def _winograd(wanted: bool, num_gpu: int, precision: str | None, compiled: bool | None) -> str | None:
-    if not wanted:
-        return None
-    if num_gpu:
-        return "has no effect on a GPU"
-    if precision not in (None, "fp32"):
-        return f"has no effect in a training step of train:precision {precision}, only in fp32"
-    return "has no effect in blocks that train:compile compiles" if compiled else None
-
-
-@_rule("winograd", "network_g:num_feat", warning=True)
-def _winograd_channels(wanted: bool, num_feat: int) -> str | None:
-    fits = not wanted or num_feat % CHANNELS == 0
-    return None if fits else f"has no effect: network_g:num_feat must be a multiple of {CHANNELS}; it is {num_feat}"
+@_rule("winograd", "num_gpu?", "train:precision?", "train:compile?", "network_g:num_feat?", warning=True)
+def _winograd(wanted: bool, gpus: int | None, precision: str | None, compiled: Any, num_feat: int | None) -> str | None:
+    why = winograd.obstacle("a GPU" if gpus else "cpu", precision or "fp32", bool(compiled), num_feat or 0)
+    return f"has no effect: it {why}" if wanted and why else None
 
 
 @_rule("winograd")
 def _winograd_compiler(wanted: bool) -> str | None:
     # The kernels are compiled at their first use. A check only looks for the compiler.
-    return f"must be false here: {no_compiler()}" if wanted and find_compiler() is None else None
+    why = winograd.no_compiler() if wanted else None
+    return f"must be false here: {why}" if why else None
 
 
 # Validation and log

@@ -89,7 +89,10 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: 
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
         (["photos/a.png", "-o", "-", "--compare"], "without --compare"),
         (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16 channels; no convolution of tiny.pth"),
-        (["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"], "winograd needs device cpu and dtype fp32"),
+        (
+            ["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"],
+            "winograd needs precision fp32; got bf16",
+        ),
         (["photos/a.png", "-o", "out", "--winograd", "--runtime", "onnx"], "--winograd is for --runtime torch"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

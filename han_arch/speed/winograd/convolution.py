@@ -19,46 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from han_arch.speed.winograd.native import library
 
 CHANNELS = 16  # numbers of channels must be multiples of this
 LEAST_POSITIONS = 512  # positions in a batch; with fewer a direct convolution is faster
-
-
-def use_winograd(net: nn.Module) -> int:
-    """Let the 3x3 convolutions of a network run by Winograd's algorithm where that is faster, in place.
-
-    It is faster in float32 on a CPU, with multiples of 16 channels, except on tiny maps. Under autocast,
-    `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives the convolutions run as before. Weights
-    and keys of the state dict stay; copies of the network keep the change. Second derivatives and `torch.jit.script`
-    no longer work.
-
-    Args:
-        net: any network with `nn.Conv2d` layers.
-
-    Returns:
-        The number of convolutions that can run so, including those of an earlier call.
-
-    Raises:
-        UserError: there is no C compiler; the network is unchanged.
-    """
-    convs = [module for module in net.modules() if type(module) is nn.Conv2d and _can_change(module)]
-    if convs:
-        library()
-    for conv in convs:
-        conv.__class__ = WinogradConv2d
-    return sum(isinstance(module, WinogradConv2d) for module in net.modules())
-
-
-def _can_change(conv: nn.Conv2d) -> bool:
-    return (
-        (conv.kernel_size, conv.stride, conv.dilation, conv.groups) == ((3, 3), (1, 1), (1, 1), 1)
-        and conv.padding in ((1, 1), "same")
-        and conv.padding_mode == "zeros"
-        and conv.in_channels % CHANNELS == conv.out_channels % CHANNELS == 0
-    )
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -124,16 +89,6 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         out: Tensor = _WinogradConv.apply(x, weight, bias)
         return out
     return _convolution(_in_channels_last(x), weight, bias)
-
-
-def self_test() -> bool:
-    """Compare with a direct convolution on a small random map; return whether the results agree.
-
-    Raises:
-        UserError: there is no C compiler.
-    """
-    x, weight = torch.rand(1, CHANNELS, 9, 50), torch.rand(CHANNELS, CHANNELS, 3, 3)
-    return float((conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max()) < 1e-3
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:

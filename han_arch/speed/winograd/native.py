@@ -37,31 +37,24 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 }
 
 
-def find_compiler() -> list[str] | None:
-    """Return the command of the C compiler that `library` uses, without running it; None if there is none.
+def find_compiler() -> list[str]:
+    """Return the command of the C compiler, without running it: $CC if it is set, else the first of COMPILERS.
 
-    $CC is used if it is set, else the first of COMPILERS on the PATH.
+    Raises:
+        UserError: there is none on the PATH.
     """
     if sys.platform == "win32":
-        return None
+        raise _unusable("this is not supported on Windows")
+    own = os.environ.get("CC", "").strip()
     try:
-        chosen = shlex.split(os.environ.get("CC", ""))
+        commands = [shlex.split(own)] if own else [[name] for name in COMPILERS]
     except ValueError:  # an open quotation mark
-        return None
-    commands = [chosen] if chosen else [[name] for name in COMPILERS]
-    return next((command for command in commands if shutil.which(command[0])), None)
-
-
-def no_compiler() -> UserError:
-    """Return the error for a machine on which `find_compiler` finds nothing."""
-    if sys.platform == "win32":
-        return _unusable("this is not supported on Windows")
-    chosen = os.environ.get("CC", "").strip()
-    return _unusable(
-        f"CC is {chosen!r}, which is no program on the PATH"
-        if chosen
-        else f"none of {', '.join(COMPILERS)} is on the PATH"
-    )
+        commands = []
+    for command in commands:
+        if shutil.which(command[0]):
+            return command
+    missing = f"CC is {own!r}, which is no program" if own else f"none of {', '.join(COMPILERS)} is"
+    raise _unusable(f"{missing} on the PATH")
 
 
 @cache
@@ -72,8 +65,6 @@ def library() -> ctypes.CDLL:
         UserError: there is no C compiler, or it cannot compile the file.
     """
     compiler = find_compiler()
-    if compiler is None:
-        raise no_compiler()
     macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # they describe compiler and processor
     name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(OPTIONS).encode(), macros])).hexdigest()[:16]
     kept = cache_folder() / f"kernels-{os.getuid()}" / f"winograd-{name}.so"
