@@ -26,6 +26,7 @@ from option_kinds import (
     RCAN_DEMO,
     RCAN_PAPER,
     Leaderboard,
+    OptionFile,
     Test,
     Training,
 )
@@ -35,21 +36,19 @@ from han_arch.opt import schema
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _paper_files(
-    scale: int, degradation: str = "BI", peers: tuple[str, ...] = ()
-) -> list[Training | Test | Leaderboard]:
+def _paper_files(scale: int, degradation: str = "BI", peers: tuple[str, ...] = ()) -> list[OptionFile]:
     tag = f"x{scale}" if degradation == "BI" else f"{degradation}x{scale}"
     what = f"HAN x{scale} ({degradation})"
     return [
         Training(
-            file=f"train_HAN_{tag}.yml",
+            file=f"train_HAN_{tag}",
             title=f"{what} on DIV2K: the paper's recipe, from scratch",
             name=f"HAN_{tag}_DIV2K",
             scale=scale,
             degradation=degradation,
         ),
         Test(
-            file=f"test_HAN_{tag}.yml",
+            file=f"test_HAN_{tag}",
             title=f"{what} on the five benchmark sets, the papers' protocol (Y, border = scale)",
             name=f"HAN_{tag}_benchmarks",
             scale=scale,
@@ -57,9 +56,8 @@ def _paper_files(
             checkpoint=f"experiments/HAN_{tag}_DIV2K/models/net_g_latest.pth",
         ),
         Leaderboard(
-            file=f"leaderboard_{tag}.yml",
+            file=f"leaderboard_{tag}",
             title=f"x{scale} ({degradation}): the networks trained by this folder's files, measured by one protocol",
-            name=f"leaderboard_{tag}",
             scale=scale,
             degradation=degradation,
             models=tuple((name, f"{name}_{tag}_DIV2K") for name in (*peers, "HAN")),
@@ -68,9 +66,8 @@ def _paper_files(
 
 
 DEMO = Training(
-    file="demo_HAN_x4.yml",
+    file="demo_HAN_x4",
     title="A small HAN x4 on a few photos, minutes on a CPU: the training of `make demo`",
-    name="demo_HAN_x4",
     scale=4,
     network=HAN_DEMO,
     train_set="demo_train",
@@ -80,7 +77,7 @@ DEMO = Training(
     num_worker=0,  # on 2 cores a data worker slows the training down
     ema_decay=0.99,
     lr="1e-3",
-    scheduler=COSINE.format(total_iter=1200),
+    schedule=COSINE,
     total_iter=1200,
     val_freq=400,
     print_freq=50,
@@ -88,7 +85,7 @@ DEMO = Training(
 )
 
 HAN_S_X4 = Training(
-    file="train_HAN-S_x4.yml",
+    file="train_HAN-S_x4",
     title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first stage of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
@@ -98,7 +95,7 @@ HAN_S_X4 = Training(
     num_worker=1,
     ema_decay=0.999,
     lr="5e-4",
-    scheduler=COSINE.format(total_iter=20000),
+    schedule=COSINE,
     total_iter=20000,
     val_freq=2000,
     save_freq=1000,
@@ -107,11 +104,10 @@ HAN_S_X4 = Training(
 HAN_S_X4_WEIGHTS = f"experiments/{HAN_S_X4.name}/models/net_g_latest.pth"
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
-    file="train_HAN-S_x4_stage2.yml",
+    file="train_HAN-S_x4_stage2",
     title="HAN-S x4 (BI) on BSDS500, 6,000 more iterations after train_HAN-S_x4.yml: the zoo's han-s-x4",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
-    scheduler=COSINE.format(total_iter=6000),
     total_iter=6000,
     val_freq=1000,
     keep_best="psnr",  # the best value comes early and later ones equal it
@@ -124,11 +120,10 @@ HAN_S_X4_STAGE_2 = replace(
 def _small_files(scale: int) -> Training:
     return replace(
         HAN_S_X4,
-        file=f"train_HAN-S_x{scale}.yml",
+        file=f"train_HAN-S_x{scale}",
         title=f"HAN-S x{scale} (BI) on BSDS500, from the weights of train_HAN-S_x4.yml: the zoo's han-s-x{scale}",
         name=f"HAN-S_x{scale}_BSDS400",
         scale=scale,
-        scheduler=COSINE.format(total_iter=6000),
         total_iter=6000,
         val_freq=1000,
         pretrained=HAN_S_X4_WEIGHTS,
@@ -140,16 +135,15 @@ def _small_files(scale: int) -> Training:
 def _ablation(model: str, what: str, network: str) -> Training:
     return replace(
         HAN_S_X4,
-        file=f"ablation_{model}_x4.yml",
+        file=f"ablation_{model}_x4",
         title=f"Ablation: {what}, about 0.15 M parameters; scripts/ablation.py trains it with several seeds",
-        name=f"ablation_{model}_x4",
+        name="",  # the file's name
         network=network,
         lq_size=24,
         batch_size=8,  # small patches: eighteen trainings in an hour on two processor cores
         num_worker=0,
         ema_decay=0.99,
         lr="1e-3",
-        scheduler=COSINE.format(total_iter=3000),
         total_iter=3000,
         val_freq=1000,
         save_freq=500,
@@ -158,32 +152,31 @@ def _ablation(model: str, what: str, network: str) -> Training:
 
 def _zoo_board(scale: int) -> Leaderboard:
     return Leaderboard(
-        file=f"leaderboard_zoo_x{scale}.yml",
+        file=f"leaderboard_zoo_x{scale}",
         title=f"x{scale} (BI): the zoo's small HAN, shipped with the package, beside the published numbers",
-        name=f"leaderboard_zoo_x{scale}",
         scale=scale,
         models=((f"HAN-S x{scale}", f"han-s-x{scale}"),),
-        source="zoo",
+        source="zoo: ",
         sets=("Set5", "Set14", "B100"),
         variants="full, self_ensemble",
     )
 
 
-EXPERIMENTS: list[Training | Test | Leaderboard] = [
+EXPERIMENTS: list[OptionFile] = [
     *_paper_files(2),
     *_paper_files(3),
     *_paper_files(4, peers=("RCAN", "EDSR")),
     *_paper_files(8),
     *_paper_files(3, "BD"),
     Training(
-        file="train_RCAN_x4.yml",
+        file="train_RCAN_x4",
         title="RCAN x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
         name="RCAN_x4_DIV2K",
         scale=4,
         network=RCAN_PAPER,
     ),
     Training(
-        file="train_EDSR_x4.yml",
+        file="train_EDSR_x4",
         title="EDSR x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
         name="EDSR_x4_DIV2K",
         scale=4,
@@ -203,20 +196,18 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
     DEMO,
     replace(
         DEMO,
-        file="demo_RCAN_x4.yml",
+        file="demo_RCAN_x4",
         title="An RCAN of the demo's size by the demo's recipe, for comparison",
-        name="demo_RCAN_x4",
         network=RCAN_DEMO,
     ),
     replace(
         DEMO,
-        file="demo_EDSR_x4.yml",
+        file="demo_EDSR_x4",
         title="An EDSR of the demo's size by the demo's recipe, for comparison",
-        name="demo_EDSR_x4",
         network=EDSR_DEMO,
     ),
     Test(
-        file="demo_test_HAN_x4.yml",
+        file="demo_test_HAN_x4",
         title="The demo's network on photos outside its training set",
         name="demo_HAN_x4",
         scale=4,
@@ -226,9 +217,8 @@ EXPERIMENTS: list[Training | Test | Leaderboard] = [
         param_key="params_ema",
     ),
     Leaderboard(
-        file="leaderboard_demo_x4.yml",
+        file="leaderboard_demo_x4",
         title="x4 (BI): the demo's HAN and networks of its size by the demo's recipe",
-        name="leaderboard_demo_x4",
         scale=4,
         models=tuple((f"{name}-demo", f"demo_{name}_x4") for name in ("RCAN", "EDSR", "HAN")),
         sets=("Set5", "Set14", "B100"),
@@ -245,7 +235,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "options", help="default: options/")
     args = parser.parse_args()
 
-    wanted = {experiment.file: experiment.render() for experiment in EXPERIMENTS}
+    wanted = {f"{experiment.file}.yml": experiment.render() for experiment in EXPERIMENTS}
     wanted["schema.json"] = schema.as_text()
     present = {path.name: path.read_text("utf-8") for kind in ("yml", "json") for path in args.folder.glob(f"*.{kind}")}
     differing = sorted(name for name, text in wanted.items() if present.get(name) != text)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from typing import Any, ClassVar
 
 from han_arch.data.benchmarks import BENCHMARKS
 
@@ -22,19 +23,12 @@ RCAN = """\
   res_scale: 1
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
-HAN = (
-    RCAN.replace("type: RCAN", "type: HAN")
-    + """
+HAN = f"""{RCAN.replace("RCAN", "HAN")}
   layer_attention: LAM  # ~: none; or the name of a registered component
   spatial_attention: CSAM
   lam_form: released
   fusion: conv
   num_csam: 1"""
-)
-HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-HAN_S = HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8)
-HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
 EDSR = """\
   type: EDSR
   num_in_ch: 3
@@ -45,8 +39,12 @@ EDSR = """\
   res_scale: {res_scale}
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
+HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
+RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
 EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
-# As large as HAN_DEMO: 0.16 M parameters.
+HAN_S = HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8)
+# The demo's networks have equal sizes: 0.16 M parameters.
+HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
 RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
 EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
 # The ablation has one backbone; EDSR has about as many parameters as HAN (158,979 and 159,405).
@@ -78,17 +76,38 @@ STEP = {
 FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training; the defaults are the HAN paper's recipe on DIV2K."""
+@dataclass(frozen=True, kw_only=True)
+class OptionFile:
+    """An option file: a template, filled with the fields of its record and with `values`.
+
+    `file` has no suffix, and is the run's name unless `name` is given.
+    """
+
+    template: ClassVar[str]
 
     file: str
     title: str
-    name: str
     scale: int
+    name: str = ""
     degradation: str = "BI"
+
+    def values(self) -> dict[str, Any]:
+        """Return the template's values that are no fields."""
+        return {}
+
+    def render(self) -> str:
+        """Return the file's text."""
+        template = Template((TEMPLATES / self.template).read_text("utf-8"))
+        return template.substitute(self.__dict__ | {"name": self.name or self.file} | self.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(OptionFile):
+    """A training; the defaults are the HAN paper's recipe on DIV2K."""
+
+    template = "train.yml"
+
     network: str = HAN_PAPER
-    notes: str = ""
     train_set: str = "DIV2K"
     val_set: str = "Set5"
     lq_size: int = 48
@@ -96,7 +115,7 @@ class Training:
     num_worker: int = 6
     ema_decay: float = 0
     lr: str = "1e-4"
-    scheduler: str = HALVED_AT_200K
+    schedule: str = HALVED_AT_200K
     total_iter: int = 400000
     val_freq: int = 5000
     print_freq: int = 100
@@ -108,96 +127,73 @@ class Training:
     pretrained_key: str = ""
     strict: str = "true"
 
-    def render(self) -> str:
-        """Return the file's text."""
+    def values(self) -> dict[str, Any]:
+        """Return paths, sizes, and the lines of optional settings."""
         degradation = f"{self.degradation}x{self.scale}"
-        values = {
-            **self.__dict__,
-            "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
-            "step": _step(self.step),
-            "keep_best_line": f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
-            if self.keep_best
-            else "",
+        step = [f"{key}: {value}" for key, value in self.step.items()]
+        step.append("# More options of HANModel (docs/training.md), with their defaults:")
+        step += [f"# {key}: {value}" for key, value in STEP.items() if key not in self.step]
+        best = f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
+        return {
+            "step": "".join(f"\n  {line}" for line in step),
+            "keep_best_line": best if self.keep_best else "",
             "weights_key": f"\n  param_key_g: {self.pretrained_key}" if self.pretrained_key else "",
+            "scheduler": self.schedule.format(total_iter=self.total_iter),
             "gt_size": self.lq_size * self.scale,
             "train_gt": f"datasets/{self.train_set}/GT_sub_x{self.scale}.lmdb",
             "train_lq": f"datasets/{self.train_set}/LR_sub_{degradation}.lmdb",
             "val_gt": f"datasets/{self.val_set}/GT_x{self.scale}",
             "val_lq": f"datasets/{self.val_set}/LR_{degradation}",
         }
-        return _template("train.yml").substitute(values)
 
 
-@dataclass(frozen=True)
-class Test:
+@dataclass(frozen=True, kw_only=True)
+class Test(OptionFile):
     """A test of a trained network."""
 
-    file: str
-    title: str
-    name: str
-    scale: int
+    template = "test.yml"
+
     checkpoint: str
-    degradation: str = "BI"
     network: str = HAN_PAPER
     sets: tuple[str, ...] = TEST_SETS
     param_key: str = "params"
 
-    def render(self) -> str:
-        """Return the file's text."""
-        blocks = []
-        for number, name in enumerate(self.sets, start=1):
-            blocks.append(
-                f"  test_{number}:\n"
-                f"    name: {name}\n"
-                f"    type: PairedImageDataset\n"
-                f"    dataroot_gt: datasets/{name}/GT_x{self.scale}\n"
-                f"    dataroot_lq: datasets/{name}/LR_{self.degradation}x{self.scale}\n"
-                f"    io_backend:\n"
-                f"      type: disk"
-            )
-        return _template("test.yml").substitute({**self.__dict__, "test_sets": "\n".join(blocks)})
+    def values(self) -> dict[str, Any]:
+        """Return a block for each test set."""
+        blocks = [
+            f"  test_{number}:\n"
+            f"    name: {name}\n"
+            f"    type: PairedImageDataset\n"
+            f"    dataroot_gt: datasets/{name}/GT_x{self.scale}\n"
+            f"    dataroot_lq: datasets/{name}/LR_{self.degradation}x{self.scale}\n"
+            f"    io_backend:\n"
+            f"      type: disk"
+            for number, name in enumerate(self.sets, start=1)
+        ]
+        return {"test_sets": "\n".join(blocks)}
 
 
-@dataclass(frozen=True)
-class Leaderboard:
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard(OptionFile):
     """A leaderboard.
 
     Args:
-        models: pairs of a name on the board and an experiment, or a zoo entry if source is "zoo".
+        models: pairs of a name on the board and a source: an experiment, or a zoo entry if source is "zoo: ".
     """
 
-    file: str
-    title: str
-    name: str
-    scale: int
+    template = "leaderboard.yml"
+
     models: tuple[tuple[str, str], ...]
-    degradation: str = "BI"
     sets: tuple[str, ...] = TEST_SETS
     variants: str = "full, chop, self_ensemble"
     notes: str = ""
-    source: str = "experiment"
+    source: str = "experiment: experiments/"
 
-    def render(self) -> str:
-        """Return the file's text."""
-        before = "experiment: experiments/" if self.source == "experiment" else "zoo: "
-        sets = [f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets]
-        models = [f"  {name}:\n    {before}{source}" for name, source in self.models]
-        values = {
-            **self.__dict__,
-            "notes": "".join(f"\n# {line}" for line in self.notes.splitlines()),
-            "sets": "\n".join(sets),
-            "models": "\n".join(models),
+    def values(self) -> dict[str, Any]:
+        """Return the blocks of sets and models, and the lines of notes."""
+        return {
+            "notes": f"\n# {self.notes}" if self.notes else "",
+            "sets": "\n".join(f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets),
+            "models": "\n".join(f"  {name}:\n    {self.source}{model}" for name, model in self.models),
             "baseline": self.models[0][0],
         }
-        return _template("leaderboard.yml").substitute(values)
-
-
-def _step(own: Mapping[str, str]) -> str:
-    """Return the options for a training step: those that a file sets, and the others as comments."""
-    lines = [f"  {key}: {value}" for key, value in own.items()]
-    rest = [f"  # {key}: {value}" for key, value in STEP.items() if key not in own]
-    return "\n" + "\n".join([*lines, "  # More options of HANModel (docs/training.md), with their defaults:", *rest])
-
-
-def _template(name: str) -> Template:
-    return Template((TEMPLATES / name).read_text("utf-8"))
