@@ -2,19 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from han_arch.bench.loading import compare_imresize, loader_rates, network_rate, read_options
-from han_arch.data.benchmarks import (
-    BENCHMARKS,
-    DOWNLOADS,
-    SPLITS,
-    archives_of,
-    compare_with_benchmark,
-    obtain,
-)
+from han_arch.commands import subcommands
+from han_arch.data.benchmarks import BENCHMARKS, DOWNLOADS, SPLITS, archives_of, compare_with_benchmark, obtain
 from han_arch.data.degradation import CONVENTIONS, DEGRADATIONS, degradation_at, get_degradation
 from han_arch.data.image_sets import GREY_POLICIES
 from han_arch.data.imresize import BORDERS
@@ -37,12 +30,10 @@ Output in OUT, here for --scale 4 (BDx3, x2, x3 and x8 likewise):
 The command first checks all HR files and names every one that it cannot use. You can stop it at any moment: the
 unfinished part is called NAME.partial, and the same command continues there. It does not touch finished parts."""
 
-PREPARE_EXAMPLES = """examples:
-  basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 2 3 4
+PREPARE_EXAMPLES = """  basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 2 3 4
   basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 4 --only lmdb
   basicsr data prepare Set5/HR -o datasets/Set5 --scale 2 3 4 --benchmark
-  basicsr data prepare Set5/HR -o datasets/Set5 --scale 3 --degradation BD --benchmark
-"""
+  basicsr data prepare Set5/HR -o datasets/Set5 --scale 3 --degradation BD --benchmark"""
 
 DOWNLOAD = f"""Download data sets from their official addresses: DIV2K (HR, and with --scale the official LR), and the
 benchmark sets {", ".join(DOWNLOADS[1:])} (HR only).
@@ -54,12 +45,10 @@ first download's is recorded in OUT/downloads/downloads.json, and later ones mus
   OUT/DIV2K/DIV2K_train_LR_bicubic_X4/0001x4.png  official LR of --scale 4 (x8: DIV2K_train_LR_x8)
   OUT/Set5/HR/img_001.png                         benchmark sets"""
 
-DOWNLOAD_EXAMPLES = """examples:
-  basicsr data download DIV2K -o datasets
+DOWNLOAD_EXAMPLES = """  basicsr data download DIV2K -o datasets
   basicsr data download DIV2K --scale 4 --split valid -o datasets
   basicsr data download Set5 Set14 B100 Urban100 -o datasets
-  basicsr data download --list
-"""
+  basicsr data download --list"""
 
 VERIFY = f"""Check data sets: folders of images and LMDBs, alone or as GT and LR.
 
@@ -68,36 +57,37 @@ against its meta_info.txt. It finds the convention that made the LR images and t
 It knows: {", ".join(CONVENTIONS)}.
 Exit status: 0 good, 1 bad, 2 nothing to check."""
 
-VERIFY_EXAMPLES = """examples:
-  basicsr data verify datasets/DIV2K                      all that basicsr data prepare made there
+VERIFY_EXAMPLES = """  basicsr data verify datasets/DIV2K                      all that basicsr data prepare made there
   basicsr data verify HR_FOLDER LR_FOLDER --scale 4       one pair; folders and LMDBs may be mixed
   basicsr data verify HR_FOLDER LR_FOLDER --degradation BIx4
   basicsr data verify datasets/DIV2K/GT_sub_x4.lmdb       one set
-  basicsr data verify datasets/Set5/HR --benchmark Set5   is it Set5?
-"""
+  basicsr data verify datasets/Set5/HR --benchmark Set5   is it Set5?"""
 
 BENCH = """Measure how fast training samples are read from LMDB and from folders with an option file's patch, batch and
 workers, and how fast the network trains on them. The slower of the two is the bottleneck.
 With --imresize, time imresize against BasicSR's on a 2040x1356 RGB image; exit status 1 if it is slower."""
 
-BENCH_EXAMPLES = """examples:
-  basicsr data bench -opt options/train_HAN_x4.yml
+BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
   basicsr data bench -opt options/train_HAN_x4.yml --no-network
-  basicsr data bench --imresize
-"""
+  basicsr data bench --imresize"""
 
 
-def _configure_prepare(parser: argparse.ArgumentParser) -> None:
-    kinds = "; ".join(
-        f"{record.name}: {record.doc}, {' '.join(f'x{scale}' for scale in record.scales)}"
-        for record in DEGRADATIONS.values()
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands and their arguments."""
+    command = subcommands(parser)
+    workers = {"type": int, "default": default_workers(), "help": "processes (default: one a core)"}
+    kinds = [
+        f"{kind.name}: {kind.doc}, {' '.join(f'x{scale}' for scale in kind.scales)}" for kind in DEGRADATIONS.values()
+    ]
+    scales = sorted({scale for kind in DEGRADATIONS.values() for scale in kind.scales})
+
+    add = command(
+        _prepare, "make LR images, sub-images and LMDBs from a folder of HR images", PREPARE_EXAMPLES, PREPARE
     )
-    scales = sorted({scale for record in DEGRADATIONS.values() for scale in record.scales})
-    add = parser.add_argument
     add("hr_folder", metavar="HR_FOLDER", type=Path, help="the HR images (not in sub-folders)")
     add("-o", "--out", metavar="OUT", type=Path, required=True, help="output folder")
     add("--scale", type=int, nargs="+", required=True, choices=scales, help="one or more scales")
-    add("--degradation", choices=tuple(DEGRADATIONS), default="BI", help=f"{kinds} (default: BI)")
+    add("--degradation", choices=tuple(DEGRADATIONS), default="BI", help=f"{'; '.join(kinds)} (default: BI)")
     add("--border", choices=BORDERS, default=BORDERS[0], help="border of BI; replicate makes LR_BIx4_replicate")
     add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS, help="make these only (default: all)")
     add("--benchmark", action="store_true", help="a test set: whole images only, any size, grey files stay grey")
@@ -105,14 +95,40 @@ def _configure_prepare(parser: argparse.ArgumentParser) -> None:
     add("--step", type=int, default=240, help="distance between sub-images (default: 240)")
     add("--gt-size", type=int, help=f"training patch that every image must contain (default: {LQ_PATCH} x scale)")
     add("--grey", choices=GREY_POLICIES, help="grey files: refuse (default), keep, or make three equal channels")
-    _add_workers(parser)
+    add("--workers", **workers)
+
+    add = command(
+        _download, "fetch DIV2K and the benchmark sets from their official addresses", DOWNLOAD_EXAMPLES, DOWNLOAD
+    )
+    add("sets", metavar="SET", nargs="*", help=", ".join(DOWNLOADS))
+    add("-o", "--out", metavar="OUT", type=Path, default=Path("datasets"), help="default: datasets")
+    add("--scale", type=int, nargs="+", choices=(2, 3, 4, 8), default=[], help="DIV2K's official LR of these scales")
+    add("--split", nargs="+", choices=tuple(SPLITS), default=list(SPLITS), help="of DIV2K (default: both)")
+    add("--keep-archives", action="store_true", help="keep the zip files")
+    add("--list", action="store_true", help="show the benchmark sets, their licences and traps")
+
+    add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
+    add("gt", metavar="PATH", type=Path, help="a prepared folder, or the HR folder or LMDB")
+    add("lr", metavar="LR", type=Path, nargs="?", help="the LR folder or LMDB of these HR images")
+    add("--scale", type=int, help="HR side / LR side (default: the scale of the first pair)")
+    add("--degradation", help="the degradation of LR, such as BIx4; any other is then a fault")
+    add("--benchmark", metavar="SET", help=f"also compare PATH with the record of {', '.join(BENCHMARKS)}")
+    add("--workers", **workers)
+
+    add = command(_bench, "compare the speed of loading and network, and time imresize", BENCH_EXAMPLES, BENCH)
+    add("-opt", metavar="FILE", type=Path, help="a training option file")
+    add("--imresize", action="store_true", help="time imresize against BasicSR's")
+    add("--seconds", type=float, default=10, help="duration of each measurement (default: 10)")
+    add("--no-network", action="store_true", help="measure the loading only")
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one a core)")
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen subcommand and return its exit status."""
+    status: int = args.run_subcommand(args)
+    return status
 
 
-def _run_prepare(args: argparse.Namespace) -> int:
+def _prepare(args: argparse.Namespace) -> int:
     if args.benchmark:
         recipe = Recipe(products=("images",), grey=args.grey or "keep", patch=0)
     else:
@@ -124,17 +140,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _configure_download(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("sets", metavar="SET", nargs="*", help=", ".join(DOWNLOADS))
-    add("-o", "--out", metavar="OUT", type=Path, default=Path("datasets"), help="default: datasets")
-    add("--scale", type=int, nargs="+", choices=(2, 3, 4, 8), default=[], help="DIV2K's official LR of these scales")
-    add("--split", nargs="+", choices=tuple(SPLITS), default=list(SPLITS), help="of DIV2K (default: both)")
-    add("--keep-archives", action="store_true", help="keep the zip files")
-    add("--list", action="store_true", help="show the benchmark sets, their licences and traps")
-
-
-def _run_download(args: argparse.Namespace) -> int:
+def _download(args: argparse.Namespace) -> int:
     if args.list or not args.sets:
         sys.stdout.write("".join(f"{row.describe()}\n" for row in BENCHMARKS.values()))
         return 0
@@ -148,17 +154,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _configure_verify(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("gt", metavar="PATH", type=Path, help="a prepared folder, or the HR folder or LMDB")
-    add("lr", metavar="LR", type=Path, nargs="?", help="the LR folder or LMDB of these HR images")
-    add("--scale", type=int, help="HR side / LR side (default: the scale of the first pair)")
-    add("--degradation", help="the degradation of LR, such as BIx4; any other is then a fault")
-    add("--benchmark", metavar="SET", help=f"also compare PATH with the record of {', '.join(BENCHMARKS)}")
-    _add_workers(parser)
-
-
-def _run_verify(args: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     wanted = None if args.degradation is None else get_degradation(args.degradation)
     expected = Expectation(args.scale or (wanted.scale if wanted else None), wanted)
     for path in (args.gt, args.lr):
@@ -183,24 +179,16 @@ def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[
         yield from verify_folder(args.gt, args.workers)
 
 
-def _configure_bench(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-opt", metavar="FILE", type=Path, help="a training option file")
-    add("--imresize", action="store_true", help="time imresize against BasicSR's")
-    add("--seconds", type=float, default=10, help="duration of each measurement (default: 10)")
-    add("--no-network", action="store_true", help="measure the loading only")
-
-
-def _run_bench(args: argparse.Namespace) -> int:
+def _bench(args: argparse.Namespace) -> int:
     if args.opt is None and not args.imresize:
         raise UserError("nothing to measure: give -opt FILE or --imresize")
-    is_slower = _bench_imresize() if args.imresize else False
+    is_slower = _time_imresize() if args.imresize else False
     if args.opt is not None:
         _bench_loading(args)
     return int(is_slower)
 
 
-def _bench_imresize() -> bool:
+def _time_imresize() -> bool:
     results = compare_imresize()
     _say("imresize of 2040x1356 RGB, best of alternating runs:")
     for scale, ours, theirs in results:
@@ -221,65 +209,3 @@ def _bench_loading(args: argparse.Namespace) -> None:
     _say(f"{network:9.1f} samples/s trained by {options['network_g']['type']} on {device}")
     for rate in rates:
         _say(f"{rate.what.split()[0]}: {rate.bottleneck(network)}")
-
-
-class Subcommand(NamedTuple):
-    """One row of the table of subcommands."""
-
-    summary: str
-    description: str
-    examples: str
-    configure: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
-SUBCOMMANDS = {
-    "prepare": Subcommand(
-        "make LR images, sub-images and LMDBs from a folder of HR images",
-        PREPARE,
-        PREPARE_EXAMPLES,
-        _configure_prepare,
-        _run_prepare,
-    ),
-    "download": Subcommand(
-        "fetch DIV2K and the benchmark sets from their official addresses",
-        DOWNLOAD,
-        DOWNLOAD_EXAMPLES,
-        _configure_download,
-        _run_download,
-    ),
-    "verify": Subcommand(
-        "check folders and LMDBs and find out how the LR images were made",
-        VERIFY,
-        VERIFY_EXAMPLES,
-        _configure_verify,
-        _run_verify,
-    ),
-    "bench": Subcommand(
-        "compare the speed of loading and network, and time imresize",
-        BENCH,
-        BENCH_EXAMPLES,
-        _configure_bench,
-        _run_bench,
-    ),
-}
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands and their arguments."""
-    choices = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
-    for name, command in SUBCOMMANDS.items():
-        command.configure(
-            choices.add_parser(
-                name,
-                help=command.summary,
-                description=command.description,
-                epilog=command.examples,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-        )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the chosen subcommand and return its exit status."""
-    return SUBCOMMANDS[args.data_command].run(args)

@@ -4,11 +4,10 @@ import argparse
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from han_arch import compat
+from han_arch.commands import subcommands
 from han_arch.files import CACHE_VARIABLE, hash_file
 from han_arch.opt import read, shipped
 from han_arch.release import experiment, publish, reproduce, verify
@@ -31,19 +30,7 @@ UNKNOWN = "unknown"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and their arguments."""
     parser.epilog = EXAMPLES
-    choices = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add the subcommand of a function _NAME; return the function that adds its arguments."""
-        subparser = choices.add_parser(
-            run.__name__.removeprefix("_"),
-            help=summary,
-            description=description or f"{summary[0].upper()}{summary[1:]}.",
-            epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        subparser.set_defaults(run_zoo_command=run)
-        return subparser.add_argument
+    command = subcommands(parser)
 
     command(_list, "list all weights with sizes and results, and where each file is", "  basicsr zoo list")
 
@@ -149,7 +136,7 @@ differ in their last digits, and the numbers differ slightly.""",
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen subcommand and return its exit status."""
-    status: int = args.run_zoo_command(args)
+    status: int = args.run_subcommand(args)
     return status
 
 

@@ -48,7 +48,7 @@ class BenchmarkSet:
         source: origin of the HR images.
         licence: terms of use.
         notes: known traps.
-        download: zip file with the HR images, and which of its files to take (see `unpack_zip`; None takes all).
+        download: zip file with the HR images, and which of its files to take, as in `Archive`.
         in_papers: whether the tables of the HAN paper have it; the shipped test and leaderboard files then use it.
         sizes: (width, height) of the HR images in the order of their names, or the sizes that occur if
             `any_order`; empty if they are not known here.
@@ -68,13 +68,6 @@ class BenchmarkSet:
     any_order: bool = False
     grey: tuple[str, ...] = ()
     pixels: str | None = None
-
-    def archive(self) -> Archive:
-        """Return the archive of the HR images; UserError with the remedy if there is no download."""
-        if self.download is None:
-            raise UserError(f"{self.name} has no download here: {self.source}. Available: {', '.join(DOWNLOADS)}")
-        remote, members = self.download
-        return Archive(remote, f"{self.name}/HR", self.images, 8 * GIB, members)
 
     def describe(self) -> str:
         """Describe the set in a few lines: size, source, terms, traps."""
@@ -185,11 +178,10 @@ def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive
     """Return DIV2K's HR archive of each split, and its official LR archive of each scale (2, 3, 4, 8)."""
     archives = []
     for split in splits:
-        stems = {f"DIV2K_{split}_HR": 8 * GIB}
-        stems |= {f"DIV2K_{split}_LR_{'x8' if s == 8 else f'bicubic_X{s}'}": 4 * GIB for s in scales}
-        for stem, limit in stems.items():
+        for kind in ("HR", *("LR_x8" if scale == 8 else f"LR_bicubic_X{scale}" for scale in scales)):
+            stem = f"DIV2K_{split}_{kind}"
             remote = RemoteFile(f"{DIV2K_URL}{stem}.zip", f"{stem}.zip", hash=f"md5:{DIV2K_MD5[stem]}")
-            archives.append(Archive(remote, f"DIV2K/{stem}", SPLITS[split], limit))
+            archives.append(Archive(remote, f"DIV2K/{stem}", SPLITS[split], (8 if kind == "HR" else 4) * GIB))
     return archives
 
 
@@ -203,14 +195,18 @@ def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list
         return div2k_archives(scales, splits)
     if name not in BENCHMARKS:
         raise unknown("data set", name, DOWNLOADS)
-    return [BENCHMARKS[name].archive()]
+    row = BENCHMARKS[name]
+    if row.download is None:
+        raise UserError(f"{name} has no download here: {row.source}. Available: {', '.join(DOWNLOADS)}")
+    remote, members = row.download
+    return [Archive(remote, f"{name}/HR", row.images, 8 * GIB, members)]
 
 
 def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) -> Path:
     """Download and unpack an archive unless its folder exists.
 
     Args:
-        archive: the archive.
+        archive: what to obtain.
         out: output folder; its folder `downloads` gets the archives and their recorded hashes.
         keep: keep the zip file.
         say: callback for one line for each check.

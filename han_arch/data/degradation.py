@@ -5,6 +5,7 @@ To add a degradation, add its record to `DEGRADATIONS`. Names, checks, help text
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -23,18 +24,12 @@ def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
 
 
 def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Blur, round to 8 bits, keep every `scale`-th pixel from the second on: the BD degradation.
+    """Blur an image (uint8, (h, w) or (h, w, c)), round to 8 bits, keep the pixels [1::scale, 1::scale]: BD.
 
-    Args:
-        gt: uint8, (h, w) or (h, w, c).
-        scale: step between the pixels that are kept; the papers use 3 only.
-        border: not used; the blur always repeats the edge pixel.
+    `border` is not used: the blur always repeats the edge pixel.
 
-    Returns:
-        uint8, pixels [1::scale, 1::scale] of the blurred image.
-
-    Source: a 7x7 Gaussian of sigma 1.6, normalised. The bicubic upscaling of this kernel, border and phase gives the
-    published BD rows.
+    Source: a 7x7 Gaussian of sigma 1.6, normalised; the papers use scale 3 only. The bicubic upscaling of this kernel,
+    border and phase gives the published BD rows.
     """
     kernel = cv2.getGaussianKernel(BD_KERNEL_SIZE, BD_SIGMA, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -116,14 +111,20 @@ class ScaledDegradation:
         return imresize(lq, self.scale, self.border)
 
 
-def get_degradation(name: str) -> ScaledDegradation:
-    """Return the degradation of a name such as "BIx4"; UserError with the nearest name if there is none."""
-    known = {
-        degradation.name: degradation
+def all_degradations() -> dict[str, ScaledDegradation]:
+    """Return every kind at each of its scales and borders, by name."""
+    every = [
+        ScaledDegradation(record.name, scale, border)
         for record in DEGRADATIONS.values()
         for border in record.borders
-        for degradation in (ScaledDegradation(record.name, scale, border) for scale in record.scales)
-    }
+        for scale in record.scales
+    ]
+    return {degradation.name: degradation for degradation in every}
+
+
+def get_degradation(name: str) -> ScaledDegradation:
+    """Return the degradation of a name such as "BIx4"; UserError with the nearest name if there is none."""
+    known = all_degradations()
     if name in known:
         return known[name]
     kind, _, scale = name.partition("x")
@@ -161,8 +162,8 @@ EDGE = 4
 UNKNOWN = "unknown"
 
 
-def _with_border(record: Degradation, border: str) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda gt, scale: record.make(gt, scale, border)
+def _ours(record: Degradation, border: str, gt: np.ndarray, scale: int) -> np.ndarray:
+    return record.make(gt, scale, border)
 
 
 def _opencv(gt: np.ndarray, scale: int) -> np.ndarray:
@@ -170,8 +171,8 @@ def _opencv(gt: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _pillow(gt: np.ndarray, scale: int) -> np.ndarray:
-    size = (gt.shape[1] // scale, gt.shape[0] // scale)
-    return np.asarray(Image.fromarray(gt).resize(size, Image.Resampling.BICUBIC))
+    image = Image.fromarray(gt)
+    return np.asarray(image.resize((image.width // scale, image.height // scale), Image.Resampling.BICUBIC))
 
 
 def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
@@ -185,7 +186,7 @@ def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
 # The conventions that `identify` tries: our degradations, then other programs.
 CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     **{
-        record.convention(border): _with_border(record, border)
+        record.convention(border): partial(_ours, record, border)
         for record in DEGRADATIONS.values()
         for border in record.borders
     },
@@ -198,7 +199,7 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a set's LR images were made.
+    """How LR images were made.
 
     Attributes:
         name: a key of `CONVENTIONS`, or `UNKNOWN`.
@@ -213,24 +214,20 @@ class Verdict:
     def fits(self, wanted: ScaledDegradation) -> bool:
         """Whether this is how `wanted` makes LR images; without the edges, all borders of a kind are equal."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
-        return self.name == exact or (self.edge > 0 and self._kind == wanted.kind)
-
-    @property
-    def _kind(self) -> str:
-        return self.name.split()[0]
+        return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def __str__(self) -> str:
         if self.name == UNKNOWN:
-            return "an unknown convention; samples that differ: " + ", ".join(
-                f"{name} {share:.2%}" for name, share in self.shares.items()
-            )
+            shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
+            return f"an unknown convention; samples that differ: {shares}"
         if not self.edge:
             return self.name
-        return f"{self._kind if self._kind in DEGRADATIONS else self.name} (edges not compared)"
+        kind = self.name.split()[0]
+        return f"{kind if kind in DEGRADATIONS else self.name} (edges not compared)"
 
 
 def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int = 0) -> tuple[int, int]:
-    """Count the samples in which an LR image differs from the one that a convention makes.
+    """Count the samples in which an LR image differs from the one that a convention makes, and the compared samples.
 
     Args:
         gt: uint8, (scale * h, scale * w) or with channels.
@@ -238,9 +235,6 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
         scale: HR side / LR side.
         convention: a key of `CONVENTIONS`.
         edge: LR pixels at each border that are not compared.
-
-    Returns:
-        Differing samples, and compared samples.
     """
     made = CONVENTIONS[convention](gt, scale)
     inside = slice(edge, -edge or None)

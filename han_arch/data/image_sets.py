@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import lmdb
 import numpy as np
 
-from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
 from han_arch.data.parallel import WorkerDied, run_apart, work_through
-from han_arch.data.stores import RECORD
+from han_arch.data.stores import RECORD, LmdbFault, lmdb_keys, lmdb_value
 from han_arch.errors import UserError
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image, list_files
 
-META_LINE = re.compile(r"(?P<key>[^.\s]+)\.png \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\) \d+")
+META_LINE = re.compile(r"([^.\s]+)\.png \((\d+),(\d+),(\d+)\) \d+")  # key, height, width, channels
 GREY_POLICIES = ("refuse", "keep", "rgb")
 
 
@@ -31,17 +29,8 @@ class ImageRef:
     in_lmdb: bool
 
     def read(self) -> bytes:
-        """Return the image file's bytes; KeyError, OSError or LmdbFault if they cannot be read."""
-        if not self.in_lmdb:
-            return (self.folder / self.name).read_bytes()
-        try:
-            with shared_environment(self.folder).begin() as transaction:
-                data = transaction.get(self.name.encode())
-        except lmdb.Error as error:
-            raise LmdbFault(f"{self.folder / 'data.mdb'} is damaged: {error}") from error
-        if data is None:
-            raise KeyError(self.name)
-        return bytes(data)
+        """Return the image file's bytes; OSError or LmdbFault if they cannot be read."""
+        return lmdb_value(self.folder, self.name) if self.in_lmdb else (self.folder / self.name).read_bytes()
 
     def __str__(self) -> str:
         return f"{self.folder}: {self.name}"
@@ -60,7 +49,7 @@ class ImageSet:
 
     path: Path
     images: dict[str, ImageRef] = field(default_factory=dict)
-    shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -101,7 +90,7 @@ def _load_lmdb(images: ImageSet) -> None:
         images.faults.append(f"{images.path}: BasicSR takes only folders with names in .lmdb for LMDBs")
     try:
         # In a separate process: garbage in LMDB's pages can crash the process that reads them.
-        keys = run_apart(_keys, images.path)
+        keys = run_apart(lmdb_keys, images.path)
     except LmdbFault as fault:
         images.faults.append(str(fault))
         return
@@ -109,18 +98,6 @@ def _load_lmdb(images: ImageSet) -> None:
         images.faults.append(f"{images.path}: reading its keys crashed the process; data.mdb is damaged")
         return
     images.images = {key: ImageRef(images.path, key, in_lmdb=True) for key in keys}
-    _read_meta_info(images)
-
-
-def _keys(path: Path) -> list[str]:
-    try:
-        return lmdb_keys(shared_environment(path))
-    except lmdb.Error as error:
-        raise LmdbFault(f"{path / 'data.mdb'} is damaged: {error}") from error
-
-
-def _read_meta_info(images: ImageSet) -> None:
-    """Read the shapes from an LMDB's meta_info.txt and compare its keys with the LMDB's."""
     meta_info = images.path / "meta_info.txt"
     if not meta_info.is_file():
         images.faults.append(f"{images.path}: no meta_info.txt; BasicSR reads the keys from it")
@@ -131,9 +108,10 @@ def _read_meta_info(images: ImageSet) -> None:
         if match is None:
             faults.append(f"meta_info.txt line {number} is not 'KEY.png (height,width,channels) level': {line!r}")
             continue
-        if match["key"] in images.shapes:
-            faults.append(f"meta_info.txt names {match['key']} twice")
-        images.shapes[match["key"]] = (int(match["height"]), int(match["width"]), int(match["channels"]))
+        key, *shape = match.groups()
+        if key in images.shapes:
+            faults.append(f"meta_info.txt names {key} twice")
+        images.shapes[key] = tuple(map(int, shape))
     faults += [f"key {key} is in meta_info.txt and not in the LMDB" for key in images.shapes.keys() - images.images]
     faults += [f"key {key} is in the LMDB and not in meta_info.txt" for key in images.images.keys() - images.shapes]
     images.faults += [f"{images.path}: {fault}" for fault in sorted(faults)]
@@ -181,11 +159,12 @@ def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[
         raise UserError(f"no image in {folder}{hint}")
     problems = _name_problems(paths)
     sources = []
-    for path, (source, problem) in work_through(partial(_check, grey=grey, min_side=min_side), paths, workers, "check"):
-        if source is None:
-            problems[path].append(problem)
+    check = partial(_check, grey=grey, min_side=min_side)
+    for path, result in work_through(check, paths, workers, "check"):
+        if isinstance(result, str):
+            problems[path].append(result)
         else:
-            sources.append(source)
+            sources.append(result)
     if problems:
         lines = [f"  {path.name}: {'; '.join(problems[path])}" for path in sorted(problems)]
         raise UserError(f"{len(problems)} of {len(paths)} files in {folder} cannot be used:\n" + "\n".join(lines))
@@ -206,17 +185,17 @@ def _name_problems(paths: list[Path]) -> defaultdict[Path, list[str]]:
     return problems
 
 
-def _check(path: Path, grey: str, min_side: int) -> tuple[Source | None, str]:
+def _check(path: Path, grey: str, min_side: int) -> Source | str:
     data = path.read_bytes()
     try:
         pixels = decode_image(data)
     except ImageError as error:
-        return None, str(error)
+        return str(error)
     height, width = pixels.shape[:2]
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        return None, "has an alpha channel; flatten it to RGB"
+        return "has an alpha channel; flatten it to RGB"
     if pixels.ndim == 2 and grey == "refuse":
-        return None, "grey; --grey rgb takes it as three equal channels"
+        return "grey; --grey rgb takes it as three equal channels"
     if min(height, width) < min_side:
-        return None, f"{width}x{height} is smaller than the {min_side} pixels of a training patch (--gt-size)"
-    return Source(path, height, width, hashlib.sha256(data).hexdigest()), ""
+        return f"{width}x{height} is smaller than the {min_side} pixels of a training patch (--gt-size)"
+    return Source(path, height, width, hashlib.sha256(data).hexdigest())

@@ -17,8 +17,8 @@ import torch
 from torch.utils.data import Dataset
 
 from han_arch import compat
-from han_arch.data.lmdb_store import LmdbFault, lmdb_keys, shared_environment
-from han_arch.errors import UserError, nearest
+from han_arch.data.stores import LmdbFault, lmdb_value
+from han_arch.errors import UserError
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image
 from han_arch.images.write import encode_png
@@ -59,19 +59,8 @@ class SharedLmdbBackend:
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """Return the bytes of a key of one LMDB; SampleError if it is not there, LmdbFault if the LMDB is damaged."""
-        folder = self.folders[client_key]
-        environment = shared_environment(folder)
-        try:
-            with environment.begin() as transaction:
-                data = transaction.get(str(filepath).encode())
-        except lmdb.Error as error:
-            raise SampleError(f"{folder}: key {filepath} cannot be read, data.mdb is damaged: {error}") from error
-        if data is None:
-            near = nearest(filepath, lmdb_keys(environment))
-            hint = f"; did you mean {near}?" if near else ""
-            raise SampleError(f"no key {filepath} in {folder}, though its meta_info.txt names it{hint}")
-        return bytes(data)
+        """Return the bytes of a key of one LMDB; LmdbFault if they cannot be read."""
+        return lmdb_value(self.folders[client_key], str(filepath))
 
     def get_text(self, filepath: str) -> str:
         """Refuse: an LMDB here holds images only."""
@@ -82,13 +71,10 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
     """BasicSR's PairedImageDataset with the same options and samples, and errors that name the file.
 
     Deviations: the pairs are in the order of their names on every machine; a sample that cannot be used raises
-    SampleError with its file, or its LMDB and key; the options stay unchanged.
-
-    Args:
-        opt: BasicSR's dataset options.
+    SampleError with its file, or LmdbFault with its LMDB and key; the options stay unchanged.
 
     Raises:
-        UserError: no pair in the folders.
+        SampleError: no pair in the folders.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -108,7 +94,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the sample as BasicSR does; SampleError names the file at fault."""
+        """Return the sample as BasicSR does; SampleError or LmdbFault names the file at fault."""
         try:
             return self.inner[index]
         except (SampleError, LmdbFault):
@@ -213,15 +199,8 @@ def is_bad_file_named() -> bool:
         for side, data in (("gt", good), ("lq", b"not an image")):
             (Path(folder) / side).mkdir()
             (Path(folder) / side / "probe.png").write_bytes(data)
-        dataset = DATASET_REGISTRY.get("PairedImageDataset")(
-            {
-                "dataroot_gt": f"{folder}/gt",
-                "dataroot_lq": f"{folder}/lq",
-                "io_backend": {"type": "disk"},
-                "phase": "val",
-                "scale": 1,
-            }
-        )
+        options = {"dataroot_gt": f"{folder}/gt", "dataroot_lq": f"{folder}/lq", "io_backend": {"type": "disk"}}
+        dataset = DATASET_REGISTRY.get("PairedImageDataset")(options | {"phase": "val", "scale": 1})
         try:
             dataset[0]
         except Exception as error:

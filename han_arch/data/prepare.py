@@ -1,16 +1,7 @@
 """Make everything that training and testing at a scale need from a folder of HR images.
 
-Layout of the output folder OUT, for scale 4 and bicubic LR (BIx4; x2, x3, x8, BDx3 likewise):
-
-    OUT/GT_x4/NAME.png                    HR, cut to sides that are multiples of 4
-    OUT/LR_BIx4/NAME.png                  its LR, same file name
-    OUT/GT_sub_x4/NAME_s001.png           HR sub-images, 480 x 480, step 240
-    OUT/LR_sub_BIx4/NAME_s001.png         the same places of the LR image
-    OUT/GT_sub_x4.lmdb                    the sub-images once more as LMDBs, keys NAME_s001, with meta_info.txt
-    OUT/LR_sub_BIx4.lmdb
-
-Each scale has its own GT, since x2, x3 and x4 cut the image at different places. An unfinished folder is called
-NAME.partial; the same command continues it.
+The products of x4 are GT_x4 and LR_BIx4 (whole images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
+sub-images; x2, x3, x8 and BDx3 likewise. Each scale has its own GT, since the scales cut the image at different places.
 """
 
 import hashlib
@@ -21,14 +12,20 @@ from pathlib import Path
 
 from han_arch.data.degradation import ScaledDegradation, mod_crop
 from han_arch.data.image_sets import Source, check_sources, load_source
-from han_arch.data.lmdb_store import LmdbStore
 from han_arch.data.parallel import work_through
-from han_arch.data.stores import FolderStore, Store
+from han_arch.data.stores import FolderStore, LmdbStore, Store
 from han_arch.errors import UserError
 from han_arch.images.write import encode_png
 
-PRODUCTS = ("images", "sub", "lmdb")
+# The parts of a product's name before the scale and after it. Sub-images are called NAME_s001, also as keys of LMDBs.
+PRODUCTS = {"images": ("", ""), "sub": ("_sub", ""), "lmdb": ("_sub", ".lmdb")}
 LQ_PATCH = 48  # the LR patch that HAN is trained with
+
+
+def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
+    """Return the names of a product's GT set and LR set, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
+    sub, ending = PRODUCTS[product]
+    return f"GT{sub}_x{degradation.scale}{ending}", f"LR{sub}_{degradation.name}{ending}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class Recipe:
         patch: training patch in HR pixels that every image must contain; None means `LQ_PATCH` times the scale.
     """
 
-    products: Sequence[str] = PRODUCTS
+    products: Sequence[str] = tuple(PRODUCTS)
     grid: CropGrid = field(default_factory=CropGrid)
     grey: str = "refuse"
     patch: int | None = None
@@ -119,19 +116,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Product:
-    """One of the data sets of the layout.
+class PlannedSet:
+    """One of the data sets to make.
 
     Attributes:
         store: where its images are written.
-        side: "GT" or "LR".
-        sub: whether it holds sub-images.
+        content: the side, "GT" or "LR", and whether it holds sub-images: a key of the result of `make_images`.
         names: the names of its images, by HR file.
     """
 
     store: Store
-    side: str
-    sub: bool
+    content: tuple[str, bool]
     names: dict[Path, list[str]]
 
     def all_names(self) -> set[str]:
@@ -146,7 +141,7 @@ def prepare(
 
     Args:
         hr_folder: the HR images.
-        out: the output folder; gets the layout above.
+        out: the folder of the data sets.
         degradations: one for each scale.
         recipe: products and their settings.
         workers: processes.
@@ -161,76 +156,57 @@ def prepare(
         recipe.check(degradation.scale)
     largest_patch = max(recipe.patch_at(degradation.scale) for degradation in degradations)
     sources = check_sources(hr_folder, recipe.grey, largest_patch, workers)
-    made = []
-    for degradation in degradations:
-        made += _prepare_scale(sources, out, degradation, recipe, workers)
-    return made
+    planned = [plan_sets(sources, out, degradation, recipe) for degradation in degradations]
+    for degradation, sets in zip(degradations, planned, strict=True):
+        _make_sets(sets, degradation, recipe, workers)
+    return [one.store.path for sets in planned for one in sets]
 
 
-def plan_products(
-    sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe
-) -> list[Product]:
-    """List the products of one degradation; the settings of each hold everything that decides its content."""
-    scale = degradation.scale
+def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe) -> list[PlannedSet]:
+    """List the data sets of one degradation; the settings of each store hold everything that decides its content."""
+    scale, grid = degradation.scale, recipe.grid
+    whole, subs = {}, {}
+    for source in sources:
+        height, width = source.height - source.height % scale, source.width - source.width % scale
+        whole[source.path] = [source.path.stem]
+        subs[source.path] = sub_image_names(source.path.stem, len(grid.windows(height, width)))
     listing = "".join(f"{source.path.stem} {source.sha256}\n" for source in sources)
     common: dict[str, object] = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": scale}
     common |= {"grey": recipe.grey} if recipe.grey != "refuse" else {}
-    whole = {source.path: [source.path.stem] for source in sources}
-    subs = {source.path: _sub_names(source, scale, recipe.grid) for source in sources}
-    count = {"count": sum(len(names) for names in subs.values())}
-    grid = {"crop_size": recipe.grid.size, "step": recipe.grid.step} | count
-    products = []
-    for side, label, settings in (
-        ("GT", f"x{scale}", common),
-        ("LR", degradation.name, common | {"degradation": degradation.name}),
-    ):
-        if "images" in recipe.products:
-            store = FolderStore(out / f"{side}_{label}", settings | {"count": len(whole)})
-            products.append(Product(store, side, False, whole))
-        if "sub" in recipe.products:
-            products.append(Product(FolderStore(out / f"{side}_sub_{label}", settings | grid), side, True, subs))
-        if "lmdb" in recipe.products:
-            products.append(Product(LmdbStore(out / f"{side}_sub_{label}.lmdb", settings | grid), side, True, subs))
-    return products
+    sets = []
+    for index, side in enumerate(("GT", "LR")):
+        for product in [product for product in PRODUCTS if product in recipe.products]:
+            has_subs = product != "images"
+            names = subs if has_subs else whole
+            settings = common | {"count": sum(map(len, names.values()))}
+            settings |= {"crop_size": grid.size, "step": grid.step} if has_subs else {}
+            settings |= {"degradation": degradation.name} if side == "LR" else {}
+            store = LmdbStore if product == "lmdb" else FolderStore
+            path = out / set_names(product, degradation)[index]
+            sets.append(PlannedSet(store(path, settings), (side, has_subs), names))
+    return sets
 
 
-def _sub_names(source: Source, scale: int, grid: CropGrid) -> list[str]:
-    height, width = source.height - source.height % scale, source.width - source.width % scale
-    return sub_image_names(source.path.stem, len(grid.windows(height, width)))
-
-
-def _prepare_scale(
-    sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe, workers: int
-) -> list[Path]:
-    products = plan_products(sources, out, degradation, recipe)
-    unfinished = [product for product in products if not product.store.is_whole(product.all_names())]
-    todo: dict[Path, list[Product]] = {}
-    for product in unfinished:
-        there = product.store.begin()
-        for path, names in product.names.items():
+def _make_sets(sets: Sequence[PlannedSet], degradation: ScaledDegradation, recipe: Recipe, workers: int) -> None:
+    unfinished = [one for one in sets if not one.store.is_whole(one.all_names())]
+    todo: dict[Path, list[PlannedSet]] = {}
+    for one in unfinished:
+        there = one.store.begin()
+        for path, names in one.names.items():
             if not there.issuperset(names):
-                todo.setdefault(path, []).append(product)
+                todo.setdefault(path, []).append(one)
     make = partial(make_images, degradation=degradation, recipe=recipe)
     for path, images in work_through(make, sorted(todo), workers, degradation.name):
-        for product in todo[path]:
-            product.store.put(images[product.side, product.sub])
-    for product in unfinished:
-        product.store.finish(product.all_names())
-    return [product.store.path for product in products]
+        for one in todo[path]:
+            one.store.put(images[one.content])
+    for one in unfinished:
+        one.store.finish(one.all_names())
 
 
 def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[tuple[str, bool], dict[str, bytes]]:
-    """Make all images of one HR image, as PNG bytes.
-
-    Args:
-        path: the HR file.
-        degradation: makes the LR.
-        recipe: products, sub-image grid, grey files.
-
-    Returns:
-        PNG bytes by name, for each (side, whether sub-images); sides are GT and LR.
-    """
-    gt = mod_crop(load_source(path, recipe.grey), degradation.scale)
+    """Make all images of one HR file: PNG bytes by name, for each side (GT, LR) and whether they are sub-images."""
+    scale = degradation.scale
+    gt = mod_crop(load_source(path, recipe.grey), scale)
     lq = degradation.degrade(gt)
     images = {}
     if "images" in recipe.products:
@@ -238,8 +214,7 @@ def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> d
         images["LR", False] = {path.stem: encode_png(lq)}
     if recipe.has_sub_images:
         windows = recipe.grid.windows(*gt.shape[:2])
-        names = sub_image_names(path.stem, len(windows))
-        scale = degradation.scale
-        images["GT", True] = {name: encode_png(gt[at]) for name, at in zip(names, windows, strict=True)}
-        images["LR", True] = {name: encode_png(lq[shrink(at, scale)]) for name, at in zip(names, windows, strict=True)}
+        named = dict(zip(sub_image_names(path.stem, len(windows)), windows, strict=True))
+        images["GT", True] = {name: encode_png(gt[at]) for name, at in named.items()}
+        images["LR", True] = {name: encode_png(lq[shrink(at, scale)]) for name, at in named.items()}
     return images

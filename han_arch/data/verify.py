@@ -1,6 +1,5 @@
 """Check data sets, folders and LMDBs, alone and as GT-LR pairs, and find out how the LR images were made."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,21 +7,26 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.degradation import DEGRADATIONS, SAME_WAY, UNKNOWN, ScaledDegradation, Verdict, differing, identify
+from han_arch.data.degradation import (
+    SAME_WAY,
+    UNKNOWN,
+    ScaledDegradation,
+    Verdict,
+    all_degradations,
+    differing,
+    identify,
+)
 from han_arch.data.image_sets import ImageRef, ImageSet, load_set
-from han_arch.data.imresize import BORDERS
-from han_arch.data.lmdb_store import LmdbFault
 from han_arch.data.parallel import WorkerDied, work_through
+from han_arch.data.prepare import PRODUCTS, set_names
+from han_arch.data.stores import LmdbFault
 from han_arch.errors import nearest
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image
 
 SAMPLE = 9  # pairs on which all conventions are tried; all pairs are then compared with the best one
-_PREPARED = re.compile(
-    rf"(?P<side>GT|LR)(?P<sub>_sub)?_(?P<kind>{'|'.join(DEGRADATIONS)})?x(?P<scale>\d+)"
-    rf"(_(?P<border>{'|'.join(BORDERS[1:])}))?(?P<lmdb>\.lmdb)?"
-)
-_READ_FAULTS = (ImageError, OSError, KeyError, LmdbFault)
+_READ_FAULTS = (ImageError, OSError, LmdbFault)
+Pair = tuple[ImageRef, ...]  # a GT image and its LR image, or one image that is checked alone
 
 
 @dataclass
@@ -48,17 +52,9 @@ class Expectation:
     tolerance: float = SAME_WAY
 
 
-@dataclass(frozen=True)
-class PairRefs:
-    """A GT image and its LR image; no LR image for a set that is checked alone."""
-
-    gt: ImageRef
-    lq: ImageRef | None
-
-
 @dataclass
-class PairFindings:
-    """The result for one pair.
+class Findings:
+    """The result for one pair, or for all pairs of two sets.
 
     Attributes:
         shapes: (height, width, channels) of every image that could be decoded.
@@ -66,7 +62,7 @@ class PairFindings:
         unlike, compared: differing and compared LR samples; the set's convention makes the reference from GT.
     """
 
-    shapes: dict[ImageRef, tuple[int, int, int]] = field(default_factory=dict)
+    shapes: dict[ImageRef, tuple[int, ...]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unlike: int = 0
     compared: int = 0
@@ -78,30 +74,24 @@ def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
     Yields:
         (name, report) for each set or pair.
     """
-    if any(_PREPARED.fullmatch(inner.name.removesuffix(".partial")) for inner in path.iterdir() if inner.is_dir()):
-        yield from _verify_prepared(path, workers)
-    else:
+    folders = sorted(inner.name for inner in path.iterdir() if inner.is_dir())
+    gt_of = {}
+    for degradation in all_degradations().values():
+        for product in PRODUCTS:
+            gt, lq = set_names(product, degradation)
+            gt_of[lq] = gt, degradation
+    known = {*gt_of, *(gt for gt, _ in gt_of.values())}
+    prepared = {name for name in folders if name.removesuffix(".partial") in known}
+    if not prepared:
         yield str(path), verify_single(path, workers)
-
-
-def _verify_prepared(root: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
-    paired = set()
-    for name, path in folders.items():
-        match = _PREPARED.fullmatch(name)
-        if match is None or match["side"] != "LR":
-            continue
-        gt_name = f"GT{match['sub'] or ''}_x{match['scale']}{match['lmdb'] or ''}"
-        paired |= {gt_name, name}
-        scale = int(match["scale"])
-        degradation = ScaledDegradation(match["kind"] or "BI", scale, match["border"] or BORDERS[0])
-        yield (
-            f"{gt_name} and {name}",
-            verify_pair(root / gt_name, path, Expectation(scale, degradation, 0.0), workers),
-        )
-    for name, path in folders.items():
-        if _PREPARED.fullmatch(name.removesuffix(".partial")) and name not in paired:
-            yield name, verify_single(path, workers)
+    for lq in folders:
+        if lq in gt_of:
+            gt, degradation = gt_of[lq]
+            prepared -= {gt, lq}
+            expected = Expectation(degradation.scale, degradation, tolerance=0)
+            yield f"{gt} and {lq}", verify_pair(path / gt, path / lq, expected, workers)
+    for name in sorted(prepared):
+        yield name, verify_single(path / name, workers)
 
 
 def verify_single(path: Path, workers: int) -> Report:
@@ -110,8 +100,7 @@ def verify_single(path: Path, workers: int) -> Report:
     report = Report(faults=list(images.faults))
     if images.images:
         report.notes.append(f"{path}: {len(images.images)} images")
-        alone = [PairRefs(ref, None) for ref in images.images.values()]
-        _examine_all([images], alone, partial(examine, scale=None, verdict=None), workers, report)
+        report.faults += _examine_all([images], [(ref,) for ref in images.images.values()], examine, workers).faults
     return report
 
 
@@ -139,13 +128,15 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     if scale is None:
         report.faults.append(f"{gt_path} and {lq_path}: no scale from the first readable pair; give --scale")
         return report
-    sample = [images for pair in pairs[:: max(1, len(pairs) // SAMPLE)] if (images := _read_pair(pair)) is not None]
+    sample = _readable(pairs[:: max(1, len(pairs) // SAMPLE)])
     verdict = identify([(gt, lq) for gt, lq in sample if _size_fault(gt, lq, scale) is None], scale)
     wanted = expected.degradation
     if wanted is not None and not verdict.fits(wanted):
         report.faults.append(f"{lq_path}: should be made by {wanted.name}; it is made by {verdict}")
     look = partial(examine, scale=scale, verdict=verdict, tolerance=expected.tolerance)
-    unlike, compared = _examine_all([gt_set, lq_set], pairs, look, workers, report)
+    total = _examine_all([gt_set, lq_set], pairs, look, workers)
+    report.faults += total.faults
+    unlike, compared = total.unlike, total.compared
     share = f": {unlike} of {compared} samples differ ({unlike / compared:.4%})" if compared else ""
     report.notes.append(f"{lq_path}: x{scale}, made by {verdict}{share}")
     return report
@@ -159,43 +150,43 @@ def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
     return max(sorted(templates), key=lambda template: sum(template.replace("{}", name) in known for name in gt_names))
 
 
-def examine(pair: PairRefs, scale: int | None, verdict: Verdict | None, tolerance: float = SAME_WAY) -> PairFindings:
+def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = SAME_WAY) -> Findings:
     """Decode a pair and compare its images; runs in worker processes.
 
     Args:
         pair: one or two images.
-        scale: HR side / LR side; not used for one image.
-        verdict: how the set's LR images were made; an LR image made in another way is a fault.
+        scale: HR side / LR side.
+        verdict: how the set's LR images were made; an LR image made in another way is a fault. None for one image.
         tolerance: share of LR samples that may differ from the result of the verdict's convention.
     """
-    findings = PairFindings()
+    findings = Findings()
     decoded = []
-    for ref in (pair.gt, pair.lq):
-        if ref is None:
-            continue
+    for ref in pair:
         try:
             pixels = decode_image(ref.read())
         except _READ_FAULTS as error:
             findings.faults.append(f"{ref}: {error}")
             continue
-        if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        height, width, channels = np.atleast_3d(pixels).shape
+        if channels in (2, 4):
             findings.faults.append(f"{ref}: has an alpha channel, which BasicSR drops silently")
-        findings.shapes[ref] = (*pixels.shape[:2], pixels.shape[2] if pixels.ndim == 3 else 1)
+        findings.shapes[ref] = (height, width, channels)
         decoded.append(pixels)
-    if len(decoded) == 2 and scale is not None:
-        gt, lq = decoded
-        fault = _size_fault(gt, lq, scale)
-        if fault is not None:
-            findings.faults.append(f"{pair.lq}: {fault}")
-        elif verdict is not None and verdict.name != UNKNOWN:
-            findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
-            if findings.unlike > tolerance * findings.compared:
-                share = f"{findings.unlike} of {findings.compared} samples"
-                findings.faults.append(f"{pair.lq}: {share} are not what {verdict} makes of its GT; not its pair?")
+    if verdict is None or len(decoded) < 2:
+        return findings
+    gt, lq = decoded
+    fault = _size_fault(gt, lq, scale)
+    if fault is not None:
+        findings.faults.append(f"{pair[1]}: {fault}")
+    elif verdict.name != UNKNOWN:
+        findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
+        if findings.unlike > tolerance * findings.compared:
+            share = f"{findings.unlike} of {findings.compared} samples"
+            findings.faults.append(f"{pair[1]}: {share} are not what {verdict} makes of its GT; not its pair?")
     return findings
 
 
-def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[PairRefs]:
+def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pair]:
     template = infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
         report.notes.append(f"{lq_set.path}: names are those of GT in filename_tmpl: '{template}'")
@@ -207,19 +198,19 @@ def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pai
         report.faults.append(f"{lq_set.path}: no {lq_name} for {gt_names[lq_name]} of {gt_set.path}{hint}")
     report.faults += [f"{gt_set.path}: nothing for {lq_name} of {lq_set.path}" for lq_name in sorted(surplus)]
     both = sorted(gt_names.keys() & lq_set.images)
-    return [PairRefs(gt_set.images[gt_names[name]], lq_set.images[name]) for name in both]
+    return [(gt_set.images[gt_names[name]], lq_set.images[name]) for name in both]
 
 
-def _read_pair(pair: PairRefs) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        return (decode_image(pair.gt.read()), decode_image(pair.lq.read())) if pair.lq else None
-    except _READ_FAULTS:
-        return None
+def _readable(pairs: Sequence[Pair]) -> Iterator[list[np.ndarray]]:
+    for pair in pairs:
+        try:
+            yield [decode_image(ref.read()) for ref in pair]
+        except _READ_FAULTS:
+            continue
 
 
-def _measured_scale(pairs: Sequence[PairRefs]) -> int | None:
-    images = next((images for pair in pairs if (images := _read_pair(pair)) is not None), None)
-    return images[0].shape[0] // images[1].shape[0] or None if images else None
+def _measured_scale(pairs: Sequence[Pair]) -> int | None:
+    return next((gt.shape[0] // lq.shape[0] or None for gt, lq in _readable(pairs)), None)
 
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
@@ -231,29 +222,25 @@ def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 
 
 def _examine_all(
-    sets: Sequence[ImageSet],
-    pairs: Sequence[PairRefs],
-    look: Callable[[PairRefs], PairFindings],
-    workers: int,
-    report: Report,
-) -> tuple[int, int]:
-    """Examine every image and pair, add the faults to the report, return differing and compared LR samples."""
+    sets: Sequence[ImageSet], pairs: Sequence[Pair], look: Callable[[Pair], Findings], workers: int
+) -> Findings:
+    """Examine every image and pair of one or two sets; compare the shapes with those in the LMDBs' meta_info.txt."""
     # Garbage in LMDB's pages can crash the process that reads them: never this one.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)
-    faults, shapes, unlike, compared = [], {}, 0, 0
+    total = Findings()
     try:
         for _, findings in work_through(look, pairs, workers, sets[-1].path.name):
-            faults += findings.faults
-            shapes.update(findings.shapes)
-            unlike += findings.unlike
-            compared += findings.compared
+            total.faults += findings.faults
+            total.shapes.update(findings.shapes)
+            total.unlike += findings.unlike
+            total.compared += findings.compared
     except WorkerDied:
-        faults.append(f"{sets[-1].path}: reading it crashed the process; data.mdb is damaged (or memory ran out)")
+        total.faults.append(f"{sets[-1].path}: reading it crashed the process; data.mdb is damaged (or memory ran out)")
     for images in sets:
         for key, noted in images.shapes.items():
-            found = shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)
+            found = total.shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)
             if found != noted:
-                faults.append(f"{images.path}: {key} is {found}; meta_info.txt says {noted}")
-    report.faults += sorted(faults)
-    return unlike, compared
+                total.faults.append(f"{images.path}: {key} is {found}; meta_info.txt says {noted}")
+    total.faults.sort()
+    return total

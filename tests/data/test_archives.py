@@ -62,7 +62,7 @@ def test_an_archive_becomes_a_folder_and_is_not_fetched_again(serve, tmp_path):
 def test_selfexsr_archives_give_the_hr_images_only(serve, tmp_path, monkeypatch, capsys):
     names = [f"Set5/image_SRF_{s}/img_00{n}_SRF_{s}_{k}.png" for s in (2, 4) for n in range(1, 6) for k in ("HR", "LR")]
     remote = RemoteFile(serve("Set5.zip", zip_of(names)), "Set5.zip")
-    members = BENCHMARKS["Set5"].archive().members
+    members = archives_of("Set5", [], [])[0].members
     monkeypatch.setitem(BENCHMARKS, "Set5", replace(BENCHMARKS["Set5"], download=(remote, members)))
     assert main(["data", "download", "Set5", "-o", str(tmp_path / "out")]) == 0
     files = sorted((tmp_path / "out" / "Set5" / "HR").iterdir())

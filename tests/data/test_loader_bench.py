@@ -6,7 +6,7 @@ import yaml
 from han_arch.bench import loading
 from han_arch.cli import main
 from han_arch.commands import data
-from han_arch.data.lmdb_store import close_environments
+from han_arch.data.stores import close_lmdbs
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def option_file(prepared_template, tmp_path):
     path = tmp_path / "train.yml"
     path.write_text(yaml.safe_dump(options))
     yield path
-    close_environments()
+    close_lmdbs()
 
 
 def test_disk_lmdb_and_network_are_measured(basicsr, option_file, capsys):

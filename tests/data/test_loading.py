@@ -12,8 +12,8 @@ import torch
 
 from han_arch import compat
 from han_arch.data import loading
-from han_arch.data.lmdb_store import LmdbFault, close_environments
 from han_arch.data.loading import SampleError, SharedLmdbBackend
+from han_arch.data.stores import LmdbFault, close_lmdbs
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -27,7 +27,7 @@ def installed(basicsr):
 @pytest.fixture
 def prepared(prepared_template, tmp_path) -> Path:
     yield Path(shutil.copytree(prepared_template, tmp_path / "prepared"))
-    close_environments()
+    close_lmdbs()
 
 
 def options(root: Path, backend: str = "lmdb", phase: str = "train", **more) -> dict:
@@ -153,7 +153,7 @@ def test_bad_key_is_named(prepared):
     names = [pair["gt_path"] for pair in dataset.paths]
     with pytest.raises(SampleError, match=r"GT_sub_x2.lmdb: a_s002: not an image"):
         dataset[names.index("a_s002")]
-    with pytest.raises(SampleError, match=r"no key b_s001 in .*GT_sub_x2.lmdb.*did you mean ._s001"):
+    with pytest.raises(LmdbFault, match=r"GT_sub_x2.lmdb has no key b_s001.*did you mean ._s001"):
         dataset[names.index("b_s001")]
 
 

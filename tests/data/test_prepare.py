@@ -11,7 +11,7 @@ from PIL import Image
 
 from han_arch.cli import main
 from han_arch.data.degradation import get_degradation
-from han_arch.data.lmdb_store import LmdbStore
+from han_arch.data.stores import LmdbStore
 from han_arch.images.write import encode_png
 
 OPTIONS = ["--crop-size", "48", "--step", "24", "--gt-size", "24", "--workers", "1"]
