@@ -1,13 +1,16 @@
 """One training step of HANModel: its options, gradients, and the averaged network."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from steps import NETWORK, batch, largest_difference, run_steps
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from han_arch.models.training_step import TrainingStep
 from han_arch.speed.winograd import WinogradConv2d
 
 
@@ -89,3 +92,20 @@ def test_ema_has_parameters_and_buffers(build) -> None:
     torch.testing.assert_close(model.net_g_ema[0].weight, before[0].weight + 0.1)
     assert torch.equal(model.net_g_ema[1].running_mean, with_norm[1].running_mean)
     assert model.net_g_ema[1].num_batches_tracked == 1
+
+
+def test_last_part_of_a_batch_exchanges_gradients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A batch of 4 in 3 parts has 2 chunks of 2: the first does not exchange gradients, the second does."""
+    waiting = []
+    no_sync = DistributedDataParallel.no_sync
+    monkeypatch.setattr(DistributedDataParallel, "no_sync", lambda self: waiting.append(1) or no_sync(self))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        net = DistributedDataParallel(nn.Conv2d(3, 3, 1))
+        step = TrainingStep(torch.device("cpu"), accumulate=3)
+        images = torch.rand(4, 3, 5, 5)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        step.backward(net, optimizer, images, images, lambda output, gt: {"l_pix": (output - gt).abs().mean()})
+        assert len(waiting) == 1
+    finally:
+        torch.distributed.destroy_process_group()
