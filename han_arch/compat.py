@@ -4,8 +4,6 @@
   modules that have their functions now. It is the last in `sys.meta_path`, so existing modules are never replaced.
 - `replace` sets one attribute of another package's module. The caller decides which, and why.
 - `require_basicsr` and `require` import a package, or raise one clear line.
-
-`changes` lists the fallbacks in use and the replaced attributes, for the log and for `basicsr doctor`.
 """
 
 import importlib
@@ -15,53 +13,33 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
 from han_arch.errors import UserError
 
-# Dropped module -> the module that has its functions now, and who imports it.
+# Dropped module -> the module that has its functions now, and who imports it ("" for our own old names in documents).
 MOVED_MODULES = {
     "torchvision.transforms.functional_tensor": (
         "torchvision.transforms.functional",
         "torchvision dropped it in 0.17; basicsr/data/degradations.py imports it",
     ),
-    "scipy.ndimage.filters": (
-        "scipy.ndimage",
-        "SciPy drops it in 2.0; basicsr/metrics/niqe.py imports it",
-    ),
+    "scipy.ndimage.filters": ("scipy.ndimage", "SciPy drops it in 2.0; basicsr/metrics/niqe.py imports it"),
+    "han_arch.winograd": ("han_arch.speed.winograd", ""),
+    "han_arch.winograd.convolution": ("han_arch.speed.winograd.convolution", ""),
+    "han_arch.export.exporting": ("han_arch.export.write", ""),
 }
-# Our own modules that documents named before they moved -> their new names.
-OWN_MOVED_MODULES = {
-    "han_arch.winograd": "han_arch.speed.winograd",
-    "han_arch.winograd.convolution": "han_arch.speed.winograd.convolution",
-    "han_arch.export.exporting": "han_arch.export.write",
-}
+_changes: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Change:
-    """A change in another package: which module or attribute, and why."""
-
-    where: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.why}"
-
-
-_changes: dict[str, Change] = {}
-
-
-def changes() -> list[Change]:
-    """Return all changes that this process made, oldest first."""
-    return list(_changes.values())
+def changes() -> dict[str, str]:
+    """Return this process's changes in other packages, oldest first: module or attribute -> why."""
+    return dict(_changes)
 
 
 def install_import_fallbacks() -> None:
-    """Make the modules of MOVED_MODULES and OWN_MOVED_MODULES importable. Imports nothing; safe to call again."""
+    """Make the modules of MOVED_MODULES importable. Imports nothing; safe to call again."""
     if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_MovedModuleFinder())
 
@@ -79,13 +57,11 @@ def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
         AttributeError: no such attribute.
     """
     module = importlib.import_module(module_name)
-    *owner_path, name = attribute.split(".")
-    owner = attrgetter(".".join(owner_path))(module) if owner_path else module
-    if getattr(owner, name) is new:
-        return
-    setattr(owner, name, new)
-    where = f"{module_name}.{attribute}"
-    _changes[where] = Change(where, why)
+    owner_path, _, name = attribute.rpartition(".")
+    owner = attrgetter(owner_path)(module) if owner_path else module
+    if getattr(owner, name) is not new:
+        setattr(owner, name, new)
+        _changes[f"{module_name}.{attribute}"] = why
 
 
 def require_basicsr() -> ModuleType:
@@ -114,14 +90,10 @@ def require_basicsr() -> ModuleType:
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package and return it.
-
-    Args:
-        package: its import name, which must also be its name on PyPI.
-        extra: the extra of han_arch that installs it.
+    """Import an optional package, which has the same name on PyPI, and return it.
 
     Raises:
-        UserError: it cannot be imported; the message says how to install it.
+        UserError: it cannot be imported; the message says how to install it, also by this extra of han_arch.
     """
     try:
         return importlib.import_module(package)
@@ -131,10 +103,10 @@ def require(package: str, extra: str) -> ModuleType:
         ) from error
 
 
-def basicsr_version() -> str | None:
-    """Return the installed BasicSR's version, or None; imports nothing."""
+def installed_version(distribution: str) -> str | None:
+    """Return an installed distribution's version, or None; imports nothing."""
     try:
-        return importlib.metadata.version("basicsr")
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -145,17 +117,15 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in MOVED_MODULES and fullname not in OWN_MOVED_MODULES:
+        if fullname not in MOVED_MODULES:
             return None
-        is_package = any(name.startswith(f"{fullname}.") for name in OWN_MOVED_MODULES)
+        is_package = any(name.startswith(f"{fullname}.") for name in MOVED_MODULES)
         return importlib.machinery.ModuleSpec(fullname, self, origin="han_arch.compat", is_package=is_package)
 
     def exec_module(self, module: ModuleType) -> None:
-        if module.__name__ in OWN_MOVED_MODULES:
-            home_name = OWN_MOVED_MODULES[module.__name__]
-        else:
-            home_name, why = MOVED_MODULES[module.__name__]
-            _changes[module.__name__] = Change(module.__name__, f"{why}; {home_name} replaces it")
+        home_name, why = MOVED_MODULES[module.__name__]
+        if why:
+            _changes[module.__name__] = f"{why}; {home_name} replaces it"
         home = importlib.import_module(home_name)
         # Look up later, since the new module may be half imported at this moment.
         module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]

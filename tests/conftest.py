@@ -51,6 +51,6 @@ def winograd_compiler() -> None:
 @pytest.fixture(scope="session")
 def basicsr() -> ModuleType:
     """BasicSR, imported with what it needs on today's stack."""
-    if compat.basicsr_version() is None:
+    if compat.installed_version("basicsr") is None:
         pytest.skip("BasicSR is not installed (it cannot be built on Python 3.13 and later)")
     return compat.require_basicsr()

@@ -68,19 +68,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def public_homes() -> dict[str, str]:
-    """Public name of `han_arch` -> the module that it is loaded from, read from the table in `__init__.py`."""
-    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOMES":
-            return dict(ast.literal_eval(node.value))
-    raise AssertionError("han_arch/__init__.py has no table _HOMES")
-
-
-HOMES = public_homes()
-
-
 def imported_modules(source: str) -> set[str]:
-    """Modules that a source imports; an attribute of a bare `import han_arch` counts as an import of its home."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -90,9 +78,22 @@ def imported_modules(source: str) -> set[str]:
             assert node.module is not None
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "han_arch":
-            names.add(f"han_arch.{node.attr}")
-    return {HOMES.get(name.removeprefix("han_arch."), name) if name.count(".") == 1 else name for name in names}
+    return names
+
+
+def uses_bare_package(source: str) -> bool:
+    """Whether a source imports the package itself, or a name from it that is no module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.asname is None or alias.name == "han_arch"]
+            found = any(name.split(".")[0] == "han_arch" for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "han_arch":
+            found = any(f"han_arch.{alias.name}" not in MODULES for alias in node.names)
+        else:
+            continue
+        if found:
+            return True
+    return False
 
 
 def our_modules(names: set[str]) -> set[str]:
@@ -100,9 +101,13 @@ def our_modules(names: set[str]) -> set[str]:
     return {name for name in names if name in MODULES and name != "han_arch"}
 
 
-def test_attributes_of_the_bare_package_count_as_imports() -> None:
-    source = "import han_arch\nfrom han_arch import HAN\nhan_arch.load_model('han-s-x4')\n"
-    assert our_modules(imported_modules(source)) == {HOMES["HAN"], HOMES["load_model"]}
+def test_modules_import_each_other_by_their_full_names() -> None:
+    for source in ("import han_arch", "import han_arch.archs.fused", "from han_arch import HAN"):
+        assert uses_bare_package(source), source
+    for source in ("import han_arch.archs.fused as fused", "from han_arch import compat"):
+        assert not uses_bare_package(source), source
+    users = {room_of(path) for path in FILES if uses_bare_package(path.read_text("utf-8"))}
+    assert users <= {"cli", "__main__", "__init__"}
 
 
 def test_every_room_has_its_place() -> None:

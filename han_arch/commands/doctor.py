@@ -5,11 +5,11 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable
 
-import han_arch
 from han_arch import compat
+from han_arch.compat import installed_version
 from han_arch.errors import UserError
+from han_arch.version import __version__
 
 EXAMPLES = """examples:
   basicsr doctor
@@ -27,35 +27,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every section; return 1 when one found a fault."""
-    sections: list[tuple[str, Callable[[], list[str]]]] = [
-        ("versions", _versions),
-        ("devices", _devices),
-        ("BasicSR", _basicsr),
-        ("plugins", _plugins),
-        ("registered by han_arch", _registered),
-        ("changed in other packages", _changes),
-        ("option files", _option_files),
-        ("network", _network),
-        ("zoo", _zoo),
-    ]
+    sections = {
+        "versions": _versions,
+        "devices": _devices,
+        "BasicSR": _basicsr,
+        "plugins": _plugins,
+        "registered by han_arch": _registered,
+        "changed in other packages": _changes,
+        "option files": _option_files,
+        "network": _network,
+        "zoo": _zoo,
+    }
     broken = 0
-    for title, section in sections:
-        sys.stdout.write(f"{title}\n")
+    for title, section in sections.items():
         try:
             lines = section()
         except Exception as error:  # a broken installation can raise anything; show it and continue
             lines = [f"BROKEN {type(error).__name__}: {error}"]
         broken += sum(line.startswith("BROKEN") for line in lines)
-        for line in lines:
-            sys.stdout.write(f"  {line}\n")
+        sys.stdout.write("\n  ".join([title, *lines]) + "\n")
     sys.stdout.write(f"{broken} broken\n" if broken else "all required parts work\n")
     return 1 if broken else 0
 
 
 def _versions() -> list[str]:
-    lines = [f"han_arch {han_arch.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    lines = [f"han_arch {__version__}, Python {platform.python_version()}, {platform.platform()}"]
     for name in (*REQUIRED, *OPTIONAL):
-        if version := _version(name):
+        if version := installed_version(name):
             lines.append(f"{name} {version}")
         elif name == "opencv-python" and importlib.util.find_spec("cv2"):
             lines.append("opencv from another distribution")
@@ -63,20 +61,13 @@ def _versions() -> list[str]:
             lines.append(f"{name} is not installed (optional)")
         else:
             lines.append(f"BROKEN {name} is not installed; run: pip install {name}")
-    tensorboards = [f"{name} {version}" for name in ("tensorboard", "tb-nightly") if (version := _version(name))]
-    if len(tensorboards) == 2:
+    boards = [f"{name} {version}" for name in ("tensorboard", "tb-nightly") if (version := installed_version(name))]
+    if len(boards) == 2:
         lines.append(
             "BROKEN tensorboard and tb-nightly are both installed and overwrite each other's files; "
             "run: pip uninstall tensorboard tb-nightly, then pip install tb-nightly"
         )
-    return lines + tensorboards
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return lines + boards
 
 
 def _devices() -> list[str]:
@@ -92,13 +83,12 @@ def _devices() -> list[str]:
 
 
 def _basicsr() -> list[str]:
+    version = installed_version("basicsr")
     try:
         basicsr = compat.require_basicsr()
     except UserError as error:
-        if sys.version_info >= (3, 13) and compat.basicsr_version() is None:
-            return [str(error)]  # no fault: on this Python the network works without BasicSR
-        return [f"BROKEN {error}"]
-    version = compat.basicsr_version()
+        # No fault on Python 3.13 and later: the network works there without BasicSR.
+        return [str(error) if sys.version_info >= (3, 13) and version is None else f"BROKEN {error}"]
     line = f"{version} from {basicsr.__file__}"
     return [line if version == "1.4.2" else f"BROKEN {line}; han_arch needs 1.4.2"]
 
@@ -120,13 +110,15 @@ def _plugins() -> list[str]:
 
 
 def _registered() -> list[str]:
-    if compat.basicsr_version() is None:
+    if installed_version("basicsr") is None:
         return ["none: BasicSR is not installed"]
-    return [f"{registry}: {', '.join(names)}" for registry, names in han_arch.register().items()]
+    from han_arch.registration import register
+
+    return [f"{registry}: {', '.join(names)}" for registry, names in register().items()]
 
 
 def _changes() -> list[str]:
-    return [str(change) for change in compat.changes()] or ["nothing"]
+    return [f"{where}: {why}" for where, why in compat.changes().items()] or ["nothing"]
 
 
 def _option_files() -> list[str]:
@@ -138,9 +130,10 @@ def _option_files() -> list[str]:
 def _network() -> list[str]:
     import torch
 
+    from han_arch.archs.han_arch import HAN
     from han_arch.speed.winograd import self_test
 
-    net = han_arch.HAN(3, 3, num_feat=8, num_group=2, num_block=1, squeeze_factor=4, upscale=2)
+    net = HAN(3, 3, num_feat=8, num_group=2, num_block=1, squeeze_factor=4, upscale=2)
     with torch.no_grad():
         out = net(torch.zeros(1, 3, 5, 7))
     good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
@@ -153,11 +146,11 @@ def _zoo() -> list[str]:
     from han_arch.zoo import store
     from han_arch.zoo.entry import ENTRIES
 
-    shipped = [(entry, store.SHIPPED / entry.file) for entry in ENTRIES if entry.sha256 and entry.url is None]
+    shipped = {entry.name: entry for entry in ENTRIES if entry.sha256 and entry.url is None}
     lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {cache_folder()}"]
-    for entry, path in shipped:
-        if not path.is_file():
-            lines.append(f"BROKEN {entry.name}: {path} is missing; install the package again")
-        elif hash_file(path) != entry.sha256:
-            lines.append(f"BROKEN {entry.name}: {path} is damaged; install the package again")
+    for name, entry in shipped.items():
+        path = store.SHIPPED / entry.file
+        if not path.is_file() or hash_file(path) != entry.sha256:
+            fault = "damaged" if path.is_file() else "missing"
+            lines.append(f"BROKEN {name}: {path} is {fault}; install the package again")
     return lines

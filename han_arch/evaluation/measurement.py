@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import han_arch
 from han_arch import files
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Score
@@ -100,7 +99,7 @@ def describe_conditions(device: torch.device) -> dict[str, str]:
 
 def commit() -> str:
     """Return the commit of the package's checkout, with "+" when files differ from it; "" without a checkout."""
-    folder = Path(han_arch.__file__).parent
+    folder = Path(__file__).parents[1]
     # A package in site-packages may lie inside the checkout of another project, which does not track it.
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return ""

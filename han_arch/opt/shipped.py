@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import han_arch
 from han_arch import errors, files
 from han_arch.errors import UserError
 
@@ -13,7 +12,7 @@ def folder() -> Path:
     Raises:
         FileNotFoundError: neither exists.
     """
-    package = Path(han_arch.__file__).parent
+    package = Path(__file__).parents[1]
     for candidate in (package / "options", package.parent / "options"):
         if any(candidate.glob("*.yml")):
             return candidate

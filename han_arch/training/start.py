@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import han_arch
 from han_arch import compat
 from han_arch.data import loading
 from han_arch.errors import UserError
@@ -14,7 +13,9 @@ from han_arch.files import clear_refusal
 from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, shipped
 from han_arch.opt.normalise import RunRequest
+from han_arch.registration import register
 from han_arch.training import loop, processes
+from han_arch.version import __version__
 
 PLUGIN_GROUP = "basicsr.plugins"
 
@@ -87,8 +88,8 @@ def load_plugins() -> dict[str, str]:
             ) from error
         loaded[entry.name] = origin
     if "han_arch" not in loaded:  # run from a checkout that is not installed
-        han_arch.register()
-        loaded["han_arch"] = f"han_arch {han_arch.__version__}"
+        register()
+        loaded["han_arch"] = f"han_arch {__version__}"
     return loaded
 
 
@@ -110,10 +111,11 @@ def _environment(plugins: dict[str, str]) -> str:
     import torch
     import torchvision
 
+    basicsr = compat.installed_version("basicsr")
     lines = [
-        f"BasicSR {compat.basicsr_version()}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
+        f"BasicSR {basicsr}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
         f"Plugins: {', '.join(plugins.values())}",
         "Changed in other packages:",
-        *(f"  {change}" for change in compat.changes()),
+        *(f"  {where}: {why}" for where, why in compat.changes().items()),
     ]
     return "\n".join(lines)

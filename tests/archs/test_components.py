@@ -80,7 +80,7 @@ class Same(nn.Module):
 def test_a_new_module_of_the_folder_is_imported(tmp_path: Path, repository: Path) -> None:
     package = tmp_path / "han_arch"
     shutil.copytree(repository / "han_arch" / "archs", package / "archs")
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "compat.py", "errors.py", "version.py"):
         shutil.copy(repository / "han_arch" / name, package / name)
     (package / "archs" / "same.py").write_text(NEW_COMPONENT)
     code = "from han_arch import HAN; print(type(HAN(3, 3, spatial_attention='Same').csam).__name__)"

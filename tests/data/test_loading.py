@@ -199,7 +199,7 @@ def test_a_used_dataset_pickles_and_its_options_stay(prepared):
 
 
 def test_only_what_is_broken_is_replaced_and_once(prepared):
-    places = [change.where for change in compat.changes()]
+    places = compat.changes()
     assert "basicsr.utils.file_client.FileClient._backends" in places
     assert "basicsr.data.worker_init_fn" in places
     assert "basicsr.utils.registry.DATASET_REGISTRY._obj_map" in places
