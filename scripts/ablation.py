@@ -22,7 +22,7 @@ from han_arch.evaluation import board, contestants, run
 from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import find_sets
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.training import start
 from han_arch.zoo.read import read_raw
 
@@ -35,13 +35,13 @@ EXAMPLES = f"""examples:
 
 def experiment(option_file: str, seed: int, iterations: int | None) -> Path:
     """Return the folder of a run; a trial with other iterations has its own."""
-    name = read.read(shipped.find(option_file))["name"]
+    name = read.read(option_file)["name"]
     return Path("experiments") / f"{name}_seed{seed}{f'_{iterations}iter' if iterations else ''}"
 
 
 def wanted_iterations(option_file: str, iterations: int | None) -> int:
     """Return the number of iterations of a run."""
-    return iterations or int(read.read(shipped.find(option_file))["train"]["total_iter"])
+    return iterations or int(read.read(option_file)["train"]["total_iter"])
 
 
 def is_finished(option_file: str, seed: int, iterations: int | None) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from demo import SCALE, TEST, TRAIN, basicsr, copy_photos
 
 from han_arch.evaluation.rows import markdown_table
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 # Name: its options, and the options of both runs. Winograd's algorithm needs a multiple of 16 channels, not 24.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 def main() -> int:
     """Train and compare; return 0 when the mean difference is within the bound."""
-    whole = read.read(shipped.find("demo_HAN_x4"))["train"]["total_iter"]
+    whole = read.read("demo_HAN_x4")["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")
     parser.add_argument(

@@ -28,7 +28,7 @@ import yaml
 from tqdm import tqdm
 
 from han_arch.files import HALF_WRITTEN
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 SAVE_EVERY = 5
 LONGEST_START = 120  # seconds until a run must train
@@ -104,7 +104,7 @@ def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
         for index in range(5):
             image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
-    opt = read.read(shipped.find("demo_HAN_x4"))
+    opt = read.read("demo_HAN_x4")
     opt["name"] = "soak"
     opt["network_g"].update(num_feat=16, num_group=2, num_block=2)
     for dataset in opt["datasets"].values():

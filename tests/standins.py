@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from han_arch.opt import load, read, shipped
+from han_arch.opt import load, read
 from han_arch.opt.normalise import RunRequest, normalise
 
 IMAGES = 4
@@ -40,7 +40,7 @@ def make_files(opt: dict[str, Any], folder: Path) -> None:
 
 def sound_options(name: str = "demo_HAN_x4") -> dict[str, Any]:
     """The options of a shipped file with a tiny network."""
-    opt = read.read(shipped.find(name))
+    opt = read.read(name)
     opt["network_g"].update(num_feat=8, num_group=1, num_block=1, squeeze_factor=4)
     return opt
 

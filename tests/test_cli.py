@@ -39,9 +39,9 @@ def smooth_photo(height: int, width: int, seed: int) -> np.ndarray:
 
 def option_file(folder: Path, network: str, **changes: object) -> Path:
     """Write an option file for a few iterations on the workspace's data, based on the shipped demo file."""
-    from han_arch.opt import read, shipped
+    from han_arch.opt import read
 
-    opt = read.read(shipped.find("demo_HAN_x4"))
+    opt = read.read("demo_HAN_x4")
     opt.update(name=f"tiny_{network}", scale=2, network_g=dict(NETWORKS[network]))
     for key, suffix in (("train", ""), ("val", "")):
         opt["datasets"][key].update(dataroot_gt=f"data/GT_x2{suffix}", dataroot_lq=f"data/LR_BIx2{suffix}")

@@ -122,9 +122,9 @@ def _changes() -> list[str]:
 
 
 def _option_files() -> list[str]:
-    from han_arch.opt import shipped
+    from han_arch.opt import read
 
-    return [f"{len(shipped.names())} in {shipped.folder()}"]
+    return [f"{len(read.shipped_names())} in {read.shipped_folder()}"]
 
 
 def _network() -> list[str]:

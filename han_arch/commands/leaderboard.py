@@ -9,7 +9,7 @@ from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, page, rows
 from han_arch.evaluation import run as board_run
 from han_arch.evaluation.measurement import ScoreCache
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.training import start
 
 EXAMPLES = """examples:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """
     compat.require_basicsr()
     start.load_plugins()
-    options = read.read(shipped.find(args.opt))
+    options = read.read(args.opt)
     read.override(options, args.force_yml)
     models = contestants.with_experiments(options.get("models"), read.read)
     checked = board.load({**options, "models": models})

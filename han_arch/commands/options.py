@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from han_arch.opt import shipped
+from han_arch.opt import read
 
 EXAMPLES = """examples:
   basicsr options list
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
         sys.stdout.write(schema.as_text())
     elif args.action == "list":
-        sys.stdout.writelines(f"{name:24} {title}\n" for name, title in shipped.titles().items())
+        sys.stdout.writelines(f"{name:24} {title}\n" for name, title in read.shipped_titles().items())
     else:
-        sys.stdout.writelines(f"{path}\n" for path in shipped.copy(args.name, args.target))
+        sys.stdout.writelines(f"{path}\n" for path in read.copy_shipped(args.name, args.target))
     return 0

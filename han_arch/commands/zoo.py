@@ -9,7 +9,7 @@ from pathlib import Path
 from han_arch import compat
 from han_arch.commands import subcommands
 from han_arch.files import CACHE_VARIABLE, hash_file
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.release import experiment, publish, reproduce, verify
 from han_arch.speed.precision import PRECISIONS
 from han_arch.zoo import entry as table
@@ -227,7 +227,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.source, args.param_key)
-    given = read.read(shipped.find(args.opt)).get("network_g") or {} if args.opt else None
+    given = read.read(args.opt).get("network_g") or {} if args.opt else None
     network_g, assumed = complete_options(checkpoint, given)
     provenance = read_header(args.source).get("provenance", {}) if args.source.suffix == ".safetensors" else {}
     origin = {"converted_from": args.source.name, "sha256": hash_file(args.source), "was": checkpoint.kind}

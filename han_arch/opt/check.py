@@ -1,7 +1,8 @@
-"""Check the options of a file one by one: every problem says where it is, what was wanted and what was found."""
+"""Check the options of a file one by one, the files that they name, and whether the network can be built."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ import torch
 from han_arch import errors
 from han_arch.opt.kinds import ANYTHING, Node, Section, entries, options_of
 from han_arch.opt.known import CLOSED_MODELS, MOVED, OPTIONS
+from han_arch.zoo import entry
+
+_ROOTS = ("dataroot_gt", "dataroot_lq")
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,13 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class CheckedRun:
-    """The run that options are checked for.
+class _CheckedRun:
+    """The run that options are checked for."""
 
-    Args:
-        command: "train" or "test".
-        model: the name of the model.
-        bases: names of the model's class and its bases; empty if another package may read more options.
-        closed: an unknown option of the section has no effect; else another package may read it.
-    """
-
-    command: str
-    model: Any
-    bases: tuple[str, ...]
-    closed: bool
+    command: str  # train or test
+    model: Any  # its name in the options
+    bases: tuple[str, ...]  # names of the model's class and its bases; empty if another package may read more options
+    closed: bool  # an unknown option of the section has no effect; else another package may read it
 
 
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
@@ -55,26 +52,19 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
         opt: the option file's content, with the names and whole numbers of `normalise`.
         is_train: whether `basicsr train` reads them; else `basicsr test`.
     """
-    models = entries("model")
-    model = opt.get("model_type")
-    known = isinstance(model, str) and model in models
+    models: Mapping[str, Any] = entries("model")
+    model: Any = opt.get("model_type")
     closed = model in CLOSED_MODELS
-    bases = tuple(cls.__name__ for cls in models[model].__mro__) if closed and known else ()  # type: ignore
-    run = CheckedRun("train" if is_train else "test", model, bases, closed)
-    problems = list(_check_section(opt, OPTIONS, "", run))
-    if isinstance(model, str) and not known:
-        problems.append(_unregistered("model_type", model, models))
-    return problems
+    bases = tuple(cls.__name__ for cls in models[model].__mro__) if closed and model in models else ()
+    run = _CheckedRun("train" if is_train else "test", model, bases, closed)
+    return [*_check_section(opt, OPTIONS, "", run), *_check_registered("model_type", model, models)]
 
 
 def try_network(network: Any) -> list[Problem]:
-    """Build a network to see if its constructor accepts the options.
+    """Build the network of the section `network_g` to see if its constructor accepts the options.
 
     It is built on the meta device, without memory for weights. If its constructor reads values of tensors, which the
-    meta device does not have, it is built on the CPU.
-
-    Args:
-        network: the section `network_g`; a value that is no mapping is a problem of `check_options`.
+    meta device does not have, it is built on the CPU. A section that is no mapping is a problem of `check_options`.
     """
     if not isinstance(network, dict):
         return []
@@ -93,8 +83,25 @@ def try_network(network: Any) -> list[Problem]:
     return []
 
 
-def known_at(opt: dict[str, Any], keys: list[str]) -> dict[str, Node]:
-    """Return the options that a section may hold; under `*` the kind of those that users name.
+def check_files(opt: dict[str, Any]) -> list[Problem]:
+    """Find problems of the files that options name: they exist, and each GT image has its LQ image.
+
+    Args:
+        opt: the options; sections that are not mappings are skipped.
+    """
+    problems: list[Problem] = []
+    for name, dataset in _mapping(opt.get("datasets")).items():
+        if isinstance(dataset, dict):
+            problems += _check_dataset(f"datasets:{name}", dataset)
+    for key, value in _mapping(opt.get("path")).items():
+        names_file = str(key).startswith("pretrain_network") or key == "resume_state"
+        if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
+            problems += _missing(f"path:{key}", value)
+    return problems
+
+
+def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
+    """Return the options that a section may hold, each with whether it is a section; `*` is any other name.
 
     Needs BasicSR imported and the plugins loaded.
 
@@ -107,22 +114,19 @@ def known_at(opt: dict[str, Any], keys: list[str]) -> dict[str, Node]:
         child = options_of(node, content).keys.get(key) or node.other(key)
         if not isinstance(child, Section):
             return {}
-        inner = content.get(key)
-        node, content = child, inner if isinstance(inner, dict) else {}
-    others = {} if node.others is None else {"*": node.others}
-    return {**options_of(node, content).keys, **others}
+        node, content = child, _mapping(content.get(key))
+    found = {**options_of(node, content).keys, **({} if node.others is None else {"*": node.others})}
+    return {name: isinstance(child, Section) for name, child in found.items()}
 
 
-def _check_section(content: dict[str, Any], node: Section, where: str, run: CheckedRun) -> Iterator[Problem]:
+def _check_section(content: dict[str, Any], node: Section, where: str, run: _CheckedRun) -> Iterator[Problem]:
     options = options_of(node, content)
     keys = options.keys
     if node.registry:
         run = replace(run, closed=options.complete)
-        named, known = content.get("type"), entries(node.registry)
-        if isinstance(named, str) and named not in known:
-            yield _unregistered(f"{where}:type", named, known)
-    required = dict.fromkeys(options.required)
-    required |= dict.fromkeys(key for key, child in keys.items() if child.need in ("always", run.command))
+        yield from _check_registered(f"{where}:type", content.get("type"), entries(node.registry))
+    needed = [key for key, child in keys.items() if child.need in ("always", run.command)]
+    required = dict.fromkeys([*options.required, *needed])
     for key in required:
         # `~` is as bad as no entry, unless it is allowed.
         if content.get(key) is None and not (key in content and keys[key].null):
@@ -136,7 +140,7 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: Chec
             yield _unknown(key, keys, where, warning=not run.closed)
 
 
-def _check_option(value: Any, node: Node, where: str, run: CheckedRun) -> Iterator[Problem]:
+def _check_option(value: Any, node: Node, where: str, run: _CheckedRun) -> Iterator[Problem]:
     if node.only and run.bases and node.only not in run.bases:
         yield Problem(where, f" works with model_type {node.only} only; got {run.model}")
     elif not node.accepts(value):
@@ -146,8 +150,9 @@ def _check_option(value: Any, node: Node, where: str, run: CheckedRun) -> Iterat
         yield from _check_section(value, node, where, run)
 
 
-def _unregistered(where: str, name: str, known: Any) -> Problem:
-    return Problem(where, f": nothing named {name!r} is registered; {errors.hint(name, known)}")
+def _check_registered(where: str, name: Any, known: Any) -> Iterator[Problem]:
+    if isinstance(name, str) and name not in known:
+        yield Problem(where, f": nothing named {name!r} is registered; {errors.hint(name, known)}")
 
 
 def _unknown(key: Any, known: Any, where: str, *, warning: bool) -> Problem:
@@ -155,3 +160,59 @@ def _unknown(key: Any, known: Any, where: str, *, warning: bool) -> Problem:
         return Problem(key, f" is no option of the top level; it is {MOVED[key]}", warning)
     reader = " (another package may read it)" if warning else ""
     return Problem(f"{where}:{key}".removeprefix(":"), f": no such option{reader}; {errors.hint(key, known)}", warning)
+
+
+def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
+    named = [key for key in (*_ROOTS, "meta_info_file") if isinstance(dataset.get(key), str)]
+    missing = [problem for key in named for problem in _missing(f"{where}:{key}", dataset[key])]
+    yield from missing
+    wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")))
+    if wanted is None:
+        return
+    lacking = [key for key in wanted if not isinstance(dataset.get(key), str)]
+    yield from (Problem(where, f" lacks {key}: a folder, or an .lmdb") for key in lacking if dataset.get(key) is None)
+    if missing or lacking:
+        return
+    counts = {}
+    for key in wanted:
+        try:
+            counts[key] = _count(Path(dataset[key]).expanduser(), dataset)
+        except (OSError, UnicodeDecodeError) as error:
+            yield Problem(f"{where}:{key}", f": {error}")
+            continue
+        if counts[key] == 0:
+            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images; subfolders are not read")
+    if len(set(counts.values())) > 1:
+        yield Problem(
+            where, f" has {counts[_ROOTS[0]]} GT and {counts[_ROOTS[1]]} LQ images; the numbers must be equal"
+        )
+
+
+def _count(root: Path, dataset: dict[str, Any]) -> int:
+    """Count the images that BasicSR will find; raise FileNotFoundError if it would fail."""
+    if _mapping(dataset.get("io_backend")).get("type") == "lmdb":
+        if root.suffix != ".lmdb":
+            raise FileNotFoundError(f"io_backend lmdb needs a folder named *.lmdb; got {str(root)!r}")
+        listing = root / "meta_info.txt"
+        if not listing.is_file():
+            raise FileNotFoundError(f"{str(root)!r} is no LMDB of `basicsr data prepare`: meta_info.txt is missing")
+        return _lines(listing)
+    if (root / "data.mdb").is_file():
+        raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend: type: lmdb, or give a folder of images")
+    if dataset.get("meta_info_file"):
+        return _lines(Path(dataset["meta_info_file"]))
+    return sum(1 for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _lines(path: Path) -> int:
+    return sum(1 for line in path.read_text("utf-8").splitlines() if line.strip())
+
+
+def _missing(where: str, path: str) -> list[Problem]:
+    path = str(Path(path).expanduser())
+    hint = "; make data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
+    return [] if Path(path).exists() else [Problem(where, f": {path!r} does not exist, from {Path.cwd()}{hint}")]
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}

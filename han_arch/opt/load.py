@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import UserError
-from han_arch.opt import check, paths, read, rules
+from han_arch.opt import check, read, rules
 from han_arch.opt.check import Problem
-from han_arch.opt.kinds import Section
 from han_arch.opt.normalise import RunRequest, normalise, without_added
 
 
@@ -26,7 +25,7 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
         UserError: the file or an override is wrong; the message has all problems, one a line.
     """
     content = read.read(path)
-    read.override(content, request.overrides, _addable)
+    read.override(content, request.overrides, check.addable)
     opt, problems = normalise(content, request)
     problems += find_problems(opt)
     # A problem that two checks find is reported once.
@@ -47,7 +46,7 @@ def find_problems(opt: dict[str, Any]) -> list[Problem]:
         opt: options of `normalise`; they are not changed.
     """
     problems = check.check_options(without_added(opt), is_train=opt["is_train"])
-    problems += paths.check_files(opt)
+    problems += check.check_files(opt)
     problems += rules.cross_check(opt, problems)
     if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):
         problems += check.try_network(opt.get("network_g"))
@@ -57,7 +56,3 @@ def find_problems(opt: dict[str, Any]) -> list[Problem]:
 def as_file(opt: dict[str, Any]) -> str:
     """Return the options of a run as the text of an option file for the same run."""
     return read.dump(without_added(opt))
-
-
-def _addable(content: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    return {name: isinstance(node, Section) for name, node in check.known_at(content, keys).items()}

@@ -1,6 +1,6 @@
-"""Read option files and `--force_yml` overrides as plain data; nothing in them can run code.
+"""Find and read option files, the user's and the shipped ones, and apply `--force_yml` overrides.
 
-BasicSR's own loader executes YAML tags, and it passes overrides to `exec`.
+They are plain data that cannot run code. BasicSR's own loader executes YAML tags, and it passes overrides to `exec`.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from han_arch import errors
+from han_arch import errors, files
 from han_arch.errors import UserError
 
 Addable: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
@@ -41,12 +41,27 @@ class _OptionDumper(yaml.SafeDumper):
         return True
 
 
-def parse(text: str, source: str) -> Any:
-    """Parse YAML text.
+def find(path_or_name: str) -> Path:
+    """Return the option file for `-opt`: a path, or a shipped name with or without `options/` and `.yml`.
 
-    Args:
-        text: the YAML.
-        source: its name in error messages.
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    wanted = f"{path.name.removesuffix('.yml')}.yml"
+    # In another folder than options/ the user means a file of that folder, never a shipped one.
+    if wanted in shipped_names() and str(path.parent) in (".", "options"):
+        return shipped_folder() / wanted
+    raise UserError(
+        f"no option file {path_or_name!r}: neither a path from {Path.cwd()} nor a shipped name; "
+        f"{errors.hint(wanted, shipped_names())} (`basicsr options list` lists them all)"
+    )
+
+
+def parse(text: str, source: str) -> Any:
+    """Parse YAML text; error messages call it `source`.
 
     Raises:
         UserError: the text is no YAML, or has a duplicate key or a tag that would run code.
@@ -59,12 +74,13 @@ def parse(text: str, source: str) -> Any:
         raise UserError(f"{where}: {getattr(error, 'problem', None) or error}") from error
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read an option file.
+def read(path_or_name: Path | str) -> dict[str, Any]:
+    """Read an option file: a path or a shipped name, as for `find`.
 
     Raises:
-        UserError: `parse` fails, or the file does not hold a mapping.
+        UserError: `find` or `parse` fails, or the file does not hold a mapping.
     """
+    path = find(str(path_or_name))
     options = parse(path.read_text("utf-8"), str(path))
     if not isinstance(options, dict):
         raise UserError(f"{path} must hold a mapping of options; got {type(options).__name__}")
@@ -76,14 +92,14 @@ def dump(options: dict[str, Any]) -> str:
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def override(options: dict[str, Any], entries: Iterable[str], addable: Addable | None = None) -> None:
+def override(options: dict[str, Any], entries: Iterable[str], addable: Addable = lambda options, section: {}) -> None:
     """Change options in place by `--force_yml` entries such as `train:optim_g:lr=1e-3`; values are YAML.
 
     Args:
         options: the file's content.
         entries: strings key:key=value.
         addable: function of the options and the keys of a section. It returns the names that may be added there, each
-            with whether it is a section itself; the name `*` allows any name for a mapping. None: no name.
+            with whether it is a section itself; the name `*` allows any name for a mapping. Default: no names.
 
     Raises:
         UserError: an entry is not key:key=value, or a key is neither in the file nor addable.
@@ -97,15 +113,65 @@ def override(options: dict[str, Any], entries: Iterable[str], addable: Addable |
         target: Any = options
         for depth, key in enumerate(keys):
             last = depth == len(keys) - 1
-            present = target if isinstance(target, dict) else {}
-            new = addable(options, keys[:depth]) if addable and isinstance(target, dict) else {}
+            present, new = (target, addable(options, keys[:depth])) if isinstance(target, dict) else ({}, {})
             if not (key in present or key in new or (last and "*" in new and isinstance(value, dict))):
                 where = ":".join(keys[:depth]) or "the top level"
                 hint = errors.hint(key, {*present, *new} - {"*"})
                 raise UserError(f"--force_yml {entry!r}: {where} has no key {key!r}; {hint}")
             if last:
                 target[key] = value
-            else:
-                if present.get(key) is None and new.get(key):
-                    target[key] = {}
-                target = target[key]
+            elif present.get(key) is None and new.get(key):
+                target[key] = {}
+            target = target[key]
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped option files: han_arch/options if installed, options/ in a checkout.
+
+    Raises:
+        FileNotFoundError: neither exists.
+    """
+    package = Path(__file__).parents[1]
+    for candidate in (package / "options", package.parent / "options"):
+        if any(candidate.glob("*.yml")):
+            return candidate
+    raise FileNotFoundError(f"the option files are missing: no .yml in {package}/options or {package.parent}/options")
+
+
+def shipped_names() -> list[str]:
+    """Return the file names of the shipped option files, sorted."""
+    return sorted(path.name for path in shipped_folder().glob("*.yml"))
+
+
+def run_names() -> list[str]:
+    """Return the names for `basicsr train` and `basicsr test`, without those for `basicsr leaderboard`."""
+    return [name for name in shipped_names() if not name.startswith("leaderboard_")]
+
+
+def shipped_titles() -> dict[str, str]:
+    """Return the first line of every shipped option file by its name."""
+    texts = {name: (shipped_folder() / name).read_text("utf-8") for name in shipped_names()}
+    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
+
+
+def copy_shipped(name: str, target: str) -> list[Path]:
+    """Copy a shipped option file, or all; return the copies, which refer to the schema of the package.
+
+    Args:
+        name: a name as for `find`, or "all".
+        target: a file, or a folder; a folder that does not exist yet ends with `/`.
+
+    Raises:
+        UserError: no such shipped file, or a new file exists already.
+    """
+    sources = [shipped_folder() / one for one in shipped_names()] if name == "all" else [find(name)]
+    into_folder = name == "all" or Path(target).is_dir() or target.endswith("/")
+    pairs = {(Path(target) / source.name if into_folder else Path(target)): source for source in sources}
+    existing = [str(path) for path in pairs if path.exists()]
+    if existing:
+        raise UserError(f"would overwrite {', '.join(existing)}; choose another target or remove it")
+    schema = (shipped_folder() / "schema.json").resolve().as_uri()
+    for path, source in pairs.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, source.read_text("utf-8").replace("$schema=schema.json", f"$schema={schema}"))
+    return list(pairs)

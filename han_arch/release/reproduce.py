@@ -9,7 +9,7 @@ from typing import Any
 
 from han_arch.errors import UserError
 from han_arch.evaluation.sets import PAPER_SETS
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.release import card
 from han_arch.zoo.entry import Entry
 
@@ -43,7 +43,7 @@ def stages_of(recipe: str) -> list[Stage]:
     Raises:
         UserError: no shipped option file has this name, or none makes the experiment that a stage starts from.
     """
-    stage = Stage(recipe, read.read(shipped.find(recipe)))
+    stage = Stage(recipe, read.read(recipe))
     return [*stages_before(stage), stage]
 
 
@@ -60,9 +60,9 @@ def stages_before(stage: Stage) -> list[Stage]:
 
 def stage_named(experiment: str) -> Stage | None:
     """Return the training of the shipped option file that makes an experiment, if any."""
-    for file in shipped.run_names():
+    for file in read.run_names():
         if file.startswith("train"):
-            options = read.read(shipped.find(file))
+            options = read.read(file)
             if options["name"] == experiment:
                 return Stage(file, options)
     return None

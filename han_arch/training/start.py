@@ -11,7 +11,7 @@ from han_arch.data import loading
 from han_arch.errors import UserError
 from han_arch.files import clear_refusal
 from han_arch.models import REFUSED_WRITE
-from han_arch.opt import load, shipped
+from han_arch.opt import load, read
 from han_arch.opt.normalise import RunRequest
 from han_arch.registration import register
 from han_arch.training import loop, processes
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     compat.require_basicsr()
     loading.install()
     plugins = load_plugins()
-    path = shipped.find(args.opt)
+    path = read.find(args.opt)
     request = RunRequest(
         is_train=is_train,
         root=Path.cwd(),

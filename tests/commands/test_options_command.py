@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from han_arch.cli import main
-from han_arch.opt import shipped
+from han_arch.opt import read
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["options", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == shipped.names()
+    assert [line.split()[0] for line in lines] == read.shipped_names()
     assert all(len(line.split()) > 2 for line in lines)
 
 
@@ -36,7 +36,7 @@ def test_copy_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_copy_all(folder: Path) -> None:
     assert main(["options", "copy", "all", "new"]) == 0
-    assert sorted(path.name for path in (folder / "new").iterdir()) == shipped.names()
+    assert sorted(path.name for path in (folder / "new").iterdir()) == read.shipped_names()
 
 
 def test_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

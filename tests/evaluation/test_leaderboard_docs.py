@@ -10,7 +10,7 @@ import yaml
 from han_arch.evaluation import board, contestants, metrics, sets
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
-from han_arch.opt import shipped
+from han_arch.opt import read
 
 
 @pytest.fixture(scope="module")
@@ -53,4 +53,4 @@ def test_variants_of_the_table_exist(text: str) -> None:
 def test_the_command_names_a_shipped_file(text: str) -> None:
     found = re.findall(r"^basicsr leaderboard -opt (\S+)", text, re.M)
     assert found
-    assert all(shipped.find(name).is_file() for name in found)
+    assert all(read.find(name).is_file() for name in found)

@@ -9,7 +9,7 @@ import pytest
 from han_arch.errors import UserError
 from han_arch.evaluation.board import load
 from han_arch.files import hash_file
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.load import load_model
@@ -65,6 +65,6 @@ def test_mistakes_are_reported_before_the_long_run(options: dict[str, Any], mode
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_zoos_boards_name_its_networks(scale: int) -> None:
-    options = read.read(shipped.find(f"leaderboard_zoo_x{scale}"))
+    options = read.read(f"leaderboard_zoo_x{scale}")
     assert options["models"][f"HAN-S x{scale}"] == {"zoo": f"han-s-x{scale}"}
     assert list(options["datasets"]) == ["Set5", "Set14", "B100"]

@@ -9,7 +9,7 @@ import torch
 from steps import NETWORK, batch, largest_difference, run_steps
 
 import han_arch
-from han_arch.opt.paths import check_files
+from han_arch.opt.check import check_files
 
 RECIPES = [
     {"accumulate": 2},

@@ -9,7 +9,7 @@ import yaml
 from standins import changed, make_files, sound_options
 
 from han_arch.cli import main
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 HEAD = {"model_type": "SRModel", "scale": 4, "num_gpu": 1, "manual_seed": 10}
 PAIRS = {"name": "pairs", "type": "PairedImageDataset", "dataroot_gt": "gt", "dataroot_lq": "lq",
@@ -62,9 +62,9 @@ def upstream_options(network: str) -> dict[str, Any]:
     return changed(base, own)
 
 
-@pytest.mark.parametrize("name", shipped.run_names())
+@pytest.mark.parametrize("name", read.run_names())
 def test_shipped_files_pass_on_stand_in_folders(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    opt = read.read(shipped.find(name))
+    opt = read.read(name)
     make_files(opt, folder)
     before = sorted(folder.rglob("*"))
     assert main(["train" if "train" in opt else "test", "-opt", name, "--check"]) == 0, capsys.readouterr().err

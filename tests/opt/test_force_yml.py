@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from han_arch.cli import main
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 pytestmark = pytest.mark.usefixtures("demo_folder")
 
@@ -34,7 +34,7 @@ ADDED = [
 @pytest.mark.parametrize(("entry", "value"), ADDED, ids=[row[0].partition("=")[0] for row in ADDED])
 def test_known_options_are_added(entry: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
     way = entry.partition("=")[0].split(":")
-    before: Any = read.read(shipped.find("demo_HAN_x4"))
+    before: Any = read.read("demo_HAN_x4")
     for key in way[:-1]:
         before = before.get(key) or {}
     if way[-1] != "num_csam":
@@ -70,7 +70,7 @@ def test_models_of_others_may_read_more_but_the_file_must_name_it(
     demo_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An option that only another package knows can be changed if the file has it, but not added."""
-    opt = read.read(shipped.find("demo_HAN_x4"))
+    opt = read.read("demo_HAN_x4")
     opt["model_type"] = "RealESRNetModel"
     opt["train"]["own"] = 1
     (demo_folder / "own.yml").write_text(yaml.safe_dump(opt))

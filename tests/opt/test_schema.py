@@ -9,7 +9,7 @@ import pytest
 from standins import DELETE, changed, sound_options
 
 from han_arch.cli import main
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.opt import schema as json_schema
 from han_arch.opt.kinds import Node, Section
 from han_arch.opt.known import OPTIONS
@@ -47,9 +47,9 @@ def test_schema_takes_the_values_that_the_table_takes() -> None:
     assert all(seen == {True, False} for seen in answers.values()), answers
 
 
-@pytest.mark.parametrize("name", shipped.run_names())
+@pytest.mark.parametrize("name", read.run_names())
 def test_shipped_files_are_valid(name: str) -> None:
-    opt = read.read(shipped.find(name))
+    opt = read.read(name)
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.Draft7Validator(SCHEMA).validate(opt)
 
@@ -76,7 +76,7 @@ def test_other_packages_may_read_more() -> None:
 def test_the_shipped_schema_and_the_printed_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["options", "schema"]) == 0
     printed = capsys.readouterr().out
-    assert printed == (shipped.folder() / "schema.json").read_text("utf-8")
+    assert printed == (read.shipped_folder() / "schema.json").read_text("utf-8")
     assert json.loads(printed) == SCHEMA
 
 
@@ -84,8 +84,8 @@ def test_files_name_their_schema_where_they_are_and_where_they_are_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    schema = (shipped.folder() / "schema.json").resolve()
-    for name in shipped.run_names():
-        assert "\n# yaml-language-server: $schema=schema.json\n" in shipped.find(name).read_text("utf-8")
+    schema = (read.shipped_folder() / "schema.json").resolve()
+    for name in read.run_names():
+        assert "\n# yaml-language-server: $schema=schema.json\n" in read.find(name).read_text("utf-8")
     assert main(["options", "copy", "train_HAN_x4", "mine.yml"]) == 0
     assert f"\n# yaml-language-server: $schema={schema.as_uri()}\n" in Path("mine.yml").read_text("utf-8")

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from han_arch.errors import UserError
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "options"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
@@ -30,7 +30,7 @@ def upstream_load(path: Path, basicsr: ModuleType) -> dict:
 
 def test_the_promised_files_are_there() -> None:
     assert set(NAMES) >= EXPECTED
-    assert shipped.names() == NAMES
+    assert read.shipped_names() == NAMES
 
 
 def test_no_drift(repository: Path, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_upstream_reads_the_same(name: str, basicsr: ModuleType) -> None:
     assert upstream_load(FOLDER / name, basicsr) == read.read(FOLDER / name)
 
 
-@pytest.mark.parametrize("name", shipped.run_names())
+@pytest.mark.parametrize("name", read.run_names())
 def test_scale_is_one_number_everywhere(name: str) -> None:
     opt = read.read(FOLDER / name)
     scale = opt["scale"]
@@ -101,10 +101,10 @@ def test_comparison_networks_have_the_papers_sizes() -> None:
 def test_find_takes_paths_and_shipped_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("train_HAN_x4", "train_HAN_x4.yml", "options/train_HAN_x4.yml"):
-        assert shipped.find(name) == FOLDER / "train_HAN_x4.yml"
+        assert read.find(name) == FOLDER / "train_HAN_x4.yml"
     (tmp_path / "train_HAN_x4.yml").write_text("name: mine\n")
-    assert shipped.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
+    assert read.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
     with pytest.raises(UserError, match="did you mean train_HAN_x4"):
-        shipped.find("train_HAM_x4.yml")
+        read.find("train_HAM_x4.yml")
     with pytest.raises(UserError, match="no option file"):
-        shipped.find("elsewhere/train_HAN_x4.yml")
+        read.find("elsewhere/train_HAN_x4.yml")

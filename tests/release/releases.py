@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from han_arch import HAN, cli
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.zoo.entry import Entry, from_json
 
 TINY = {"num_feat": 8, "num_group": 1, "num_block": 1, "squeeze_factor": 4}
@@ -43,7 +43,7 @@ def write_benchmarks(folder: Path) -> Path:
 
 def write_experiment(folder: Path, machine: str = "/home/somebody/secret") -> Path:
     """experiments/HAN-S_x4_BSDS400 of a tiny network with averaged weights that differ from the last ones."""
-    options: dict[str, Any] = read.read(shipped.find("train_HAN-S_x4"))
+    options: dict[str, Any] = read.read("train_HAN-S_x4")
     options["network_g"].update(TINY)
     options["train"]["total_iter"] = ITERATIONS
     experiment = folder / "experiments" / "HAN-S_x4_BSDS400"

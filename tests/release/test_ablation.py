@@ -21,13 +21,13 @@ from han_arch.errors import UserError
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import Score
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 PROTOCOL = Protocol("BI", 4)
 
 
 def options(model: str) -> dict:
-    return read.read(shipped.find(ablation_tables.MODELS[model]))
+    return read.read(ablation_tables.MODELS[model])
 
 
 def test_the_recipes_differ_in_nothing_but_the_network() -> None:

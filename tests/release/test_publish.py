@@ -14,7 +14,7 @@ import yaml
 from releases import ITERATIONS, TINY, Made
 
 from han_arch import HAN, cli, load_model
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.release import openmodeldb
 from han_arch.zoo.read import read_header
 
@@ -86,7 +86,7 @@ def test_numbers_agree_with_the_pictures(made: Made) -> None:
 
 def test_a_second_stage_names_its_start_and_counts_both_stages(made: Made, copy: Path, tmp_path: Path) -> None:
     (option_file,) = copy.glob("*.yml")
-    stage = read.read(shipped.find("train_HAN-S_x4_stage2"))
+    stage = read.read("train_HAN-S_x4_stage2")
     stage["network_g"].update(TINY)
     del stage["logger"]["keep_best"]
     option_file.unlink()

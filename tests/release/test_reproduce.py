@@ -13,7 +13,7 @@ import pytest
 from releases import TINY, Made, write_benchmarks
 
 from han_arch import cli
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 from han_arch.release import reproduce
 from han_arch.release.reproduce import Step
 from han_arch.zoo import entry as table
@@ -67,7 +67,7 @@ def test_a_recipe_of_two_stages_trains_both(
     text = capsys.readouterr().out
     commands = printed_commands(text)
     assert [words[2] for words in commands if words[0] == "train"] == ["train_HAN-S_x4", "train_HAN-S_x4_stage2"]
-    second = read.read(shipped.find("train_HAN-S_x4_stage2.yml"))
+    second = read.read("train_HAN-S_x4_stage2.yml")
     assert second["path"]["pretrain_network_g"].startswith("experiments/HAN-S_x4_BSDS400/")
     assert commands[-2][2] == f"experiments/{second['name']}"
     assert "20,000 iterations, seed 0, from scratch" in text

@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from han_arch.opt import read
-from han_arch.opt.shipped import find
 
 TOTAL = 14
 SAVE_EVERY = 5
@@ -71,7 +70,7 @@ def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
             height, width = (28, 30) if winograd else (20, 24)
             image = generator.integers(0, 256, (height * factor, width * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
-    opt = read.read(find("demo_HAN_x4"))
+    opt = read.read("demo_HAN_x4")
     opt.update(name="run", scale=2)
     opt["network_g"].update(upscale=2, num_feat=8, num_group=2, num_block=1)
     for dataset in opt["datasets"].values():

@@ -16,7 +16,7 @@ import yaml
 from standins import make_files
 
 from han_arch.cli import main
-from han_arch.opt import read, shipped
+from han_arch.opt import read
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = (REPOSITORY / "docs" / "training.md").read_text("utf-8")
@@ -61,7 +61,7 @@ def make_own_data(folder: Path) -> None:
 def test_documented_runs_pass_the_check(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What stands in the folder is what docs/data.md and the section itself make."""
     for name in ("train_HAN_x4", "test_HAN_x4"):
-        make_files(read.read(shipped.find(name)), folder)
+        make_files(read.read(name), folder)
     make_own_data(folder)
     assert main(["options", "copy", "all", "options/"]) == 0
     assert main(["options", "copy", "train_HAN_x4.yml", "mine.yml"]) == 0
@@ -87,8 +87,8 @@ def test_launchers_are_given_what_they_take(folder: Path) -> None:
 
 def test_commented_options_are_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With its comments taken away a shipped file is the same run, written out."""
-    make_files(read.read(shipped.find("train_HAN_x4")), folder)
-    text = shipped.find("train_HAN_x4").read_text("utf-8")
+    make_files(read.read("train_HAN_x4"), folder)
+    text = read.find("train_HAN_x4").read_text("utf-8")
     names = ("precision", "channels_last", "compile", "accumulate", "grad_clip", "guard")
     written_out = re.sub(rf"^  # ({'|'.join(names)}):", r"  \1:", text, flags=re.M)
     (folder / "own.yml").write_text(written_out)
