@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from han_arch.export.runtime import RUNTIMES, choose_engine
-from han_arch.images.formats import FORMATS, WRITTEN, labels
+from han_arch.images.formats import FORMATS, WRITTEN, listed
 from han_arch.images.read import MAX_PIXELS
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import DEVICES
@@ -14,9 +14,10 @@ from han_arch.speed.precision import PRECISIONS
 
 DESCRIPTION = f"""Super-resolve images: files, folders with their subfolders, patterns, or standard input.
 
-Reads {labels(FORMATS.values(), "and")}: 8 or 16 bit, grey or colour, with or without alpha.
-Writes {labels(WRITTEN.values(), "and")}, each image in its source's format unless --format is given.
-Applies EXIF orientation; keeps ICC profile and DPI. Overwrites nothing without --overwrite.
+Reads {listed((form.label for form in FORMATS.values()), "and")}: 8 or 16 bit, grey or colour, with or without alpha.
+Writes {listed((form.label for form in WRITTEN.values()), "and")}.
+Keeps each image's format unless --format is given. Applies EXIF orientation; keeps ICC profile and DPI.
+Overwrites nothing without --overwrite.
 Exit status: 0 all done, 1 some failed (each is reported), 2 nothing was started."""
 
 EXAMPLES = """examples:
@@ -32,12 +33,11 @@ EXAMPLES = """examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    lossy = labels((image_format for image_format in WRITTEN.values() if image_format.lossy), "and")
+    lossy = listed((form.label for form in WRITTEN.values() if form.lossy), "and")
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", help="an image, a folder, a pattern, or - for standard input")
     add("-o", "--out", metavar="OUT", required=True, help="a folder, an image's name, or - for standard output")
-    model = parser.add_argument_group("model")
-    add = model.add_argument
+    add = parser.add_argument_group("model").add_argument
     add("--model", metavar="MODEL", help="a network's name or checkpoint (default: han-s-x4, or by --scale)")
     add("--scale", type=int, choices=(2, 3, 4, 8), help="how many times larger (default: the model's, 4)")
     add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")

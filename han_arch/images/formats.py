@@ -19,7 +19,7 @@ PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; meas
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
     """Refuse: the writer of a format that is only read."""
-    raise ImageError(f"this format is only read; wanted {labels(WRITTEN.values())}")
+    raise ImageError(f"this format is only read; wanted {listed(other.label for other in WRITTEN.values())}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ImageFormat:
             pixels = _eight_bits(pixels)
             notes += (f"rounded 16 bits to 8, the most that {self.name} stores",)
         if not self.grey and channels < 3:
-            pixels = np.concatenate([pixels[..., :1]] * 3 + ([pixels[..., 1:]] if channels == 2 else []), axis=2)
+            pixels = np.take(pixels, [0, 0, 0] + [1] * (channels == 2), axis=2)
             icc = None
             notes += (f"converted grey to RGB, because {self.name} stores no grey",)
         return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
@@ -113,7 +113,8 @@ FORMATS = {
             grey=False,
             lossy=True,
             longest_side=16_383,
-            bytes_a_pixel=writers.webp_bytes,
+            # Measured on 12 megapixels: 18, without loss 42.
+            bytes_a_pixel=lambda options: 46 if options.lossless else 20,
         ),
         ImageFormat(
             "TIFF",
@@ -143,11 +144,6 @@ def listed(words: Iterable[str], last: str = "or") -> str:
     """Join words for a text: "PNG, JPEG or BMP"."""
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end
-
-
-def labels(formats: Iterable[ImageFormat], last: str = "or") -> str:
-    """List the formats' names for a text: "PNG, JPEG or BMP"."""
-    return listed((image_format.label for image_format in formats), last)
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 # Modes that are converted, and the mode they become: bilevel, palettes, premultiplied alpha.
-_PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "RGBX": "RGB", "YCbCr": "RGB"}
+_PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGB", "RGBX": "RGB", "YCbCr": "RGB"}
 _WORDS = {"1": "black and white", "P": "palette", "PA": "palette"}  # modes in notes
 _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF orientations
 # EXIF tags that describe the photo; the other tags describe the source file (size, thumbnail, strips) and are dropped.
@@ -148,8 +148,6 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
     mode = _PLAIN.get(image.mode, image.mode)
     if "transparency" in image.info and image.mode in ("1", "L", "RGB", "P"):
         mode = "LA" if image.mode in ("1", "L") else "RGBA"
-    elif image.mode == "P":
-        mode = "RGB"
     if mode not in _SAMPLES:
         wanted = "grey or RGB of 8 or 16 bits, a palette, or CMYK"
         raise ImageError(f"colour mode {image.mode} is not supported; wanted {wanted}")

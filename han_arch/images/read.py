@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from han_arch.images.formats import FORMATS, labels
+from han_arch.images.formats import FORMATS, listed
 from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, from_pillow, too_large
 from han_arch.images.png16 import PNG_SIGNATURE, png_header
 
@@ -77,7 +77,8 @@ def _identified(file: BinaryIO, start: bytes) -> Image.Image:
         try:
             return Image.open(file, formats=[image_format.label.upper() for image_format in FORMATS.values()])
         except UnidentifiedImageError:
-            raise NotForPillow(f"{_guess(start)}; wanted {labels(FORMATS.values())}") from None
+            wanted = listed(image_format.label for image_format in FORMATS.values())
+            raise NotForPillow(f"{_guess(start)}; wanted {wanted}") from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

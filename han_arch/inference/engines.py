@@ -60,9 +60,8 @@ class TorchEngine:
 
     Args:
         net: the network, in float32; it is not changed.
-        name: the name for messages and metadata.
+        name, dtype: see `Engine`; dtype is "fp32", "bf16" or "fp16".
         device: a name from `choose_device`.
-        dtype: "fp32", "bf16" or "fp16".
         winograd: convolve by Winograd's algorithm, see `han_arch.use_winograd`; for fp32 on the CPU.
 
     Raises:
@@ -83,19 +82,12 @@ class TorchEngine:
         self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 
+    @torch.inference_mode()  # of a generator: not while the caller runs between strips
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """See `Engine`."""
-        with torch.inference_mode():
-            feat = self._net.features(lq.to(self.device))
-            strips = each_strip(self._net, feat, self.cost.strip_pixels)
-        del lq, feat
-        while True:
-            with torch.inference_mode():  # not while the caller runs between strips
-                row, strip = next(strips, (-1, None))
-                if strip is None:
-                    return
-                strip = strip.float().cpu()
-            yield row, strip
+        feat = self._net.features(lq.to(self.device))
+        for row, strip in each_strip(self._net, feat, self.cost.strip_pixels):
+            yield row, strip.float().cpu()
 
     def in_float32(self) -> Engine | None:
         """See `Engine`."""
@@ -130,10 +122,8 @@ def choose_device(device: str = "auto") -> str:
 
 
 def _is_available(kind: str) -> bool:
-    if kind == "cpu":
-        return True
-    backend = getattr(torch.backends, "mps", None) if kind == "mps" else getattr(torch, kind, None)
-    return backend is not None and backend.is_available()
+    backend = getattr(torch.backends if kind == "mps" else torch, kind, None)
+    return kind == "cpu" or (backend is not None and backend.is_available())
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
@@ -142,8 +132,7 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
     Args:
         model: a name or path that `han_arch.load_model` takes, or a network.
         device: see `choose_device`; "auto" leaves a network on its own device.
-        dtype: "fp32", "bf16" or "fp16".
-        winograd: see `TorchEngine`.
+        dtype, winograd: see `TorchEngine`.
 
     Raises:
         UserError: see `choose_device`, `TorchEngine` and `load_model`; no compiler for Winograd's algorithm.

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,8 +117,8 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     if out == STREAM or _names_a_file(out):
         if len(found) > 1:
             raise UserError(f"{len(found)} images do not fit into one file ({out}); wanted a folder after -o")
-        chosen = given or written_format(Path(out)) or FORMATS["png"]
-        jobs = [UpscaleJob(found[0][0], target, chosen, outputs.compare)]
+        ((source, _),) = found
+        jobs = [UpscaleJob(source, target, given or written_format(Path(out)) or FORMATS["png"], outputs.compare)]
     else:
         jobs = [_into_folder(source, place, given, outputs) for source, place in found]
     _check_targets(jobs)
@@ -131,29 +131,27 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     return jobs
 
 
-def _sources(path: str, out: Path | None) -> list[tuple[Path | None, Path]]:
-    """Return sources, and their places below the output folder."""
+def _sources(path: str, out: Path | None) -> Iterator[tuple[Path | None, Path]]:
+    """Yield sources, and their places below the output folder."""
     if path == STREAM:
-        return [(None, Path("stdin"))]
+        yield None, Path("stdin")
+        return
     matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
     if not matches:
         raise FileNotFoundError(f"no such file or folder: {path}")
-    pairs: list[tuple[Path | None, Path]] = []
     for match in map(Path, matches):
         if match.is_dir():
-            pairs += [(file, file.relative_to(match)) for file in _images_below(match, out)]
+            yield from ((file, file.relative_to(match)) for file in _images_below(match, out))
         elif path == str(match) or match.suffix.lower() in SUFFIXES:
-            pairs.append((match, Path(match.name)))
-    return pairs
+            yield match, Path(match.name)
 
 
-def _images_below(folder: Path, out: Path | None) -> list[Path]:
+def _images_below(folder: Path, out: Path | None) -> Iterator[Path]:
     own = None if out is None or _real(out) == _real(folder) else _real(out)
-    images = []
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(place) / name) != own)
-        images += [Path(place) / name for name in sorted(files) if name[0] != "."]
-    return [path for path in images if path.suffix.lower() in SUFFIXES]
+        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(place, name)) != own)
+        images = (Path(place, name) for name in sorted(files) if name[0] != ".")
+        yield from (path for path in images if path.suffix.lower() in SUFFIXES)
 
 
 def _names_a_file(out: str) -> bool:
@@ -238,26 +236,26 @@ class _FileRun:
     def upscale(self) -> None:
         job, engine, settings, scale = self.job, self.engine, self.settings, self.engine.scale
         picture = read_picture(self._read(), settings.max_pixels)
-        height, width, channels = picture.pixels.shape
+        height, width = picture.pixels.shape[:2]
         one_pixel = replace(picture, pixels=picture.pixels[:1, :1].copy())
         notes = job.format.fit(one_pixel, scale * height, scale * width).notes
         writing = job.format.bytes_a_pixel(settings.write)
-        cost, budget, itemsize = engine.cost, settings.budget, picture.pixels.itemsize
-        plan = choose(PlanRequest((height, width, channels), itemsize, cost, budget, settings.self_ensemble, writing))
+        shape, itemsize, ensemble = picture.pixels.shape, picture.pixels.itemsize, settings.self_ensemble
+        plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
         self._say(
             f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
-            f"{plan.describe(height, width)}, at most {size_text(plan.peak)} of {size_text(budget)}"
+            f"{plan.describe(height, width)}, at most {size_text(plan.peak)} of {size_text(settings.budget)}"
         )
         for note in notes:
             self._say(f"  {note}")
         listener = Listener(self.progress, lambda text: tqdm.write(f"  warning: {text}", file=sys.stderr))
-        result = upscale_pixels(picture.pixels, engine, plan, settings.self_ensemble, listener)
-        finished = Picture(result.pixels, picture.icc, picture.dpi, picture.exif)
+        result = upscale_pixels(picture.pixels, engine, plan, ensemble, listener)
+        finished = replace(picture, pixels=result.pixels)
         comparison = None
         if job.comparison:
             both = side_by_side(picture.pixels, result.pixels, scale, COMPARED_SIDE)
             comparison = Picture(both, picture.icc, picture.dpi)
-        del picture
+        del picture  # frees its memory before the result is written
         finished = job.format.fit(finished, scale * height, scale * width)
         self._write(finished, job.target, job.format, result.plan)
         if comparison is not None:

@@ -72,24 +72,23 @@ def upscale_pixels(
         NotFinite: the network gives nan or infinite values in float32.
     """
     run = _ImageRun(pixels, engine, ensemble, listener or Listener())
-    height, width = pixels.shape[:2]
-    following: Plan | None = plan
-    while following is not None:
-        plan = following
+    backend = getattr(torch, engine.device.partition(":")[0], None)
+    while True:
         try:
             run.follow(plan)
             return Upscaled(run.result, plan)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            message = str(error).lower()
+            if not isinstance(error, MemoryError) and not any(text in message for text in _OUT_OF_MEMORY):
                 raise
         # Outside the handler: the traceback would hold the maps that filled the memory.
-        _empty_cache(engine.device)
-        following = plan.halved(height, width)
-        if following is not None:
-            run.listener.warn(f"out of memory with {plan}; retries with {following}, which changes pixels")
-    raise UserError(
-        f"out of memory with the smallest tiles ({plan}, planned for {size_text(plan.peak)}); free some memory"
-    )
+        getattr(backend, "empty_cache", lambda: None)()
+        smaller = plan.halved(*pixels.shape[:2])
+        if smaller is None:
+            planned = size_text(plan.peak)
+            raise UserError(f"out of memory with the smallest tiles ({plan}, planned for {planned}); free some memory")
+        run.listener.warn(f"out of memory with {plan}; retries with {smaller}, which changes pixels")
+        plan = smaller
 
 
 def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) -> np.ndarray:
@@ -101,12 +100,11 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) 
         scale: the network's.
         side: the most pixels of each half's sides; of a larger image the middle is shown.
     """
-    rows, columns = (_middle(length, side // scale) for length in pixels.shape[:2])
-    part = pixels[rows, columns]
-    size = (scale * part.shape[1], scale * part.shape[0])
-    enlarged = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_CUBIC).reshape(*size[::-1], -1)
-    place = (slice(scale * rows.start, scale * rows.stop), slice(scale * columns.start, scale * columns.stop))
-    return np.concatenate([enlarged, result[place]], axis=1)
+    height, width = (min(length, side // scale) for length in pixels.shape[:2])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    shown = result[scale * top : scale * (top + height), scale * left : scale * (left + width)]
+    enlarged = _bicubic(pixels[top : top + height, left : left + width], scale)
+    return np.concatenate([enlarged.reshape(shown.shape), shown], axis=1)
 
 
 class _ImageRun:
@@ -116,6 +114,7 @@ class _ImageRun:
         self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
         height, width, channels = pixels.shape
         self.result = np.empty((engine.scale * height, engine.scale * width, channels), pixels.dtype)
+        self.white = int(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1
         self.colours = channels - (channels in (2, 4))
         if self.colours < channels:
             self.result[..., -1] = _bicubic(pixels[..., -1], engine.scale)
@@ -128,10 +127,9 @@ class _ImageRun:
         if plan.kind == TILES:
             self._follow_tiles(Tiling(height, width, self.engine.scale, plan.tile, plan.overlap))
             return
-        region = (0, height, 0, width)
         self.listener.progress(0, height * width)
         for engine in self._engines():
-            if all(self._put(row, 0, strip[0]) for row, strip in self._strips(engine, region)):
+            if all(self._put(row, 0, strip[0]) for row, strip in self._strips(engine, (0, height, 0, width))):
                 break
         self.listener.progress(height * width, height * width)
 
@@ -169,27 +167,21 @@ class _ImageRun:
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
         """Yield the region's result as rows and strips (1, colours, rows, columns)."""
-        lq = self._lq(region)
+        part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
+        # Always channels_last: for other orders in memory, other kernels run and round differently.
+        lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2) / self.white
         if self.ensemble:
             yield 0, self_ensemble(lambda turned: _joined(_colours(engine, turned)), lq)
         else:
             yield from _colours(engine, lq)
 
-    def _lq(self, region: Region) -> Tensor:
-        """Return a region as (1, colours, h, w) in [0, 1]."""
-        part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
-        # Always channels_last: for other orders in memory, other kernels run and round differently.
-        lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2)
-        return lq / _white(self.pixels.dtype)
-
     def _put(self, row: int, column: int, block: Tensor) -> bool:
         """Write a block (colours, rows, columns) to the result; return False if a value is not finite."""
         if not torch.isfinite(block).all():
             return False
-        white = _white(self.pixels.dtype)
         block = block.clamp(0, 1)
-        if white > 1:
-            block = block.mul_(white).round_()
+        if self.white > 1:
+            block = block.mul_(self.white).round_()
         rows, columns = slice(row, row + block.shape[1]), slice(column, column + block.shape[2])
         self.result[rows, columns, : self.colours] = block.permute(1, 2, 0).numpy()
         return True
@@ -212,27 +204,8 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _white(dtype: np.dtype) -> int:
-    return int(np.iinfo(dtype).max) if dtype.kind == "u" else 1
-
-
-def _bicubic(plane: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge a plane (h, w) by bicubic interpolation, with pixel centres at the network's."""
-    height, width = plane.shape
-    enlarged = cv2.resize(plane, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC)
-    return enlarged if plane.dtype.kind == "u" else enlarged.clip(0, 1)
-
-
-def _middle(length: int, most: int) -> slice:
-    start = max(0, (length - most) // 2)
-    return slice(start, min(length, start + most))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
-
-
-def _empty_cache(device: str) -> None:
-    backend = getattr(torch, device.partition(":")[0], None)
-    if backend is not None and hasattr(backend, "empty_cache"):
-        backend.empty_cache()
+def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
+    """Enlarge (h, w) or (h, w, channels) by bicubic interpolation, with pixel centres at the network's."""
+    size = (scale * image.shape[1], scale * image.shape[0])
+    enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
+    return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

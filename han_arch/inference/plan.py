@@ -168,7 +168,7 @@ class PlanRequest:
         writing: bytes for a pixel of the finished image while it is written. They can rule out a plan, not change it.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     itemsize: int
     cost: MemoryCost
     budget: int

@@ -1,6 +1,6 @@
 """`han_arch.upscale`: super-resolve a NumPy array, a Pillow image or a tensor."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,13 +12,14 @@ from torch import Tensor
 from han_arch.archs.han_arch import HAN
 from han_arch.images.formats import PILLOW_BYTES
 from han_arch.images.picture import Picture, from_pillow, to_pillow
-from han_arch.inference.engines import Engine, get_engine
+from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
 from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Run = Callable[["NDArray[np.generic]"], "NDArray[np.generic]"]  # (h, w, 1 to 4) of uint8, uint16 or float32
 Images = TypeVar("Images", "NDArray[np.generic]", Image.Image, Tensor)
 MODEL = "han-s-x4"
 
@@ -70,61 +71,46 @@ def upscale(
         >>> han_arch.upscale(np.zeros((48, 64, 3), np.uint8), "han-s-x4").shape  # doctest: +SKIP
         (192, 256, 3)
     """
-    engine = get_engine(model, device, dtype, winograd)
-    upscaler = _Upscaler(engine, parse_size(memory, "memory"), self_ensemble, plan)
-    if isinstance(image, Image.Image):
-        return upscaler.pillow(image)
-    if isinstance(image, Tensor):
-        return upscaler.tensor(image)
-    if isinstance(image, np.ndarray):
-        return upscaler.array(image)
-    raise TypeError(f"image must be a NumPy array, a Pillow image or a tensor; got {type(image).__name__}")
+    engine, budget = get_engine(model, device, dtype, winograd), parse_size(memory, "memory")
 
-
-@dataclass(frozen=True)
-class _Upscaler:
-    """Convert each kind of image to (h, w, c) pixels and the result back."""
-
-    engine: Engine
-    budget: int
-    self_ensemble: bool
-    plan: Plan | None
-
-    def array(self, image: np.ndarray) -> np.ndarray:
-        if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
-            raise TypeError(f"an array must be uint8, uint16, or floats in [0, 1]; got {image.dtype}")
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
-            raise ValueError(f"an array must be (h, w) or (h, w, 1 to 4); got {image.shape}")
-        pixels = image if image.ndim == 3 else image[..., None]
-        if image.dtype.kind == "f":  # the network gets float32 in any case
-            pixels = pixels.astype(np.float32)
-        result = self.pixels(pixels).astype(image.dtype, copy=False)
-        return result if image.ndim == 3 else result[..., 0]
-
-    def pillow(self, image: Image.Image) -> Image.Image:
-        picture = from_pillow(image)
-        return to_pillow(Picture(self.pixels(picture.pixels, PILLOW_BYTES), picture.icc, picture.dpi))
-
-    def tensor(self, image: Tensor) -> Tensor:
-        if not image.is_floating_point():
-            raise TypeError(f"a tensor must be of floats in [0, 1]; got {image.dtype}")
-        if image.dim() not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4):
-            raise ValueError(f"a tensor must be (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
-        batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
-        if not len(batch):
-            raise ValueError("a tensor must hold at least one image; got none")
-        results = [torch.from_numpy(self.pixels(pixels)).permute(2, 0, 1) for pixels in batch]
-        stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
-        return stacked.to(image.device, image.dtype)
-
-    def pixels(self, pixels: np.ndarray, writing: int = 0) -> np.ndarray:
-        """Check and super-resolve pixels, (h, w, 1 to 4) of uint8, uint16 or float32."""
+    def run(pixels: np.ndarray, writing: int = 0) -> np.ndarray:
         if 0 in pixels.shape:
             raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("an image's values must be finite; got nan or infinity")
-        height, width, channels = pixels.shape
-        shape, cost = (height, width, channels), self.engine.cost
-        request = PlanRequest(shape, pixels.itemsize, cost, self.budget, self.self_ensemble, writing)
-        plan = self.plan or choose(request)
-        return upscale_pixels(pixels, self.engine, plan, self.self_ensemble).pixels
+        request = PlanRequest(pixels.shape, pixels.itemsize, engine.cost, budget, self_ensemble, writing)
+        return upscale_pixels(pixels, engine, plan or choose(request), self_ensemble).pixels
+
+    if isinstance(image, Image.Image):
+        picture = from_pillow(image)
+        return to_pillow(Picture(run(picture.pixels, PILLOW_BYTES), picture.icc, picture.dpi))
+    if isinstance(image, Tensor):
+        return _upscale_tensor(image, run)
+    if isinstance(image, np.ndarray):
+        return _upscale_array(image, run)
+    raise TypeError(f"image must be a NumPy array, a Pillow image or a tensor; got {type(image).__name__}")
+
+
+def _upscale_array(image: np.ndarray, run: Run) -> np.ndarray:
+    if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+        raise TypeError(f"an array must be uint8, uint16, or floats in [0, 1]; got {image.dtype}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
+        raise ValueError(f"an array must be (h, w) or (h, w, 1 to 4); got {image.shape}")
+    pixels = image if image.ndim == 3 else image[..., None]
+    if image.dtype.kind == "f":  # the network gets float32 in any case
+        pixels = pixels.astype(np.float32)
+    result = run(pixels).astype(image.dtype, copy=False)
+    return result if image.ndim == 3 else result[..., 0]
+
+
+def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
+    if not image.is_floating_point():
+        raise TypeError(f"a tensor must be of floats in [0, 1]; got {image.dtype}")
+    if image.dim() not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4):
+        raise ValueError(f"a tensor must be (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
+    batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
+    if not len(batch):
+        raise ValueError("a tensor must hold at least one image; got none")
+    results = [torch.from_numpy(run(pixels)).permute(2, 0, 1) for pixels in batch]
+    stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
+    return stacked.to(image.device, image.dtype)
