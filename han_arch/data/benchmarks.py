@@ -203,16 +203,13 @@ def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list
 
 
 def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) -> Path:
-    """Download and unpack an archive unless its folder exists.
+    """Download and unpack an archive unless its folder exists; return the folder of images.
 
     Args:
         archive: what to obtain.
         out: output folder; its folder `downloads` gets the archives and their recorded hashes.
         keep: keep the zip file.
         say: callback for one line for each check.
-
-    Returns:
-        The folder of images.
 
     Raises:
         UserError: the download failed or has wrong content, or an existing folder has another number of images.
@@ -242,14 +239,9 @@ def pixel_digest(files: Sequence[Path]) -> str:
 
 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Compare a folder of HR images with the record of a benchmark set.
+    """Compare HR images with the record of a benchmark set; return notes and faults, one line each.
 
-    Args:
-        name: of a benchmark set.
-        folder: its HR images, as distributed or cut at the bottom and right (mod-cropped) by less than 12 pixels.
-
-    Returns:
-        Notes and faults, one line each.
+    The images may be cut at the bottom and right (mod-cropped) by less than 12 pixels.
 
     Raises:
         UserError: no such set.

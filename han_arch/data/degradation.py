@@ -90,16 +90,10 @@ class ScaledDegradation:
         return f"{self.kind}x{self.scale}" + ("" if self.border == BORDERS[0] else f"_{self.border}")
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:
-        """Make the LR image of a mod-cropped HR image.
-
-        Args:
-            gt: uint8, (h, w) or (h, w, c), both sides multiples of `scale`.
-
-        Returns:
-            uint8, (h / scale, w / scale) and the channels of `gt`.
+        """Make the LR image (uint8, (h / scale, w / scale) or with channels) of a mod-cropped HR image.
 
         Raises:
-            ValueError: a side is not a multiple of the scale.
+            ValueError: a side of `gt` (uint8, (h, w) or (h, w, c)) is not a multiple of the scale.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
@@ -199,7 +193,7 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """How LR images were made.
+    """The convention that made LR images.
 
     Attributes:
         name: a key of `CONVENTIONS`, or `UNKNOWN`.
@@ -256,11 +250,11 @@ def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
 
 
 def _best(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int, names: tuple[str, ...], edge: int) -> Verdict:
-    shares: dict[str, float] = {}
+    shares = {}
     for name in names:
         counts = [differing(gt, lq, scale, name, edge) for gt, lq in pairs]
         known = [unlike / compared for unlike, compared in counts if compared]
         shares[name] = float(np.median(known)) if known else 1.0
         if shares[name] == 0:
             break
-    return Verdict(min(shares, key=lambda name: shares[name]), edge, shares)
+    return Verdict(min(shares, key=shares.__getitem__), edge, shares)

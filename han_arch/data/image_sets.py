@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from han_arch.data.parallel import WorkerDied, run_apart, work_through
 from han_arch.data.stores import RECORD, LmdbFault, lmdb_keys, lmdb_value
 from han_arch.errors import UserError
@@ -66,11 +64,12 @@ def load_set(path: Path) -> ImageSet:
     else:
         _load_folder(images)
     wanted = None
-    if (path / RECORD).exists():
-        try:
-            wanted = dict(json.loads((path / RECORD).read_text("utf-8"))).get("count")
-        except (ValueError, TypeError):
-            images.faults.append(f"{path / RECORD} is damaged")
+    try:
+        wanted = dict(json.loads((path / RECORD).read_text("utf-8"))).get("count")
+    except FileNotFoundError:
+        pass  # not made by basicsr data prepare
+    except (ValueError, TypeError):
+        images.faults.append(f"{path / RECORD} is damaged")
     if wanted is not None and wanted != len(images.images):
         images.faults.append(f"{path}: {len(images.images)} images; {wanted} were made")
     elif not images.images and not images.faults:
@@ -86,24 +85,24 @@ def _load_folder(images: ImageSet) -> None:
 
 
 def _load_lmdb(images: ImageSet) -> None:
-    if images.path.suffix != ".lmdb":
-        images.faults.append(f"{images.path}: BasicSR takes only folders with names in .lmdb for LMDBs")
+    path = images.path
+    if path.suffix != ".lmdb":
+        images.faults.append(f"{path}: BasicSR takes only folders with names in .lmdb for LMDBs")
     try:
         # In a separate process: garbage in LMDB's pages can crash the process that reads them.
-        keys = run_apart(lmdb_keys, images.path)
+        keys = run_apart(lmdb_keys, path)
     except LmdbFault as fault:
         images.faults.append(str(fault))
         return
     except WorkerDied:
-        images.faults.append(f"{images.path}: reading its keys crashed the process; data.mdb is damaged")
+        images.faults.append(f"{path}: reading its keys crashed the process; data.mdb is damaged")
         return
-    images.images = {key: ImageRef(images.path, key, in_lmdb=True) for key in keys}
-    meta_info = images.path / "meta_info.txt"
-    if not meta_info.is_file():
-        images.faults.append(f"{images.path}: no meta_info.txt; BasicSR reads the keys from it")
+    images.images = {key: ImageRef(path, key, in_lmdb=True) for key in keys}
+    if not (path / "meta_info.txt").is_file():
+        images.faults.append(f"{path}: no meta_info.txt; BasicSR reads the keys from it")
         return
     faults = []
-    for number, line in enumerate(meta_info.read_text("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate((path / "meta_info.txt").read_text("utf-8", "replace").splitlines(), 1):
         match = META_LINE.fullmatch(line)
         if match is None:
             faults.append(f"meta_info.txt line {number} is not 'KEY.png (height,width,channels) level': {line!r}")
@@ -114,7 +113,7 @@ def _load_lmdb(images: ImageSet) -> None:
         images.shapes[key] = tuple(map(int, shape))
     faults += [f"key {key} is in meta_info.txt and not in the LMDB" for key in images.shapes.keys() - images.images]
     faults += [f"key {key} is in the LMDB and not in meta_info.txt" for key in images.images.keys() - images.shapes]
-    images.faults += [f"{images.path}: {fault}" for fault in sorted(faults)]
+    images.faults += [f"{path}: {fault}" for fault in sorted(faults)]
 
 
 @dataclass(frozen=True)
@@ -127,25 +126,14 @@ class Source:
     sha256: str
 
 
-def load_source(path: Path, grey: str) -> np.ndarray:
-    """Return the pixels of a checked HR file: uint8, (h, w, 3) RGB, or (h, w) for a grey file if `grey` is "keep"."""
-    pixels = decode_image(path.read_bytes())
-    if pixels.ndim == 2 and grey == "rgb":
-        return np.repeat(pixels[:, :, None], 3, axis=2)
-    return pixels
-
-
 def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[Source]:
-    """Decode every file of a folder of HR images and report all that cannot be used.
+    """Decode every file of a folder of HR images; return them in the order of their names.
 
     Args:
         folder: holds the images themselves; hidden files are skipped, sub-folders are not searched.
         grey: one of `GREY_POLICIES`: a grey file is an error, stays grey, or becomes three equal channels.
         min_side: the shortest side in pixels that is accepted: the training patch.
         workers: processes.
-
-    Returns:
-        The images in the order of their names.
 
     Raises:
         UserError: no folder, no image, or unusable files; the message has one line for each of them.
@@ -157,14 +145,13 @@ def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[
         inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
         hint = f"; it has the folders {', '.join(inside[:5])}: name the one with the images" if inside else ""
         raise UserError(f"no image in {folder}{hint}")
-    problems = _name_problems(paths)
-    sources = []
+    problems, sources = _name_problems(paths), []
     check = partial(_check, grey=grey, min_side=min_side)
     for path, result in work_through(check, paths, workers, "check"):
-        if isinstance(result, str):
-            problems[path].append(result)
-        else:
+        if isinstance(result, Source):
             sources.append(result)
+        else:
+            problems[path].append(result)
     if problems:
         lines = [f"  {path.name}: {'; '.join(problems[path])}" for path in sorted(problems)]
         raise UserError(f"{len(problems)} of {len(paths)} files in {folder} cannot be used:\n" + "\n".join(lines))

@@ -54,16 +54,10 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the input samples and their weights for every output sample along one side.
+    """Compute the weights and the indices of the input samples for every output sample along a side of n = `length`.
 
-    Args:
-        length: input samples n.
-        scale: factor of the side.
-        border: one of `BORDERS`.
-
-    Returns:
-        weights (ceil(scale * n), k), each row with sum 1, and indices (ceil(scale * n), k) in 0..n-1. Near the
-        border an index may occur twice in a row.
+    Both are (ceil(scale * n), k). Each row of weights has sum 1. The indices are in 0..n-1; near the border, an index
+    may occur twice in a row.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink

@@ -25,9 +25,7 @@ class WorkerDied(UserError):
 
 def default_workers() -> int:
     """Return the number of cores that this process may use: one worker for each."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work_through(

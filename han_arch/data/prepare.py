@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from han_arch.data.degradation import ScaledDegradation, mod_crop
-from han_arch.data.image_sets import Source, check_sources, load_source
+from han_arch.data.image_sets import Source, check_sources
 from han_arch.data.parallel import work_through
 from han_arch.data.stores import FolderStore, LmdbStore, Store
 from han_arch.errors import UserError
+from han_arch.images.read import read_image
 from han_arch.images.write import encode_png
 
 # The parts of a product's name before the scale and after it. Sub-images are called NAME_s001, also as keys of LMDBs.
@@ -52,8 +55,7 @@ class CropGrid:
     def starts(self, length: int) -> list[int]:
         """Return the first pixels of the windows along a side; the last window ends flush with the side.
 
-        A side shorter than the window gives one window, the whole side. The side of a mod-cropped image gives starts
-        that are multiples of the scale.
+        A side shorter than the window gives one window, the whole side.
         """
         if length <= self.size:
             return [0]
@@ -206,7 +208,10 @@ def _make_sets(sets: Sequence[PlannedSet], degradation: ScaledDegradation, recip
 def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[tuple[str, bool], dict[str, bytes]]:
     """Make all images of one HR file: PNG bytes by name, for each side (GT, LR) and whether they are sub-images."""
     scale = degradation.scale
-    gt = mod_crop(load_source(path, recipe.grey), scale)
+    pixels = read_image(path)
+    if pixels.ndim == 2 and recipe.grey == "rgb":
+        pixels = np.stack([pixels] * 3, axis=2)
+    gt = mod_crop(pixels, scale)
     lq = degradation.degrade(gt)
     images = {}
     if "images" in recipe.products:

@@ -19,7 +19,7 @@ import lmdb
 
 from han_arch import files
 from han_arch.errors import UserError, hint
-from han_arch.images.png16 import PNG_END, PNG_SIGNATURE, png_header
+from han_arch.images.png16 import PNG_END, png_header
 from han_arch.images.write import PNG_LEVEL
 
 RECORD = ".prepare.json"  # hidden, so that BasicSR's folder scan skips it
@@ -167,8 +167,8 @@ class Store(ABC):
     def present(self, folder: Path) -> set[str]:
         """Return the names of the complete images in a folder of this store."""
 
-    @abstractmethod
-    def _open_partial(self) -> set[str]: ...
+    def _open_partial(self) -> set[str]:
+        return self.present(self.partial)
 
     @abstractmethod
     def _close_partial(self, names: set[str]) -> None: ...
@@ -204,9 +204,6 @@ class FolderStore(Store):
         """Return the names of the PNG files that have a PNG file's end; after a power cut some may lack it."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
-    def _open_partial(self) -> set[str]:
-        return self.present(self.partial)
-
     def _close_partial(self, names: set[str]) -> None:
         for path in self.partial.iterdir():
             if path.name != RECORD and not (path.suffix == ".png" and path.stem in names):
@@ -214,10 +211,8 @@ class FolderStore(Store):
 
 
 def _ends_as_png(path: Path) -> bool:
-    if path.stat().st_size < len(PNG_SIGNATURE) + len(PNG_END):
-        return False
     with path.open("rb") as file:
-        file.seek(-len(PNG_END), os.SEEK_END)
+        file.seek(max(path.stat().st_size - len(PNG_END), 0))
         return file.read() == PNG_END
 
 
@@ -263,8 +258,8 @@ class LmdbStore(Store):
             for name in surplus:
                 transaction.delete(name.encode("ascii"))
             for key, value in transaction.cursor():
-                header = png_header(bytes(value[:26]))
-                shape = f"({header.height},{header.width},{header.channels})"
+                png = png_header(bytes(value[:26]))
+                shape = f"({png.height},{png.width},{png.channels})"
                 lines.append(f"{bytes(key).decode('ascii')}.png {shape} {PNG_LEVEL}\n")
         self._env.sync(True)
         self._env.close()

@@ -124,11 +124,11 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     pairs = _match_names(gt_set, lq_set, report)
     if not pairs:
         return report
-    scale = expected.scale or _measured_scale(pairs)
-    if scale is None:
+    sample = list(_readable(pairs[:: max(1, len(pairs) // SAMPLE)]))
+    scale = expected.scale or next((gt.shape[0] // lq.shape[0] for gt, lq in sample), 0)
+    if scale == 0:
         report.faults.append(f"{gt_path} and {lq_path}: no scale from the first readable pair; give --scale")
         return report
-    sample = _readable(pairs[:: max(1, len(pairs) // SAMPLE)])
     verdict = identify([(gt, lq) for gt, lq in sample if _size_fault(gt, lq, scale) is None], scale)
     wanted = expected.degradation
     if wanted is not None and not verdict.fits(wanted):
@@ -207,10 +207,6 @@ def _readable(pairs: Sequence[Pair]) -> Iterator[list[np.ndarray]]:
             yield [decode_image(ref.read()) for ref in pair]
         except _READ_FAULTS:
             continue
-
-
-def _measured_scale(pairs: Sequence[Pair]) -> int | None:
-    return next((gt.shape[0] // lq.shape[0] or None for gt, lq in _readable(pairs)), None)
 
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
