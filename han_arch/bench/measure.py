@@ -6,10 +6,12 @@
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -17,25 +19,50 @@ from torch import nn
 from torch.nn import functional as F
 
 from han_arch.archs.han_arch import HAN
-from han_arch.bench.networks import AUTHORS, DTYPES, NETWORKS, BareConvolutions, BenchNetwork, Size, build
+from han_arch.bench.networks import CASES, DTYPES, NETWORKS, BareConvolutions, BenchNetwork, Size, build
 from han_arch.errors import UserError
+from han_arch.export.runtime import RUNTIMES, load_runtime
+from han_arch.export.write import export
 from han_arch.inference.strips import super_resolve
 from han_arch.speed import memory
 
 TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
 WARM_STEPS = 2  # after a change of the allocator: the first step faults memory in, the second settles its places
+MEMORY_TIMEOUT = 300  # seconds
 
 Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
+class BenchSettings:
+    """What to measure, by keys of NETWORKS and names of CASES and DTYPES; sizes are LR pixels of a side.
+
+    Raises:
+        UserError: a number is too small.
+    """
+
+    networks: tuple[str, ...] = tuple(NETWORKS)
+    cases: tuple[str, ...] = CASES
+    dtypes: tuple[str, ...] = tuple(DTYPES)
+    lr_sizes: tuple[int, ...] = (96, 192)
+    memory_lr_size: int = 384
+    repeat: int = 3  # rounds over all networks
+    size: Size = field(default_factory=Size)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if min(self.repeat, self.size.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.size.num_feat < 4:
+            raise UserError("--repeat, --num_block and sizes must be at least 1, --num_feat at least 4")
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """A row of the table: seconds, or MB of memory, of one network in one case.
+    """A row of the table: a network, by its title, in one case.
 
     Attributes:
         case: what was measured.
         network: title of the network.
-        values: one for each round.
+        values: seconds or MB (1e6 bytes), one for each round.
         unit: "s" or "MB".
         note: why there are no values.
     """
@@ -50,6 +77,75 @@ class Measurement:
     def median(self) -> float:
         """Median of the values."""
         return statistics.median(self.values)
+
+
+@dataclass
+class BenchResult:
+    """The result of `measure_all`.
+
+    Attributes:
+        built: by key of NETWORKS, a network, or its exported file; files are deleted after the measurements.
+        rows: the measurements.
+        skipped: why a network was not built, by title.
+    """
+
+    built: dict[str, nn.Module | Path] = field(default_factory=dict)
+    rows: list[Measurement] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
+    """Build the networks and measure all cases; `say` gets the name of each case before it starts."""
+    result = BenchResult()
+    with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
+        for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):  # runtimes last
+            try:
+                if NETWORKS[key].runtime is None or "inference" in settings.cases:
+                    result.built[key] = _build(key, settings.size, Path(folder))
+            except UserError as error:
+                result.skipped[NETWORKS[key].title] = str(error)
+        for dtype in settings.dtypes:
+            for lr_size in settings.lr_sizes if "inference" in settings.cases else ():
+                case = f"inference, LR {lr_size}, {dtype}"
+                say(case)
+                runs = {
+                    NETWORKS[key].title: inference_run(NETWORKS[key], built, dtype, lr_size)
+                    for key, built in result.built.items()
+                    if NETWORKS[key].fits("inference", dtype)
+                }
+                result.rows += alternate(case, runs, settings.repeat)
+            if "training" in settings.cases:
+                case = f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}"
+                say(case)
+                result.rows += _training_rows(case, result.built, dtype, settings.repeat)
+        for key in result.built if "memory" in settings.cases else ():
+            if NETWORKS[key].fits("memory"):
+                say(f"memory, {NETWORKS[key].title}")
+                result.rows.append(peak_memory(key, settings.size, settings.memory_lr_size))
+    return result
+
+
+def _build(key: str, size: Size, folder: Path) -> nn.Module | Path:
+    net, runtime = build(key, size), NETWORKS[key].runtime
+    if runtime is None:
+        return net
+    path = folder / f"han{RUNTIMES[runtime]}"
+    export(cast(HAN, net.eval()), "han", runtime, path)
+    return path
+
+
+def _training_rows(case: str, built: Mapping[str, nn.Module | Path], dtype: str, repeat: int) -> list[Measurement]:
+    runs: dict[str, Run] = {}
+    before: dict[str, Run] = {}
+    for key, net in built.items():
+        network = NETWORKS[key]
+        if network.fits("training", dtype):
+            runs[network.title] = training_run(network, cast(nn.Module, net), dtype)
+            before[network.title] = partial(settle, runs[network.title], network.keeps_memory)
+    try:
+        return alternate(case, runs, repeat, before)
+    finally:
+        memory.give_back_freed_memory()
 
 
 def alternate(
@@ -77,16 +173,14 @@ def alternate(
     return [Measurement(case, name, tuple(values)) for name, values in seconds.items()]
 
 
-def inference_run(network: BenchNetwork, net: nn.Module, dtype: str, lr_size: int) -> Run:
-    """Return a function that infers one image of lr_size x lr_size with a copy of net in dtype."""
-    net = network.copy(net, DTYPES[dtype]).eval()
-    lq = network.random_input(1, lr_size).to(DTYPES[dtype])
-
-    def run() -> None:
-        with torch.inference_mode():
-            net(lq)
-
-    return run
+def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr_size: int) -> Run:
+    """Return a function that infers one image of lr_size x lr_size in dtype, with a copy of a network or a file."""
+    lq = network.random_input(1, lr_size)
+    if isinstance(built, Path):
+        opened = load_runtime(built, str(network.runtime), dtype=dtype, threads=torch.get_num_threads())
+        return partial(opened, lq)
+    net, lq = network.copy(built, DTYPES[dtype]).eval(), lq.to(DTYPES[dtype])
+    return torch.inference_mode()(partial(net, lq))
 
 
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
@@ -120,25 +214,18 @@ def settle(step: Run, keeps_memory: bool) -> None:
         step()
 
 
-def peak_memory(key: str, size: Size, lr_size: int, timeout: float = 300) -> Measurement:
-    """Measure the resident memory in MB (1e6 bytes) that inference adds, in a process of its own.
+def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
+    """Measure the resident memory that inference on lr_size x lr_size adds, in a process of its own.
 
-    Args:
-        key: key of NETWORKS.
-        size: size of the network.
-        lr_size: LR pixels of a side.
-        timeout: seconds after which the process is stopped.
-
-    Returns:
-        The measurement; without values but with a note if the process failed or the system is not Linux.
+    The measurement has no values but a note if the process failed or the system is not Linux.
     """
     row = partial(Measurement, f"peak memory, LR {lr_size}, float32", NETWORKS[key].title, unit="MB")
     arguments = [key, str(lr_size), str(size.num_block), str(size.num_feat)]
     command = [sys.executable, "-m", "han_arch.bench.measure", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=MEMORY_TIMEOUT, check=True)
     except subprocess.TimeoutExpired:
-        return row((), note=f"no result within {timeout:.0f} s")
+        return row((), note=f"no result within {MEMORY_TIMEOUT} s")
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
         return row((), note=f"the measuring process failed: {last}")
@@ -160,24 +247,6 @@ def added_by_inference(key: str, size: Size, lr_size: int) -> int:
     if added is None:
         raise UserError("peak memory is read from Linux's /proc, which this system does not have")
     return added
-
-
-def ratio_to_authors(row: Measurement, rows: list[Measurement]) -> float | None:
-    """Return how many times as fast, or as small, as the authors' code in the same case; None if not measured."""
-    peers = [peer for peer in rows if peer.case == row.case and peer.network == AUTHORS and peer.values]
-    if not peers or not row.values:
-        return None
-    return quotient(peers[0], row) if row.unit == "s" else quotient(row, peers[0])
-
-
-def quotient(above: Measurement, below: Measurement) -> float:
-    """Divide round by round and return the median, since a shared machine is slower in some rounds.
-
-    Different cases have no rounds in common; their medians are divided.
-    """
-    if above.case == below.case and len(above.values) == len(below.values):
-        return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))
-    return above.median / below.median
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class BenchNetwork:
         keeps_memory: train as `basicsr train` does on a CPU, with freed memory kept in the process (speed/memory.py).
         limit: key of the bare convolutions to compare it with.
         runtime: the runtime that runs it as an exported file; None is PyTorch.
+        winograd: convolve by Winograd's algorithm, so measure it in float32 only.
     """
 
     title: str
@@ -63,10 +64,11 @@ class BenchNetwork:
     keeps_memory: bool = False
     limit: str | None = None
     runtime: str | None = None
+    winograd: bool = False
 
     def fits(self, case: str, dtype: str = "float32") -> bool:
         """Return whether the network is measured in this case and dtype."""
-        return case in self.cases and not (self.float32_only and dtype != "float32")
+        return case in self.cases and (dtype == "float32" or not (self.float32_only or self.winograd))
 
     def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         """Copy a built network for one measurement. Copies lose their compiled code, so they are compiled here."""
@@ -87,7 +89,10 @@ def build(key: str, size: Size) -> nn.Module:
         UserError: the network's package, or a C compiler that it needs, is missing.
     """
     torch.manual_seed(0)
-    return NETWORKS[key].make(size)
+    net = NETWORKS[key].make(size)
+    if NETWORKS[key].winograd:
+        use_winograd(net)
+    return net
 
 
 def build_ours(size: Size) -> HAN:
@@ -96,8 +101,7 @@ def build_ours(size: Size) -> HAN:
     try:
         weights = build_authors(size).state_dict()
     except UserError:
-        parameters = dict(net.named_parameters())
-        _switch_attention_on(parameters["lam.alpha"], parameters["csam.beta"])
+        _switch_attention_on(net.get_parameter("lam.alpha"), net.get_parameter("csam.beta"))
     else:
         net.load_state_dict(from_authors(weights, DIV2K_RGB_MEAN, "the authors' code").tensors)
     return net.to(memory_format=torch.channels_last)
@@ -125,16 +129,10 @@ def build_authors(size: Size) -> nn.Module:
 
 
 def _switch_attention_on(alpha: nn.Parameter, beta: nn.Parameter) -> None:
-    """Set the attentions' factors; at 0, their start, a comparison of results would not see the attentions."""
+    """Set the attentions' factors. At 0, their start, a comparison of results would not see the attentions."""
     with torch.no_grad():
         alpha.fill_(0.3)
         beta.fill_(-0.2)
-
-
-def _build_winograd(size: Size) -> HAN:
-    net = build_ours(size)
-    use_winograd(net)
-    return net
 
 
 def _build_rcan(size: Size) -> nn.Module:
@@ -148,8 +146,12 @@ def _build_edsr(size: Size) -> nn.Module:
     compat.require_basicsr()
     from basicsr.archs.edsr_arch import EDSR
 
-    full = size.num_feat == 64
-    return EDSR(3, 3, 256 if full else 16, 32 if full else 2, size.scale, res_scale=0.1)
+    num_feat, num_block = (256, 32) if size.num_feat == 64 else (16, 2)
+    return EDSR(3, 3, num_feat, num_block, size.scale, res_scale=0.1)
+
+
+def _build_limit(size: Size) -> "BareConvolutions":
+    return BareConvolutions(build_ours(size))
 
 
 class InChannelsLast(nn.Module):
@@ -219,7 +221,7 @@ NETWORKS = {  # by the names of `--networks`
     "ours-compiled": BenchNetwork(
         "HAN (ours), compiled", build_ours, _SPEED, compiled=True, keeps_memory=True, limit="limit"),
     "ours-winograd": BenchNetwork(
-        "HAN (ours), Winograd", _build_winograd, float32_only=True, keeps_memory=True, limit="limit-winograd"),
+        "HAN (ours), Winograd", build_ours, winograd=True, keeps_memory=True, limit="limit-winograd"),
     "authors": BenchNetwork("HAN (authors' code)", build_authors, counted=True, input_range=255.0),
     "authors-channels-last": BenchNetwork(
         "HAN (authors' code), channels_last", lambda size: InChannelsLast(build_authors(size)), input_range=255.0),
@@ -227,11 +229,9 @@ NETWORKS = {  # by the names of `--networks`
         "HAN (authors' code), freed memory kept", build_authors, ("training",), input_range=255.0, keeps_memory=True),
     "onnx": BenchNetwork("HAN (ours), ONNX Runtime", build_ours, ("inference",), float32_only=True, runtime="onnx"),
     "openvino": BenchNetwork("HAN (ours), OpenVINO", build_ours, ("inference",), runtime="openvino"),
-    "limit": BenchNetwork(
-        "bare convolutions of HAN", lambda size: BareConvolutions(build_ours(size)), _SPEED, keeps_memory=True),
+    "limit": BenchNetwork("bare convolutions of HAN", _build_limit, _SPEED, keeps_memory=True),
     "limit-winograd": BenchNetwork(
-        "bare convolutions of HAN, Winograd", lambda size: BareConvolutions(_build_winograd(size)), _SPEED,
-        float32_only=True, keeps_memory=True),
+        "bare convolutions of HAN, Winograd", _build_limit, _SPEED, winograd=True, keeps_memory=True),
     "rcan": BenchNetwork("RCAN (BasicSR)", _build_rcan, counted=True),
     "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", lambda size: InChannelsLast(_build_rcan(size))),
     "edsr": BenchNetwork("EDSR (BasicSR)", _build_edsr, counted=True),

@@ -1,25 +1,24 @@
 """The results of `basicsr bench` as Markdown, CSV and chart."""
 
-import csv
-import io
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from han_arch.bench.cases import BenchResult
-from han_arch.bench.measure import Measurement, quotient, ratio_to_authors
+from han_arch.bench.measure import BenchResult, Measurement
 from han_arch.bench.networks import AUTHORS, LIMITS, NETWORKS
 from han_arch.evaluation.measurement import cpu_name
-from han_arch.evaluation.rows import markdown_table
+from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.files import replacing, write
 
 HEADS = (  # the published code, the authors', has float32 only
     "case", "network", "median", "range", "against the authors' code", "against it in float32",
     "convolutions at full rate",
 )  # fmt: skip
+CSV_COLUMNS = ("case", "network", "unit", "repeat", "value")
 _COUNT_LR_SIZE = 48  # multiply-adds are counted on a quarter of the 96 x 96 image
 
 
@@ -27,7 +26,7 @@ def page(result: BenchResult) -> str:
     """Return the page: the machine, the counts, the table, and why networks are missing."""
     capability = torch.backends.cpu.get_cpu_capability()
     machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}; PyTorch {torch.__version__}."
-    sections = [machine, counts(result.nets), table(result.rows)]
+    sections = [machine, counts(result.built), table(result.rows)]
     sections += [f"Not measured: {title}: {reason}." for title, reason in result.skipped.items()]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -40,7 +39,7 @@ def save(rows: list[Measurement], text: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "bench.md", text)
-    write(folder / "bench.csv", csv_text(rows))
+    write(folder / "bench.csv", csv_text(CSV_COLUMNS, _csv_rows(rows)))
     draw_chart(rows, folder / "bench.png")
 
 
@@ -52,11 +51,11 @@ def table(rows: list[Measurement]) -> str:
     return "\n".join(markdown_table(HEADS, [_cells(row, rows) for row in rows])[:-1])
 
 
-def counts(nets: Mapping[str, nn.Module]) -> str:
+def counts(built: Mapping[str, nn.Module | Path]) -> str:
     """Return a Markdown table of parameters, and of PyTorch's count of multiply-adds for an LR image of 96 x 96."""
     rows = []
-    for key, net in nets.items():
-        if NETWORKS[key].counted:
+    for key, net in built.items():
+        if NETWORKS[key].counted and isinstance(net, nn.Module):
             counter = FlopCounterMode(display=False)
             with counter, torch.inference_mode():
                 net.eval()(NETWORKS[key].random_input(1, _COUNT_LR_SIZE))
@@ -66,17 +65,12 @@ def counts(nets: Mapping[str, nn.Module]) -> str:
     return "\n".join(markdown_table(["network", "parameters", "multiply-adds, LR 96"], rows)[:-1]) if rows else ""
 
 
-def csv_text(rows: list[Measurement]) -> str:
-    """Return one line for each value: case, network, unit, repeat, value. A row without values has its note there."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["case", "network", "unit", "repeat", "value"])
+def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
+    """Yield one row for each value; a measurement without values has its note there."""
     for row in rows:
-        for number, value in enumerate(row.values):
-            writer.writerow([row.case, row.network, row.unit, number, f"{value:.4f}"])
-        if not row.values:
-            writer.writerow([row.case, row.network, row.unit, "", row.note])
-    return text.getvalue()
+        values = [(str(number), f"{value:.4f}") for number, value in enumerate(row.values)] or [("", row.note)]
+        for number, value in values:
+            yield dict(zip(CSV_COLUMNS, (row.case, row.network, row.unit, number, value), strict=True))
 
 
 def draw_chart(rows: list[Measurement], path: Path) -> None:
@@ -96,7 +90,8 @@ def draw_chart(rows: list[Measurement], path: Path) -> None:
         medians = [row.median for row in shown]
         below = [row.median - min(row.values) for row in shown]
         above = [max(row.values) - row.median for row in shown]
-        colours = [_colour(row.network) for row in shown]
+        limits = LIMITS.values()
+        colours = ["C0" if row.network in LIMITS else "0.8" if row.network in limits else "0.6" for row in shown]
         panel.barh([row.network for row in shown], medians, xerr=[below, above], color=colours)
         panel.set_title(case, loc="left", fontsize=10)
         panel.set_xlabel("seconds" if shown[0].unit == "s" else shown[0].unit)
@@ -104,29 +99,40 @@ def draw_chart(rows: list[Measurement], path: Path) -> None:
         figure.savefig(file, format="png", dpi=110)
 
 
-def _colour(network: str) -> str:
-    return "C0" if network in LIMITS else "0.8" if network in LIMITS.values() else "0.6"
-
-
 def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
     if not row.values:
         return [row.case, row.network, f"skipped: {row.note}", "", "", "", ""]
     digits = 3 if row.unit == "s" else 0
     spread = f"{min(row.values):.{digits}f} to {max(row.values):.{digits}f}" if len(row.values) > 1 else ""
-    ratios = [ratio_to_authors(row, rows), _ratio_to_float32(row, rows)]
+    in_float32 = row.case.replace("bfloat16", "float32")
+    ratios = [ratio_to_authors(row, rows), ratio_to_authors(row, rows, in_float32) if in_float32 != row.case else None]
     unit = " as fast" if row.unit == "s" else " of its memory"
     against = ["" if ratio is None else f"{ratio:.2f}x{unit}" for ratio in ratios]
-    return [row.case, row.network, f"{row.median:.{digits}f} {row.unit}", spread, *against, _limit_share(row, rows)]
+    limit = _find(rows, row.case, LIMITS.get(row.network))
+    share = f"{100 * quotient(limit, row):.0f} %" if limit else ""
+    return [row.case, row.network, f"{row.median:.{digits}f} {row.unit}", spread, *against, share]
 
 
-def _ratio_to_float32(row: Measurement, rows: list[Measurement]) -> float | None:
-    """Return a bfloat16 row's ratio to the authors' code in float32, from the medians, as their rounds differ."""
-    case = row.case.replace("bfloat16", "float32")
-    peers = [peer for peer in rows if peer.case == case != row.case and peer.network == AUTHORS and peer.values]
-    return quotient(peers[0], row) if peers else None
+def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
+    """Return how many times as fast, or as small, as the authors' code in the same or another case.
+
+    None if either was not measured.
+    """
+    peer = _find(rows, case or row.case, AUTHORS)
+    if peer is None or not row.values:
+        return None
+    return quotient(peer, row) if row.unit == "s" else quotient(row, peer)
 
 
-def _limit_share(row: Measurement, rows: list[Measurement]) -> str:
-    limit = LIMITS.get(row.network)
-    limits = [peer for peer in rows if peer.case == row.case and peer.network == limit and peer.values]
-    return f"{100 * quotient(limits[0], row):.0f} %" if limits else ""
+def quotient(above: Measurement, below: Measurement) -> float:
+    """Divide round by round and return the median, since a shared machine is slower in some rounds.
+
+    Different cases have no rounds in common; their medians are divided.
+    """
+    if above.case == below.case and len(above.values) == len(below.values):
+        return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))
+    return above.median / below.median
+
+
+def _find(rows: list[Measurement], case: str, network: str | None) -> Measurement | None:
+    return next((row for row in rows if (row.case, row.network) == (case, network) and row.values), None)

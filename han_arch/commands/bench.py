@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from han_arch.bench import report
-from han_arch.bench.cases import BenchSettings, measure_all
+from han_arch.bench.measure import BenchSettings, measure_all
 from han_arch.bench.networks import CASES, DTYPES, NETWORKS, Size
 
 

@@ -2,9 +2,9 @@
 
 import time
 
-from han_arch.bench.measure import Measurement, alternate, quotient, ratio_to_authors
+from han_arch.bench.measure import Measurement, alternate
 from han_arch.bench.networks import AUTHORS, NETWORKS
-from han_arch.bench.report import table
+from han_arch.bench.report import quotient, ratio_to_authors, table
 
 OURS, LIMIT, OPENVINO = (NETWORKS[key].title for key in ("ours", "limit", "openvino"))
 
