@@ -16,7 +16,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from demo import SCALE, TEST, TRAIN, basicsr, copy_photos
+from demo import basicsr, prepare_data, shortened
 
 from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read
@@ -44,7 +44,8 @@ def main() -> int:
     args = parser.parse_args()
 
     out = args.out.resolve()
-    prepare_data(out)
+    if not (out / "datasets" / "demo_test").is_dir():
+        prepare_data(out)
     own, of_both = RECIPES[args.recipe]
     rows: list[tuple[float, float]] = []
     for seed in args.seeds:
@@ -57,24 +58,11 @@ def main() -> int:
     return 0 if within else 1
 
 
-def prepare_data(out: Path) -> None:
-    """Prepare the demo's data sets."""
-    if (out / "datasets" / "demo_test").is_dir():
-        return
-    for part, names in (("train", TRAIN), ("test", TEST)):
-        copy_photos(names, out / "photos" / part)
-    prepare = ("data", "prepare", "--scale", str(SCALE))
-    basicsr(out, *prepare, "--crop-size", "240", "--step", "120", "--only", "lmdb", "-o", "datasets/demo_train",
-            "photos/train")  # fmt: skip
-    basicsr(out, *prepare, "--benchmark", "-o", "datasets/demo_test", "photos/test")
-
-
 def train(out: Path, label: str, seed: int, iterations: int, options: list[str]) -> float:
     """Train; return the averaged network's PSNR in dB on the demo's test photos after the last iteration."""
     name = f"{label}_{iterations}_seed{seed}"
     changes = (
-        f"name={name}", f"manual_seed={seed}", f"train:total_iter={iterations}",
-        f"train:scheduler:periods=[{iterations}]", f"val:val_freq={iterations}",
+        f"name={name}", f"manual_seed={seed}", *shortened(iterations), f"val:val_freq={iterations}",
         f"logger:save_checkpoint_freq={max(1, iterations // 4)}", "logger:use_tb_logger=false", *options,
     )  # fmt: skip
     basicsr(out, "train", "-opt", "demo_HAN_x4.yml", "--auto_resume", "--force_yml", *changes)
@@ -87,18 +75,15 @@ def train(out: Path, label: str, seed: int, iterations: int, options: list[str])
 
 def table(recipe: str, seeds: list[int], rows: list[tuple[float, float]], iterations: int) -> str:
     """Return a Markdown table: the PSNR per seed, plain and by the recipe, then means and standard deviations."""
-    columns = list(zip(*((plain, changed, changed - plain) for plain, changed in rows), strict=True))
-    signs = ("", "", "+")
     cells = [
-        [str(seed), *(f"{value:{sign}.3f}" for value, sign in zip(values, signs, strict=True))]
-        for seed, *values in zip(seeds, *columns, strict=False)
+        [str(seed), f"{plain:.3f}", f"{changed:.3f}", f"{changed - plain:+.3f}"]
+        for seed, (plain, changed) in zip(seeds, rows, strict=False)
     ]
     if len(rows) > 1:
-        means = [
-            f"{statistics.mean(column):{sign}.3f} ± {statistics.stdev(column):.3f}"
-            for column, sign in zip(columns, signs, strict=True)
-        ]
-        cells.append(["mean ± s.d.", *means])
+        plain, changed = zip(*rows, strict=True)
+        gain = [after - before for before, after in rows]
+        means = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in (plain, changed)]
+        cells.append(["mean ± s.d.", *means, f"{statistics.mean(gain):+.3f} ± {statistics.stdev(gain):.3f}"])
     heads = ["seed", "fp32", recipe, "difference"]
     return "\n".join([f"\nPSNR in dB after {iterations} iterations\n", *markdown_table(heads, cells)])
 

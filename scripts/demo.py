@@ -41,22 +41,10 @@ def main() -> int:
 
     started = time.monotonic()
     out = args.out.resolve()
-    for part, names in (("train", TRAIN), ("test", TEST)):
-        copy_photos(names, out / "photos" / part)
-    for old in (out / "experiments" / NAME, out / "tb_logger" / NAME, out / "results" / NAME):
-        shutil.rmtree(old, ignore_errors=True)  # an earlier run of the demo; BasicSR would archive it each time
-
-    prepare = ("data", "prepare", "--scale", str(SCALE))
-    small = ("--crop-size", "240", "--step", "120")  # quick to decode
-    basicsr(out, *prepare, *small, "--only", "lmdb", "-o", "datasets/demo_train", "photos/train")
-    basicsr(out, *prepare, "--benchmark", "-o", "datasets/demo_test", "photos/test")
-    length = []
-    if args.iterations != 1200:
-        length = [
-            "--force_yml",
-            f"train:total_iter={args.iterations}",
-            f"train:scheduler:periods=[{args.iterations}]",
-        ]
+    for old in ("experiments", "tb_logger", "results"):
+        shutil.rmtree(out / old / NAME, ignore_errors=True)  # an earlier run of the demo; BasicSR would archive it
+    prepare_data(out)
+    length = ["--force_yml", *shortened(args.iterations)] if args.iterations != 1200 else []
     basicsr(out, "train", "-opt", "options/demo_HAN_x4.yml", *length)
     basicsr(out, "test", "-opt", "options/demo_test_HAN_x4.yml")
 
@@ -67,19 +55,34 @@ def main() -> int:
         for photo in photos
     ]
     picture = out / "comparison.png"
-    minutes = (time.monotonic() - started) / 60
     title = f"x{SCALE}, photos not trained on; a small HAN after {args.iterations} iterations"
     demo_picture.draw(photos, scores, picture, title=title, size=96)
     print()
     print(demo_picture.table([photo.name for photo in photos], scores))
     mean = demo_picture.mean_scores(scores)
     gain = mean["HAN"].psnr - mean["bicubic"].psnr
+    minutes = (time.monotonic() - started) / 60
     print(f"\nHAN is {gain:+.2f} dB from bicubic (wanted: at least {args.margin:+.2f}); {minutes:.1f} minutes in all")
     print(f"picture: {picture}")
     if not gain >= args.margin:
         print("FAILED: HAN is not far enough ahead of bicubic", file=sys.stderr)
         return 1
     return 0
+
+
+def prepare_data(out: Path) -> None:
+    """Make the data sets for training and test from photos of scikit-image."""
+    for part, names in (("train", TRAIN), ("test", TEST)):
+        copy_photos(names, out / "photos" / part)
+    prepare = ("data", "prepare", "--scale", str(SCALE))
+    small = ("--crop-size", "240", "--step", "120")  # quick to decode
+    basicsr(out, *prepare, *small, "--only", "lmdb", "-o", "datasets/demo_train", "photos/train")
+    basicsr(out, *prepare, "--benchmark", "-o", "datasets/demo_test", "photos/test")
+
+
+def shortened(iterations: int) -> list[str]:
+    """Return the overrides for another number of iterations, the cosine schedule's included."""
+    return [f"train:total_iter={iterations}", f"train:scheduler:periods=[{iterations}]"]
 
 
 def copy_photos(names: tuple[str, ...], folder: Path) -> None:

@@ -150,6 +150,24 @@ def _ablation(model: str, what: str, network: str) -> Training:
     )
 
 
+def _peer_files(model: str, paper: str, demo: str) -> list[OptionFile]:
+    return [
+        Training(
+            file=f"train_{model}_x4",
+            title=f"{model} x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
+            name=f"{model}_x4_DIV2K",
+            scale=4,
+            network=paper,
+        ),
+        replace(
+            DEMO,
+            file=f"demo_{model}_x4",
+            title=f"An {model} of the demo's size by the demo's recipe, for comparison",
+            network=demo,
+        ),
+    ]
+
+
 def _zoo_board(scale: int) -> Leaderboard:
     return Leaderboard(
         file=f"leaderboard_zoo_x{scale}",
@@ -168,20 +186,8 @@ EXPERIMENTS: list[OptionFile] = [
     *_paper_files(4, peers=("RCAN", "EDSR")),
     *_paper_files(8),
     *_paper_files(3, "BD"),
-    Training(
-        file="train_RCAN_x4",
-        title="RCAN x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
-        name="RCAN_x4_DIV2K",
-        scale=4,
-        network=RCAN_PAPER,
-    ),
-    Training(
-        file="train_EDSR_x4",
-        title="EDSR x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
-        name="EDSR_x4_DIV2K",
-        scale=4,
-        network=EDSR_PAPER,
-    ),
+    *_peer_files("RCAN", RCAN_PAPER, RCAN_DEMO),
+    *_peer_files("EDSR", EDSR_PAPER, EDSR_DEMO),
     _small_files(2),
     _small_files(3),
     HAN_S_X4,
@@ -194,18 +200,6 @@ EXPERIMENTS: list[OptionFile] = [
     _ablation("HAN-cosine-LAM", "HAN with the cosine form of LAM", COSINE_LAM),
     _ablation("EDSR", "EDSR with HAN's number of parameters", EDSR_DEMO),
     DEMO,
-    replace(
-        DEMO,
-        file="demo_RCAN_x4",
-        title="An RCAN of the demo's size by the demo's recipe, for comparison",
-        network=RCAN_DEMO,
-    ),
-    replace(
-        DEMO,
-        file="demo_EDSR_x4",
-        title="An EDSR of the demo's size by the demo's recipe, for comparison",
-        network=EDSR_DEMO,
-    ),
     Test(
         file="demo_test_HAN_x4",
         title="The demo's network on photos outside its training set",

@@ -11,7 +11,6 @@ Examples:
 import argparse
 import csv
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,23 +29,18 @@ from tqdm import tqdm
 from han_arch.files import HALF_WRITTEN
 from han_arch.opt import read
 
+EXPERIMENT = Path("experiments") / "soak"
 SAVE_EVERY = 5
 LONGEST_START = 120  # seconds until a run must train
 
 
 @dataclass
 class Kills:
-    """The kills so far.
-
-    Attributes:
-        count: number of kills.
-        inside_a_save: number of kills that left a half-written file.
-        resumed_at: iteration from which each start resumed.
-    """
+    """The kills so far."""
 
     count: int = 0
-    inside_a_save: int = 0
-    resumed_at: list[int] = field(default_factory=list)
+    inside_a_save: int = 0  # kills that left a half-written file
+    resumed_at: list[int] = field(default_factory=list)  # iterations
 
 
 def main() -> int:
@@ -70,11 +64,7 @@ def main() -> int:
 def soak(folder: Path, args: argparse.Namespace) -> int:
     """Make both runs, compare them and print the result; return the exit status."""
     began = time.monotonic()
-    left_alone, killed = (
-        make_run(folder / name, args.iterations, args.workers, args.seed) for name in ("left_alone", "killed")
-    )
-    for run in (left_alone, killed):
-        (run / "experiments").mkdir()
+    left_alone, killed = (make_run(folder / name, args) for name in ("left_alone", "killed"))
     finish(left_alone)
     kills = Kills()
     random_moments = random.Random(args.seed)
@@ -88,19 +78,19 @@ def soak(folder: Path, args: argparse.Namespace) -> int:
         f"{args.iterations} iterations; resumed from {', '.join(map(str, kills.resumed_at))}"
     )
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
-    for difference in differences:
-        print(f"DIFFERENT: {difference}")
+    print("".join(f"DIFFERENT: {difference}\n" for difference in differences), end="")
     if kills.count < args.kills:
         print(f"FAILED: the run ended after {kills.count} kills; use more --iterations")
-    print("network, EMA, optimizer, best results and CSV files are equal to the bit" if not differences else "FAILED")
+    print("FAILED" if differences else "network, EMA, optimizer, best results and CSV files are equal to the bit")
     return 1 if differences or kills.count < args.kills else 0
 
 
-def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
+def make_run(folder: Path, args: argparse.Namespace) -> Path:
     """Make a folder with noise images and the demo's options: a small network, a checkpoint every few iterations."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(args.seed)
+    (folder / EXPERIMENT.parent).mkdir(parents=True)
     for side, factor in (("gt", 4), ("lq", 1)):
-        (folder / side).mkdir(parents=True)
+        (folder / side).mkdir()
         for index in range(5):
             image = generator.integers(0, 256, (20 * factor, 24 * factor, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / side / f"{index}.png"), image)
@@ -109,9 +99,9 @@ def make_run(folder: Path, iterations: int, workers: int, seed: int) -> Path:
     opt["network_g"].update(num_feat=16, num_group=2, num_block=2)
     for dataset in opt["datasets"].values():
         dataset.update(dataroot_gt="gt", dataroot_lq="lq", io_backend={"type": "disk"})
-    opt["datasets"]["train"].update(gt_size=48, batch_size_per_gpu=2, num_worker_per_gpu=workers)
-    opt["train"]["total_iter"] = iterations
-    opt["train"]["scheduler"].update(periods=[iterations])
+    opt["datasets"]["train"].update(gt_size=48, batch_size_per_gpu=2, num_worker_per_gpu=args.workers)
+    opt["train"]["total_iter"] = args.iterations
+    opt["train"]["scheduler"].update(periods=[args.iterations])
     opt["val"]["val_freq"] = 2 * SAVE_EVERY
     opt["logger"].update(
         print_freq=1, save_checkpoint_freq=SAVE_EVERY, keep_last=3, keep_best="psnr", use_tb_logger=True
@@ -129,7 +119,12 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def finish(folder: Path) -> None:
     """Start the command and wait until it ends."""
-    if start(folder).wait() != 0:
+    check_status(start(folder).wait(), folder)
+
+
+def check_status(status: int, folder: Path) -> None:
+    """End the soak if a run failed."""
+    if status != 0:
         sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
 
 
@@ -153,10 +148,8 @@ def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse
             break
         time.sleep(0.0002 if aim_at_save else 0.005)
     if process.poll() is not None:
-        if process.returncode != 0:
-            sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
-        return
-    process.send_signal(signal.SIGKILL)
+        return check_status(process.returncode, folder)
+    process.kill()
     process.wait()
     kills.count += 1
     kills.inside_a_save += bool(set(half_written(folder)) - parts_before)
@@ -164,25 +157,24 @@ def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse
 
 def half_written(folder: Path) -> list[Path]:
     """Return the half-written checkpoints, of a running or a killed process."""
-    experiment = folder / "experiments" / "soak"
-    return [path for name in ("models", "training_states") for path in (experiment / name).glob(HALF_WRITTEN)]
+    return [path for name in ("models", "training_states") for path in (folder / EXPERIMENT / name).glob(HALF_WRITTEN)]
 
 
 def newest_state(folder: Path) -> int:
     """Return the iteration of the newest training state, 0 for none."""
-    states = (folder / "experiments" / "soak" / "training_states").glob("*.state")
+    states = (folder / EXPERIMENT).glob("training_states/*.state")
     return max((int(path.stem) for path in states), default=0)
 
 
 def inode_of_rows(folder: Path) -> int:
     """Return the inode of the CSV file: a start replaces the file after its first iteration."""
-    path = folder / "experiments" / "soak" / "train.csv"
+    path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
     """Return the last iteration in the CSV file."""
-    path = folder / "experiments" / "soak" / "train.csv"
+    path = folder / EXPERIMENT / "train.csv"
     if not path.exists():
         return 0
     with path.open(newline="") as file:
@@ -192,7 +184,7 @@ def last_row(folder: Path) -> int:
 
 def compare(folder: Path, reference: Path) -> Iterator[str]:
     """Yield what differs between two finished runs."""
-    experiments = [run / "experiments" / "soak" for run in (folder, reference)]
+    experiments = [run / EXPERIMENT for run in (folder, reference)]
     for pattern in ("models/*.pth", "training_states/*.state"):
         names = [sorted(str(path.relative_to(one)) for path in one.glob(pattern)) for one in experiments]
         if names[0] != names[1]:

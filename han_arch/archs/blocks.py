@@ -51,10 +51,7 @@ class ChannelAttention(nn.Module):
 class RCAB(nn.Module):
     """Residual channel attention block: `y = conv(relu(conv(x))); out = x + res_scale * gate(y) * y`.
 
-    Args:
-        num_feat: channels of the features.
-        squeeze_factor: see ChannelAttention.
-        res_scale: factor on the residual. The HAN authors' code accepts and ignores it; here it works.
+    Deviation: the HAN authors' code accepts res_scale and ignores it; here it works.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
@@ -74,14 +71,7 @@ class RCAB(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """`num_block` RCABs, a convolution, and the short skip around both.
-
-    Args:
-        num_feat: channels of the features.
-        num_block: number of RCABs.
-        squeeze_factor: see ChannelAttention.
-        res_scale: see RCAB.
-    """
+    """`num_block` RCABs, a convolution, and the short skip around both."""
 
     def __init__(self, num_feat: int, num_block: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
         super().__init__()
@@ -94,18 +84,13 @@ class ResidualGroup(nn.Module):
 
 
 class Upsample(nn.Sequential):
-    """Sub-pixel upsampling: one x3 stage for scale 3, else x2 stages.
+    """Sub-pixel upsampling by 2, 3, 4 or 8: one x3 stage for scale 3, else x2 stages.
 
     `HAN.tail` runs it in a fast form, see `fused.upsample`.
-
-    Args:
-        scale: 2, 3, 4 or 8.
-        num_feat: channels of the features.
     """
 
     def __init__(self, scale: int, num_feat: int) -> None:
-        stages = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
         layers: list[nn.Module] = []
-        for factor in stages:
+        for factor in [3] if scale == 3 else [2] * (scale.bit_length() - 1):
             layers += [conv3x3(num_feat, factor**2 * num_feat), nn.PixelShuffle(factor)]
         super().__init__(*layers)

@@ -72,18 +72,17 @@ def build_component(name: str | None, slot: str, **settings: Any) -> nn.Module |
     """
     if name is None:
         return None
-    cls = _find(name, slot)
+    cls = _component(name, slot)
     accepted = inspect.signature(cls).parameters
     return cls(**{key: value for key, value in settings.items() if key in accepted})
 
 
-def _find(name: str, slot: str) -> type[nn.Module]:
+def _component(name: str, slot: str) -> type[nn.Module]:
     if name in COMPONENTS:
-        found: type[nn.Module] | None
-        own_slot, found = COMPONENTS[name]
+        own_slot, cls = COMPONENTS[name]
         if own_slot != slot:
             raise UserError(f"{slot}_attention must be a {slot} component; {name} is a {own_slot} component")
-        return found
+        return cls
     for lookup in LOOKUPS:
         if (found := lookup(name)) is not None:
             return found

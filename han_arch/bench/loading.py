@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from han_arch import compat
 from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
+from han_arch.opt import read
 
 IMRESIZE_SHAPE = (1356, 2040, 3)  # a DIV2K image
 ROUNDS = 7
 
 
 def compare_imresize() -> list[tuple[int, float, float]]:
-    """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
-
-    Returns:
-        For scales 2, 3 and 4: the scale, our seconds, BasicSR's seconds; each the best of ROUNDS.
-    """
+    """Time imresize on a 2040x1356 RGB image, in turn with BasicSR's: scale, our seconds, theirs; best of ROUNDS."""
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 
@@ -59,28 +55,24 @@ class Rate:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Read a training option file as plain mappings.
+    """Read a training option file.
 
     Raises:
         UserError: it lacks what a benchmark needs.
     """
+    options = read.read(path)
     try:
-        options = yaml.safe_load(path.read_text("utf-8"))
-        train, network = options["datasets"]["train"], options["network_g"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        options["datasets"]["train"] |= {"phase": "train", "scale": options["scale"]}
+        network = options["network_g"]
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path} has no datasets: train: or network_g: of a training option file ({error})") from None
-    train |= {"phase": "train", "scale": options["scale"]}
     if not isinstance(network, dict):
-        raise UserError(f"{path}: network_g must be a mapping")
+        raise UserError(f"{path}: network_g must be a mapping; got {network!r}")
     return options
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Measure the training set as LMDB and as folders, if they exist, with the settings of the option file.
-
-    Args:
-        options: from `read_options`.
-        seconds: time for each.
+    """Measure the training set of an option file, as LMDB and as folders, if they exist, for some seconds each.
 
     Raises:
         UserError: neither exists.
@@ -88,15 +80,15 @@ def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
     from han_arch.data.loading import install
 
     install()
-    train, found = options["datasets"]["train"], False
+    train, variants = options["datasets"]["train"], []
     for backend, suffix in (("lmdb", ".lmdb"), ("disk", "")):
         roots = {side: str(train[side]).removesuffix(".lmdb") + suffix for side in ("dataroot_gt", "dataroot_lq")}
         if all(Path(root).is_dir() for root in roots.values()):
-            found = True
-            variant = copy.deepcopy(train) | roots | {"io_backend": {"type": backend}}
-            yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
-    if not found:
+            variants.append(copy.deepcopy(train) | roots | {"io_backend": {"type": backend}, "prefetch_mode": None})
+    if not variants:
         raise UserError(f"found neither LMDB nor folders for {train['dataroot_gt']}; run basicsr data prepare")
+    for variant in variants:
+        yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
 
 
 def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
@@ -107,28 +99,17 @@ def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
     batch = train["batch_size_per_gpu"]
     # So many samples that the loader never ends, as a new epoch would start new workers.
     sampler = EnlargedSampler(dataset, 1, 0, ratio=1 + 10_000 * batch // len(dataset))
-    train["prefetch_mode"] = None
     loader = build_dataloader(dataset, train, num_gpu=0, sampler=sampler, seed=seed)
     begin = time.perf_counter()
     batches = iter(loader)
     next(batches)
-    first = time.perf_counter()
-    count = 0
-    for _ in batches:
-        count += 1
-        if time.perf_counter() - first > seconds:
-            break
-    rate = count * batch / (time.perf_counter() - first)
+    start = time.perf_counter() - begin
     what = f"{train['io_backend']['type']} ({train['dataroot_gt']}, {train['num_worker_per_gpu']} workers)"
-    return Rate(what, first - begin, rate)
+    return Rate(what, start, batch * _per_second(batches, seconds))
 
 
 def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
-    """Measure training steps of the network in the option file, with L1 loss and Adam, on random samples.
-
-    Returns:
-        The device, and samples per second.
-    """
+    """Measure the network's training steps with L1 loss and Adam on random samples: device, samples per second."""
     compat.require_basicsr()
     import torch
     from basicsr.archs import build_network
@@ -141,19 +122,27 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-8)
     train = options["datasets"]["train"]
     side, scale, batch = train["gt_size"], options["scale"], train["batch_size_per_gpu"]
-    lq = torch.rand(batch, 3, side // scale, side // scale, device=device)
-    gt = torch.rand(batch, 3, side, side, device=device)
+    gt, lq = (torch.rand(batch, 3, size, size, device=device) for size in (side, side // scale))
 
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.l1_loss(network(lq), gt).backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+    def train_steps() -> Iterator[None]:
+        while True:
+            optimizer.zero_grad()
+            torch.nn.functional.l1_loss(network(lq), gt).backward()
+            optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            yield
 
-    step()  # the first step allocates memory
+    steps = train_steps()
+    next(steps)  # the first step allocates memory
+    return str(device), batch * _per_second(steps, seconds)
+
+
+def _per_second(items: Iterator[object], seconds: float) -> float:
+    """Count items for the given seconds, at least one."""
     begin, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - begin < seconds:
-        step()
+    for _ in items:
         count += 1
-    return str(device), count * batch / (time.perf_counter() - begin)
+        if time.perf_counter() - begin > seconds:
+            break
+    return count / (time.perf_counter() - begin)

@@ -51,6 +51,7 @@ class BenchNetwork:
         keeps_memory: train as `basicsr train` does on a CPU, with freed memory kept in the process (speed/memory.py).
         limit: key of the bare convolutions to compare it with.
         runtime: the runtime that runs it as an exported file; None is PyTorch.
+        channels_last: keep its 4-D weights and its input in channels_last.
         winograd: convolve by Winograd's algorithm, so measure it in float32 only.
     """
 
@@ -64,6 +65,7 @@ class BenchNetwork:
     keeps_memory: bool = False
     limit: str | None = None
     runtime: str | None = None
+    channels_last: bool = False
     winograd: bool = False
 
     def fits(self, case: str, dtype: str = "float32") -> bool:
@@ -79,7 +81,8 @@ class BenchNetwork:
 
     def random_input(self, batch: int, lr_size: int) -> Tensor:
         """Return random LR images, (batch, 3, lr_size, lr_size) in float32."""
-        return torch.rand(batch, 3, lr_size, lr_size) * self.input_range
+        lq = torch.rand(batch, 3, lr_size, lr_size) * self.input_range
+        return lq.contiguous(memory_format=torch.channels_last) if self.channels_last else lq
 
 
 def build(key: str, size: Size) -> nn.Module:
@@ -89,8 +92,12 @@ def build(key: str, size: Size) -> nn.Module:
         UserError: the network's package, or a C compiler that it needs, is missing.
     """
     torch.manual_seed(0)
-    net = NETWORKS[key].make(size)
-    if NETWORKS[key].winograd:
+    network, net = NETWORKS[key], NETWORKS[key].make(size)
+    if network.channels_last:
+        for parameter in net.parameters():
+            if parameter.dim() == 4:  # the authors' 5-D weight stops `net.to(memory_format=...)`
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    if network.winograd:
         use_winograd(net)
     return net
 
@@ -154,22 +161,6 @@ def _build_limit(size: Size) -> "BareConvolutions":
     return BareConvolutions(build_ours(size))
 
 
-class InChannelsLast(nn.Module):
-    """A network with its 4-D weights and its input in channels_last, otherwise unchanged."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        with torch.no_grad():
-            for parameter in net.parameters():
-                if parameter.dim() == 4:  # HAN's 5-D weight stops `net.to(memory_format=...)`
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-    def forward(self, lq: Tensor) -> Tensor:
-        """Run the network."""
-        return self.net(lq.contiguous(memory_format=torch.channels_last))
-
-
 class BareConvolutions(nn.Module):
     """The 3x3 convolutions of a HAN and nothing else: the limit of its speed.
 
@@ -224,7 +215,7 @@ NETWORKS = {  # by the names of `--networks`
         "HAN (ours), Winograd", build_ours, winograd=True, keeps_memory=True, limit="limit-winograd"),
     "authors": BenchNetwork("HAN (authors' code)", build_authors, counted=True, input_range=255.0),
     "authors-channels-last": BenchNetwork(
-        "HAN (authors' code), channels_last", lambda size: InChannelsLast(build_authors(size)), input_range=255.0),
+        "HAN (authors' code), channels_last", build_authors, input_range=255.0, channels_last=True),
     "authors-memory-kept": BenchNetwork(
         "HAN (authors' code), freed memory kept", build_authors, ("training",), input_range=255.0, keeps_memory=True),
     "onnx": BenchNetwork("HAN (ours), ONNX Runtime", build_ours, ("inference",), float32_only=True, runtime="onnx"),
@@ -233,7 +224,7 @@ NETWORKS = {  # by the names of `--networks`
     "limit-winograd": BenchNetwork(
         "bare convolutions of HAN, Winograd", _build_limit, _SPEED, winograd=True, keeps_memory=True),
     "rcan": BenchNetwork("RCAN (BasicSR)", _build_rcan, counted=True),
-    "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", lambda size: InChannelsLast(_build_rcan(size))),
+    "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", _build_rcan, channels_last=True),
     "edsr": BenchNetwork("EDSR (BasicSR)", _build_edsr, counted=True),
 }  # fmt: skip
 AUTHORS = NETWORKS["authors"].title  # other networks are compared with it

@@ -18,19 +18,14 @@ _NEVER_TRIM = -1
 STATUS, CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
 _TOP_PAD = 64 * 2**20  # step by which the heap grows
 # glibc's own values in a process that frees blocks of about 30 MiB: it trims at twice the threshold.
-_ADAPTED_MMAP_THRESHOLD, _ADAPTED_TRIM_THRESHOLD, _DEFAULT_TOP_PAD = 32 * 2**20, 64 * 2**20, 128 * 2**10
+_ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP_PAD: 128 * 2**10}
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Make glibc keep freed memory. Without glibc, or with the user's own settings, do nothing.
+    """Make glibc keep freed memory; return a line for the log. The process then stays at its peak of memory.
 
-    The process then stays at its peak of memory. Results do not change.
-
-    Args:
-        environment: the variables; MALLOC_*, GLIBC_TUNABLES and LD_PRELOAD (another allocator) are the user's settings.
-
-    Returns:
-        One line for the log; None if nothing was done.
+    Without glibc, or with the user's own settings (MALLOC_*, GLIBC_TUNABLES, LD_PRELOAD of another allocator), do
+    nothing and return None.
     """
     libc = _glibc(environment)
     if libc is None:
@@ -45,18 +40,11 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None
 
 
 def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
-    """Undo `keep_freed_memory`: return free memory to the system, now and from now on.
-
-    Args:
-        environment: see `keep_freed_memory`.
-    """
-    libc = _glibc(environment)
-    if libc is None:
-        return
-    libc.mallopt(_M_MMAP_THRESHOLD, _ADAPTED_MMAP_THRESHOLD)
-    libc.mallopt(_M_TRIM_THRESHOLD, _ADAPTED_TRIM_THRESHOLD)
-    libc.mallopt(_M_TOP_PAD, _DEFAULT_TOP_PAD)
-    libc.malloc_trim(0)
+    """Undo `keep_freed_memory`: return free memory to the system, now and from now on."""
+    if libc := _glibc(environment):
+        for parameter, value in _ADAPTED.items():
+            libc.mallopt(parameter, value)
+        libc.malloc_trim(0)
 
 
 def added_at_peak(run: Callable[[], object]) -> int | None:

@@ -116,7 +116,7 @@ class _WinogradConv(torch.autograd.Function):
         need_x, need_weight, need_bias = ctx.needs_input_grad
         return (
             # The gradient of the input is a convolution with the kernel rotated by 180 degrees.
-            _convolution(grad, weight, None, rotated=True) if need_x else None,
+            _convolution(grad, weight.flip(2, 3).transpose(0, 1), None) if need_x else None,
             _weight_gradient(x, grad) if need_weight else None,
             grad.sum((0, 2, 3)) if need_bias else None,
         )
@@ -127,38 +127,24 @@ def _in_channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, rotated: bool = False) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     b, c, h, w = x.shape
-    o = weight.shape[1 if rotated else 0]
-    threads = torch.get_num_threads()
+    o, threads = weight.shape[0], torch.get_num_threads()
     u = x.new_empty(6, 3, c, o)
-    first = weight
-    stride_o, stride_c, stride_y, stride_x = weight.stride()
-    if rotated:
-        first = weight[:, :, 2:, 2:]
-        stride_o, stride_c, stride_y, stride_x = stride_c, stride_o, -stride_y, -stride_x
-    library().winograd_transform_weight(
-        first.data_ptr(), stride_o, stride_c, stride_y, stride_x, u.data_ptr(), c, o, threads
-    )
+    library().winograd_transform_weight(weight.data_ptr(), *weight.stride(), u.data_ptr(), c, o, threads)
     out = torch.empty((b, o, h, w), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     bias = None if bias is None else bias.contiguous()
-    failed = library().winograd_convolution(
+    library().winograd_convolution(
         x.data_ptr(), u.data_ptr(), None if bias is None else bias.data_ptr(), out.data_ptr(), b, h, w, c, o, threads
     )
-    return _done(out, failed)
+    return out
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     b, c, h, w = x.shape
     o = grad.shape[1]
     out = x.new_empty(3, 3, c, o)
-    failed = library().winograd_weight_gradient(
+    library().winograd_weight_gradient(
         x.data_ptr(), grad.data_ptr(), out.data_ptr(), b, h, w, c, o, torch.get_num_threads()
     )
-    return _done(out.permute(3, 2, 0, 1), failed)
-
-
-def _done(result: Tensor, failed: int) -> Tensor:
-    if failed:
-        raise MemoryError("not enough memory for a convolution by Winograd's algorithm")
-    return result
+    return out.permute(3, 2, 0, 1)

@@ -71,7 +71,9 @@ def library() -> ctypes.CDLL:
     try:
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
-        _check_owner(kept.parent)
+        status = kept.parent.lstat()
+        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+            raise PermissionError(f"others can write to {kept.parent}")
         with suppress(OSError):  # the file is missing or damaged
             return _load(kept)
         return _compile(compiler, kept)
@@ -81,12 +83,6 @@ def library() -> ctypes.CDLL:
                 return _compile(compiler, Path(folder) / "winograd.so")
         except OSError as error:
             raise _unusable(f"neither {kept.parent} ({unkept}) nor a temporary folder ({error}) can be used") from error
-
-
-def _check_owner(folder: Path) -> None:
-    status = folder.lstat()
-    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
-        raise PermissionError(f"others can write to {folder}")
 
 
 def _compile(compiler: list[str], target: Path) -> ctypes.CDLL:
@@ -109,8 +105,13 @@ def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(library, name)
-        function.argtypes, function.restype = arguments, result
+        function.argtypes, function.restype, function.errcheck = arguments, result, _check_memory
     return library
+
+
+def _check_memory(failed: int | None, *_: object) -> None:
+    if failed:
+        raise MemoryError("not enough memory for a convolution by Winograd's algorithm")
 
 
 def _unusable(why: str) -> UserError:
