@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -93,6 +93,10 @@ class BenchResult:
     rows: list[Measurement] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def fitting(self, case: str, dtype: str) -> list[tuple[BenchNetwork, Any]]:
+        """Return the records of the networks that are measured in a case, with what was built."""
+        return [(NETWORKS[key], net) for key, net in self.built.items() if NETWORKS[key].fits(case, dtype)]
+
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
     """Build the networks and measure all cases; `say` gets the name of each case before it starts."""
@@ -106,18 +110,19 @@ def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchR
                 result.skipped[NETWORKS[key].title] = str(error)
         for dtype in settings.dtypes:
             for lr_size in settings.lr_sizes if "inference" in settings.cases else ():
-                case = f"inference, LR {lr_size}, {dtype}"
-                say(case)
-                runs = {
-                    NETWORKS[key].title: inference_run(NETWORKS[key], built, dtype, lr_size)
-                    for key, built in result.built.items()
-                    if NETWORKS[key].fits("inference", dtype)
-                }
+                say(case := f"inference, LR {lr_size}, {dtype}")
+                networks = result.fitting("inference", dtype)
+                runs = {network.title: inference_run(network, net, dtype, lr_size) for network, net in networks}
                 result.rows += alternate(case, runs, settings.repeat)
             if "training" in settings.cases:
-                case = f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}"
-                say(case)
-                result.rows += _training_rows(case, result.built, dtype, settings.repeat)
+                say(case := f"training step, batch {TRAIN_BATCH}, LR {TRAIN_LR_SIZE}, {dtype}")
+                networks = result.fitting("training", dtype)
+                runs = {network.title: training_run(network, net, dtype) for network, net in networks}
+                before = {one.title: partial(settle, runs[one.title], one.keeps_memory) for one, _ in networks}
+                try:
+                    result.rows += alternate(case, runs, settings.repeat, before)
+                finally:
+                    memory.give_back_freed_memory()
         for key in result.built if "memory" in settings.cases else ():
             if NETWORKS[key].fits("memory"):
                 say(f"memory, {NETWORKS[key].title}")
@@ -132,20 +137,6 @@ def _build(key: str, size: Size, folder: Path) -> nn.Module | Path:
     path = folder / f"han{RUNTIMES[runtime]}"
     export(cast(HAN, net.eval()), "han", runtime, path)
     return path
-
-
-def _training_rows(case: str, built: Mapping[str, nn.Module | Path], dtype: str, repeat: int) -> list[Measurement]:
-    runs: dict[str, Run] = {}
-    before: dict[str, Run] = {}
-    for key, net in built.items():
-        network = NETWORKS[key]
-        if network.fits("training", dtype):
-            runs[network.title] = training_run(network, cast(nn.Module, net), dtype)
-            before[network.title] = partial(settle, runs[network.title], network.keeps_memory)
-    try:
-        return alternate(case, runs, repeat, before)
-    finally:
-        memory.give_back_freed_memory()
 
 
 def alternate(

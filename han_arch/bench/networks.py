@@ -169,8 +169,7 @@ class BareConvolutions(nn.Module):
 
     def __init__(self, net: HAN) -> None:
         super().__init__()
-        convs = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
-        convs = {name: conv for name, conv in convs.items() if conv.kernel_size == (3, 3)}
+        convs = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)}
         self.convs = nn.ModuleList(convs.values())
         self.scales = [_scale_at(name, net.upscale) for name in convs]
         self.maps: dict[tuple[int, ...], Tensor] = {}

@@ -15,7 +15,7 @@ from han_arch.errors import UserError
 from han_arch.inference.plan import MemoryCost
 from han_arch.inference.strips import each_strip
 from han_arch.speed.precision import PRECISIONS
-from han_arch.speed.winograd import fast_copy
+from han_arch.speed.winograd import winograd_copy
 from han_arch.zoo.load import load_model
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
@@ -76,7 +76,7 @@ class TorchEngine:
         self.name, self.device, self.dtype = name, device, dtype
         self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, MemoryCost.of(net)
         if winograd:
-            net = fast_copy(net, name, device, dtype)
+            net = winograd_copy(net, name, device, dtype)
         if next(net.parameters()).device != torch.device(device):
             net = copy.deepcopy(net).to(device)
         self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)

@@ -58,7 +58,7 @@ def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
     log.log(level, f"{count} convolutions of the network can run by Winograd's algorithm.")
 
 
-def fast_copy(net: Network, name: str, device: str, precision: str) -> Network:
+def winograd_copy(net: Network, name: str, device: str, precision: str) -> Network:
     """Return a copy of a network with `use_winograd`; the name is for messages.
 
     Raises:
