@@ -12,24 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from option_kinds import (
-    COSINE,
-    COSINE_LAM,
-    EDSR_DEMO,
-    EDSR_PAPER,
-    FAST_ON_CPU,
-    HAN_DEMO,
-    HAN_S,
-    NO_CSAM,
-    NO_LAM,
-    RCAN_BACKBONE,
-    RCAN_DEMO,
-    RCAN_PAPER,
-    Leaderboard,
-    OptionFile,
-    Test,
-    Training,
-)
+from option_kinds import COSINE, FAST_ON_CPU, Leaderboard, OptionFile, Test, Training
 
 from han_arch.opt import schema
 
@@ -69,7 +52,7 @@ DEMO = Training(
     file="demo_HAN_x4",
     title="A small HAN x4 on a few photos, minutes on a CPU: the training of `make demo`",
     scale=4,
-    network=HAN_DEMO,
+    network="HAN-demo",
     train_set="demo_train",
     val_set="demo_test",
     lq_size=32,
@@ -89,7 +72,7 @@ HAN_S_X4 = Training(
     title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first stage of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
-    network=HAN_S,
+    network="HAN-S",
     train_set="BSDS400",
     lq_size=40,
     num_worker=1,
@@ -150,20 +133,20 @@ def _ablation(model: str, what: str, network: str) -> Training:
     )
 
 
-def _peer_files(model: str, paper: str, demo: str) -> list[OptionFile]:
+def _peer_files(model: str) -> list[OptionFile]:
     return [
         Training(
             file=f"train_{model}_x4",
             title=f"{model} x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
             name=f"{model}_x4_DIV2K",
             scale=4,
-            network=paper,
+            network=model,
         ),
         replace(
             DEMO,
             file=f"demo_{model}_x4",
             title=f"An {model} of the demo's size by the demo's recipe, for comparison",
-            network=demo,
+            network=f"{model}-demo",
         ),
     ]
 
@@ -186,26 +169,26 @@ EXPERIMENTS: list[OptionFile] = [
     *_paper_files(4, peers=("RCAN", "EDSR")),
     *_paper_files(8),
     *_paper_files(3, "BD"),
-    *_peer_files("RCAN", RCAN_PAPER, RCAN_DEMO),
-    *_peer_files("EDSR", EDSR_PAPER, EDSR_DEMO),
+    *_peer_files("RCAN"),
+    *_peer_files("EDSR"),
     _small_files(2),
     _small_files(3),
     HAN_S_X4,
     HAN_S_X4_STAGE_2,
     *map(_zoo_board, (2, 3, 4)),
-    _ablation("RCAN", "RCAN, the backbone alone", RCAN_BACKBONE),
-    _ablation("HAN", "HAN", HAN_DEMO),
-    _ablation("HAN-no-LAM", "HAN without layer attention", NO_LAM),
-    _ablation("HAN-no-CSAM", "HAN without channel-spatial attention", NO_CSAM),
-    _ablation("HAN-cosine-LAM", "HAN with the cosine form of LAM", COSINE_LAM),
-    _ablation("EDSR", "EDSR with HAN's number of parameters", EDSR_DEMO),
+    _ablation("RCAN", "RCAN, the backbone alone", "RCAN-backbone"),
+    _ablation("HAN", "HAN", "HAN-demo"),
+    _ablation("HAN-no-LAM", "HAN without layer attention", "HAN-no-LAM"),
+    _ablation("HAN-no-CSAM", "HAN without channel-spatial attention", "HAN-no-CSAM"),
+    _ablation("HAN-cosine-LAM", "HAN with the cosine form of LAM", "HAN-cosine-LAM"),
+    _ablation("EDSR", "EDSR with HAN's number of parameters", "EDSR-demo"),
     DEMO,
     Test(
         file="demo_test_HAN_x4",
         title="The demo's network on photos outside its training set",
         name="demo_HAN_x4",
         scale=4,
-        network=HAN_DEMO,
+        network="HAN-demo",
         sets=("demo_test",),
         checkpoint="experiments/demo_HAN_x4/models/net_g_latest.pth",
         param_key="params_ema",

@@ -39,20 +39,23 @@ EDSR = """\
   res_scale: {res_scale}
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
-HAN_PAPER = HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-RCAN_PAPER = RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16)
-EDSR_PAPER = EDSR.format(num_feat=256, num_block=32, res_scale=0.1)
-HAN_S = HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8)
-# The demo's networks have equal sizes: 0.16 M parameters.
 HAN_DEMO = HAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-RCAN_DEMO = RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4)
-EDSR_DEMO = EDSR.format(num_feat=32, num_block=4, res_scale=1)
-# The ablation has one backbone; EDSR has about as many parameters as HAN (158,979 and 159,405).
-RCAN_BACKBONE = RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4)
-NO_LAM = HAN_DEMO.replace("layer_attention: LAM  # ~: none; or the name of a registered component",
-                          "layer_attention: ~  # none; conv_lam stays")  # fmt: skip
-NO_CSAM = HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # none; conv_fuse stays")
-COSINE_LAM = HAN_DEMO.replace("lam_form: released", "lam_form: cosine")
+NETWORKS = {
+    "HAN": HAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16),
+    "RCAN": RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16),
+    "EDSR": EDSR.format(num_feat=256, num_block=32, res_scale=0.1),
+    "HAN-S": HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8),
+    # The demo's networks have equal sizes: 0.16 M parameters.
+    "HAN-demo": HAN_DEMO,
+    "RCAN-demo": RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4),
+    "EDSR-demo": EDSR.format(num_feat=32, num_block=4, res_scale=1),
+    # The ablation has one backbone; EDSR-demo has about as many parameters as HAN-demo (158,979 and 159,405).
+    "RCAN-backbone": RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4),
+    "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # ~: none; or the name of a registered component",
+                                   "layer_attention: ~  # none; conv_lam stays"),
+    "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # none; conv_fuse stays"),
+    "HAN-cosine-LAM": HAN_DEMO.replace("lam_form: released", "lam_form: cosine"),
+}  # fmt: skip
 
 HALVED_AT_200K = """\
     type: MultiStepLR
@@ -107,7 +110,7 @@ class Training(OptionFile):
 
     template = "train.yml"
 
-    network: str = HAN_PAPER
+    network: str = "HAN"  # a name in NETWORKS
     train_set: str = "DIV2K"
     val_set: str = "Set5"
     lq_size: int = 48
@@ -135,6 +138,7 @@ class Training(OptionFile):
         step += [f"# {key}: {value}" for key, value in STEP.items() if key not in self.step]
         best = f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
         return {
+            "network": NETWORKS[self.network],
             "step": "".join(f"\n  {line}" for line in step),
             "keep_best_line": best if self.keep_best else "",
             "weights_key": f"\n  param_key_g: {self.pretrained_key}" if self.pretrained_key else "",
@@ -154,7 +158,7 @@ class Test(OptionFile):
     template = "test.yml"
 
     checkpoint: str
-    network: str = HAN_PAPER
+    network: str = "HAN"  # a name in NETWORKS
     sets: tuple[str, ...] = TEST_SETS
     param_key: str = "params"
 
@@ -170,7 +174,7 @@ class Test(OptionFile):
             f"      type: disk"
             for number, name in enumerate(self.sets, start=1)
         ]
-        return {"test_sets": "\n".join(blocks)}
+        return {"network": NETWORKS[self.network], "test_sets": "\n".join(blocks)}
 
 
 @dataclass(frozen=True, kw_only=True)
