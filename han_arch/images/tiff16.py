@@ -1,7 +1,7 @@
 """TIFF files with 16-bit samples: written by the tifffile package; read by OpenCV, or by tifffile where that fails."""
 
 import io
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,6 @@ from han_arch.images.picture import (
     upright,
 )
 
-_ORIENTATION = "Orientation"
 _INCHES = {2: 1.0, 3: 2.54}  # TIFF's resolution unit -> units per inch
 _BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 
@@ -26,9 +25,6 @@ _BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
     """Write uint16 samples with ICC profile and DPI, deflated (level 0 to 9)."""
     channels = picture.pixels.shape[2]
-    resolution: dict[str, Any] = {}
-    if picture.dpi:
-        resolution = {"resolution": picture.dpi, "resolutionunit": "INCH"}
     require("tifffile", "tiff").imwrite(
         file,
         picture.pixels[..., 0] if channels == 1 else picture.pixels,
@@ -40,7 +36,8 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
         iccprofile=picture.icc,
         software=software,
         metadata=None,
-        **resolution,
+        resolution=picture.dpi,
+        resolutionunit="INCH" if picture.dpi else None,
     )
 
 
@@ -79,7 +76,7 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
         planes = page.axes == "SYX"
         samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
         icc, notes = checked_profile(page.iccprofile, channels)
-        orientation = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
+        orientation = page.tags.valueof("Orientation", default=1)
         unit = _INCHES.get(int(page.resolutionunit))
         dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
         return Picture(upright(samples, int(orientation)), icc, dpi, None, notes)

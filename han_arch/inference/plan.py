@@ -1,18 +1,7 @@
 """Choose how an image is run: whole, whole with the tail in strips, or in tiles, so that a memory budget is kept.
 
 The choice depends on the image, the network and the budget alone. Free memory, device and dtype play no part, so that
-the pixels do not depend on them.
-
-The formula's factors were measured on 2026-11-23 as peak resident memory (Linux's VmHWM after clearing it, as `basicsr
-bench` does) on a CPU, PyTorch 2.14.1, one thread. The unit is one map of (LR pixels x num_feat) numbers. The networks
-had 16 to 64 features and 2 to 10 groups; float32, bfloat16 and float16; inputs of 256 x 256 and 512 x 384.
-
-- `features` holds num_group + 7 maps while each is above 32 MB. Below that the C library keeps freed maps, and the
-  peak was up to 1.53 times as much. FEATURES_FACTOR is above all measured values.
-- `tail` holds 2 * scale^2 maps (8.0, 18.0 to 18.7, 32.0 to 32.3 and 128.0 to 128.3 of them at x2, x3, x4, x8).
-- BASE covers Python with PyTorch, Pillow and OpenCV, and small buffers.
-
-Plans assume float32 for every dtype: a tile that overflows in half precision is computed again in float32.
+the pixels do not depend on them. Plans assume float32: tiles that overflow in half precision are computed in it again.
 """
 
 import math
@@ -27,9 +16,12 @@ from han_arch.inference.strips import HALO, strip_rows
 from han_arch.inference.tiles import OVERLAP, SMALLEST_TILE
 
 DEFAULT_BUDGET = "2G"
-BASE = 650_000_000
-FEATURES_FACTOR = 1.6
-TAIL_FACTOR = 1.15
+# Measured on 2026-11-23 as peak resident memory (Linux's VmHWM after clearing it, as `basicsr bench` does) on a CPU,
+# PyTorch 2.14.1, one thread: 16 to 64 features, 2 to 10 groups, all dtypes, inputs of 256 x 256 and 512 x 384.
+# The unit is one map of (LR pixels x num_feat) numbers.
+BASE = 650_000_000  # Python with PyTorch, Pillow and OpenCV, and small buffers
+FEATURES_FACTOR = 1.6  # num_group + 7 maps; up to 1.53 times as many below 32 MB a map, which the C library keeps
+TAIL_FACTOR = 1.15  # 2 * scale^2 maps; measured: 8.0, 18.0 to 18.7, 32.0 to 32.3, 128.0 to 128.3 at x2, x3, x4, x8
 STRIP_BYTES = 128_000_000  # of the tail's largest maps, in a strip
 FULL, STRIPS, TILES = "full", "strips", "tiles"
 _FLOAT = 4
@@ -85,9 +77,7 @@ class MemoryCost:
     @property
     def strip_pixels(self) -> int:
         """LR pixels that go through the tail at a time."""
-        if not self.in_strips:
-            return sys.maxsize
-        return max(1, int(STRIP_BYTES / self._tail_bytes))
+        return max(1, int(STRIP_BYTES / self.tail_bytes)) if self.in_strips else sys.maxsize
 
     @property
     def resting(self) -> int:
@@ -95,18 +85,15 @@ class MemoryCost:
         return BASE + 2 * self.weights
 
     @property
-    def _tail_bytes(self) -> float:
+    def tail_bytes(self) -> float:
+        """Bytes of the tail without strips, for each LR pixel."""
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
         """Bytes of `HAN.features`, with maps that the C library keeps, and of one strip of the tail."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
-        return int(FEATURES_FACTOR * self.maps * one_map + self._tail_bytes * rows * width)
-
-    def whole_tail(self, height: int, width: int) -> int:
-        """Bytes of the tail without strips."""
-        return int(self._tail_bytes * height * width)
+        return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
 
     def result(self, height: int, width: int) -> int:
         """Bytes of the result in float32."""
@@ -131,10 +118,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.kind not in (FULL, STRIPS, TILES) or (self.kind == TILES and (self.tile < 1 or self.overlap < 0)):
-            raise ValueError(
-                "a plan is full, strips, or tiles with tile >= 1 and overlap >= 0; got "
-                f"{self.kind!r} with tile {self.tile} and overlap {self.overlap}"
-            )
+            got = f"{self.kind!r} with tile {self.tile} and overlap {self.overlap}"
+            raise ValueError(f"a plan is full, strips, or tiles with tile >= 1 and overlap >= 0; got {got}")
 
     def __str__(self) -> str:
         return f"tiles-{self.tile}-{self.overlap}" if self.kind == TILES else self.kind
@@ -206,7 +191,7 @@ def choose(request: PlanRequest) -> Plan:
     whole = cost.features(height, width)
     if request.self_ensemble:  # without it, each strip goes straight into the finished image
         whole += request.results(height, width)
-    with_tail = max(whole, cost.whole_tail(height, width))
+    with_tail = max(whole, int(cost.tail_bytes * height * width))
     if height * width <= cost.strip_pixels and before + with_tail <= budget:
         plan = Plan(FULL, peak=before + with_tail)
     elif before + whole <= budget:

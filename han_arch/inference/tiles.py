@@ -1,10 +1,9 @@
 """Overlapping tiles, blended across their borders; produced block by block, so that no whole image of floats is held.
 
 Each tile is computed with `overlap` LR pixels of context on every side. The outer half of the context is thrown away,
-because a convolution's zero padding spoils it. Over the inner half, on both sides of a border, the weight passes
-linearly from one tile to the other. HAN's attention is global over its input, so neighbouring tiles differ slightly;
-the blending hides the step. A convolutional network that reaches at most half the overlap gives the whole image's
-result.
+because zero padding spoils it. Over the inner half, the weight passes linearly from one tile to the next: HAN's
+attention is global over its input, so neighbouring tiles differ slightly. A convolutional network that reaches at most
+half the overlap gives the whole image's result.
 """
 
 import math
@@ -136,48 +135,37 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
         cover the result once.
     """
     scale, columns = tiling.scale, tiling.columns
-    above: Tensor | None = None  # (b, channels, blended rows, scale*width): the upper tiles' part of the border
+    left = above = below = torch.empty(0)  # what the tiles to the left and above add to the borders
     for row in tiling.rows:
-        below: Tensor | None = None
-        left: Tensor | None = None
         for column in columns:
             tile = run((row.low, row.high, column.low, column.high))
             rows = slice(scale * (row.first - row.low), scale * (row.last - row.low))
             block = tile[..., rows, scale * (column.first - column.low) : scale * (column.last - column.low)]
             _fade(block, row, scale, dim=2)
             _fade(block, column, scale, dim=3)
-            if left is not None:
+            if column.fade_in:
                 block[..., : left.shape[3]] += left
             left, block = _cut(block, scale * column.fade_out, dim=3)
             at = scale * column.first
-            if row.fade_in and above is not None:
+            if row.fade_in:
                 block[:, :, : above.shape[2]] += above[..., at : at + block.shape[3]]
             rest, block = _cut(block, scale * row.fade_out, dim=2)
-            if rest is not None:
-                if below is None:
-                    below = rest.new_empty((*rest.shape[:3], scale * tiling.width))
-                below[..., at : at + rest.shape[3]] = rest
+            if column is columns[0]:
+                below = rest.new_empty((*rest.shape[:3], scale * tiling.width))
+            below[..., at : at + rest.shape[3]] = rest
             yield scale * row.first, at, block
         above = below
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    shape = (-1, 1) if dim == 2 else (-1,)
-    if span.fade_in:
-        block.narrow(dim, 0, scale * span.fade_in).mul_(_ramp(scale * span.fade_in, block).view(shape))
-    if span.fade_out:
-        length = scale * span.fade_out
-        block.narrow(dim, block.shape[dim] - length, length).mul_(1 - _ramp(length, block).view(shape))
+    """Weight both borders: from 0 to 1 and from 1 to 0, at pixel centres."""
+    for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
+        ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
+        ramp = ramp.view((-1, 1) if dim == 2 else -1)
+        block.narrow(dim, 0 if rises else block.shape[dim] - length, length).mul_(ramp if rises else 1 - ramp)
 
 
-def _ramp(length: int, like: Tensor) -> Tensor:
-    """Return weights that rise from 0 to 1, at pixel centres."""
-    return (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length
-
-
-def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor | None, Tensor]:
+def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor, Tensor]:
     """Return a copy of the last `length` rows or columns, and the part before them."""
-    if length == 0:
-        return None, block
     keep = block.shape[dim] - length
     return block.narrow(dim, keep, length).clone(), block.narrow(dim, 0, keep)
