@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from han_arch.compat import require
@@ -73,16 +73,24 @@ def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software
 
 
 def fit_tiff(picture: Picture) -> Picture:
-    """Check that 16-bit samples can be written; note that their EXIF data will be dropped.
+    """Check that 16-bit samples can be written; drop the EXIF data that TIFF is written without, with a note.
 
     Raises:
         UserError: tifffile is not installed.
     """
-    if picture.pixels.dtype != np.uint16:
+    if picture.pixels.dtype == np.uint16:
+        require("tifffile", "tiff")
+        note = ("dropped its EXIF data: 16-bit TIFF is written without",) if picture.exif else ()
+        return replace(picture, exif=None, notes=picture.notes + note)
+    exif = Image.Exif()
+    exif.load(picture.exif or b"")
+    nested = [ifd for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if ifd in exif]
+    if not nested:
         return picture
-    require("tifffile", "tiff")
-    note = ("dropped its EXIF data: 16-bit TIFF is written without",) if picture.exif else ()
-    return replace(picture, notes=picture.notes + note)
+    for ifd in nested:
+        del exif[ifd]
+    note = ("dropped the camera's and GPS's EXIF data: Pillow cannot write these to a compressed TIFF",)
+    return replace(picture, exif=exif.tobytes() if len(exif) else None, notes=picture.notes + note)
 
 
 def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options: Any) -> None:
