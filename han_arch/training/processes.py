@@ -103,8 +103,26 @@ def first_host(nodes: str) -> str:
 
 def leave() -> None:
     """Destroy the process group, if there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _joined():
         torch.distributed.destroy_process_group()
+
+
+def of_rank_0(number: int) -> int:
+    """Return rank 0's number; with a process group, all ranks must call this."""
+    if not _joined():
+        return number
+    shared = torch.tensor(number, device=_device())
+    torch.distributed.broadcast(shared, 0)
+    return int(shared)
+
+
+def _joined() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _device() -> str:
+    """Return the device of tensors that the ranks exchange."""
+    return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
 
 
 class StopRequest(ExitStack[None]):
@@ -133,8 +151,7 @@ class StopRequest(ExitStack[None]):
         """
         if not dist:
             return self.signal_name is not None
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        came = torch.tensor(float(self.signal_name is not None), device=device)
+        came = torch.tensor(float(self.signal_name is not None), device=_device())
         torch.distributed.all_reduce(came, torch.distributed.ReduceOp.MAX)
         return bool(came)
 

@@ -73,6 +73,29 @@ def test_slurms_variables_become_torchruns() -> None:
         processes.slurm_as_torchrun({"SLURM_PROCID": "0"}, 29500)
 
 
+SHOW_SEED = """
+from han_arch import cli
+from han_arch.training import loop
+loop.train = lambda opt, *rest: print("seed", opt["manual_seed"]) or 0
+raise SystemExit(cli.main("train -opt run.yml --launcher pytorch --force_yml manual_seed=~".split()))
+"""
+
+
+def test_ranks_share_the_seed_that_is_drawn(make_run) -> None:
+    """Each rank would draw its own, and then some samples would be trained on twice and others never."""
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    folder = make_run("run")
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", SHOW_SEED], cwd=folder, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, env={**common, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    (code_0, text_0), (code_1, text_1) = finish(ranks)
+    assert (code_0, code_1) == (0, 0), text_0 + text_1
+    seeds = [text[text.index("seed ") :].split()[1] for text in (text_0, text_1)]
+    assert seeds[0] == seeds[1]
+
+
 @pytest.mark.slow
 def test_slurm_tasks_equal_one_process(make_run) -> None:
     """Two processes with the variables that srun sets; there is no scontrol, and nothing calls it."""
