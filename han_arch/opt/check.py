@@ -46,8 +46,6 @@ class _CheckedRun:
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     """Find options that are missing, unknown, of the wrong type, out of range, or name nothing that is registered.
 
-    Needs BasicSR imported and the plugins loaded.
-
     Args:
         opt: the option file's content, with the names and whole numbers of `normalise`.
         is_train: whether `basicsr train` reads them; else `basicsr test`.
@@ -84,16 +82,12 @@ def try_network(network: Any) -> list[Problem]:
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:
-    """Find problems of the files that options name: they exist, and each GT image has its LQ image.
-
-    Args:
-        opt: the options; sections that are not mappings are skipped.
-    """
+    """Find named files that are missing, and data sets without images or with unequal numbers of GT and LQ images."""
     problems: list[Problem] = []
-    for name, dataset in _mapping(opt.get("datasets")).items():
+    for name, dataset in as_mapping(opt.get("datasets")).items():
         if isinstance(dataset, dict):
             problems += _check_dataset(f"datasets:{name}", dataset)
-    for key, value in _mapping(opt.get("path")).items():
+    for key, value in as_mapping(opt.get("path")).items():
         names_file = str(key).startswith("pretrain_network") or key == "resume_state"
         if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
             problems += _missing(f"path:{key}", value)
@@ -102,8 +96,6 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
     """Return the options that a section may hold, each with whether it is a section; `*` is any other name.
-
-    Needs BasicSR imported and the plugins loaded.
 
     Args:
         opt: the option file's content.
@@ -114,7 +106,7 @@ def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
         child = options_of(node, content).keys.get(key) or node.other(key)
         if not isinstance(child, Section):
             return {}
-        node, content = child, _mapping(content.get(key))
+        node, content = child, as_mapping(content.get(key))
     found = {**options_of(node, content).keys, **({} if node.others is None else {"*": node.others})}
     return {name: isinstance(child, Section) for name, child in found.items()}
 
@@ -125,8 +117,8 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: _Che
     if node.registry:
         run = replace(run, closed=options.complete)
         yield from _check_registered(f"{where}:type", content.get("type"), entries(node.registry))
-    needed = [key for key, child in keys.items() if child.need in ("always", run.command)]
-    required = dict.fromkeys([*options.required, *needed])
+    by_table = [key for key, child in keys.items() if child.need in ("always", run.command)]
+    required = dict.fromkeys([*options.required, *by_table])
     for key in required:
         # `~` is as bad as no entry, unless it is allowed.
         if content.get(key) is None and not (key in content and keys[key].null):
@@ -190,7 +182,7 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
     """Count the images that BasicSR will find; raise FileNotFoundError if it would fail."""
-    if _mapping(dataset.get("io_backend")).get("type") == "lmdb":
+    if as_mapping(dataset.get("io_backend")).get("type") == "lmdb":
         if root.suffix != ".lmdb":
             raise FileNotFoundError(f"io_backend lmdb needs a folder named *.lmdb; got {str(root)!r}")
         listing = root / "meta_info.txt"
@@ -214,5 +206,6 @@ def _missing(where: str, path: str) -> list[Problem]:
     return [] if Path(path).exists() else [Problem(where, f": {path!r} does not exist, from {Path.cwd()}{hint}")]
 
 
-def _mapping(value: Any) -> dict[Any, Any]:
+def as_mapping(value: Any) -> dict[Any, Any]:
+    """Return a mapping as it is, and nothing in place of any other value."""
     return value if isinstance(value, dict) else {}

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ class Value:
 
     Args:
         kind: flag, whole, number or text.
-        doc: what it does, in one line.
+        doc: one line for the schema.
         low, above, high, below: bounds of a number; `above` and `below` exclude the bound.
         choices: the only values.
         word: a text that is allowed too.
@@ -46,12 +46,10 @@ class Value:
 
     def describe(self) -> str:
         """Describe the accepted values for a message."""
-        if self.choices:
-            words = " or ".join(str(choice) for choice in self.choices)
-        else:
-            bounds = [("from", self.low), ("above", self.above), ("to", self.high), ("below", self.below)]
-            words = " ".join([_KINDS[self.kind], *(f"{word} {bound}" for word, bound in bounds if bound is not None)])
-        return (self.wanted or words) + (f" or {self.word}" if self.word else "") + (" or ~" if self.null else "")
+        bounds = [("from", self.low), ("above", self.above), ("to", self.high), ("below", self.below)]
+        in_range = [f"{word} {bound}" for word, bound in bounds if bound is not None]
+        words = self.wanted or " or ".join(self.choices) or " ".join([_KINDS[self.kind], *in_range])
+        return words + (f" or {self.word}" if self.word else "") + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
         """Return whether the option may have this value."""
@@ -149,21 +147,15 @@ ANYTHING = Value("text", wanted="a value")  # a parameter known by its name only
 
 @dataclass(frozen=True)
 class Options:
-    """The options that a section may hold.
+    """The options that a section may hold."""
 
-    Args:
-        keys: the options with a fixed name.
-        required: those that a signature requires.
-        complete: no other option has an effect.
-    """
-
-    keys: Mapping[str, Node]
-    required: tuple[str, ...] = ()
-    complete: bool = True
+    keys: Mapping[str, Node]  # options with a fixed name
+    required: Sequence[str] = ()  # those that a signature requires
+    complete: bool = True  # no other option has an effect
 
 
 def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
-    """Return a registry as classes or functions by name. Needs BasicSR imported and the plugins loaded.
+    """Return the classes or functions of a registry by name.
 
     Args:
         registry: dataset, loss, metric, model, network, optimizer or scheduler.
@@ -182,10 +174,7 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
 
 
 def options_of(node: Section, content: Mapping[str, Any]) -> Options:
-    """Return the options that a section may hold, given the `type` in its content.
-
-    Needs BasicSR imported and the plugins loaded.
-    """
+    """Return the options that a section may hold, given the `type` in its content."""
     if not node.registry:
         return Options(node.keys)
     named, known = content.get("type"), entries(node.registry)
@@ -193,33 +182,30 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
         return Options(node.keys, complete=False)
     if node.closed_types:
         return Options(node.keys, complete=named in node.closed_types)
-    names, required, open_ended = _parameters(known[named], node.registry)
+    needed, open_ended = _parameters(known[named], node.registry)
     trusted = known[named].__module__.partition(".")[0] in _TRUSTED
     ranges = node.keys if trusted else {}
-    keys = {"type": node.keys["type"], **{name: ranges.get(name, ANYTHING) for name in names}}
-    return Options(keys, required, complete=trusted or not open_ended)
+    keys = {"type": node.keys["type"], **{name: ranges.get(name, ANYTHING) for name in needed}}
+    return Options(keys, [name for name in needed if needed[name]], complete=trusted or not open_ended)
 
 
-def _parameters(entry: Callable[..., Any], registry: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Return parameters of an entry, those without a default, and whether it takes any others.
+def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
+    """Return the parameters of an entry, each with whether it has no default, and whether the entry takes any others.
 
     A class that passes `**kwargs` on has the parameters of its bases too.
     """
-    signatures = [entry]
+    functions = [entry]
     if inspect.isclass(entry):
-        own = [cls for cls in entry.__mro__ if "__init__" in cls.__dict__]
-        signatures = [cls.__dict__["__init__"] for cls in own if cls.__module__ not in
-                      ("builtins", "torch.nn.modules.module")]  # fmt: skip
-    names, required, open_ended = dict.fromkeys(_EXTRA.get(registry, ())), [], False
-    skipped = ("self", *_SUPPLIED.get(registry, ()))
-    for function in signatures:
+        own = [cls for cls in entry.__mro__ if cls.__module__ not in ("builtins", "torch.nn.modules.module")]
+        functions = [vars(cls)["__init__"] for cls in own if "__init__" in vars(cls)]
+    needed, open_ended = dict.fromkeys(_EXTRA.get(registry, ()), False), False
+    for function in functions:
         found = inspect.signature(function).parameters.values()
-        open_ended = any(one.kind is one.VAR_KEYWORD for one in found)
         for one in found:
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.name not in (*skipped, *names):
-                names[one.name] = None
-                if one.default is one.empty:
-                    required.append(one.name)
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                needed.setdefault(one.name, one.default is one.empty)
+        open_ended = any(one.kind is one.VAR_KEYWORD for one in found)
         if not open_ended:
             break
-    return tuple(names), tuple(required), open_ended
+    supplied = ("self", *_SUPPLIED.get(registry, ()))
+    return {name: need for name, need in needed.items() if name not in supplied}, open_ended

@@ -135,14 +135,9 @@ _VAL: Nodes = {
     "suffix": Value("text", "end of the names of the output images", null=True, need="test"),
     "pbar": Value("flag", "progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"), doc="metrics under names of your choice", null=True),
-    "inference": Value(
-        "text",
-        "inference variant",
-        pattern=PATTERN,
-        only="HANModel",
-        wanted=f"{WANTED} (tiled-... is now tiles-...: tiles are blended, so results differ)",
-    ),
-}
+    "inference": Value("text", "inference variant", pattern=PATTERN, only="HANModel",
+                       wanted=f"{WANTED} (tiled-... is now tiles-...: tiles are blended, so results differ)"),
+}  # fmt: skip
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "iterations between lines of the log", low=1, need="always"),
     "save_checkpoint_freq": Value("whole", "iterations between checkpoints", low=1, need="always"),

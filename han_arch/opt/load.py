@@ -12,12 +12,6 @@ from han_arch.opt.normalise import RunRequest, normalise, without_added
 def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     """Load an option file for a run, in place of BasicSR's `parse_options`.
 
-    Needs BasicSR imported and the plugins loaded.
-
-    Args:
-        path: the option file.
-        request: the flags of the command.
-
     Returns:
         The options, complete and checked (see `normalise`), and the warnings.
 
@@ -38,15 +32,8 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
 
 
 def find_problems(opt: dict[str, Any]) -> list[Problem]:
-    """Find all problems of a run's options: single options, files, options that do not fit each other, the network.
-
-    Needs BasicSR imported and the plugins loaded.
-
-    Args:
-        opt: options of `normalise`; they are not changed.
-    """
-    problems = check.check_options(without_added(opt), is_train=opt["is_train"])
-    problems += check.check_files(opt)
+    """Find all problems of the options from `normalise`: single ones, files, those that do not fit, the network."""
+    problems = check.check_options(without_added(opt), is_train=opt["is_train"]) + check.check_files(opt)
     problems += rules.cross_check(opt, problems)
     if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):
         problems += check.try_network(opt.get("network_g"))

@@ -1,13 +1,5 @@
 """Complete the content of an option file: the only place that writes to the options of a run.
 
-`normalise` guarantees, for content that passes the check afterwards:
-
-- options have the names of this BasicSR version, and whole numbers are ints (`5e3` becomes 5000);
-- `num_gpu` is the number of GPUs that the run uses, at most those of this machine; `manual_seed` is a number;
-- everything that BasicSR's `parse_options` adds is there: see `ADDED`;
-- `path` is a dict, and its checkpoints and the roots of the data sets have no `~`;
-- with `--debug` the name starts with debug, and the run logs, validates and saves as BasicSR's debug mode does.
-
 Nothing changes the options later. Code that derives values from them keeps these in an object of its own, and BasicSR's
 functions that write to options get a copy.
 """
@@ -23,7 +15,7 @@ from typing import Any
 import torch
 
 from han_arch.opt.check import Problem
-from han_arch.opt.kinds import Section, Value, Values, options_of
+from han_arch.opt.kinds import Node, Section, Value, Values, options_of
 from han_arch.opt.known import CLOSED_MODELS, CLOSED_SETS, OLD_NAMES, OPTIONS
 
 # Section -> the options that `normalise` adds to it and that option files do not have.
@@ -36,15 +28,9 @@ ADDED = {
 
 @dataclass(frozen=True)
 class Place:
-    """The place of this process among the processes of its run.
+    """The place of this process among the processes of its run."""
 
-    Args:
-        dist: whether a launcher started it.
-        rank: its number, from 0.
-        world_size: the number of processes.
-    """
-
-    dist: bool = False
+    dist: bool = False  # a launcher started it
     rank: int = 0
     world_size: int = 1
 
@@ -56,9 +42,7 @@ class RunRequest:
     Args:
         is_train: whether the command is `basicsr train`; else `basicsr test`.
         root: the folder for experiments/ and tb_logger/, or results/.
-        overrides: the `--force_yml` entries.
-        auto_resume: the flag `--auto_resume`.
-        debug: the flag `--debug`; the name of the run gets the prefix `debug_`, which BasicSR looks for.
+        overrides, auto_resume, debug: the flags `--force_yml`, `--auto_resume` and `--debug`.
         place: this process among those of the run.
     """
 
@@ -73,21 +57,27 @@ class RunRequest:
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
     """Return the options of a run, and the problems of names.
 
-    Needs BasicSR imported and the plugins loaded.
+    For content that passes the check afterwards:
+
+    - options have the names of this BasicSR version, and whole numbers are ints (`5e3` becomes 5000);
+    - `num_gpu` is the number of GPUs that the run uses, at most those of this machine; `manual_seed` is a number;
+    - everything that BasicSR's `parse_options` adds is there: see `ADDED`;
+    - `path` is a dict, and its checkpoints and the roots of the data sets have no `~`;
+    - with `--debug` the name starts with debug, and the run logs, validates and saves as BasicSR's debug mode does.
 
     Args:
         content: an option file's content, which may be wrong in any way; it is not changed.
-        request: the rest of what the command knows.
+        request: the flags and the folder of the command.
     """
     opt = deepcopy(content)
     problems = [*_rename_old(opt), *_added_by_hand(opt)]
-    _make_whole(opt, OPTIONS)
+    opt = _with_whole_numbers(opt, OPTIONS)
     if OPTIONS.keys["num_gpu"].accepts(opt.get("num_gpu")):
         available = torch.cuda.device_count()
         # Upstream's option files have num_gpu: 1; BasicSR fails on them on a machine without a GPU.
         opt["num_gpu"] = available if isinstance(opt["num_gpu"], str) else min(opt["num_gpu"], available)
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)
+        opt["manual_seed"] = random.randint(1, 10000)  # several processes will agree on rank 0's
     _add_request(opt, request)
     for where, dataset in find_sections(opt, "datasets:*"):
         dataset["phase"] = where.partition(":")[2].split("_")[0]
@@ -114,11 +104,11 @@ def without_added(opt: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_sections(opt: dict[str, Any], pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the sections of a pattern such as `datasets:*` that are mappings, each with its key:key.
+    """Yield the sections of a pattern that are mappings, each with its key:key.
 
     Args:
         opt: the options.
-        pattern: keys joined by `:`; `*` matches every key; empty: the options themselves.
+        pattern: keys joined by `:`, such as `datasets:*`; `*` matches every key; empty: the options themselves.
     """
     found: list[tuple[str, Any]] = [("", opt)]
     for part in filter(None, pattern.split(":")):
@@ -150,34 +140,24 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
     """Return whether only known code reads the section; else another package may give any name its own meaning."""
-    named, known = (section.get("type"), CLOSED_SETS) if where.startswith("datasets") else (
-        opt.get("model_type"), CLOSED_MODELS)  # fmt: skip
-    return named in known
+    if where.startswith("datasets"):
+        return section.get("type") in CLOSED_SETS
+    return opt.get("model_type") in CLOSED_MODELS
 
 
-def _make_whole(section: dict[str, Any], node: Section) -> None:
-    keys = options_of(node, section).keys
-    for key, value in section.items():
-        child = keys.get(key) or node.other(key)
-        if isinstance(child, Value) and child.kind == "whole":
-            section[key] = _whole(value)
-        elif isinstance(child, Values) and child.item.kind == "whole" and isinstance(value, list):
-            section[key] = [_whole(item) for item in value]
-        elif isinstance(child, Section) and isinstance(value, dict):
-            _make_whole(value, child)
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _with_whole_numbers(value: Any, node: Node | None) -> Any:
+    if isinstance(node, Section) and isinstance(value, dict):
+        keys = options_of(node, value).keys
+        return {key: _with_whole_numbers(item, keys.get(key) or node.other(key)) for key, item in value.items()}
+    if isinstance(node, Values) and isinstance(value, list):
+        return [_with_whole_numbers(item, node.item) for item in value]
+    whole = isinstance(node, Value) and node.kind == "whole" and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
 
 
 def _add_request(opt: dict[str, Any], request: RunRequest) -> None:
-    opt |= {
-        "is_train": request.is_train,
-        "auto_resume": request.auto_resume,
-        "root_path": str(request.root),
-        **vars(request.place),
-    }
+    opt |= {"is_train": request.is_train, "auto_resume": request.auto_resume, "root_path": str(request.root)}
+    opt |= vars(request.place)
     name = opt.get("name")
     if request.debug and isinstance(name, str) and not name.startswith("debug"):
         opt["name"] = f"debug_{name}"
@@ -196,8 +176,6 @@ def _expand_user(section: dict[str, Any], *names: str) -> None:
 
 def _output_paths(name: Any, request: RunRequest) -> dict[str, str]:
     folder = request.root / ("experiments" if request.is_train else "results") / str(name)
-    paths = {"log": str(folder), "visualization": str(folder / "visualization")}
-    if not request.is_train:
-        return {"results_root": str(folder)} | paths
-    own = {"models": str(folder / "models"), "training_states": str(folder / "training_states")}
-    return {"experiments_root": str(folder)} | own | paths
+    others = ("results_root",) if request.is_train else ("experiments_root", "models", "training_states")
+    inside = ("models", "training_states", "visualization")
+    return {key: str(folder / key if key in inside else folder) for key in ADDED["path"] if key not in others}

@@ -4,81 +4,59 @@ A rule is skipped if an option that it reads is missing, `~`, or already a probl
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from han_arch import errors
-from han_arch.opt.check import Problem
+from han_arch.opt.check import Problem, as_mapping
 from han_arch.opt.kinds import entries
 from han_arch.opt.known import CLOSED_MODELS, LOSSES
 from han_arch.speed import winograd
 
-_MISSING = object()
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Args:
-        reads: the options that it reads; a problem is reported at the first. `*` matches every name, the same one in
-            all of them. An option with `?` at the end may be missing; its value is None then.
-        find: maps the name that `*` matches, if any, and the options' values to what is wrong, or None.
-        warning: the run can start.
-    """
-
-    reads: tuple[str, ...]
-    find: Callable[..., str | None]
-    warning: bool
-
-
-RULES: list[Rule] = []
+Find: TypeAlias = Callable[..., str | None]
+# Each rule: the options that it reads, its function, whether it only warns.
+RULES: list[tuple[tuple[str, ...], Find, bool]] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Find options that do not fit each other.
+    """Find options from `normalise` that do not fit each other; options in `known_problems` are skipped."""
+    bad = {problem.where for problem in known_problems if not problem.warning}
+    return [problem for rule in RULES for problem in _apply(*rule, opt, bad)]
+
+
+def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
+    """Register a function as a rule: it maps values of options to a description of what is wrong, or to None.
 
     Args:
-        opt: options of `normalise`; they are not changed.
-        known_problems: the problems of `check_options`.
+        reads: the options that it reads; a problem is reported at the first. `*` matches every name, the same one in
+            all of them, and the function gets the name first. An option with `?` at the end may be missing; its value
+            is None then.
+        warning: the run can start.
     """
-    bad = {problem.where for problem in known_problems if not problem.warning}
-    return [problem for rule in RULES for problem in _apply(rule, opt, bad)]
 
-
-def _rule(*reads: str, warning: bool = False) -> Callable[[Callable[..., str | None]], Callable[..., str | None]]:
-    def add(find: Callable[..., str | None]) -> Callable[..., str | None]:
-        RULES.append(Rule(reads, find, warning))
+    def add(find: Find) -> Find:
+        RULES.append((reads, find, warning))
         return find
 
     return add
 
 
-def _apply(rule: Rule, opt: dict[str, Any], bad: set[str]) -> Iterator[Problem]:
-    starred = next((read for read in rule.reads if "*" in read), None)
-    names: list[Any] = [None]
-    if starred is not None:
-        group = _value(opt, starred.partition(":*")[0])
-        names = list(group) if isinstance(group, dict) else []
-    for name in names:
-        paths = [read.replace("*", str(name)) for read in rule.reads]
+def _apply(reads: tuple[str, ...], find: Find, warning: bool, opt: dict[str, Any], bad: set[str]) -> Iterator[Problem]:
+    starred = next((read for read in reads if "*" in read), None)
+    for name in [None] if starred is None else as_mapping(_value(opt, starred.partition(":*")[0])):
+        paths = [read.replace("*", str(name)) for read in reads]
         values = [_value(opt, path.removesuffix("?")) for path in paths]
         usable = all(
-            path.endswith("?") or value not in (_MISSING, None) for path, value in zip(paths, values, strict=True)
+            path.removesuffix("?") not in bad and (path.endswith("?") or value is not None)
+            for path, value in zip(paths, values, strict=True)
         )
-        if not usable or any(path.removesuffix("?") in bad for path in paths):
-            continue
-        values = [None if value is _MISSING else value for value in values]
-        text = rule.find(*([] if starred is None else [name]), *values)
+        text = find(*([] if starred is None else [name]), *values) if usable else None
         if text is not None:
-            yield Problem(paths[0].removesuffix("?"), f" {text}", rule.warning)
+            yield Problem(paths[0].removesuffix("?"), f" {text}", warning)
 
 
 def _value(opt: Any, path: str) -> Any:
     for key in path.split(":"):
-        if not isinstance(opt, dict) or key not in opt:
-            return _MISSING
-        opt = opt[key]
+        opt = opt.get(key) if isinstance(opt, dict) else None
     return opt
 
 
@@ -113,9 +91,8 @@ def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
 
 @_rule("datasets:*:prefetch_mode")
 def _cpu_prefetch(name: str, mode: str) -> str | None:
-    if mode != "cpu":
-        return None
-    return "must not be cpu: BasicSR's CPU prefetcher hangs at an unreadable image; use ~ and more workers"
+    why = "BasicSR's CPU prefetcher hangs at an unreadable image"
+    return f"must not be cpu: {why}; use ~ and more workers" if mode == "cpu" else None
 
 
 @_rule("datasets:*:prefetch_mode", "num_gpu", "datasets:*:pin_memory?")
@@ -163,8 +140,7 @@ def _set_names(datasets: dict[str, Any]) -> str | None:
 def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
     if kind != "SingleImageDataset":
         return None
-    needing = [key for key, metric in metrics.items() if isinstance(metric, dict) and metric.get("type") !=
-               "calculate_niqe"]  # fmt: skip
+    needing = [key for key, one in metrics.items() if isinstance(one, dict) and one.get("type") != "calculate_niqe"]
     return f"SingleImageDataset has no GT; val:metrics {', '.join(needing)} need it" if needing else None
 
 
@@ -235,16 +211,17 @@ def _some_loss(train: dict[str, Any], model: str) -> str | None:
 
 
 @_rule("winograd", "num_gpu?", "train:precision?", "train:compile?", "network_g:num_feat?", warning=True)
-def _winograd(wanted: bool, gpus: int | None, precision: str | None, compiled: Any, num_feat: int | None) -> str | None:
-    why = winograd.obstacle("a GPU" if gpus else "cpu", precision or "fp32", bool(compiled), num_feat or 0)
+def _winograd(wanted: bool, gpus: int | None, precision: str | None, compiled: Any, num_feat: Any) -> str | None:
+    channels = num_feat if isinstance(num_feat, int) else 0
+    why = winograd.obstacle("a GPU" if gpus else "cpu", precision or "fp32", bool(compiled), channels)
     return f"has no effect: it {why}" if wanted and why else None
 
 
 @_rule("winograd")
 def _winograd_compiler(wanted: bool) -> str | None:
     # The kernels are compiled at their first use. A check only looks for the compiler.
-    why = winograd.no_compiler() if wanted else None
-    return f"must be false here: {why}" if why else None
+    why = winograd.no_compiler()
+    return f"must be false here: {why}" if wanted and why else None
 
 
 # Validation and log

@@ -117,6 +117,12 @@ def test_where_winograd_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
         assert problem.endswith(reason)
 
 
+def test_winograd_with_a_num_feat_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", sys.executable)
+    (problem,) = found({"winograd": True, "network_g:num_feat": "many"})
+    assert problem.startswith("network_g: HAN cannot be built")
+
+
 def test_the_check_looks_for_winograds_compiler_and_does_not_start_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
