@@ -21,10 +21,7 @@ COMMANDS = {
     "export": ("han_arch.commands.export", "write a network for other runtimes, such as ONNX Runtime, and check it"),
     "inspect": ("han_arch.commands.inspect", "draw the attentions and the pixels that a patch depends on"),
     "bench": ("han_arch.commands.bench", "measure HAN's speed and memory against its peers"),
-    "doctor": (
-        "han_arch.commands.doctor",
-        "show versions, devices, plugins, and the faults of this installation",
-    ),
+    "doctor": ("han_arch.commands.doctor", "show versions, devices, plugins, and the faults of this installation"),
 }
 
 EXAMPLES = """examples:
@@ -77,7 +74,3 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
         for name, (_, summary) in COMMANDS.items()
     }
     return parser, subparsers
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -42,38 +42,24 @@ class UnsafeArchive(UserError):
     """An archive is damaged or not a plain set of files; nothing was unpacked."""
 
 
-class _Broken(Exception):
-    """The transfer broke off; the bytes so far are kept."""
-
-
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the internet.
+    """A file on the internet."""
 
-    Attributes:
-        url: http or https.
-        name: the local file name.
-        size: bytes; None when it is not published.
-        hash: "sha256:HEX" or "md5:HEX"; None when it is not published: then the first download's hash is recorded.
-    """
-
-    url: str
-    name: str
-    size: int | None = None
-    hash: str | None = None
+    url: str  # http or https
+    name: str  # of the local file
+    size: int | None = None  # bytes; None when it is not published
+    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None when unpublished: the first download's hash is recorded
 
 
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
-    """Download a file or resume its download; a correct file that exists is kept.
+    """Download a file or resume its download, and return it; a correct file that exists is kept.
 
     Args:
         remote: the address, and the published size and hash.
         folder: for the file and the record of hashes.
         say: callback for one line on how the hash was checked.
         wait: seconds before the second attempt; doubled for each further one.
-
-    Returns:
-        The complete file.
 
     Raises:
         DownloadError: the address is not http(s), the server refused, several attempts failed, or size or hash are
@@ -84,11 +70,11 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / remote.name
     if target.exists():
-        _verify(remote, target, folder, say)
+        _verify(remote, target, say)
         return target
     part = folder / f"{remote.name}.part"
     _transfer(remote, part, wait)
-    _verify(remote, part, folder, say)
+    _verify(remote, part, say)
     os.replace(part, target)
     _info(part).unlink(missing_ok=True)
     return target
@@ -101,7 +87,7 @@ def _transfer(remote: RemoteFile, part: Path, wait: float) -> None:
             before = _size(part)
             try:
                 return _transfer_once(remote, part, progress)
-            except (_Broken, OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException) as error:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures == ATTEMPTS:
                     raise DownloadError(
@@ -125,7 +111,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the remote file is shorter than ours, so it is another file
             part.unlink()
-            raise _Broken("the server's file is shorter than the part here") from error
+            raise ConnectionError("the server's file is shorter than the part here") from error
         if error.code in FINAL_STATUS:
             raise DownloadError(f"{remote.url}: the server answers {error.code} {error.reason}") from error
         raise
@@ -138,7 +124,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
             raise DownloadError(f"{remote.url}: the server's file has {wanted} bytes; wanted {remote.size}")
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
-            _write_json(_info(part), {"validator": validator})
+            write(_info(part), json.dumps({"validator": validator}))
         else:
             _info(part).unlink(missing_ok=True)
         progress.total, progress.n = wanted, start
@@ -147,23 +133,24 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
                 file.write(chunk)
                 progress.update(len(chunk))
     if wanted is not None and _size(part) != wanted:
-        raise _Broken(f"the connection broke off after {_size(part)} of {wanted} bytes")
+        raise ConnectionError(f"the connection broke off after {_size(part)} of {wanted} bytes")
 
 
-def _verify(remote: RemoteFile, file: Path, folder: Path, say: Callable[[str], None]) -> None:
+def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
     """Compare size and hash with the published or recorded ones; remove a wrong file, record a first hash."""
     size = _size(file)
     if remote.size is not None and size != remote.size:
         file.unlink()
         raise DownloadError(f"{remote.url}: got {size} bytes; wanted {remote.size}; the file was removed")
-    record = _read_json(folder / RECORD)
+    record_file = file.parent / RECORD
+    record = _read_json(record_file)
     wanted = remote.hash or record.get(remote.url)
     algorithm = wanted.split(":")[0] if wanted else "sha256"
     got = f"{algorithm}:{hash_file(file, algorithm)}"
     origin = "published hash" if remote.hash else "hash recorded at the first download"
     if wanted is None:
-        _write_json(folder / RECORD, record | {remote.url: got})
-        say(f"{remote.name}: no published hash; {got} is recorded in {folder / RECORD} for later downloads")
+        write(record_file, json.dumps(record | {remote.url: got}, indent=1))
+        say(f"{remote.name}: no published hash; {got} is recorded in {record_file} for later downloads")
     elif got == wanted:
         say(f"{remote.name}: {got} is the {origin}")
     else:
@@ -186,11 +173,7 @@ def _read_json(path: Path) -> dict[str, str]:
         return {}
 
 
-def _write_json(path: Path, content: dict[str, str]) -> None:
-    write(path, json.dumps(content, indent=1))
-
-
-def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> Path:
+def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> None:
     """Unpack a zip file into a new folder, which appears only when it is complete.
 
     Args:
@@ -199,9 +182,6 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
         limit: the most bytes that all files together may have.
         members: a regular expression for the end of a file's path. Matching files are unpacked under the name that
             the groups form together, all others are skipped. None unpacks all files with their paths.
-
-    Returns:
-        `target`.
 
     Raises:
         UnsafeArchive: the zip file is damaged; a path leaves the target; a member is a link, a device or encrypted; two
@@ -219,7 +199,6 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
                     _extract(opened, info, folder / place, archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UnsafeArchive(f"{archive} is damaged or not a zip file: {error}") from error
-    return target
 
 
 def _places(
@@ -230,8 +209,7 @@ def _places(
     if len(infos) > COUNT_LIMIT:
         raise UnsafeArchive(f"{archive} has {len(infos)} members; the limit is {COUNT_LIMIT}")
     for info in infos:
-        fault = _fault(info)
-        if fault:
+        if fault := _fault(info):
             raise UnsafeArchive(f"{archive}: {info.orig_filename!r} {fault}")
     total = sum(info.file_size for info in infos)
     if total > limit:
@@ -240,8 +218,11 @@ def _places(
     if members is not None:
         matches = {info: re.search(f"(?:^|/){members}$", info.filename) for info in files}
         files = {info: PurePosixPath("".join(match.groups())) for info, match in matches.items() if match}
-    else:
-        files = _unwrapped(files)
+    else:  # remove the folders that hold all files
+        while files and all(len(place.parts) > 1 for place in files.values()):
+            if len({place.parts[0] for place in files.values()}) > 1:
+                break
+            files = {info: PurePosixPath(*place.parts[1:]) for info, place in files.items()}
     if not files:
         raise UnsafeArchive(f"{archive} has no file of the expected names")
     lower = [str(place).lower() for place in files.values()]
@@ -265,15 +246,6 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
     if info.file_size > CHUNK and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
         return f"is compressed {info.file_size // max(info.compress_size, 1)} times, like a zip bomb"
     return None
-
-
-def _unwrapped(files: dict[zipfile.ZipInfo, PurePosixPath]) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Remove the folders that hold all files."""
-    while files and all(len(place.parts) > 1 for place in files.values()):
-        if len({place.parts[0] for place in files.values()}) > 1:
-            break
-        files = {info: PurePosixPath(*place.parts[1:]) for info, place in files.items()}
-    return files
 
 
 def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, archive: Path) -> None:

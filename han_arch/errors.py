@@ -8,20 +8,14 @@ _LISTED = 12  # longer lists of known names are cut
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: wanted, got and what to do, in one line.
+    """A mistake that the user can fix: wanted, got and what to do, in one line.
 
     The `basicsr` command prints the message and exits with status 2.
     """
 
 
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
-    """Return the known name that was probably meant, or None.
-
-    Args:
-        name: the name that is unknown.
-        known: all names.
-        likeness: from 0 (any name will do) to 1 (the same name).
-    """
+    """Return the known name that was probably meant, or None; likeness is from 0 (any name) to 1 (the same name)."""
     close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=likeness)
     return close[0] if close else None
 
@@ -37,11 +31,5 @@ def hint(name: Any, known: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
-    """Return the error for a name that is not known, with the nearest one.
-
-    Args:
-        what: what the name should be the name of, such as "degradation".
-        name: the name that is unknown.
-        known: all names.
-    """
+    """Return the error for an unknown name of a kind (what), such as "degradation"; it names the nearest known one."""
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")

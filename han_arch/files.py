@@ -35,12 +35,7 @@ def cache_folder() -> Path:
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return a file's hash as hex digits.
-
-    Args:
-        path: the file.
-        algorithm: a name that `hashlib.new` knows.
-    """
+    """Return a file's hash as hex digits, by an algorithm that `hashlib.new` knows."""
     digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -78,9 +73,9 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
         beside.unlink(missing_ok=True)
 
 
-def write(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+def write(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all; text is written as UTF-8. See `replacing`."""
-    with replacing(path, durable=durable) as file:
+    with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
@@ -88,11 +83,7 @@ def write(path: Path, content: bytes | str, *, durable: bool = False) -> None:
 def working_folder(path: Path) -> Iterator[Path]:
     """Make a hidden folder beside path, for files that are moved to path when they are complete; remove it at the end.
 
-    Args:
-        path: the file or folder to make; its parent must exist.
-
-    Raises:
-        OSError: the system refused to write.
+    The parent folder must exist.
     """
     beside = _beside(path)
     beside.mkdir()
@@ -104,17 +95,12 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder that is called path when the block ends; after an exception it is removed with all that is in it.
+    """Yield a folder to write into, beside path; it gets the name path when the block ends without an exception.
 
-    Args:
-        path: the folder to make; its parent must exist.
-
-    Yields:
-        The folder to write into, under a name of its own beside path.
+    The parent folder must exist.
 
     Raises:
         FileExistsError: path exists.
-        OSError: the system refused to write.
     """
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists; remove it or choose another name")
@@ -151,17 +137,14 @@ def half_written(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """A free name in the same folder that matches HALF_WRITTEN; short, since names may have 255 bytes at most."""
+    """Return a free name beside path that matches HALF_WRITTEN; short, since names may have 255 bytes at most."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:
-    taken = FileExistsError(f"{target} exists; --overwrite replaces it")
     try:
         os.link(source, target)  # fails where a rename would replace
-    except FileExistsError:
-        raise taken from None
-    except OSError:  # a file system without links
+    except OSError:  # the name is taken, or the file system has no links
         if os.path.lexists(target):
-            raise taken from None
+            raise FileExistsError(f"{target} exists; --overwrite replaces it") from None
         os.replace(source, target)

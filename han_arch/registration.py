@@ -20,7 +20,17 @@ def register() -> dict[str, list[str]]:
         UserError: BasicSR cannot be imported, or another class has one of our names.
     """
     compat.require_basicsr()
-    classes = _classes()
+    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
+
+    from han_arch.archs.han_arch import HAN
+    from han_arch.models.han_model import HANModel
+    from han_arch.models.losses import OWN
+
+    classes: dict[str, tuple[Any, list[type]]] = {
+        "arch": (ARCH_REGISTRY, [HAN, *components.registered_components().values()]),
+        "model": (MODEL_REGISTRY, [HANModel]),
+        "loss": (LOSS_REGISTRY, list(OWN)),
+    }
     for label, (registry, ours) in classes.items():
         registered = dict(iter(registry))
         for cls in ours:
@@ -36,21 +46,6 @@ def register() -> dict[str, list[str]]:
                 registry.register(cls)
     components.add_lookup(_component_from_basicsr)
     return {label: [cls.__name__ for cls in ours] for label, (_, ours) in classes.items() if ours}
-
-
-def _classes() -> dict[str, tuple[Any, list[type]]]:
-    """Return registry label -> (BasicSR's registry, our classes in it)."""
-    from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
-
-    from han_arch.archs import HAN
-    from han_arch.models.han_model import HANModel
-    from han_arch.models.losses import OWN
-
-    return {
-        "arch": (ARCH_REGISTRY, [HAN, *components.registered_components().values()]),
-        "model": (MODEL_REGISTRY, [HANModel]),
-        "loss": (LOSS_REGISTRY, list(OWN)),
-    }
 
 
 def _full_name(cls: type) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.export.check import TOLERANCE, psnr
 from han_arch.export.runtime import load_runtime
 from han_arch.export.targets import TARGETS
-from han_arch.export.write import STEPS, export, output_path
+from han_arch.export.write import STEPS, TOLERANCE, export, output_path, psnr
 from han_arch.zoo.load import load_model
 
 DESCRIPTION = f"""Write a network for {", ".join(target.title for target in TARGETS.values())}.

@@ -9,14 +9,8 @@ from tqdm import tqdm
 
 from han_arch.inspection.attentions import CHANNELS_SHOWN, MOST_CHANNELS, LayerAttention, SpatialAttention
 from han_arch.inspection.attribution import STEPS, Patch
-from han_arch.inspection.figure import (
-    PATCH_SIZE,
-    Inspection,
-    View,
-    check_figure_path,
-    inspect_network,
-    write_figure,
-)
+from han_arch.inspection.figure import check_figure_path, write_figure
+from han_arch.inspection.inspection import PATCH_SIZE, Inspection, View, inspect_network
 from han_arch.zoo.load import load_model
 
 DESCRIPTION = """Draw the inside of a network on one photo, as one PNG:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from han_arch.errors import UserError
-from han_arch.export.targets import TARGETS, ExportTarget, OpenedFile, Placement
+from han_arch.export.targets import TARGETS, OpenedFile
 from han_arch.inference.engines import Engine, get_engine
 from han_arch.inference.plan import MemoryCost
 from han_arch.speed.precision import PRECISIONS
@@ -20,21 +20,15 @@ _LARGEST_SCALE, _MOST_CHANNELS, _LARGEST_NETWORK = 64, 64, 4096
 
 
 class Runtime:
-    """An exported network as a callable. Safe to call from several threads at once.
-
-    Attributes:
-        scale: how many times larger the output is.
-        num_in_ch: channels of input and output.
-        metadata: the text that `export` wrote into the file.
+    """An exported network as a callable, with the file's metadata. Several threads may call it at once.
 
     Raises:
-        UserError: the metadata lack a valid scale or number of channels.
+        UserError: the metadata lack a valid `scale` or `num_in_ch` (channels of input and output).
     """
 
     def __init__(self, opened: OpenedFile, path: Path) -> None:
-        self._run = opened.run
-        self.metadata = opened.metadata
-        self.scale, self.num_in_ch = scale_and_channels(opened.metadata, path)
+        self._run, self.metadata = opened
+        self.scale, self.num_in_ch = whole_numbers(self.metadata, path, scale=_LARGEST_SCALE, num_in_ch=_MOST_CHANNELS)
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Super-resolve lq, (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w), not clamped."""
@@ -76,10 +70,11 @@ def load_runtime(
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1; got {threads}")
     if not path.is_file():
-        raise FileNotFoundError(f"no such exported network: {path}")
+        advice = f"basicsr export MODEL --to {runtime} writes a {target.suffix} file"
+        raise FileNotFoundError(f"no such exported network: {path}; {advice}")
     if path.suffix != target.suffix:
         raise UserError(f"{path}: runtime {runtime} reads {target.suffix} files; write one with basicsr export")
-    return Runtime(target.open(path, Placement(target.devices[device], precisions[dtype], threads)), path)
+    return Runtime(target.open(path, target.devices[device], precisions[dtype], threads), path)
 
 
 @dataclass
@@ -137,23 +132,17 @@ def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str
     """Open an exported network as an engine of `basicsr upscale`.
 
     Args:
-        path: see `load_runtime`.
-        runtime: see `load_runtime`.
-        device: "auto" is the CPU; for others see `load_runtime`.
+        path, runtime, device: see `load_runtime`; "auto" is the CPU.
         dtype: "fp32", or with OpenVINO "bf16".
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: as `load_runtime`; or the metadata lack the network's dimensions.
+        FileNotFoundError, UserError: as `load_runtime`; also when the metadata lack the network's dimensions.
     """
     path, place, target = Path(path), "cpu" if device == "auto" else device, TARGETS[runtime]
     if dtype not in target.dtypes:
         raise UserError(f"--dtype must be {' or '.join(target.dtypes)} with --runtime {runtime}; got {dtype}")
-    if not path.exists():
-        advice = f"basicsr export MODEL --to {runtime} writes a {target.suffix} file"
-        raise FileNotFoundError(f"no such exported network: {path}; {advice}")
     network = load_runtime(path, runtime, dtype=PRECISIONS[dtype].long_name, device=place)
-    num_feat, num_group = features_and_groups(network.metadata, path)
+    num_feat, num_group = whole_numbers(network.metadata, path, num_feat=_LARGEST_NETWORK, num_group=_LARGEST_NETWORK)
     weights = max(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
     # Measured as inference/plan.py describes, at 4 and 10 groups, x2 and x4: this many maps, and the whole tail.
     maps, channels = 2 * num_group + 7, max(3, network.num_in_ch)
@@ -162,37 +151,13 @@ def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str
     return RuntimeEngine(network, path.name, place, dtype, cost, wide)
 
 
-def open_own(path: Path, target: ExportTarget) -> Runtime:
-    """Open a file that `export` has just written, on the target's default device and in its default precision."""
-    return Runtime(target.open(path, Placement(next(iter(target.devices.values())), target.precisions[0])), path)
-
-
-def scale_and_channels(metadata: Mapping[str, str], path: Path) -> tuple[int, int]:
-    """Read `scale` and `num_in_ch` from a file's metadata.
+def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> list[int]:
+    """Read numbers from the metadata of the file path: the key of each argument, from 1 to the argument's value.
 
     Raises:
         UserError: one is missing or out of range: `basicsr export` did not write the file.
     """
-    scale, channels = _whole_numbers(metadata, "scale", "num_in_ch")
-    if not (1 <= scale <= _LARGEST_SCALE and 1 <= channels <= _MOST_CHANNELS):
-        raise UserError(f"{path} has no valid scale and num_in_ch in its metadata; write it with basicsr export")
-    return scale, channels
-
-
-def features_and_groups(metadata: Mapping[str, str], path: Path) -> tuple[int, int]:
-    """Read `num_feat` and `num_group` from a file's metadata; a run's memory follows from them.
-
-    Raises:
-        UserError: one is missing or out of range.
-    """
-    num_feat, num_group = _whole_numbers(metadata, "num_feat", "num_group")
-    if not (1 <= num_feat <= _LARGEST_NETWORK and 1 <= num_group <= _LARGEST_NETWORK):
-        raise UserError(
-            f"{path} has no valid num_feat and num_group in its metadata; write it again with basicsr export"
-        )
-    return num_feat, num_group
-
-
-def _whole_numbers(metadata: Mapping[str, str], *keys: str) -> list[int]:
-    """Return the values of the keys; 0 where one is missing or not a number."""
-    return [int(metadata[key]) if metadata.get(key, "").isdecimal() else 0 for key in keys]
+    numbers = [int(metadata[key]) if metadata.get(key, "").isdecimal() else 0 for key in largest]
+    if not all(1 <= number <= limit for number, limit in zip(numbers, largest.values(), strict=True)):
+        raise UserError(f"{path} has no valid {' and '.join(largest)} in its metadata; write it with basicsr export")
+    return numbers

@@ -17,77 +17,41 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import Dim
+from torch.nn import functional as F
 
 from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
 from han_arch.errors import UserError
-from han_arch.export.check import picture
 from han_arch.speed.precision import PRECISIONS, Precision
 
 INPUT, OUTPUT = "lq", "output"  # the graph's one input and one output
 RT_INFO = "han_arch"  # the entry of OpenVINO's rt_info with our metadata
 TORCH_EXTRA_FILE = "han_arch.json"  # the file in a .pt2 archive with our metadata
 OPSET = 18  # ONNX's operator set; runtimes since 2023 have it
-_TRACED_SIZE = (2, 12, 14)  # batch, height, width; any that differ from each other and from 1
+_TRACED_SIZE = (2, 12, 14)  # any batch, height, width that differ from each other and from 1
 
 Metadata = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where and how a runtime computes.
-
-    Attributes:
-        device: the runtime's own name of the device.
-        precision: the format of the numbers.
-        threads: processor threads; None leaves the choice to the runtime.
-    """
-
-    device: str
-    precision: Precision
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class OpenedFile:
-    """An exported file that is ready to run.
-
-    Attributes:
-        run: maps a contiguous float32 tensor on the CPU, (b, channels, h, w), to the output.
-        metadata: the file's metadata; empty where it has none.
-    """
-
-    run: Callable[[Tensor], Tensor]
-    metadata: Metadata
+# An opened file: a function of a contiguous float32 tensor on the CPU, (b, channels, h, w), and the file's metadata.
+OpenedFile = tuple[Callable[[Tensor], Tensor], Metadata]
 
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A file format for networks, and the runtime that reads it.
+    """A file format for networks, and the runtime that reads it."""
 
-    Attributes:
-        name: its name for `--to` and `load_runtime`.
-        title: the runtime's name in messages.
-        suffixes: of the files that belong together; the user names the first.
-        write: writes a network and its metadata to a path.
-        open: opens a written file in the runtime.
-        devices: our name of a device -> the runtime's name; the first is the default.
-        dtypes: names of the precisions that the runtime computes in; the first is the default.
-        packages: required to write and check a file.
-        extra: the extra of han_arch that installs these packages.
-        safe: whether files of unknown origin may be opened; where they could run code, only `export` opens its own.
-    """
-
-    name: str
-    title: str
-    suffixes: tuple[str, ...]
+    name: str  # for `--to` and `load_runtime`
+    title: str  # the runtime's name in messages
+    suffixes: tuple[str, ...]  # of the files that belong together; the user names the first
+    # Writes a network and its metadata to a path; raises UserError when the format cannot express it.
     write: Callable[[HAN, Path, Metadata], None]
-    open: Callable[[Path, Placement], OpenedFile]
-    devices: Mapping[str, str]
-    dtypes: tuple[str, ...] = ("fp32",)
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-    safe: bool = True
+    # Opens a file in the runtime; raises UserError for a damaged file or a missing device. Arguments: path, the
+    # runtime's name of the device, precision, processor threads (None leaves them to the runtime).
+    open: Callable[[Path, str, Precision, int | None], OpenedFile]
+    devices: Mapping[str, str]  # our name of a device -> the runtime's name; the first is the default
+    dtypes: tuple[str, ...] = ("fp32",)  # names of the precisions that the runtime computes in, the default first
+    packages: tuple[str, ...] = ()  # required to write and check a file
+    extra: str = ""  # the extra of han_arch that installs these packages
+    safe: bool = True  # False: a file of unknown origin could run code, so only `export` opens its own
 
     @property
     def suffix(self) -> str:
@@ -100,16 +64,24 @@ class ExportTarget:
         return tuple(PRECISIONS[name] for name in self.dtypes)
 
 
-def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write one `.onnx` file that holds the weights and the metadata (`metadata_props`).
+def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
+    """Make an input for net, (batch, channels, height, width) in [0, 1]: smooth shapes with noise, the same each time.
 
-    Raises:
-        UserError: the network has a part that ONNX cannot express.
+    The size is (batch, height, width).
     """
+    batch, height, width = size
+    generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
+    coarse = torch.rand(batch, net.conv_first.in_channels, 4, 4, generator=generator)
+    smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
+    return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+
+
+def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
+    """Write one `.onnx` file that holds the weights and the metadata (`metadata_props`)."""
     with _tracing("ONNX"):
         program = torch.onnx.export(
             net,
-            (_example(net),),
+            (picture(net, _TRACED_SIZE),),
             dynamo=True,
             dynamic_shapes=_free_sides(),
             input_names=[INPUT],
@@ -123,28 +95,24 @@ def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
     program.save(path)
 
 
-def open_onnx(path: Path, placement: Placement) -> OpenedFile:
-    """Open a `.onnx` file in ONNX Runtime.
-
-    Raises:
-        UserError: ONNX Runtime is not installed, lacks the device, or cannot read the file.
-    """
+def open_onnx(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
+    """Open a `.onnx` file in ONNX Runtime; UserError when that lacks the device or cannot read the file."""
     ort = require("onnxruntime", "export")
-    if placement.device not in ort.get_available_providers():
-        raise UserError(f"this ONNX Runtime has no {placement.device}; pip install onnxruntime-gpu, or use device cpu")
+    if device not in ort.get_available_providers():
+        raise UserError(f"this ONNX Runtime has no {device}; pip install onnxruntime-gpu, or use device cpu")
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only; the exception repeats them
-    if placement.threads is not None:
-        options.intra_op_num_threads = placement.threads
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(path), options, providers=[placement.device])
+        session = ort.InferenceSession(str(path), options, providers=[device])
     except Exception as error:  # its exceptions have no common base
         raise UserError(f"{path} is damaged or not an ONNX network: {_reason(error)}") from error
 
     def run(lq: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {INPUT: lq.numpy()})[0])
 
-    return OpenedFile(run, dict(session.get_modelmeta().custom_metadata_map))
+    return run, dict(session.get_modelmeta().custom_metadata_map)
 
 
 def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
@@ -152,9 +120,6 @@ def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
 
     OpenVINO can also convert torch.export's program. It then runs PixelShuffle as three passes over the largest map and
     is half as fast in bfloat16.
-
-    Raises:
-        UserError: see `write_onnx`.
     """
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
@@ -171,30 +136,23 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def open_openvino(path: Path, placement: Placement) -> OpenedFile:
-    """Open a `.xml` file, with its `.bin` beside it, in OpenVINO.
-
-    Raises:
-        FileNotFoundError: the `.bin` is missing.
-        UserError: OpenVINO is not installed, lacks the device, or cannot read the file.
-    """
+def open_openvino(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
+    """Open a `.xml` file, with its `.bin` beside it, in OpenVINO; errors as `open_onnx`."""
     openvino = require("openvino", "openvino")
     if not path.with_suffix(".bin").is_file():
         raise FileNotFoundError(f"no weights beside {path}: {path.with_suffix('.bin').name} is missing")
     core = openvino.Core()
-    if not any(found.split(".")[0] == placement.device for found in core.available_devices):
-        raise UserError(f"OpenVINO has no device {placement.device} here; it has {', '.join(core.available_devices)}")
+    if not any(found.split(".")[0] == device for found in core.available_devices):
+        raise UserError(f"OpenVINO has no device {device} here; it has {', '.join(core.available_devices)}")
     # By default OpenVINO computes in bfloat16 on processors that have its instructions.
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-    if placement.precision.name == "bf16":
-        settings["INFERENCE_PRECISION_HINT"] = "bf16"
-    if placement.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = placement.threads
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision.name == "bf16" else "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
     try:
         model = core.read_model(path)
         info = model.get_rt_info()[RT_INFO].items() if model.has_rt_info([RT_INFO]) else ()
         metadata = {key: str(value.value) for key, value in info}
-        request = core.compile_model(model, placement.device, settings).create_infer_request()
+        request = core.compile_model(model, device, settings).create_infer_request()
     except RuntimeError as error:
         raise UserError(f"{path} is damaged or not an OpenVINO network: {_reason(error)}") from error
     lock = threading.Lock()  # all threads share one request, and with it one working memory
@@ -203,25 +161,21 @@ def open_openvino(path: Path, placement: Placement) -> OpenedFile:
         with lock:
             return torch.from_numpy(request.infer([lq.numpy()], share_inputs=True)[0])
 
-    return OpenedFile(run, metadata)
+    return run, metadata
 
 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a torch.export program (`.pt2`), with the metadata as JSON in its extra file `han_arch.json`.
-
-    Raises:
-        UserError: torch.export cannot trace the network.
-    """
+    """Write a torch.export program (`.pt2`), with the metadata as JSON in its extra file `han_arch.json`."""
     with _tracing("torch.export"):
-        program = torch.export.export(net, (_example(net),), dynamic_shapes=_free_sides())
+        program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_free_sides())
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
 
 
-def open_torch(path: Path, placement: Placement) -> OpenedFile:
-    """Open a `.pt2` file that `write_torch` wrote. A file of unknown origin could run code."""
+def open_torch(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
+    """Open a `.pt2` file that `write_torch` wrote, in float32 on the CPU. A file of unknown origin could run code."""
     extra_files = {TORCH_EXTRA_FILE: ""}
     program = torch.export.load(path, extra_files=extra_files)
-    return OpenedFile(program.module(), json.loads(extra_files[TORCH_EXTRA_FILE]))
+    return program.module(), json.loads(extra_files[TORCH_EXTRA_FILE])
 
 
 TARGETS = {
@@ -259,11 +213,6 @@ TARGETS = {
         ),
     )
 }
-
-
-def _example(net: HAN) -> Tensor:
-    batch, height, width = _TRACED_SIZE
-    return picture(batch, net.conv_first.in_channels, height, width)
 
 
 def _free_sides() -> dict[str, dict[int, Dim]]:

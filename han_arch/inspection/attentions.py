@@ -19,21 +19,13 @@ MOST_CHANNELS = 8
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """LAM on one image, with n layers.
+    """LAM on one image, with n layers."""
 
-    Attributes:
-        form: "released", "paper" or "cosine".
-        alpha: LAM's learned scale.
-        names: of the layers in LAM's order, newest first.
-        weights: (n, n); row i mixes the layers into LAM's addition to layer i, and sums to 1.
-        gain: (n,), `|alpha * mixture_i| / |feats_i|`: the norm of the addition relative to the layer's own.
-    """
-
-    form: str
-    alpha: float
-    names: tuple[str, ...]
-    weights: Tensor
-    gain: Tensor
+    form: str  # "released", "paper" or "cosine"
+    alpha: float  # LAM's learned scale
+    names: tuple[str, ...]  # of the layers in LAM's order, newest first
+    weights: Tensor  # (n, n); row i mixes the layers into LAM's addition to layer i, and sums to 1
+    gain: Tensor  # (n,), `|alpha * mixture_i| / |feats_i|`: the norm of the addition relative to the layer's own
 
 
 @dataclass(frozen=True)
@@ -60,28 +52,18 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
     return Attentions(_layer_attention(net.lam, newest_first), _spatial_attention(net.csam, newest_first[0]))
 
 
-def layer_names(num_group: int) -> tuple[str, ...]:
-    """Return the names of the layers that enter LAM, newest first."""
-    return ("conv_after_body", *(f"group {number}" for number in range(num_group, 0, -1)))
-
-
-def most_varied_channels(gate: Tensor, count: int) -> list[int]:
-    """Return the count channels of gate, (c, h, w), that vary most over the image, the strongest first."""
-    spread = gate.flatten(1).std(dim=1, unbiased=False)
-    return spread.argsort(descending=True, stable=True)[:count].tolist()
-
-
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
-    """Return the wanted channels of CSAM's gate, or the most varied ones; [] without CSAM.
+    """Return the wanted channels of CSAM's gate, or those that vary most, the strongest first; [] without CSAM.
 
     Raises:
         UserError: too many channels, or one that the gate lacks.
     """
     if isinstance(spatial, str):
         return []
-    count = len(spatial.gate)
     if wanted is None:
-        return most_varied_channels(spatial.gate, CHANNELS_SHOWN)
+        spread = spatial.gate.flatten(1).std(dim=1, unbiased=False)
+        return spread.argsort(descending=True, stable=True)[:CHANNELS_SHOWN].tolist()
+    count = len(spatial.gate)
     if len(wanted) > MOST_CHANNELS or not all(0 <= channel < count for channel in wanted):
         raise UserError(f"--channels takes at most {MOST_CHANNELS} numbers of 0 to {count - 1}; got {wanted}")
     return wanted
@@ -91,11 +73,11 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
 def _recorded(net: HAN) -> Iterator[list[Tensor]]:
     """Yield a list that receives the maps that enter LAM, oldest first, while the network runs."""
     group_csam = dict(net.group_csam.items())
-    sources = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
+    groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
     feats: list[Tensor] = []
     handles = [
-        source.register_forward_hook(lambda module, inputs, output: feats.append(output))
-        for source in (*sources, net.conv_after_body)
+        layer.register_forward_hook(lambda module, inputs, output: feats.append(output))
+        for layer in (*groups, net.conv_after_body)
     ]
     try:
         yield feats
@@ -113,7 +95,8 @@ def _layer_attention(lam: nn.Module | None, feats: list[Tensor]) -> LayerAttenti
     # |sum_j w_ij f_j|^2 = sum_jk w_ij E_jk w_ik, so the mixtures themselves are not needed.
     mixture = torch.einsum("ij,jk,ik->i", weights, energy, weights).clamp_min(0).sqrt()
     own = energy.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    return LayerAttention(lam.form, alpha, layer_names(len(feats) - 1), weights, abs(alpha) * mixture / own)
+    names = ("conv_after_body", *(f"group {number}" for number in range(len(feats) - 1, 0, -1)))
+    return LayerAttention(lam.form, alpha, names, weights, abs(alpha) * mixture / own)
 
 
 def _spatial_attention(csam: nn.Module | None, feat: Tensor) -> SpatialAttention | str:

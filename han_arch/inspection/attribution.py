@@ -35,17 +35,11 @@ class Patch:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The attribution of one patch.
+    """The attribution of one patch."""
 
-    Attributes:
-        map: (h, w) over the LR image; the largest value is 1, or all are 0 when the patch depends on no pixel.
-        diffusion: the diffusion index 100 * (1 - Gini), from 0 (one pixel) to 100 (all pixels alike).
-        total: the signed sum over the path, equal to D(image) - D(blurred) up to the error of the steps.
-    """
-
-    map: Tensor
-    diffusion: float
-    total: float
+    map: Tensor  # (h, w) over the LR image; the largest value is 1, or all are 0 when the patch depends on no pixel
+    diffusion: float  # the diffusion index 100 * (1 - Gini), from 0 (one pixel) to 100 (all pixels alike)
+    total: float  # the signed sum over the path, equal to D(image) - D(blurred) up to the error of the steps
 
 
 def attribute(
@@ -60,7 +54,7 @@ def attribute(
     Args:
         run: the network, (1, channels, h, w) in [0, 1] to (1, channels, scale*h, scale*w).
         lq: the image.
-        patch: of the output; it must lie inside.
+        patch: it must lie inside the output.
         steps: of the path; each runs the network forward and backward.
         progress: wraps the steps, as `tqdm` does.
     """
@@ -76,13 +70,13 @@ def attribute(
 
 
 def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> tuple[int, int]:
-    """Return the left and top edge of a window of at most side x side in the photo, around a patch or the centre.
+    """Return the left and top edge of a window of at most side x side LR pixels, around a patch or the centre.
 
     Args:
         patch: a square of the whole output; None for the centre.
         photo: (1, channels, h, w).
-        side: the window's side in LR pixels.
-        scale: the network's.
+        side: the window's side.
+        scale: of the network.
 
     Raises:
         UserError: the patch lies outside the output, or is too large for the window.

@@ -1,124 +1,21 @@
-"""Inspect a network on one photo, and draw the result as one PNG: `basicsr inspect`."""
+"""Draw an inspection as one PNG."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.files import clear_refusal, replacing
-from han_arch.images.picture import ImageError, most_detailed_window
-from han_arch.images.read import read_image
-from han_arch.inspection.attentions import Attentions, LayerAttention, attentions, channels_to_show
-from han_arch.inspection.attribution import STEPS, Attribution, Patch, attribute, window_around
+from han_arch.inspection.attentions import LayerAttention
+from han_arch.inspection.attribution import Patch
+from han_arch.inspection.inspection import Inspection
 
-PATCH_SIZE = 16
 ACCENT, FAINT = "#c2410c", "#6b7280"
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _LEAST_SHOWN = 1e-3  # of the strongest attribution
 _MOST_NUMBERS = 12  # the matrix shows its numbers up to this many layers
-
-
-@dataclass(frozen=True)
-class View:
-    """The part of a network and of a photo to inspect."""
-
-    patch: Patch | None = None  # in the whole output; None takes the PATCH_SIZE x PATCH_SIZE with most detail
-    channels: list[int] | None = None  # of CSAM; None takes those that vary most
-    window: int = 96  # side of the inspected part of the photo, in its pixels
-    steps: int = STEPS  # of the attribution's path
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.window < 16:
-            raise UserError(f"--steps must be at least 1 and --window 16; got {self.steps} and {self.window}")
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """A network inspected on one window of a photo. Images are (channels, h, w) in [0, 1]."""
-
-    title: str  # names network and photo
-    lq: Tensor  # the window
-    output: Tensor  # the network's result for it
-    scale: int
-    attentions: Attentions
-    channels: list[int]  # of CSAM's gate, to draw
-    patch: Patch  # in output
-    attribution: Attribution  # of the patch
-    origin: tuple[int, int]  # left and top edge of the window in the photo
-
-    @property
-    def patch_in_photo(self) -> Patch:
-        """The patch in the output of the whole photo, as `--patch` takes it."""
-        x, y = (self.scale * edge for edge in self.origin)
-        return Patch(self.patch.x + x, self.patch.y + y, self.patch.size)
-
-
-def inspect_network(
-    net: HAN,
-    name: str,
-    image: Path,
-    view: View,
-    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
-) -> Inspection:
-    """Run a network on a photo and collect its attentions and the attribution of a patch.
-
-    Args:
-        net: the network; its parameters must not require gradients.
-        name: the network's name for the title.
-        image: the photo's file.
-        view: the part to inspect.
-        progress: wraps the attribution's steps, as `tqdm` does.
-
-    Raises:
-        FileNotFoundError: no such image.
-        UserError: the image cannot be read or is too small, or the view does not fit the network and the photo.
-    """
-    photo, scale, side = _read(image, net.conv_first.in_channels), net.upscale, view.window
-    x, y = window_around(view.patch, photo, side, scale)
-    lq = photo[:, :, y : y + side, x : x + side].contiguous()
-    with torch.inference_mode():
-        output = net(lq)
-    height, width = photo.shape[2:]
-    if view.patch is None:
-        size = min(PATCH_SIZE, *output.shape[2:])
-        if size < 2:
-            raise UserError(f"{image} is too small to inspect; got {width} x {height} pixels")
-        top, left = most_detailed_window(output[0].permute(1, 2, 0).numpy(), size)
-        patch = Patch(left, top, size)
-    else:
-        patch = Patch(view.patch.x - scale * x, view.patch.y - scale * y, view.patch.size)
-    found = attentions(net, lq)
-    channels = channels_to_show(found.spatial, view.channels)
-    attribution = attribute(net, lq, patch, view.steps, progress)
-    where = f" of {width} x {height} pixels at ({x}, {y})" if lq.shape != photo.shape else " pixels"
-    title = f"{name}, x{scale}, on {image.name} ({lq.shape[3]} x {lq.shape[2]}{where})"
-    return Inspection(title, lq[0], output[0], scale, found, channels, patch, attribution, (x, y))
-
-
-def _read(path: Path, channels: int) -> Tensor:
-    """Read a photo as the network takes it, (1, channels, h, w) in [0, 1], without alpha."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such image: {path}")
-    try:
-        pixels = torch.from_numpy(read_image(path).copy()).float() / 255
-    except (ImageError, OSError) as error:
-        raise UserError(str(error)) from error
-    pixels = pixels[..., None] if pixels.dim() == 2 else pixels
-    colours = pixels[..., : 1 if pixels.shape[2] < 3 else 3]  # (h, w, 1 or 3)
-    if channels == 1 and colours.shape[2] == 3:
-        colours = (colours @ torch.tensor(_LUMA))[..., None]
-    elif channels == 3 and colours.shape[2] == 1:
-        colours = colours.expand(-1, -1, 3)
-    elif channels != colours.shape[2]:
-        raise UserError(f"the network takes {channels} channels; {path} has {colours.shape[2]}")
-    return colours.permute(2, 0, 1)[None].contiguous()
 
 
 def check_figure_path(path: Path, overwrite: bool) -> None:
@@ -204,7 +101,9 @@ def _draw_spatial(part: Any, inspection: Inspection) -> None:
     _show(photo, inspection.lq, "input")
     grey = inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True)
     gates = spatial.gate[inspection.channels].numpy()
-    low, high = _colour_limits(gates)
+    low, high = np.quantile(gates, [0.01, 0.99])  # so that a few extremes do not wash out the rest
+    if high - low <= 1e-6:
+        low, high = gates.min() - 1e-3, gates.max() + 1e-3
     for panel, channel, gate in zip(panels, inspection.channels, gates, strict=True):
         _show(panel, grey, f"channel {channel}: {gate.min():.2f} to {gate.max():.2f}")
         shown = panel.imshow(gate, cmap="viridis", vmin=low, vmax=high, alpha=0.65)
@@ -212,19 +111,15 @@ def _draw_spatial(part: Any, inspection: Inspection) -> None:
 
 
 def _draw_attribution(part: Any, inspection: Inspection) -> None:
-    patch, attribution, scale = inspection.patch, inspection.attribution, inspection.scale
-    _heading(
-        part,
-        "Local attribution: the input pixels that the output patch depends on; diffusion index "
-        f"{attribution.diffusion:.1f} (0: one pixel, 100: all alike)",
-    )
     from matplotlib.colors import LogNorm
 
+    patch, attribution, scale = inspection.patch, inspection.attribution, inspection.scale
+    index = f"diffusion index {attribution.diffusion:.1f} (0: one pixel, 100: all alike)"
+    _heading(part, f"Local attribution: the input pixels that the output patch depends on; {index}")
     photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
-    whole, side = inspection.patch_in_photo, f"{patch.size} x {patch.size}"
-    _show(
-        photo, inspection.lq, f"input; output patch at ({whole.x}, {whole.y}), {side}, is {patch.size / scale:g} here"
-    )
+    whole, size = inspection.patch_in_photo, patch.size
+    title = f"input; output patch at ({whole.x}, {whole.y}), {size} x {size}, is {size / scale:g} here"
+    _show(photo, inspection.lq, title)
     _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic")
     # A few pixels hold nearly all, so the colours are logarithmic; values below a thousandth stay transparent.
     strength = attribution.map.numpy()
@@ -237,10 +132,9 @@ def _draw_attribution(part: Any, inspection: Inspection) -> None:
     part.colorbar(shown, ax=heat, fraction=0.046, pad=0.02, label="of the strongest pixel")
     for panel in (photo, heat):
         _frame(panel, patch, scale)
-    margin = 2 * patch.size
     height, width = inspection.output.shape[1:]
-    left, upper = max(0, patch.x - margin), max(0, patch.y - margin)
-    right, lower = min(width, patch.x + patch.size + margin), min(height, patch.y + patch.size + margin)
+    left, upper = max(0, patch.x - 2 * size), max(0, patch.y - 2 * size)
+    right, lower = min(width, patch.x + 3 * size), min(height, patch.y + 3 * size)
     part_of_output = inspection.output[:, upper:lower, left:right]
     _show(zoom, part_of_output, "output around the patch", extent=(left, right, lower, upper))
     _frame(zoom, patch, 1, offset=0)
@@ -251,8 +145,8 @@ def _frame(panel: Any, patch: Patch, scale: int, offset: float = -0.5) -> None:
 
     side = patch.size / scale
     corner = (patch.x / scale + offset, patch.y / scale + offset)
-    panel.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=3.2))
-    panel.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=ACCENT, linewidth=1.6))
+    for colour, width in (("white", 3.2), (ACCENT, 1.6)):
+        panel.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=width))
 
 
 def _heading(part: Any, text: str) -> None:
@@ -273,11 +167,3 @@ def _show(panel: Any, image: Tensor, title: str, extent: tuple[int, int, int, in
     panel.imshow(values, cmap="gray", vmin=0, vmax=1, extent=extent)
     panel.set_title(title, fontsize=11)
     panel.set_axis_off()
-
-
-def _colour_limits(gates: np.ndarray) -> tuple[float, float]:
-    """Return the limits of the central 98 % of the values, so that a few extremes do not wash out the rest."""
-    low, high = np.quantile(gates, [0.01, 0.99])
-    if high - low > 1e-6:
-        return float(low), float(high)
-    return float(gates.min()) - 1e-3, float(gates.max()) + 1e-3

@@ -12,10 +12,9 @@ from exports import need, save_network
 from han_arch import load_model
 from han_arch.cli import main
 from han_arch.errors import UserError
-from han_arch.export.check import Check, check, picture
 from han_arch.export.runtime import load_runtime
-from han_arch.export.targets import TARGETS, OpenedFile
-from han_arch.export.write import STEPS, export, output_path, weights_hash
+from han_arch.export.targets import TARGETS, picture
+from han_arch.export.write import STEPS, Check, check, export, output_path, weights_hash
 
 SIZES = [(1, 3, 1, 1), (1, 3, 5, 64), (3, 3, 31, 7), (1, 3, 12, 14)]
 
@@ -112,7 +111,7 @@ def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: floa
     faulty = dataclasses.replace(
         TARGETS["torch"],
         write=lambda net, path, metadata: path.write_text("new"),
-        open=lambda path, placement: OpenedFile(lambda lq: net(lq) + fault, {"scale": "2", "num_in_ch": "3"}),
+        open=lambda path, *_: (lambda lq: net(lq) + fault, {"scale": "2", "num_in_ch": "3"}),
     )
     monkeypatch.setitem(TARGETS, "torch", faulty)
     with pytest.raises(UserError, match=r"other pixels than PyTorch .*0\.01.*removed"):
@@ -129,7 +128,7 @@ def test_a_new_target_is_one_record(tmp_path, checkpoint, monkeypatch, capsys) -
         name="toy",
         suffixes=(".toy",),
         write=lambda net, path, metadata: path.write_text(json.dumps(metadata)),
-        open=lambda path, placement: OpenedFile(net, json.loads(path.read_text())),
+        open=lambda path, *_: (net, json.loads(path.read_text())),
     )
     monkeypatch.setitem(TARGETS, "toy", copied)
     monkeypatch.chdir(tmp_path)
@@ -148,7 +147,7 @@ def test_another_shape_fails_the_check(checkpoint) -> None:
     result = check(load_model(checkpoint), lambda lq: torch.zeros(1, 3, 4, 4), (1, 6, 6))
     assert not result.passed
     assert not Check((1, 2, 3), 0.011).passed
-    assert picture(2, 3, 9, 5).shape == (2, 3, 9, 5)
+    assert picture(load_model(checkpoint), (2, 9, 5)).shape == (2, 3, 9, 5)
 
 
 def test_output_path(tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from han_arch.cli import main
-from han_arch.export.runtime import features_and_groups, load_runtime
+from han_arch.export.runtime import load_runtime, whole_numbers
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_plan_uses_the_file_s_metadata(photo: Path, exported, capsys: pytest
     model = exported("onnx")
     upscale("full.png", model, "--runtime", "onnx")
     assert "full.png 122x100: full (the whole image at once)" in capsys.readouterr().out
-    assert features_and_groups(load_runtime(model, "onnx").metadata, model) == (8, 1)
+    assert whole_numbers(load_runtime(model, "onnx").metadata, model, num_feat=99, num_group=99) == [8, 1]
 
 
 def test_bfloat16_in_openvino(photo: Path, checkpoint: Path, exported) -> None:
@@ -68,8 +68,11 @@ def test_impossible_requests_are_refused(
 
 
 def test_files_without_their_dimensions_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"old\.onnx .*num_feat and num_group.*basicsr export"):
-        features_and_groups({"scale": "2", "num_in_ch": "3", "num_feat": "many"}, Path("old.onnx"))
+    metadata = {"scale": "2", "num_in_ch": "3", "num_feat": "many"}
+    assert whole_numbers(metadata, Path("old.onnx"), scale=2, num_in_ch=4) == [2, 3]
+    for key, most in (("num_feat", 9), ("num_group", 9), ("scale", 1)):
+        with pytest.raises(ValueError, match=rf"old\.onnx .*{key}.*basicsr export"):
+            whole_numbers(metadata, Path("old.onnx"), **{key: most})
 
 
 @pytest.mark.slow
