@@ -38,20 +38,7 @@ ORDER = [
     "__init__",
 ]
 TORCH_ONLY = {"archs", "speed"}
-NEVER_BASICSR = {
-    "errors",
-    "version",
-    "files",
-    "archs",
-    "speed",
-    "download",
-    "images",
-    "zoo",
-    "spandrel",
-    "export",
-    "inference",
-    "inspection",
-}
+NEVER_BASICSR = {*ORDER[: ORDER.index("data")], "inspection"} - {"compat"}
 ROOMS = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
