@@ -37,8 +37,7 @@ class SharedLmdbBackend:
     Args:
         db_paths: LMDB folders.
         client_keys: the dataset's names for them, such as "lq" and "gt"; one for each folder.
-        readonly, lock, readahead: as in BasicSR, which passes them. The environments here are always read-only,
-            without lock and readahead.
+        readonly, lock, readahead: BasicSR's; no effect: the LMDBs are read-only, without lock and readahead.
 
     Raises:
         ValueError: not as many keys as folders.

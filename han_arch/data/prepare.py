@@ -5,6 +5,7 @@ sub-images; x2, x3, x8 and BDx3 likewise. Each scale has its own GT, since the s
 """
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,33 +53,25 @@ class CropGrid:
                     f"{name} {value} is not a multiple of scale {scale}; the nearest are {below}, {below + scale}"
                 )
 
-    def starts(self, length: int) -> list[int]:
-        """Return the first pixels of the windows along a side; the last window ends flush with the side.
+    def spans(self, length: int) -> list[slice]:
+        """Return the windows along a side; the last one ends flush with it.
 
-        A side shorter than the window gives one window, the whole side.
+        A side shorter than a window gives one window, the whole side.
         """
-        if length <= self.size:
-            return [0]
-        return sorted({*range(0, length - self.size + 1, self.step), length - self.size})
+        last = max(length - self.size, 0)
+        return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
-    def windows(self, height: int, width: int) -> list[tuple[slice, slice]]:
-        """Return row and column slices of all windows of an image, row by row."""
-        return [
-            (slice(top, min(top + self.size, height)), slice(left, min(left + self.size, width)))
-            for top in self.starts(height)
-            for left in self.starts(width)
-        ]
+    def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
+        """Return an image's windows (rows, columns), row by row, under the names of its sub-images.
 
+        The names are numbered from 1 as in BasicSR's script: 0001_s001.
+        """
+        windows = itertools.product(self.spans(height), self.spans(width))
+        return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
-def sub_image_names(stem: str, count: int) -> list[str]:
-    """Name an image's sub-images, without extension, numbered from 1 as BasicSR's script does: 0001_s001."""
-    return [f"{stem}_s{number:03d}" for number in range(1, count + 1)]
-
-
-def shrink(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    """Return the LR window of an HR window; the bounds of the HR window must be multiples of `scale`."""
-    rows, columns = (slice(side.start // scale, side.stop // scale) for side in window)
-    return rows, columns
+    def at_lr(self, scale: int) -> "CropGrid":
+        """Return the grid with the same windows on the LR image, if `check(scale)` passes."""
+        return CropGrid(self.size // scale, self.step // scale)
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,7 @@ def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradati
     for source in sources:
         height, width = source.height - source.height % scale, source.width - source.width % scale
         whole[source.path] = [source.path.stem]
-        subs[source.path] = sub_image_names(source.path.stem, len(grid.windows(height, width)))
+        subs[source.path] = list(grid.windows(source.path.stem, height, width))
     listing = "".join(f"{source.path.stem} {source.sha256}\n" for source in sources)
     common: dict[str, object] = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": scale}
     common |= {"grey": recipe.grey} if recipe.grey != "refuse" else {}
@@ -218,8 +211,7 @@ def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> d
         images["GT", False] = {path.stem: encode_png(gt)}
         images["LR", False] = {path.stem: encode_png(lq)}
     if recipe.has_sub_images:
-        windows = recipe.grid.windows(*gt.shape[:2])
-        named = dict(zip(sub_image_names(path.stem, len(windows)), windows, strict=True))
-        images["GT", True] = {name: encode_png(gt[at]) for name, at in named.items()}
-        images["LR", True] = {name: encode_png(lq[shrink(at, scale)]) for name, at in named.items()}
+        for side, image, grid in (("GT", gt, recipe.grid), ("LR", lq, recipe.grid.at_lr(scale))):
+            windows = grid.windows(path.stem, *image.shape[:2])
+            images[side, True] = {name: encode_png(image[at]) for name, at in windows.items()}
     return images

@@ -13,7 +13,7 @@ from PIL import Image
 
 from han_arch.cli import main
 from han_arch.data.degradation import get_degradation
-from han_arch.data.prepare import CropGrid, shrink, sub_image_names
+from han_arch.data.prepare import CropGrid
 from han_arch.data.stores import LmdbStore
 from han_arch.errors import UserError
 from han_arch.images.write import encode_png
@@ -243,12 +243,12 @@ def test_windows_cover_every_pixel_and_divide_by_the_scale(scale, rows, columns)
     height, width = rows * scale, columns * scale
     grid = CropGrid(size=24 * scale, step=12 * scale)
     seen = np.zeros((height, width), int)
-    windows = grid.windows(height, width)
-    for window in windows:
+    windows = list(grid.windows("0001", height, width).values())
+    lr_windows = list(grid.at_lr(scale).windows("0001", rows, columns).values())
+    for window, small in zip(windows, lr_windows, strict=True):
         seen[window] += 1
         part = seen[window]
         assert part.shape == (min(height, grid.size), min(width, grid.size))
-        small = shrink(window, scale)
         assert [edge * scale for at in small for edge in (at.start, at.stop)] == [
             edge for at in window for edge in (at.start, at.stop)
         ]
@@ -258,12 +258,16 @@ def test_windows_cover_every_pixel_and_divide_by_the_scale(scale, rows, columns)
     assert len(set(map(str, windows))) == len(windows)
 
 
+def starts(length: int) -> list[int]:
+    return [span.start for span in CropGrid().spans(length)]
+
+
 def test_papers_grid_on_a_div2k_image():
-    assert CropGrid().starts(1356) == [0, 240, 480, 720, 876]
-    assert CropGrid().starts(2040) == [0, 240, 480, 720, 960, 1200, 1440, 1560]
-    assert CropGrid().starts(480) == [0]
-    assert CropGrid().starts(321) == [0]
-    assert sub_image_names("0001", 2) == ["0001_s001", "0001_s002"]
+    assert starts(1356) == [0, 240, 480, 720, 876]
+    assert starts(2040) == [0, 240, 480, 720, 960, 1200, 1440, 1560]
+    assert CropGrid().spans(480) == [slice(0, 480)]
+    assert CropGrid().spans(321) == [slice(0, 321)]
+    assert list(CropGrid().windows("0001", 480, 720)) == ["0001_s001", "0001_s002"]
 
 
 @pytest.mark.parametrize(("size", "step"), [(100, 48), (96, 50), (0, 48), (96, -48)])
