@@ -118,14 +118,7 @@ def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
-    """Decode a file's 16-bit samples with OpenCV.
-
-    Args:
-        image: the same file, opened by Pillow.
-        data: the file's bytes.
-
-    Returns:
-        uint16, (h, w, 1, 3 or 4): grey, RGB, RGB and alpha.
+    """Decode a file's 16-bit samples with OpenCV: uint16, (h, w, 1, 3 or 4). Pillow has opened the same file as image.
 
     Raises:
         ImageError: OpenCV cannot decode them.

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -92,21 +93,17 @@ class UpscaleSettings:
 def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     """Return the jobs of a command line; none if `skip_existing` skips all.
 
-    A folder means all images in and below it, by suffix; they keep their places below out. Links to folders, hidden
-    files and out itself are skipped. A pattern such as "photos/*.jpg" is expanded.
-
-    Args:
-        paths: files, folders, patterns, or "-".
-        outputs: where results go.
+    Paths are files, folders, patterns such as "photos/*.jpg", or "-". A folder means all images in and below it, by
+    suffix; they keep their places below out. Links to folders, hidden files and out itself are skipped.
 
     Raises:
         FileNotFoundError: a path does not exist.
         UserError: no images, two results of one name, a result in place of a source, an existing result, or an
             unsuitable out or suffix.
     """
-    out, suffix = outputs.out, outputs.suffix
-    if Path(suffix).name != suffix:
-        raise UserError(f"--suffix must be part of a name, such as _x4; got {suffix!r}")
+    out = outputs.out
+    if Path(outputs.suffix).name != outputs.suffix:
+        raise UserError(f"--suffix must be part of a name, such as _x4; got {outputs.suffix!r}")
     if out == STREAM and (outputs.compare or sys.stdout.isatty()):
         raise UserError("-o - writes the image to standard output; send that to a file or a pipe, without --compare")
     target = None if out == STREAM else Path(out)
@@ -189,9 +186,10 @@ def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSetti
     """Do the jobs in order, with progress and messages; report each that fails. Return the number that failed."""
     sizes = [_pixels(job, settings.max_pixels) for job in jobs]
     failed = 0
-    with tqdm(total=sum(sizes), desc="all", unit="pixel", unit_scale=True, dynamic_ncols=True) as bar:
+    progress_bar = partial(tqdm, unit="pixel", unit_scale=True, dynamic_ncols=True)
+    with progress_bar(total=sum(sizes), desc="all") as bar:
         for job, size in zip(jobs, sizes, strict=True):
-            with tqdm(desc=Path(job.name).name, unit="pixel", unit_scale=True, dynamic_ncols=True, leave=False) as own:
+            with progress_bar(desc=Path(job.name).name, leave=False) as own:
                 try:
                     _FileRun(job, engine, settings, _updating(bar, own, size)).upscale()
                 except (ImageError, NotFinite, UserError, OSError, MemoryError) as error:

@@ -160,20 +160,6 @@ class PlanRequest:
     self_ensemble: bool = False
     writing: int = PILLOW_BYTES
 
-    @property
-    def image(self) -> int:
-        """Bytes of the image while the network works."""
-        return math.prod(self.shape) * self.itemsize
-
-    @property
-    def reading_and_writing(self) -> int:
-        """The most bytes that the image needs before or after the network works."""
-        height, width, channels = self.shape
-        finished = height * width * self.cost.scale**2
-        alpha = finished * self.itemsize if channels in (2, 4) else 0
-        reading = 2 * self.image + PILLOW_BYTES * height * width
-        return max(reading, self.image + alpha, self.writing * finished)
-
     def results(self, height: int, width: int) -> int:
         """Bytes of results in floats: for the ensemble also its sum, and one result turned and turned back."""
         return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
@@ -185,9 +171,9 @@ def choose(request: PlanRequest) -> Plan:
     Raises:
         UserError: not even the smallest tile fits; the message says how much memory is needed.
     """
-    height, width, _ = request.shape
-    cost, budget = request.cost, request.budget
-    before = cost.resting + request.image
+    (height, width, channels), cost, budget = request.shape, request.cost, request.budget
+    image = math.prod(request.shape) * request.itemsize
+    before = cost.resting + image
     whole = cost.features(height, width)
     if request.self_ensemble:  # without it, each strip goes straight into the finished image
         whole += request.results(height, width)
@@ -197,26 +183,28 @@ def choose(request: PlanRequest) -> Plan:
     elif before + whole <= budget:
         plan = Plan(STRIPS, peak=before + whole)
     else:
-        plan = _tiles(request)
-    needed = max(plan.peak, cost.resting + request.reading_and_writing)
+        plan = _tiles(request, before)
+    finished = height * width * cost.scale**2
+    reading = 2 * image + PILLOW_BYTES * height * width
+    with_alpha = image + (finished * request.itemsize if channels in (2, 4) else 0)
+    needed = max(plan.peak, cost.resting + max(reading, with_alpha, request.writing * finished))
     if needed > budget:
-        raise UserError(
-            f"{width}x{height} pixels need --memory {math.ceil(needed / 1e8) / 10:g}G at least; got {size_text(budget)}"
-        )
+        least = f"{math.ceil(needed / 1e8) / 10:g}G"
+        raise UserError(f"{width}x{height} pixels need --memory {least} at least; got {size_text(budget)}")
     return replace(plan, peak=needed)
 
 
-def _tiles(request: PlanRequest) -> Plan:
+def _tiles(request: PlanRequest, before: int) -> Plan:
+    """Return the largest tiles that fit; before: the bytes without the tiles' own."""
     (height, width, _), cost = request.shape, request.cost
     border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT  # blended rows of two rows of tiles
 
     def peak(tile: int) -> int:
         rows, columns = min(height, tile + 2 * OVERLAP), min(width, tile + 2 * OVERLAP)
-        work = cost.features(rows, columns) + request.results(rows, columns)
-        return cost.resting + request.image + border + work
+        return before + border + cost.features(rows, columns) + request.results(rows, columns)
 
     low, high = SMALLEST_TILE // _STEP, max(SMALLEST_TILE, _down(max(height, width) - 1)) // _STEP
-    while low < high:  # the largest that fits
+    while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if peak(middle * _STEP) <= request.budget else (low, middle - 1)
     return Plan(TILES, low * _STEP, OVERLAP, peak(low * _STEP))

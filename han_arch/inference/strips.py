@@ -38,10 +38,7 @@ def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Ten
 def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iterator[tuple[int, Tensor]]:
     """Yield the strips of `net.tail(feat)` from the top; the caller need not hold more than one.
 
-    Args:
-        net: the network.
-        feat: (b, c, h, w), from `net.features`.
-        strip_pixels: as for `super_resolve`.
+    feat is (b, c, h, w), from `net.features`; strip_pixels as for `super_resolve`.
 
     Yields:
         The strip's first row in the result, and the strip, (b, channels, rows, scale*w).
