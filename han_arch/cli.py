@@ -9,19 +9,20 @@ from importlib import import_module
 from han_arch.errors import UserError
 from han_arch.version import __version__
 
-# Each module has configure(parser), which adds its arguments, and run(args), which returns the exit status.
+# Each command is a module of han_arch.commands with configure(parser), which adds its arguments, and run(args), which
+# returns the exit status.
 COMMANDS = {
-    "train": ("han_arch.commands.train", "train a network from an option file"),
-    "test": ("han_arch.commands.test", "run a trained network over test sets and measure it"),
-    "leaderboard": ("han_arch.commands.leaderboard", "measure models side by side by one protocol"),
-    "options": ("han_arch.commands.options", "list or copy the option files that come with the package"),
-    "data": ("han_arch.commands.data", "make, pack and check data sets"),
-    "upscale": ("han_arch.commands.upscale", "super-resolve photos, folders of them, or standard input"),
-    "zoo": ("han_arch.commands.zoo", "list, fetch, check, convert, publish and reproduce weights"),
-    "export": ("han_arch.commands.export", "write a network for other runtimes, such as ONNX Runtime, and check it"),
-    "inspect": ("han_arch.commands.inspect", "draw the attentions and the pixels that a patch depends on"),
-    "bench": ("han_arch.commands.bench", "measure HAN's speed and memory against its peers"),
-    "doctor": ("han_arch.commands.doctor", "show versions, devices, plugins, and the faults of this installation"),
+    "train": "train a network from an option file",
+    "test": "run a trained network over test sets and measure it",
+    "leaderboard": "measure models side by side by one protocol",
+    "options": "list or copy the option files that come with the package",
+    "data": "make, pack and check data sets",
+    "upscale": "super-resolve photos, folders of them, or standard input",
+    "zoo": "list, fetch, check, convert, publish and reproduce weights",
+    "export": "write a network for other runtimes, such as ONNX Runtime, and check it",
+    "inspect": "draw the attentions and the pixels that a patch depends on",
+    "bench": "measure HAN's speed and memory against its peers",
+    "doctor": "show versions, devices, plugins, and the faults of this installation",
 }
 
 EXAMPLES = """examples:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Import only the chosen command, so that `basicsr --help` is fast.
     chosen = next((word for word in argv if not word.startswith("-")), None)
     if chosen in COMMANDS:
-        module = import_module(COMMANDS[chosen][0])
+        module = import_module(f"han_arch.commands.{chosen}")
         module.configure(subparsers[chosen])
     args = parser.parse_args(argv)
     try:
@@ -71,6 +72,6 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for name, (_, summary) in COMMANDS.items()
+        for name, summary in COMMANDS.items()
     }
     return parser, subparsers

@@ -18,9 +18,6 @@ from han_arch.compat import require
 from han_arch.zoo.read import RawCheckpoint
 from han_arch.zoo.recognise import ASSUMED, recognise
 
-ID = "HAN"
-DETECTED_BEFORE = "RCAN"
-
 logger = logging.getLogger("han_arch")
 
 
@@ -39,7 +36,7 @@ def install(registry: Any = None) -> bool:
     spandrel = require("spandrel", "spandrel")
     if registry is None:
         registry = spandrel.MAIN_REGISTRY
-    support = spandrel.ArchSupport.from_architecture(_architecture(spandrel), before=(DETECTED_BEFORE,))
+    support = spandrel.ArchSupport.from_architecture(_architecture(spandrel), before=("RCAN",))
     return bool(registry.add(support, ignore_duplicates=True))
 
 
@@ -55,7 +52,7 @@ def _architecture(spandrel: Any) -> Any:
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:
-            super().__init__(id=ID, detect=detects)
+            super().__init__(id="HAN", detect=detects)
 
         def load(self, state_dict: dict[str, Any]) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")

@@ -29,6 +29,7 @@ RT_INFO = "han_arch"  # the entry of OpenVINO's rt_info with our metadata
 TORCH_EXTRA_FILE = "han_arch.json"  # the file in a .pt2 archive with our metadata
 OPSET = 18  # ONNX's operator set; runtimes since 2023 have it
 _TRACED_SIZE = (2, 12, 14)  # any batch, height, width that differ from each other and from 1
+_FREE_SIDES = {INPUT: {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}}
 
 Metadata = Mapping[str, str]
 # An opened file: a function of a contiguous float32 tensor on the CPU, (b, channels, h, w), and the file's metadata.
@@ -83,7 +84,7 @@ def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
             net,
             (picture(net, _TRACED_SIZE),),
             dynamo=True,
-            dynamic_shapes=_free_sides(),
+            dynamic_shapes=_FREE_SIDES,
             input_names=[INPUT],
             output_names=[OUTPUT],
             opset_version=OPSET,
@@ -167,7 +168,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
     """Write a torch.export program (`.pt2`), with the metadata as JSON in its extra file `han_arch.json`."""
     with _tracing("torch.export"):
-        program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_free_sides())
+        program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_FREE_SIDES)
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
 
 
@@ -213,11 +214,6 @@ TARGETS = {
         ),
     )
 }
-
-
-def _free_sides() -> dict[str, dict[int, Dim]]:
-    names = {0: "batch", 2: "height", 3: "width"}
-    return {INPUT: {axis: Dim(name, min=1) for axis, name in names.items()}}
 
 
 @contextmanager
