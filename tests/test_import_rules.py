@@ -151,7 +151,7 @@ def test_importing_the_package_costs_neither_torch_nor_basicsr() -> None:
 
 
 def test_network_works_with_basicsr_absent() -> None:
-    """A finder that refuses BasicSR stands for a machine without it."""
+    """A finder that refuses BasicSR simulates a machine without it."""
     done = run_python(
         "import sys\n"
         "class Absent:\n"
