@@ -19,10 +19,10 @@ from tqdm import tqdm
 from han_arch import compat
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants
-from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.run import run as measure
+from han_arch.evaluation.score import ScoreCache
 from han_arch.evaluation.sets import find_sets
 from han_arch.opt import read
 from han_arch.training import start

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from han_arch.errors import UserError
-from han_arch.evaluation import statistics
+from han_arch.evaluation import comparison
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.evaluation.run import SetResult
 
@@ -148,7 +148,7 @@ def _comparison(
                 base = [psnr[baseline, dataset, image] for image in images]
             except KeyError as error:
                 raise UserError(f"{baseline} was not measured on {error.args[0][1:]}") from error
-            versus = statistics.compare([psnr[name, dataset, image] for image in images], base)
+            versus = comparison.compare([psnr[name, dataset, image] for image in images], base)
             difference = f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]"
             won = f"{versus.wins} : {versus.losses}"
             rows.append([name, dataset, difference, won, f"{versus.p_value:.3g}", versus.verdict])

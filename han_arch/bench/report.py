@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from han_arch.bench.measure import BenchResult, Measurement
 from han_arch.bench.networks import AUTHORS, LIMITS, NETWORKS
-from han_arch.evaluation.measurement import cpu_name
+from han_arch.evaluation.cost import cpu_name
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.files import replacing, write
 

@@ -8,7 +8,7 @@ from han_arch import compat
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, page, rows
 from han_arch.evaluation import run as board_run
-from han_arch.evaluation.measurement import ScoreCache
+from han_arch.evaluation.score import ScoreCache
 from han_arch.opt import read
 from han_arch.training import start
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from han_arch.errors import UserError, hint
-from han_arch.evaluation import contestants, metrics, protocol, sets
+from han_arch.evaluation import contestants, protocol, score, sets
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
@@ -32,13 +32,7 @@ class CropPlace:
 
 @dataclass(frozen=True)
 class GalleryOptions:
-    """Options of the crops on the page.
-
-    Attributes:
-        count: number of crops to choose.
-        size: their side in HR pixels.
-        places: the user's own places, which replace the choice.
-    """
+    """The crops on the page: how many to choose, their side in HR pixels, and the user's places instead."""
 
     count: int = 6
     size: int = 96
@@ -52,12 +46,8 @@ class Board:
     Attributes:
         name: of its folder.
         protocol: of all its measurements; sets with given LR have their own.
-        sets: the test sets.
-        contestants: the models.
         baseline: name of the contestant that the others are compared with, in its first variant.
         lr_size, repeat: arguments of `cost.measure`.
-        device: where networks run.
-        gallery: the crops of the page.
         perceptual: names of optional metrics.
     """
 
@@ -79,10 +69,7 @@ class Board:
 
 
 def load(options: Mapping[str, Any]) -> Board:
-    """Check the options and every image, and load every contestant.
-
-    Args:
-        options: the file's mapping; each entry of `models` as `contestants.build` takes it.
+    """Check an option file's mapping and every image, and load every contestant by `contestants.build`.
 
     Raises:
         UserError: one line for each fault.
@@ -94,9 +81,6 @@ def load(options: Mapping[str, Any]) -> Board:
     faults: list[str] = []
     checked_sets = []
     for name, set_options in options["datasets"].items():
-        if not isinstance(set_options, Mapping):
-            faults.append(f"{name}: must be a mapping with dataroot_gt; got {set_options!r}")
-            continue
         checked, set_faults = sets.check_set(str(name), set_options, rule)
         checked_sets.append(checked)
         faults += set_faults
@@ -114,7 +98,7 @@ def load(options: Mapping[str, Any]) -> Board:
     faults += _number_faults("cost:lr_size", lr_size, 16) + _number_faults("cost:repeat", repeat, 1)
     gallery, gallery_faults = _check_gallery(options.get("gallery") or {}, checked_sets)
     faults += gallery_faults
-    perceptual, known = options.get("perceptual") or [], metrics.optional_names()
+    perceptual, known = options.get("perceptual") or [], score.optional_names()
     if not isinstance(perceptual, list) or not set(perceptual) <= set(known):
         faults.append(f"perceptual must be a list of {', '.join(known)}; got {perceptual!r}")
     if faults:

@@ -25,6 +25,7 @@ from han_arch.zoo.read import read_raw
 logger = logging.getLogger("han_arch")
 
 BICUBIC = "Bicubic"
+LATEST = Path("models", "net_g_latest.pth")  # of a finished training, in its experiment's folder
 KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g", "variants", "published")
 _BOARD_KEYS = ("variants", "published")
 _PROBE = 12  # LR pixels of a side for the trial run
@@ -115,14 +116,18 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
     published = options.get("published", name)
     if own.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
-    chosen = _check_variants(options.get("variants", default_variants) or [FULL])
+    chosen = options.get("variants", default_variants) or [FULL]
+    if not isinstance(chosen, (list, tuple)):
+        raise UserError(f"variants must be a list; got {chosen!r}")
+    for variant in chosen:
+        variants.check(variant)
     file = _obtain_file(own)
     network_g, param_key = own.get("network_g"), own.get("param_key")
     net = _load(file, network_g, param_key).eval().to(device)
     _check_scale(net, scale, device)
     weights = hash_file(file)
     identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True))
-    return Contestant(name, net, weights, identity, chosen, published)
+    return Contestant(name, net, weights, identity, tuple(chosen), published)
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
@@ -139,44 +144,53 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
         return models
     resolved, faults = dict(models), []
     for name, options in models.items():
-        if isinstance(options, Mapping) and "experiment" in options:
-            try:
-                resolved[name] = _from_experiment(options, read)
-            except UserError as error:
-                faults.append(f"{name}: {error}")
+        if not isinstance(options, Mapping) or "experiment" not in options:
+            continue
+        rest = {key: value for key, value in options.items() if key != "experiment"}
+        folder = Path(str(options["experiment"])).expanduser()
+        try:
+            option_file = find_option_file(folder)
+            found = {} if "checkpoint" in rest else {"checkpoint": str(find_weights(folder / LATEST))}
+            resolved[name] = {**found, "network_g": read(option_file).get("network_g"), **rest}
+        except UserError as error:
+            faults.append(f"{name}: {error}")
     if faults:
-        raise UserError("\n  ".join(["experiments that cannot be measured:", *faults]))
+        raise UserError("\n  ".join(["experiments that cannot be measured; train or remove them:", *faults]))
     return resolved
 
 
-def _from_experiment(options: Mapping[str, Any], read: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
-    folder = Path(str(options["experiment"])).expanduser()
-    rest = {key: value for key, value in options.items() if key != "experiment"}
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder} (looked for from {Path.cwd()}); train it or remove this contestant")
-    # BasicSR copies the option file into the experiment.
-    files = sorted(folder.glob("*.yml"))
+def find_option_file(experiment: Path) -> Path:
+    """Find the one option file that BasicSR copied into an experiment's folder.
+
+    Raises:
+        UserError: no such folder, or it does not hold exactly one option file.
+    """
+    if not experiment.is_dir():
+        raise UserError(f"no experiment {experiment} (looked for from {Path.cwd()})")
+    files = sorted(experiment.glob("*.yml"))
     if len(files) != 1:
-        raise UserError(f"{folder} must hold one option file, from its training; it has {len(files)}")
-    checkpoint = folder / "models" / "net_g_latest.pth"
-    if "checkpoint" not in rest and not checkpoint.is_file():
-        raise UserError(f"{checkpoint} does not exist: the training has not ended; name a `checkpoint` as well")
-    return {"checkpoint": str(checkpoint), "network_g": read(files[0]).get("network_g"), **rest}
+        raise UserError(f"{experiment} must hold the one option file of its training; it has {len(files)}")
+    return files[0]
 
 
-def _check_variants(wanted: Any) -> tuple[str, ...]:
-    if not isinstance(wanted, (list, tuple)):
-        raise UserError(f"variants must be a list; got {wanted!r}")
-    for variant in wanted:
-        variants.check(variant)
-    return tuple(wanted)
+def find_weights(path: Path) -> Path:
+    """Return the path of an experiment's weights.
+
+    Raises:
+        UserError: the file does not exist; the message lists the other weights of its folder.
+    """
+    if path.is_file():
+        return path
+    ended = ": the training has not ended" if path.name == LATEST.name else ""
+    others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth")))
+    raise UserError(f"no {path}{ended}{others and f'; there are {others}'}; name another checkpoint")
 
 
 def _obtain_file(options: Mapping[str, Any]) -> Path:
     if "zoo" in options:
-        rest = [key for key in options if key != "zoo"]
-        if rest:
-            raise UserError(f"a zoo entry defines the whole model; remove {', '.join(rest)}")
+        if len(options) > 1:
+            rest = ", ".join(key for key in options if key != "zoo")
+            raise UserError(f"a zoo entry defines the whole model; remove {rest}")
         return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")
     if not isinstance(path, str):

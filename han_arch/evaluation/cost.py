@@ -1,12 +1,18 @@
-"""The cost of a contestant: multiply-adds, time and peak memory of one image, all contestants in turn."""
+"""The cost of a contestant (multiply-adds, time and peak memory of one image), and the conditions of a run."""
 
 import contextlib
 import ctypes
+import datetime
+import os
+import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
 from han_arch.speed.memory import added_at_peak
+from han_arch.version import __version__, commit
 
 
 @dataclass(frozen=True)
@@ -88,3 +95,25 @@ def _measure_peak_mb(contestant: Contestant, lq: np.ndarray, protocol: Protocol,
         return float("nan")
     added = added_at_peak(run)
     return float("nan") if added is None else max(0, added) / 1e6
+
+
+def describe_conditions(device: torch.device) -> dict[str, str]:
+    """Describe this process in short texts: date, commit, command, device, versions."""
+    gpu = device.type == "cuda"
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+        "commit": commit(),
+        "command": shlex.join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]),
+        "device": torch.cuda.get_device_name(device) if gpu else f"{cpu_name()}, {torch.get_num_threads()} threads",
+        "versions": f"han_arch {__version__}, torch {torch.__version__}",
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -10,19 +10,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import cv2
 import numpy as np
 
 from han_arch import files
 from han_arch.compat import require
-from han_arch.evaluation import score
+from han_arch.evaluation import comparison
 from han_arch.evaluation.board import Board, CropPlace, GalleryOptions
 from han_arch.evaluation.contestants import BICUBIC
-from han_arch.evaluation.measurement import ScoreCache
-from han_arch.evaluation.metrics import METRICS
 from han_arch.evaluation.rows import optional_metrics, values
 from han_arch.evaluation.run import SetResult
+from han_arch.evaluation.score import METRICS, ScoreCache
 from han_arch.evaluation.sets import EvaluationSet, as_rgb
+from han_arch.images.picture import largest_window
 from han_arch.images.write import encode_png
 
 
@@ -38,13 +37,7 @@ def write(folder: Path, board: Board, results: Sequence[SetResult], cache: Score
 
 
 def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page's HTML.
-
-    Args:
-        name: its title.
-        baseline: contestant that the others are compared with.
-        results: the rows of its table.
-        crops: from `make_crops`.
+    """Return the page's HTML: its title, the baseline of its comparisons, the rows of its table, its crops.
 
     Raises:
         UserError: the plotly package is not installed.
@@ -76,9 +69,7 @@ def make_crops(
     Args:
         options: the user's places, or how many crops to choose: squares where contestants differ most. Bicubic is
             shown but not compared, unless there is only one other contestant.
-        sets: for HR.
-        results: in the order to show.
-        cache: has the images.
+        results: in the order to show; the cache has their images, and the sets have HR.
 
     Returns:
         For each crop its set, image, left, top and size (HR pixels), and its versions, HR first: label, score of the
@@ -92,10 +83,8 @@ def make_crops(
     for place in options.places or _choose_places(options, by_set, cache):
         dataset, image = images[place.dataset, place.image]
         _, gt = image.load(dataset.protocol)
-        left, top = (
-            max(0, min(start, side - options.size))
-            for start, side in ((place.left, gt.shape[1]), (place.top, gt.shape[0]))
-        )
+        left = max(0, min(place.left, gt.shape[1] - options.size))
+        top = max(0, min(place.top, gt.shape[0] - options.size))
         square = np.s_[top : top + options.size, left : left + options.size]
         versions = [{"label": "HR", "score": "", "src": _as_address(gt[square])}]
         for result in by_set.get(dataset.name, ()):
@@ -108,11 +97,10 @@ def make_crops(
 
 
 def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int, int, float]:
-    """Find the square in which versions of an image differ most.
+    """Find the square in which versions of an image, uint8, (h, w, 3) or (h, w), differ most.
 
     Args:
-        images: uint8, (h, w, 3) or (h, w), all of one size.
-        size: side of the square in pixels; at most the image's.
+        size: side of the square in pixels; a smaller image is cut to its own sides.
 
     Returns:
         Top and left of the square with the largest mean of (largest - smallest grey value), and that mean in levels.
@@ -120,10 +108,8 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
     grey = np.stack([as_rgb(image).astype(np.float32).mean(axis=2) for image in images])
     spread = grey.max(axis=0) - grey.min(axis=0)
     height, width = (min(size, side) for side in spread.shape)
-    total = cv2.integral(spread)
-    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return int(top), int(left), float(sums.max() / (height * width))
+    top, left = largest_window(spread, height, width)
+    return top, left, float(spread[top : top + height, left : left + width].mean(dtype=np.float64))
 
 
 def _choose_places(
@@ -131,7 +117,7 @@ def _choose_places(
 ) -> list[CropPlace]:
     if options.count == 0:
         return []
-    found: list[tuple[float, CropPlace]] = []
+    found = []
     for dataset, results in by_set.items():
         networks = [result for result in results if result.label != BICUBIC]
         compared = networks if len(networks) > 1 else results
@@ -157,8 +143,8 @@ def _as_address(image: np.ndarray) -> str:
 def _row(result: SetResult) -> dict[str, Any]:
     """Return the columns of results.csv and further values for the page."""
     paper, full = result.published, result.from_full
-    row = {name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()}
-    return row | {
+    return {
+        **{name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()},
         "label": result.label,
         "source": paper and f"{paper.method}, {paper.cell}, {paper.status}: {paper.source}",
         "full_note": full and str(full),
@@ -178,7 +164,7 @@ def _published(results: Sequence[SetResult]) -> list[dict[str, Any]]:
             "source": row.source,
         }
         for protocol in dict.fromkeys(result.protocol for result in results)
-        for row in score.published_on({r.dataset for r in results if r.protocol == protocol}, protocol)
+        for row in comparison.published_on({r.dataset for r in results if r.protocol == protocol}, protocol)
     ]
 
 

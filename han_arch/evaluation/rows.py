@@ -3,15 +3,15 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from han_arch import files
-from han_arch.evaluation import score
-from han_arch.evaluation.metrics import METRICS, PSNR, SSIM
+from han_arch.evaluation import comparison
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
+from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score
 
 # Column of results.csv -> how its number is written.
 COLUMNS = {
@@ -100,20 +100,24 @@ def values(result: SetResult) -> dict[str, Any]:
 def per_image_csv(results: Sequence[SetResult]) -> str:
     """Return one row for each image of each result: `PER_IMAGE_COLUMNS`."""
     rows = (
-        {
-            "model": result.contestant,
-            "variant": result.variant,
-            "set": result.dataset,
-            "image": name,
-            "psnr_db": f"{one.psnr:.6f}",
-            "ssim": f"{one.ssim:.6f}",
-            "protocol": one.protocol.name,
-            "weights_sha256": result.weights_sha256,
-        }
-        for result in results
-        for name, one in result.scores.items()
+        row
+        for one in results
+        for row in image_rows(
+            one.scores,
+            model=one.contestant,
+            variant=one.variant,
+            set=one.dataset,
+            weights_sha256=one.weights_sha256,
+        )
     )
     return csv_text(PER_IMAGE_COLUMNS, rows)
+
+
+def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, str]]:
+    """Yield a row of a per-image table for each image; `same` are the cells that all these rows share."""
+    for image, one in scores.items():
+        numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
+        yield {**same, "image": image, **numbers}
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
@@ -202,7 +206,7 @@ def _notes(result: SetResult) -> list[str]:
 
 
 def _published(protocol: Protocol, datasets: list[str]) -> list[str]:
-    found = score.published_on(datasets, protocol)
+    found = comparison.published_on(datasets, protocol)
     if not found:
         return []
     rows = [[row.method, row.dataset, row.cell, row.status, row.source] for row in found]

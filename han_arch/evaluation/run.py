@@ -4,21 +4,21 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.evaluation import cost, measurement, metrics, score, statistics
+from han_arch.evaluation import comparison, contestants, cost, score
 from han_arch.evaluation.board import Board
+from han_arch.evaluation.comparison import Comparison, Published
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.cost import Cost
-from han_arch.evaluation.measurement import MeasuredImage, ScoreCache
-from han_arch.evaluation.metrics import PSNR, Measure
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.score import Published, Score, SetScore
+from han_arch.evaluation.score import PSNR, Measure, MeasuredImage, Score, ScoreCache, SetScore
 from han_arch.evaluation.sets import EvaluationSet, TestImage
-from han_arch.evaluation.statistics import Comparison
 from han_arch.inference import variants
 
 logger = logging.getLogger("han_arch")
@@ -43,12 +43,9 @@ class SetResult:
 
     Attributes:
         contestant, variant, dataset: names.
-        protocol: of all its numbers.
         scores: image name -> score.
         pictures: image name -> key of the SR image in the cache.
-        conditions: of the image that was measured last, see `measurement.describe_conditions`.
-        weights_sha256: of the checkpoint.
-        cost: of the contestant and variant.
+        conditions: of the image that was measured last, see `cost.describe_conditions`.
         relative_time: its time / the baseline's, both of this run.
         published: the papers' score by the same protocol, if any.
         perceptual: name of an optional metric -> mean over the images that have a value.
@@ -97,11 +94,9 @@ class Trial:
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
-    """Measure all that the cache does not have, then the costs.
+    """Measure all that the cache does not have and store it there, then measure the costs.
 
     Args:
-        board: from `board.load`.
-        cache: read and filled.
         warn: called with a line for each optional metric that is not available.
 
     Returns:
@@ -110,11 +105,11 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
     Raises:
         UserError: an image changed since it was checked.
     """
-    measures, notes = metrics.load(board.perceptual, board.device)
+    measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
         warn(note)
     trials = list(_list_trials(board))
-    measured = _measure(trials, cache, measurement.describe_conditions(board.device))
+    measured = _measure(trials, cache, cost.describe_conditions(board.device))
     costs = cost.measure(board.runs, board.protocol, board.lr_size, board.repeat)
     base_variant = next(one.variants[0] for one in board.contestants if one.name == board.baseline)
     base_seconds = costs[board.baseline, base_variant].seconds
@@ -139,50 +134,48 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
                 perceptual={name: _measure_mean(name, one, trial, cache) for name, one in measures.items()},
             )
         )
+    by_names = {(one.contestant, one.variant, one.dataset, one.protocol): one for one in results}
     return [
         replace(
-            result,
-            comparison=_compare(result, _find(results, board.baseline, base_variant, result)),
-            from_full=_compare_with_full(result, _find(results, result.contestant, variants.FULL, result), cache),
+            one,
+            comparison=_compare(one, by_names.get((board.baseline, base_variant, one.dataset, one.protocol))),
+            from_full=_compare_with_full(
+                one, by_names.get((one.contestant, variants.FULL, one.dataset, one.protocol)), cache
+            ),
         )
-        for result in results
+        for one in results
     ]
 
 
 def measure_sets(
-    contestant: Contestant,
+    name: str,
+    options: Any,
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Score one contestant on all images of some sets, for a release; no board, no cache.
-
-    `score.mean_scores` makes the means.
+    """Score one contestant on all images of some sets, for a release: no board, no cache, a GPU if there is one.
 
     Args:
-        contestant: from `contestants.build`.
-        datasets: from `sets.find_sets`.
+        name, options: of the contestant, as `contestants.build` takes them.
+        datasets: from `sets.find_sets`, of one scale.
         keep: called with set, image and SR, uint8.
 
-    Returns:
-        Set -> image -> score.
-
     Raises:
-        UserError: the network's output has nan or inf.
+        UserError: `contestants.build` fails, or the network's output has nan or inf.
     """
-    scores: dict[str, dict[str, Score]] = {dataset.name: {} for dataset in datasets}
-    total = sum(len(dataset.images) for dataset in datasets)
-    with tqdm(total=total, unit="image", desc=f"measure {contestant.name}") as bar:
-        for dataset in datasets:
-            for image in dataset.images:
-                lq, gt = image.load(dataset.protocol)
-                try:
-                    sr = contestant.upscale(lq, dataset.protocol)
-                except FloatingPointError as error:
-                    raise UserError(f"{dataset.name} {image.name}: {error}") from error
-                scores[dataset.name][image.name] = score.measure(sr, gt, dataset.protocol)
-                if keep is not None:
-                    keep(dataset.name, image.name, sr)
-                bar.update()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    contestant = contestants.build(name, options, datasets[0].protocol.scale, device)
+    scores: Scores = {dataset.name: {} for dataset in datasets}
+    images = [(dataset, image) for dataset in datasets for image in dataset.images]
+    for dataset, image in tqdm(images, unit="image", desc=f"measure {name}"):
+        lq, gt = image.load(dataset.protocol)
+        try:
+            sr = contestant.upscale(lq, dataset.protocol)
+        except FloatingPointError as error:
+            raise UserError(f"{dataset.name} {image.name}: {error}") from error
+        scores[dataset.name][image.name] = score.measure(sr, gt, dataset.protocol)
+        if keep is not None:
+            keep(dataset.name, image.name, sr)
     return scores
 
 
@@ -246,14 +239,16 @@ def _find_published(trial: Trial) -> Published | None:
     method = trial.contestant.published
     if method is None:
         return None
-    return score.find_published(method + variants.published_suffix(trial.variant), trial.dataset.name, trial.protocol)
+    return comparison.find_published(
+        method + variants.published_suffix(trial.variant), trial.dataset.name, trial.protocol
+    )
 
 
 def _compare(result: SetResult, other: SetResult | None) -> Comparison | None:
     if other is None or other is result:
         return None
     psnr, base = ([one.scores[name].psnr for name in result.scores] for one in (result, other))
-    return statistics.compare(psnr, base, PSNR)
+    return comparison.compare(psnr, base, PSNR)
 
 
 def _compare_with_full(result: SetResult, full: SetResult | None, cache: ScoreCache) -> FromFull | None:
@@ -264,8 +259,3 @@ def _compare_with_full(result: SetResult, full: SetResult | None, cache: ScoreCa
         one, other = cache.load_picture(key), cache.load_picture(full.pictures[name])
         largest = max(largest, int(np.abs(one.astype(np.int16) - other).max()))
     return FromFull(result.mean.mean.psnr - full.mean.mean.psnr, largest)
-
-
-def _find(results: Sequence[SetResult], contestant: str, variant: str, like: SetResult) -> SetResult | None:
-    wanted = (contestant, variant, like.dataset, like.protocol)
-    return next((r for r in results if (r.contestant, r.variant, r.dataset, r.protocol) == wanted), None)

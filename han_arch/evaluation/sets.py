@@ -1,7 +1,7 @@
 """Test sets: folders of HR images, checked image by image; LR is made here or given."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class EvaluationSet:
     protocol: Protocol
 
 
-def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
+def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
     """Decode every image of a set before the long run.
 
     Args:
@@ -76,6 +76,8 @@ def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tupl
     Returns:
         The set with its good images, and one line for each fault.
     """
+    if not isinstance(options, Mapping):
+        return EvaluationSet(name, (), protocol), [f"{name}: must be a mapping with dataroot_gt; got {options!r}"]
     faults = [f"{name}: unknown option {key!r}; {hint(key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
     if lq_root is not None:
@@ -85,19 +87,21 @@ def check_set(name: str, options: Mapping[str, Any], protocol: Protocol) -> tupl
         return EvaluationSet(name, (), protocol), faults
     files, listing_faults = _list(name, Path(root))
     faults += listing_faults
-    lq_files: dict[str, Path] = {}
+    lq_of: dict[Path, Path | None] = dict.fromkeys(files)
     if lq_root is not None:
-        lq_list, listing_faults = _list(name, Path(str(lq_root)))
+        lq_files, listing_faults = _list(name, Path(str(lq_root)))
+        by_stem = {path.stem: path for path in lq_files}
+        lq_of = {path: by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{protocol.scale}") for path in files}
         faults += listing_faults
-        lq_files = {path.stem: path for path in lq_list}
-        faults += _name_faults(name, files, lq_files, protocol.scale)
+        faults += [f"{name}: {gt.name} has no LR file of the same name" for gt, lq in lq_of.items() if lq is None]
+        unused = sorted(set(by_stem.values()) - set(lq_of.values()))
+        faults += [f"{name}: {lq.name} in the LR folder has no HR file of the same name" for lq in unused]
     images = []
-    for path in files:
-        lq = _find_lq(path.stem, lq_files, protocol.scale)
-        if lq_root is not None and lq is None:
+    for gt, lq in lq_of.items():
+        if lq is None and lq_root is not None:
             continue
         try:
-            image = _read(path, lq)
+            image = _read(gt, lq)
             image.load(protocol)
             images.append(image)
         except UserError as error:
@@ -142,11 +146,7 @@ def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
 
 
 def load_rgb_or_grey(path: Path) -> np.ndarray:
-    """Read an image file: uint8, (h, w) or (h, w, 3).
-
-    Raises:
-        UserError: not such an image, or it has an alpha channel.
-    """
+    """Read an image file: uint8, (h, w) or (h, w, 3); UserError for any other, such as one with alpha."""
     try:
         image = read_image(path)
     except ValueError as error:
@@ -176,21 +176,6 @@ def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
     stems = [path.stem for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     return files, faults + [f"{name}: two files are called {stem} in {folder}; remove one" for stem in twice]
-
-
-def _find_lq(stem: str, lq_files: Mapping[str, Path], scale: int) -> Path | None:
-    return lq_files.get(stem) or lq_files.get(f"{stem}x{scale}")
-
-
-def _name_faults(name: str, files: list[Path], lq_files: Mapping[str, Path], scale: int) -> Iterator[str]:
-    used = set()
-    for path in files:
-        lq = _find_lq(path.stem, lq_files, scale)
-        if lq is None:
-            yield f"{name}: {path.name} has no LR file of the same name"
-        used.add(lq)
-    for lq in sorted(set(lq_files.values()) - used):
-        yield f"{name}: {lq.name} in the LR folder has no HR file of the same name"
 
 
 def _read(path: Path, lq: Path | None) -> TestImage:

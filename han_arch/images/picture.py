@@ -221,7 +221,12 @@ def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
     detail = np.zeros_like(grey)
     detail[1:] += np.abs(np.diff(grey, axis=0))
     detail[:, 1:] += np.abs(np.diff(grey, axis=1))
-    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+    return largest_window(detail, size, size)
+
+
+def largest_window(values: np.ndarray, height: int, width: int) -> tuple[int, int]:
+    """Find the window of (h, w) values with the largest sum; return the first one's top and left edge."""
+    total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(sums.argmax(), sums.shape)
     return int(top), int(left)

@@ -46,27 +46,30 @@ class TrainingSet:
     prepare: tuple[str, ...]
 
 
-TRAINING_SETS = (
-    TrainingSet(
-        "BSDS400",
-        399,
-        "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
-        "val part, unseen",
-        "bsds500-non-commercial-research",
-        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
-        "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
-        ("--only", "lmdb", "--crop-size", "240", "--step", "120"),
-    ),
-    TrainingSet(
-        "DIV2K",
-        800,
-        "the training part of DIV2K",
-        "div2k-academic-research",
-        "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-        "DIV2K: academic research only; weights trained on it carry these terms",
-        ("--only", "lmdb"),
-    ),
-)
+TRAINING_SETS = {
+    training_set.name: training_set
+    for training_set in (
+        TrainingSet(
+            "BSDS400",
+            399,
+            "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
+            "val part, unseen",
+            "bsds500-non-commercial-research",
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
+            "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
+            ("--only", "lmdb", "--crop-size", "240", "--step", "120"),
+        ),
+        TrainingSet(
+            "DIV2K",
+            800,
+            "the training part of DIV2K",
+            "div2k-academic-research",
+            "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+            "DIV2K: academic research only; weights trained on it carry these terms",
+            ("--only", "lmdb"),
+        ),
+    )
+}
 
 
 def find_training_set(name: str) -> TrainingSet:
@@ -75,14 +78,12 @@ def find_training_set(name: str) -> TrainingSet:
     Raises:
         UserError: the terms of this set are unknown.
     """
-    for training_set in TRAINING_SETS:
-        if training_set.name == name:
-            return training_set
-    known = ", ".join(training_set.name for training_set in TRAINING_SETS)
-    raise UserError(
-        f"unknown terms of the training set {name} (known sets: {known}); a release must state them: add a row to "
-        "TRAINING_SETS in han_arch/release/card.py"
-    )
+    if name not in TRAINING_SETS:
+        raise UserError(
+            f"unknown terms of the training set {name} (known sets: {', '.join(TRAINING_SETS)}); a release must state "
+            "them: add a row to TRAINING_SETS in han_arch/release/card.py"
+        )
+    return TRAINING_SETS[name]
 
 
 def model_card(
@@ -91,8 +92,7 @@ def model_card(
     """Return the card's text.
 
     Args:
-        entry: of the release.
-        training_set: of the training.
+        entry, training_set: of the release and of its training.
         bicubic: set -> mean score of bicubic interpolation by the same protocol.
         files: file -> description.
         seed: the training's `manual_seed`.
@@ -181,12 +181,8 @@ def _front_matter(entry: Entry, training_set: TrainingSet) -> dict[str, Any]:
                         "task": {"type": "image-to-image", "name": f"Super-resolution {entry.task}"},
                         "dataset": {"name": expected.dataset, "type": expected.dataset.lower()},
                         "metrics": [
-                            {
-                                "type": kind,
-                                "value": round(value, digits),
-                                "name": f"{kind.upper()} ({expected.protocol})",
-                            }
-                            for kind, value, digits in (("psnr", expected.psnr, 3), ("ssim", expected.ssim, 5))
+                            {"type": kind, "value": value, "name": f"{kind.upper()} ({expected.protocol})"}
+                            for kind, value in (("psnr", round(expected.psnr, 3)), ("ssim", round(expected.ssim, 5)))
                         ],
                     }
                     for expected in entry.expected

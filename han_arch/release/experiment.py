@@ -8,6 +8,7 @@ from typing import Any
 
 from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
+from han_arch.evaluation.contestants import LATEST, find_option_file, find_weights
 from han_arch.opt.read import read as read_options
 
 BEST = "net_g_best.pth"
@@ -18,9 +19,7 @@ class Experiment:
     """The contents of an experiment's folder.
 
     Attributes:
-        folder: the experiment.
-        option_file: the options, as used.
-        options: its contents.
+        option_file, options: the options, as used.
         checkpoint: the weights to release.
         iterations: number of training iterations of these weights.
         weight_key: "params_ema" where weights were averaged, else "params".
@@ -83,32 +82,22 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     Raises:
         UserError: no such folder, not one option file, no weights, or options that a release needs are missing.
     """
-    if not folder.is_dir():
-        raise UserError(f"no experiment {folder} (looked for from {Path.cwd()})")
-    files = sorted(folder.glob("*.yml"))
-    if len(files) != 1:
-        raise UserError(f"{folder} must hold the one option file of its training; it has {len(files)}")
-    options = read_options(files[0])
+    option_file = find_option_file(folder)
+    options = read_options(option_file)
     try:
         options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
         options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{files[0]} is no option file of a training: {error} is missing") from error
-    weights = checkpoint or folder / "models" / "net_g_latest.pth"
-    if checkpoint is None and weights.is_file() and (options.get("logger") or {}).get("keep_best"):
-        weights = weights.with_name(BEST)
-    if not weights.is_file():
-        present = sorted(path.name for path in (folder / "models").glob("net_g_*.pth"))
-        there = f"; there are {', '.join(present)}: name one by --checkpoint" if present else ""
-        ended = "" if checkpoint or weights.name == BEST else ": the training has not ended"
-        raise UserError(f"no {weights}{ended}{there}")
-    decay = options["train"].get("ema_decay") or 0
-    return Experiment(
-        folder, files[0], options, weights, _iterations(folder, weights), "params_ema" if decay else "params"
-    )
+        raise UserError(f"{option_file} is no option file of a training: {error} is missing") from error
+    weights = find_weights(checkpoint or folder / LATEST)
+    if checkpoint is None and (options.get("logger") or {}).get("keep_best"):
+        weights = find_weights(weights.with_name(BEST))
+    averaged = bool(options["train"].get("ema_decay"))
+    iterations = _count_iterations(folder, weights)
+    return Experiment(folder, option_file, options, weights, iterations, "params_ema" if averaged else "params")
 
 
-def _iterations(folder: Path, weights: Path) -> int:
+def _count_iterations(folder: Path, weights: Path) -> int:
     stem = weights.stem.removeprefix("net_g_")
     if stem.isdigit():
         return int(stem)

@@ -5,7 +5,6 @@ architectures, data/architectures.json, lacks `han`: send `ARCHITECTURE_ROW` wit
 """
 
 import datetime
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +40,7 @@ def model_id(entry: Entry) -> str:
 
 def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, author: str) -> dict[str, Any]:
     """Return the entry; its licence is null since the data terms, in the description, are no SPDX licence."""
-    data = experiment.options["datasets"]["train"]
+    network, data = entry.arguments, experiment.options["datasets"]["train"]
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
         f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
@@ -59,13 +58,10 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
         "description": description,
         "date": entry.date,
         "architecture": ARCHITECTURE,
-        "size": [
-            f"{entry.arguments['num_feat']}nf",
-            f"{entry.arguments['num_group']}x{entry.arguments['num_block']}nb",
-        ],
+        "size": [f"{network['num_feat']}nf", f"{network['num_group']}x{network['num_block']}nb"],
         "scale": entry.scale,
-        "inputChannels": entry.arguments["num_in_ch"],
-        "outputChannels": entry.arguments["num_out_ch"],
+        "inputChannels": network["num_in_ch"],
+        "outputChannels": network["num_out_ch"],
         "resources": [
             {
                 "platform": "pytorch",
@@ -85,21 +81,8 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
     }
 
 
-def text(content: Mapping[str, Any]) -> str:
-    """Return the file's text, as from JSON.stringify with 4 spaces."""
-    return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
-
-
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
-    """List everything that OpenModelDB's checks refuse; ids of users and architectures are not looked up.
-
-    Args:
-        name: the model's id.
-        content: the entry.
-
-    Returns:
-        One line for each fault.
-    """
+    """List what OpenModelDB's checks refuse in the entry of a model id, one line each; ids are not looked up."""
     found = [f"{key} is missing" for key in _REQUIRED if content.get(key) is None]
     found += [f"{key} is missing (null where there is none)" for key in ("license", "size") if key not in content]
     found += [f"{key} is no field" for key in content if key not in _REQUIRED and key not in _OPTIONAL]
@@ -134,7 +117,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     if content["description"] != content["description"].strip():
         found.append("description has white space at an end")
     for number, resource in enumerate(content["resources"]):
-        found += [f"resources[{number}].{fault}" for fault in _resource_faults(resource)]
+        found += [f"resources[{number}].{fault}" for fault in _list_resource_faults(resource)]
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(_ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
@@ -149,7 +132,7 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _resource_faults(resource: Mapping[str, Any]) -> list[str]:
+def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
     found = []
     for key, known in (("platform", ("pytorch", "onnx", "ncnn")), ("type", ("pth", "safetensors", "onnx"))):
         if resource.get(key) not in known:

@@ -1,33 +1,33 @@
 """Make a release folder from an experiment: all of it, or nothing."""
 
-import dataclasses
 import datetime
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from han_arch import files
 from han_arch.compat import require
 from han_arch.errors import UserError
-from han_arch.evaluation import measurement, rows
+from han_arch.evaluation import rows
 from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.run import Scores
+from han_arch.evaluation.run import measure_sets
 from han_arch.evaluation.score import Score, mean_scores
 from han_arch.evaluation.sets import find_sets
 from han_arch.images.write import encode_png
-from han_arch.release import card, openmodeldb, reproduce, verify
+from han_arch.release import card, openmodeldb, reproduce
 from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
 from han_arch.release.reproduce import Stage
 from han_arch.release.verify import PER_IMAGE, SUMS
 from han_arch.speed.precision import PRECISIONS
 from han_arch.training import summary
+from han_arch.version import commit
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import MEASURED, Entry, Expected
@@ -48,7 +48,6 @@ class Request:
     """The user's choices for a release.
 
     Attributes:
-        experiment: the training.
         name: of the entry.
         data: the folder of the test sets, see `sets.find_sets`.
         url: address of the folder for downloads of the file; None for a file in the package.
@@ -85,18 +84,10 @@ class Draft:
     def entry(self, file: Path, means: Mapping[str, Score]) -> Entry:
         """Return the entry of the written weight file with its mean scores, set by set."""
         experiment, provenance, url = self.request.experiment, self.weights.provenance, self.request.url
+        measured = {"variant": "full", "status": MEASURED, "source": "basicsr zoo publish"}
         expected = tuple(
-            Expected(
-                dataset=name,
-                psnr=round(score.psnr, 4),
-                ssim=round(score.ssim, 6),
-                tolerance_db=TOLERANCE_DB,
-                protocol=score.protocol.name,
-                variant="full",
-                status=MEASURED,
-                source="basicsr zoo publish",
-            )
-            for name, score in means.items()
+            Expected(name, round(one.psnr, 4), round(one.ssim, 6), TOLERANCE_DB, one.protocol.name, **measured)
+            for name, one in means.items()
         )
         return Entry(
             name=self.request.name,
@@ -151,11 +142,17 @@ def publish(request: Request, out: Path) -> Release:
             if dataset == pictures.name:
                 (pictures / f"{image}.png").write_bytes(encode_png(sr))
 
-        scores = verify.measure(request.name, {"checkpoint": str(file)}, test_sets, keep)
-        base = verify.measure(BICUBIC, {"type": BICUBIC}, test_sets)
+        scores = measure_sets(request.name, {"checkpoint": str(file)}, test_sets, keep)
+        base = measure_sets(BICUBIC, {"type": BICUBIC}, test_sets)
         entry = draft.entry(file, mean_scores(scores))
-        images = [*_image_rows(request.name, scores, entry.sha256 or ""), *_image_rows(BICUBIC, base, "")]
-        _write(folder / PER_IMAGE, rows.csv_text(PER_IMAGE_COLUMNS, images))
+        measured = ((request.name, entry.sha256 or "", scores), (BICUBIC, "", base))
+        images = [
+            row
+            for name, sha256, of_model in measured
+            for dataset, of_set in of_model.items()
+            for row in rows.image_rows(of_set, model=name, set=dataset, weights_sha256=sha256)
+        ]
+        (folder / PER_IMAGE).write_text(rows.csv_text(PER_IMAGE_COLUMNS, images), "utf-8")
         _copy_training(experiment, folder, str(entry.recipe))
         faults = _write_descriptions(draft, entry, mean_scores(base), folder)
     return Release(out, entry, faults)
@@ -209,7 +206,7 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
         "averaged": experiment.weight_key == "params_ema",
         "started_from": _start(experiment, before, included),
         "chosen_by": experiment.chosen_by,
-        "commit": measurement.commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "licence": training_set.licence,
         "data_terms": training_set.terms,
@@ -227,18 +224,11 @@ def _start(experiment: Experiment, before: list[Stage], included: int) -> str:
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)
 
 
-def _image_rows(model: str, scores: Scores, sha256: str) -> Iterator[dict[str, str]]:
-    for dataset, own in scores.items():
-        for image, score in own.items():
-            numbers = (f"{score.psnr:.6f}", f"{score.ssim:.6f}", score.protocol.name)
-            yield dict(zip(PER_IMAGE_COLUMNS, (model, dataset, image, *numbers, sha256), strict=True))
-
-
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
     """Copy option file, log and numbers without the paths of the machine, and draw the curves."""
-    _write(folder / recipe, _without_paths(experiment, experiment.option_file.read_text("utf-8")))
+    (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     log = "".join(path.read_text("utf-8", errors="replace") for path in experiment.logs)
-    _write(folder / "training.log", _without_paths(experiment, log))
+    (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
     for path in experiment.numbers:
         shutil.copyfile(path, folder / path.name)
     summary.draw_curves(folder)
@@ -254,18 +244,14 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
     """Write entry, sidecar, OpenModelDB entry, card and hashes; return the faults of the OpenModelDB entry."""
     request, provenance = draft.request, dict(draft.weights.provenance)
     experiment, sidecar = request.experiment, Path(entry.file).with_suffix(".json").name
-    _write(folder / ROW, table.to_json(entry) + "\n")
-    facts = {
-        "entry": dataclasses.asdict(entry),
-        "normalisation": normalisation(entry.arguments),
-        "provenance": provenance,
-    }
-    _write(folder / sidecar, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
+    facts = {"entry": asdict(entry), "normalisation": normalisation(entry.arguments), "provenance": provenance}
+    _write_json(folder / sidecar, facts, 1)
     model_id = openmodeldb.model_id(entry)
     model = openmodeldb.model(entry, experiment, draft.training_set, request.author)
     (folder / "openmodeldb").mkdir()
-    _write(folder / "openmodeldb" / f"{model_id}.json", openmodeldb.text(model))
-    _write(folder / "openmodeldb" / ARCHITECTURE, openmodeldb.text(openmodeldb.ARCHITECTURE_ROW))
+    _write_json(folder / "openmodeldb" / f"{model_id}.json", model, 4)
+    _write_json(folder / "openmodeldb" / ARCHITECTURE, openmodeldb.ARCHITECTURE_ROW, 4)
     listed = {
         entry.file: "the weights" + (", averaged over the training (EMA)" if provenance["averaged"] else ""),
         sidecar: "all facts about them",
@@ -281,12 +267,12 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
         SUMS: "`sha256sum -c` checks all files",
     }
     text = card.model_card(entry, draft.training_set, bicubic, listed, experiment.options.get("manual_seed"))
-    _write(folder / CARD, text)
+    (folder / CARD).write_text(text, "utf-8")
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = [f"{files.hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in written]
-    _write(folder / SUMS, "".join(sums))
+    (folder / SUMS).write_text("".join(sums), "utf-8")
     return openmodeldb.faults(model_id, model)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def _write_json(path: Path, content: Mapping[str, Any], indent: int) -> None:
+    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")

@@ -3,21 +3,18 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import torch
 
 from han_arch import compat
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
-from han_arch.evaluation import contestants, run
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.run import Scores
+from han_arch.evaluation.run import measure_sets
 from han_arch.evaluation.score import mean_scores
-from han_arch.evaluation.sets import EvaluationSet, find_sets
+from han_arch.evaluation.sets import find_sets
 from han_arch.files import hash_file
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
@@ -62,7 +59,15 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     if against and not path.is_dir():
         raise UserError(f"--against needs a release folder and compares its results; got {target}")
     if table.is_name(target):
-        return _check_name(table.find(target), data)
+        entry = table.find(target)
+        file = store.present(entry)
+        if file is None:
+            how = f"basicsr zoo fetch {entry.name}" if entry.url and entry.sha256 else entry.how_to_get
+            raise UserError(f"{entry.name} is not here; {how}")
+        found = check_entry(entry, file)
+        if data is not None and not found.faults:
+            found.add(compare(entry, measure_entry(entry, file, data)))
+        return found
     if data:
         raise UserError(f"--measure needs an entry's name: the table has its numbers; got {target}")
     if path.is_dir():
@@ -77,38 +82,12 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     raise FileNotFoundError(f"no entry, file or folder {target}")
 
 
-def _check_name(entry: Entry, data: Path | None) -> Verification:
-    path = store.present(entry)
-    if path is None:
-        how = f"basicsr zoo fetch {entry.name}" if entry.url and entry.sha256 else entry.how_to_get
-        raise UserError(f"{entry.name} is not here; {how}")
-    found = check_entry(entry, path)
-    if data is not None and not found.faults:
-        found.add(compare(entry, measure_entry(entry, path, data)))
-    return found
-
-
 def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float, float]]:
     """Measure an entry's file on Set5 under a folder; return set -> (mean PSNR in dB, mean SSIM)."""
     compat.require_basicsr()
     test_sets = find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
-    scores = mean_scores(measure(entry.name, {"checkpoint": str(path)}, test_sets))
+    scores = mean_scores(measure_sets(entry.name, {"checkpoint": str(path)}, test_sets))
     return {name: (score.psnr, score.ssim) for name, score in scores.items()}
-
-
-def measure(
-    name: str,
-    options: Mapping[str, str],
-    test_sets: Sequence[EvaluationSet],
-    keep: Callable[[str, str, np.ndarray], None] | None = None,
-) -> Scores:
-    """Score a contestant of the leaderboard, with its options, on test sets; use a GPU if there is one.
-
-    `run.measure_sets` describes keep, the result and the errors.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    contestant = contestants.build(name, options, test_sets[0].protocol.scale, device)
-    return run.measure_sets(contestant, test_sets, keep)
 
 
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
@@ -134,14 +113,8 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def check_file(path: Path) -> Verification:
-    """Check a weight file: the hash in its name, its header, and that its network can be built and filled.
-
-    Raises:
-        FileNotFoundError: no such file.
-    """
+    """Check a weight file: the hash in its name, its header, and that its network can be built and filled."""
     found = Verification()
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
         if named is None:

@@ -88,7 +88,7 @@ def test_all_missing_experiments_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         contestants.with_experiments(models, read.read)
     lines = str(caught.value).splitlines()[1:]
-    assert ["no folder" in lines[0], "it has 0" in lines[1], "has not ended" in lines[2]] == [True] * 3
+    assert ["no experiment" in lines[0], "it has 0" in lines[1], "has not ended" in lines[2]] == [True] * 3
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import torch
 
 import han_arch
 from han_arch.evaluation.board import Board, load
-from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.run import SetResult, run
+from han_arch.evaluation.score import ScoreCache
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "HAN": {"type": "HAN", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_group": 1, "num_block": 1,

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from han_arch.evaluation import board, contestants, cost, rows, run, score
-from han_arch.evaluation.measurement import ScoreCache
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
+from han_arch.evaluation.score import ScoreCache
 from han_arch.images.write import encode_png
 from han_arch.inference import variants
 
@@ -292,10 +292,13 @@ def test_inf_is_named_and_not_averaged(results: list[SetResult]) -> None:
     assert math.isfinite(float(row["psnr_db"]))
 
 
-def test_a_release_is_scored_as_on_the_board(results: list[SetResult], checked: board.Board) -> None:
-    han = next(one for one, _ in checked.runs if one.name == "HAN")
+def test_a_release_is_scored_as_on_the_board(
+    results: list[SetResult], checked: board.Board, board_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # as on the board
+    han = board_options["models"]["HAN"]
     kept: list[tuple[str, str]] = []
-    scores = run.measure_sets(han, checked.sets, lambda dataset, image, sr: kept.append((dataset, image)))
+    scores = run.measure_sets("HAN", han, checked.sets, lambda dataset, image, sr: kept.append((dataset, image)))
     assert scores == {"Set14": results[2].scores}
     assert kept == [("Set14", image) for image in "abc"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from han_arch.evaluation import board, contestants, metrics, sets
+from han_arch.evaluation import board, contestants, score, sets
 from han_arch.evaluation.protocol import Protocol
 from han_arch.inference import variants
 from han_arch.opt import read
@@ -33,7 +33,7 @@ def test_option_blocks_use_known_keys(text: str) -> None:
             assert dataset.keys() <= set(sets.KEYS)
         for crop in block.get("gallery", {}).get("crops", []):
             assert crop.keys() == set(board.CROP_KEYS)
-        assert block.get("perceptual", metrics.optional_names()) == metrics.optional_names()
+        assert block.get("perceptual", score.optional_names()) == score.optional_names()
 
 
 def test_the_protocols_name_is_the_printed_one(text: str) -> None:

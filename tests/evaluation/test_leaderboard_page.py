@@ -14,8 +14,7 @@ import pytest
 from han_arch.errors import UserError
 from han_arch.evaluation import board, page, run
 from han_arch.evaluation.board import GalleryOptions
-from han_arch.evaluation.measurement import ScoreCache
-from han_arch.evaluation.metrics import METRICS
+from han_arch.evaluation.score import METRICS, ScoreCache
 
 
 @pytest.fixture

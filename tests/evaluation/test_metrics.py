@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from han_arch.evaluation import board, metrics, rows, run, statistics
-from han_arch.evaluation.measurement import ScoreCache
-from han_arch.evaluation.metrics import Metric
+from han_arch.evaluation import board, comparison, rows, run, score
 from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Metric, ScoreCache
 
 CPU = torch.device("cpu")
 
@@ -47,16 +46,16 @@ def fake_pyiqa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_package_all_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    loaded, notes = metrics.load(["lpips", "niqe"], CPU)
+    loaded, notes = score.load_metrics(["lpips", "niqe"], CPU)
     assert loaded == {}
     (note,) = notes
     for part in ("lpips, niqe", "pip install pyiqa"):
         assert part in note
-    assert metrics.load([], CPU) == ({}, [])
+    assert score.load_metrics([], CPU) == ({}, [])
 
 
 def test_without_its_weights_one_is_skipped(fake_pyiqa: None) -> None:
-    loaded, notes = metrics.load(metrics.optional_names(), CPU)
+    loaded, notes = score.load_metrics(score.optional_names(), CPU)
     assert list(loaded) == ["lpips", "niqe"]
     (note,) = notes
     assert "dists" in note
@@ -99,7 +98,7 @@ def test_a_new_metric_is_one_record(
     def share_of_equal_samples(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
         return float((protocol.cut_border(sr) == protocol.cut_border(gt)).mean())
 
-    monkeypatch.setitem(metrics.METRICS, "equal", Metric("equal", True, 3, share_of_equal_samples))
+    monkeypatch.setitem(score.METRICS, "equal", Metric("equal", True, 3, share_of_equal_samples))
     models = {"Bicubic": {"type": "Bicubic"}}
     checked = board.load(board_options | {"perceptual": ["equal"], "models": models, "baseline": "Bicubic"})
     cache = ScoreCache(tmp_path / "cache")
@@ -117,15 +116,15 @@ def test_a_new_metric_is_one_record(
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
     worse = [0.2 + i / 1000 for i in range(20)]
-    result = statistics.compare(worse, [0.1] * 20, metrics.METRICS["lpips"])
+    result = comparison.compare(worse, [0.1] * 20, score.METRICS["lpips"])
     assert (result.wins, result.losses, result.verdict) == (0, 20, "behind")
 
 
 def test_the_real_package_agrees_with_the_definition_of_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure pyiqa's own PSNR, which needs no weights, through the same path as lpips."""
     pytest.importorskip("pyiqa", reason="needs the perceptual extra: pyiqa")
-    monkeypatch.setitem(metrics.METRICS, "psnr", Metric("psnr", True, 2))
-    loaded, notes = metrics.load(["psnr"], CPU)
+    monkeypatch.setitem(score.METRICS, "psnr", Metric("psnr", True, 2))
+    loaded, notes = score.load_metrics(["psnr"], CPU)
     assert notes == []
     rng = np.random.default_rng(0)
     gt = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)

@@ -213,7 +213,7 @@ def damage_weights(experiment: Path, **changes: object) -> None:
     [
         ("nan", "nan or inf"),
         ("no ema", "params_ema"),
-        ("unfinished", "net_g_6.pth: name one by --checkpoint"),
+        ("unfinished", "there are net_g_6.pth; name another checkpoint"),
         ("other set", "terms of the training set Mine"),
         ("other network", "num_feat"),
         ("no data", "test sets that cannot be measured"),

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from han_arch import HAN
-from han_arch.evaluation import score
+from han_arch.evaluation import comparison
 from han_arch.evaluation.protocol import Protocol
 from han_arch.files import CACHE_VARIABLE
 from han_arch.release import reproduce, verify
@@ -71,7 +71,7 @@ def test_found_numbers_equal_the_published_ones(entry: Entry) -> None:
         return
     found = {
         row.dataset: (row.score.psnr, row.score.ssim, row.source)
-        for row in score.load_published()
+        for row in comparison.load_published()
         if row.method == "HAN" and row.status == "found" and row.score.protocol.key == protocol.key
     }
     assert {e.dataset: (e.psnr, e.ssim, e.source) for e in entry.expected} == found
