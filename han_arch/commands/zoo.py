@@ -136,8 +136,7 @@ differ in their last digits, and the numbers differ slightly.""",
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen subcommand and return its exit status."""
-    status: int = args.run_subcommand(args)
-    return status
+    return int(args.run_subcommand(args))
 
 
 def _say(line: str) -> None:
@@ -247,11 +246,12 @@ def _publish(args: argparse.Namespace) -> int:
     compat.require_basicsr()
     source = experiment.read(args.experiment, args.checkpoint)
     name = args.name or publish.default_name(source)
-    release = publish.publish(publish.Request(source, name, args.data, args.url, args.author, args.half), args.out)
-    sys.stdout.write(table.to_json(release.entry) + "\n")
-    for fault in release.openmodeldb_faults:
+    request = publish.Request(source, name, args.data, args.url, args.author, args.half)
+    entry, openmodeldb_faults = publish.publish(request, args.out)
+    sys.stdout.write(table.to_json(entry) + "\n")
+    for fault in openmodeldb_faults:
         sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
-    sys.stderr.write(f"written: {release.folder}; to ship it, add the JSON above to the list in {table.TABLE.name}\n")
+    sys.stderr.write(f"written: {args.out}; to ship it, add the JSON above to the list in {table.TABLE.name}\n")
     return 0
 
 

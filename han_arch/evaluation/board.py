@@ -150,7 +150,7 @@ def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple
         elif (crop["set"], crop["image"]) not in known:
             faults.append(f"gallery:crops: no image {crop['image']!r} in set {crop['set']!r}")
         else:
-            places.append(CropPlace(crop["set"], crop["image"], crop["left"], crop["top"]))
+            places.append(CropPlace(*(crop[key] for key in CROP_KEYS)))
     return GalleryOptions(count, size, tuple(places)), faults
 
 

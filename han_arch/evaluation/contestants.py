@@ -83,7 +83,7 @@ class Contestant:
 
 
 def build(name: str, options: Any, scale: int, device: torch.device, default_variants: Any = (FULL,)) -> Contestant:
-    """Build a contestant, load its weights and run it on a few pixels.
+    """Build a contestant for a scale and a device, load its weights and run it on a few pixels.
 
     Args:
         name: as the board prints it.
@@ -96,8 +96,6 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
             and optionally `variants` and `published` (default: the name). A name alone is an entry of the zoo; None
             is the entry that the contestant is named after.
-        scale: the board's scale.
-        device: where it runs.
         default_variants: the board's.
 
     Raises:
@@ -133,9 +131,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
     """Return a file's `models` with `experiment: FOLDER` replaced by the checkpoint and network_g of that training.
 
-    Args:
-        models: the mapping; anything else is returned as it is.
-        read: the reader of option files.
+    `read` reads an option file. Models that are no mapping are returned as they are.
 
     Raises:
         UserError: a missing folder, or one without option file or weights; one line for each.

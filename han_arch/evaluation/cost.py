@@ -9,13 +9,14 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from han_arch.evaluation.contestants import Contestant
@@ -29,11 +30,9 @@ class Cost:
     """Cost of one contestant and variant.
 
     Attributes:
-        parameters: number of weights.
         madds_per_mp: multiply-adds of convolutions and matrix products per output megapixel (1e6 pixels).
         seconds: median time of one LR image of `lr_size` x `lr_size`, uint8 in to uint8 out.
         peak_mb: memory (1e6 bytes) for this image above the idle network; nan where the system does not report it.
-        lr_size: LR pixels of a side.
     """
 
     parameters: int
@@ -46,11 +45,9 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure all contestants in turn, so that other load on the machine affects all of them equally.
+    """Measure (contestant, variant) in turn, so that other load on the machine affects all of them equally.
 
     Args:
-        runs: (contestant, variant).
-        protocol: for the scale.
         lr_size: LR pixels of a side.
         repeat: how often each is timed, after one run that warms up.
 
@@ -59,17 +56,18 @@ def measure(
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6
+    upscalings = [partial(_upscale, contestant, lq, protocol, variant) for contestant, variant in runs]
     madds, peaks = [], []
     seconds: list[list[float]] = [[] for _ in runs]
-    for contestant, variant in runs:
+    for (contestant, _), upscale in zip(runs, upscalings, strict=True):
         with FlopCounterMode(display=False) as counter:
-            _run_once(contestant, lq, protocol, variant)
+            upscale()
         madds.append(counter.get_total_flops() / 2 / megapixels)  # PyTorch counts two for a multiply-add
-        peaks.append(_measure_peak_mb(contestant, lq, protocol, variant))
+        peaks.append(_measure_peak_mb(upscale, contestant.net))
     for _ in range(repeat):
-        for times, (contestant, variant) in zip(seconds, runs, strict=True):
+        for times, upscale in zip(seconds, upscalings, strict=True):
             start = time.perf_counter()
-            _run_once(contestant, lq, protocol, variant)  # waits for a GPU: the image ends on the CPU
+            upscale()  # waits for a GPU: the image ends on the CPU
             times.append(time.perf_counter() - start)
     return {
         (contestant.name, variant): Cost(contestant.parameters, madd, statistics.median(times), peak, lr_size)
@@ -77,14 +75,13 @@ def measure(
     }
 
 
-def _run_once(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
+def _upscale(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
     with contextlib.suppress(FloatingPointError):  # the scores report it; the cost is the same
         contestant.upscale(lq, protocol, variant)
 
 
-def _measure_peak_mb(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> float:
-    run = partial(_run_once, contestant, lq, protocol, variant)
-    if contestant.net is not None and next(contestant.net.parameters()).is_cuda:
+def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
+    if net is not None and next(net.parameters()).is_cuda:
         torch.cuda.reset_peak_memory_stats()
         idle = torch.cuda.memory_allocated()
         run()

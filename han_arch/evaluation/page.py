@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
+from operator import itemgetter
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -121,18 +122,14 @@ def _choose_places(
     for dataset, results in by_set.items():
         networks = [result for result in results if result.label != BICUBIC]
         compared = networks if len(networks) > 1 else results
+        of_set = []
         for image in results[0].pictures:
             pictures = [cache.load_picture(result.pictures[image]) for result in compared]
             top, left, spread = most_different_window(pictures, options.size)
-            found.append((spread, CropPlace(dataset, image, left, top)))
-    found.sort(key=lambda item: -item[0])
-    # Equal shares for the sets, so that one set of hard images does not fill the page.
-    each = max(1, -(-options.count // len(by_set))) if by_set else 0
-    taken: list[CropPlace] = []
-    for _, place in found:
-        if len(taken) < options.count and sum(other.dataset == place.dataset for other in taken) < each:
-            taken.append(place)
-    return taken
+            of_set.append((-spread, CropPlace(dataset, image, left, top)))
+        # Equal shares for the sets, so that one set of hard images does not fill the page.
+        found += sorted(of_set, key=itemgetter(0))[: math.ceil(options.count / len(by_set))]
+    return [place for _, place in sorted(found, key=itemgetter(0))[: options.count]]
 
 
 def _as_address(image: np.ndarray) -> str:

@@ -1,6 +1,6 @@
 """The protocol of a measurement: all settings that must agree before two numbers may be compared."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,12 @@ import numpy as np
 from han_arch.data.degradation import DEGRADATIONS, ScaledDegradation, degradation_at, get_degradation
 from han_arch.errors import UserError, unknown
 
-CHANNELS = ("Y", "RGB")
-GT_CROPS = ("mod-scale", "GTmod12")
-GREY_RULES = ("as_rgb", "direct")
-LR_BORDERS = ("symmetric", "replicate", "as given", "not stated")
+_KNOWN = {
+    "channel": ("Y", "RGB"),
+    "crop_gt": ("mod-scale", "GTmod12"),
+    "grey": ("as_rgb", "direct"),
+    "lr_border": ("symmetric", "replicate", "as given", "not stated"),
+}
 OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 
@@ -44,11 +46,11 @@ class Protocol:
 
     def __post_init__(self) -> None:
         kinds = [record.name for record in DEGRADATIONS.values() if self.scale in record.scales]
-        _check_known(f"degradation at x{self.scale}", self.degradation, kinds)
-        _check_known("channel", self.channel, CHANNELS)
-        _check_known("crop_gt", self.crop_gt, GT_CROPS)
-        _check_known("grey", self.grey, GREY_RULES)
-        _check_known("lr_border", self.lr_border, LR_BORDERS)
+        if self.degradation not in kinds:
+            raise unknown(f"degradation at x{self.scale}", self.degradation, kinds)
+        for key, known in _KNOWN.items():
+            if getattr(self, key) not in known:
+                raise unknown(key, getattr(self, key), known)
         if self.crop_border is None:
             object.__setattr__(self, "crop_border", self.scale)
         if type(self.crop_border) is not int or self.crop_border < 0:
@@ -74,10 +76,8 @@ class Protocol:
     @property
     def key(self) -> str:
         """The name without LR's border convention, which papers do not state; it finds their numbers."""
-        return (
-            f"{self.degradation}x{self.scale}, GT {self.crop_gt}, {self.channel}, border {self.crop_border}, "
-            f"grey {self.grey}, SR uint8"
-        )
+        cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
+        return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
     @property
     def name(self) -> str:
@@ -103,20 +103,15 @@ def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
     Args:
         options: `channel`, `crop_border`, `crop_gt` and `grey` of `Protocol`, and `degradation`, a name of
             `data.degradation` such as BIx4 or BIx4_replicate; BI of the scale when missing.
-        scale: the file's scale.
 
     Raises:
         UserError: an unknown key or value, or a degradation of another scale.
     """
     for key in options:
-        _check_known("key of protocol", key, OPTION_KEYS)
+        if key not in OPTION_KEYS:
+            raise unknown("key of protocol", key, OPTION_KEYS)
     degradation = get_degradation(str(options.get("degradation", f"BIx{scale}")))
     if degradation.scale != scale:
         raise UserError(f"protocol:degradation is {degradation.name} and the scale is {scale}; they must agree")
     rest = {key: value for key, value in options.items() if key != "degradation"}
     return Protocol(degradation.kind, scale, lr_border=degradation.border, **rest)
-
-
-def _check_known(what: str, value: Any, known: Iterable[str]) -> None:
-    if value not in known:
-        raise unknown(what, value, known)

@@ -24,8 +24,7 @@ class TestImage:
 
     Attributes:
         name: its file's stem.
-        gt: the HR file.
-        lq: the LR file, None where LR is made from HR.
+        gt, lq: the HR and the LR file; None where LR is made from HR.
         digest: SHA-256 over shapes and pixels of both files.
         grey: whether the HR file is grey.
     """

@@ -46,30 +46,27 @@ class TrainingSet:
     prepare: tuple[str, ...]
 
 
-TRAINING_SETS = {
-    training_set.name: training_set
-    for training_set in (
-        TrainingSet(
-            "BSDS400",
-            399,
-            "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
-            "val part, unseen",
-            "bsds500-non-commercial-research",
-            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
-            "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
-            ("--only", "lmdb", "--crop-size", "240", "--step", "120"),
-        ),
-        TrainingSet(
-            "DIV2K",
-            800,
-            "the training part of DIV2K",
-            "div2k-academic-research",
-            "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-            "DIV2K: academic research only; weights trained on it carry these terms",
-            ("--only", "lmdb"),
-        ),
-    )
-}
+TRAINING_SETS = (
+    TrainingSet(
+        "BSDS400",
+        399,
+        "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
+        "val part, unseen",
+        "bsds500-non-commercial-research",
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
+        "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
+        ("--only", "lmdb", "--crop-size", "240", "--step", "120"),
+    ),
+    TrainingSet(
+        "DIV2K",
+        800,
+        "the training part of DIV2K",
+        "div2k-academic-research",
+        "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+        "DIV2K: academic research only; weights trained on it carry these terms",
+        ("--only", "lmdb"),
+    ),
+)
 
 
 def find_training_set(name: str) -> TrainingSet:
@@ -78,12 +75,13 @@ def find_training_set(name: str) -> TrainingSet:
     Raises:
         UserError: the terms of this set are unknown.
     """
-    if name not in TRAINING_SETS:
+    known = {training_set.name: training_set for training_set in TRAINING_SETS}
+    if name not in known:
         raise UserError(
-            f"unknown terms of the training set {name} (known sets: {', '.join(TRAINING_SETS)}); a release must state "
-            "them: add a row to TRAINING_SETS in han_arch/release/card.py"
+            f"unknown terms of the training set {name} (known sets: {', '.join(known)}); a release must state them: "
+            "add a row to TRAINING_SETS in han_arch/release/card.py"
         )
-    return TRAINING_SETS[name]
+    return known[name]
 
 
 def model_card(

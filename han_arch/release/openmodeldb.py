@@ -33,11 +33,6 @@ _EXPIRING = re.compile(r"https?://(?:cdn|media)\.discordapp\.(?:com|net)/")
 _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "standalone": ("url",)}
 
 
-def model_id(entry: Entry) -> str:
-    """Return the entry's file name without suffix; it starts with the scale."""
-    return f"{entry.scale}x-{entry.name}"
-
-
 def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, author: str) -> dict[str, Any]:
     """Return the entry; its licence is null since the data terms, in the description, are no SPDX licence."""
     network, data = entry.arguments, experiment.options["datasets"]["train"]

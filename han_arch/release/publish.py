@@ -64,15 +64,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Release:
-    """A finished release: its folder, its entry, and the gaps in its OpenModelDB entry."""
-
-    folder: Path
-    entry: Entry
-    openmodeldb_faults: list[str]
-
-
-@dataclass(frozen=True)
 class Draft:
     """A release before its measurement: request, terms of the data, checked weights, number of parameters."""
 
@@ -119,8 +110,8 @@ def default_name(experiment: Experiment) -> str:
     return "-".join(str(experiment.options["name"]).lower().split("_")[:2])
 
 
-def publish(request: Request, out: Path) -> Release:
-    """Make the release folder `out`.
+def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
+    """Make the release folder `out`; return its entry, and the gaps in its OpenModelDB entry.
 
     Raises:
         UserError: out exists, a bad name, unknown data terms, weights that do not fit, or test sets that cannot be
@@ -155,7 +146,7 @@ def publish(request: Request, out: Path) -> Release:
         (folder / PER_IMAGE).write_text(rows.csv_text(PER_IMAGE_COLUMNS, images), "utf-8")
         _copy_training(experiment, folder, str(entry.recipe))
         faults = _write_descriptions(draft, entry, mean_scores(base), folder)
-    return Release(out, entry, faults)
+    return entry, faults
 
 
 def _check(request: Request, out: Path) -> None:
@@ -247,7 +238,7 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
     (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
     facts = {"entry": asdict(entry), "normalisation": normalisation(entry.arguments), "provenance": provenance}
     _write_json(folder / sidecar, facts, 1)
-    model_id = openmodeldb.model_id(entry)
+    model_id = f"{entry.scale}x-{entry.name}"
     model = openmodeldb.model(entry, experiment, draft.training_set, request.author)
     (folder / "openmodeldb").mkdir()
     _write_json(folder / "openmodeldb" / f"{model_id}.json", model, 4)

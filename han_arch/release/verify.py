@@ -11,6 +11,7 @@ import numpy as np
 from han_arch import compat
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
+from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import measure_sets
 from han_arch.evaluation.score import mean_scores
@@ -104,7 +105,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
                 values = float(row["psnr_db"]), float(row["ssim"])
                 if all(map(math.isfinite, values)):
                     own.append(values)
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is no per-image table of a release: {error}") from error
     return {
         model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}
@@ -117,12 +118,11 @@ def check_file(path: Path) -> Verification:
     found = Verification()
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
-        if named is None:
-            found.good.append(f"sha256 {digest}; its name has no hash to compare")
-        elif digest.startswith(named):
-            found.good.append(f"sha256 {digest} agrees with its name")
-        else:
+        if named and not digest.startswith(named):
             found.faults.append(f"its name says the hash begins with {named}; it is {digest}")
+        else:
+            agrees = " agrees with its name" if named else "; its name has no hash to compare"
+            found.good.append(f"sha256 {digest}{agrees}")
     try:
         net = load_model(path)
         if path.suffix == ".safetensors":
@@ -231,7 +231,9 @@ def folder_means(folder: Path) -> dict[str, tuple[float, float]]:
         UserError: the table is damaged, or has several models besides Bicubic.
     """
     means = read_means(folder / PER_IMAGE)
-    own = [name for name in means if name != "Bicubic"]
+    own = [name for name in means if name != BICUBIC]
     if len(own) != 1:
-        raise UserError(f"{folder / PER_IMAGE} must have one model besides Bicubic; it has {', '.join(own) or 'none'}")
+        raise UserError(
+            f"{folder / PER_IMAGE} must have one model besides {BICUBIC}; it has {', '.join(own) or 'none'}"
+        )
     return means[own[0]]
