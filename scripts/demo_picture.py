@@ -30,7 +30,7 @@ class Photo:
 
 def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
     """Average the scores of each method over the photos."""
-    return {method: mean_score({str(i): row[method] for i, row in enumerate(scores)}).mean for method in scores[0]}
+    return {method: mean_score({str(i): row[method] for i, row in enumerate(scores)}) for method in scores[0]}
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:

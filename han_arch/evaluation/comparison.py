@@ -24,14 +24,9 @@ RESAMPLES, SEED, LEVEL = 9999, 0, 0.95
 
 @dataclass(frozen=True)
 class Published:
-    """One published cell.
+    """A score that the papers print for a method on a benchmark set; SSIM is nan where the source has none.
 
-    Attributes:
-        method: as in the papers' tables; "+" means self-ensemble.
-        dataset: a benchmark set.
-        score: with its protocol; its SSIM is nan where the source has none.
-        source: where it was read.
-        status: one of `STATUSES`.
+    "+" at the end of a method means self-ensemble. The status is one of `STATUSES`.
     """
 
     method: str
@@ -78,11 +73,7 @@ class Comparison:
 
 @cache
 def load_published() -> tuple[Published, ...]:
-    """Read the table of published scores that comes with the package.
-
-    Raises:
-        ValueError: a row without source or of an unknown protocol.
-    """
+    """Read the table of published scores that comes with the package, each row by `parse_published`."""
     text = resources.files("han_arch.evaluation").joinpath(PUBLISHED_FILE).read_text("utf-8")
     return tuple(parse_published(row) for row in csv.DictReader(text.splitlines()))
 

@@ -57,12 +57,11 @@ class Contestant:
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
     def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
-        """Super-resolve an image.
+        """Super-resolve an image at the protocol's scale; Bicubic also follows its border convention of LR.
 
         Args:
             lq: uint8, (h, w, 3) RGB or (h, w) grey. A network gets grey as three equal channels, and the mean of its
                 three output channels is returned.
-            protocol: its scale, and for Bicubic LR's border convention.
             variant: see `variants`; Bicubic has "full" only.
 
         Returns:

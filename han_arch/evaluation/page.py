@@ -101,7 +101,7 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
     """Find the square in which versions of an image, uint8, (h, w, 3) or (h, w), differ most.
 
     Args:
-        size: side of the square in pixels; a smaller image is cut to its own sides.
+        size: side of the square in pixels; a smaller image is one window.
 
     Returns:
         Top and left of the square with the largest mean of (largest - smallest grey value), and that mean in levels.

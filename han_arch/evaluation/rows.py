@@ -58,8 +58,8 @@ def values(result: SetResult) -> dict[str, Any]:
         "variant": result.variant,
         "set": result.dataset,
         "images": mean.images,
-        "psnr_db": mean.mean.psnr,
-        "ssim": mean.mean.ssim,
+        "psnr_db": mean.psnr,
+        "ssim": mean.ssim,
         "not_averaged": mean.note,
         "protocol": result.protocol.name,
         "parameters": cost.parameters,
@@ -79,8 +79,8 @@ def values(result: SetResult) -> dict[str, Any]:
             "published_ssim": paper.score.ssim,
             "published_status": paper.status,
             "published_source": paper.source,
-            "minus_published_db": mean.mean.psnr - paper.score.psnr,
-            "minus_published_ssim": mean.mean.ssim - paper.score.ssim,
+            "minus_published_db": mean.psnr - paper.score.psnr,
+            "minus_published_ssim": mean.ssim - paper.score.ssim,
         }
     if versus:
         row |= {
@@ -168,7 +168,7 @@ def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> l
     for label in dict.fromkeys(result.label for result in results):
         own = {result.dataset: result for result in results if result.label == label}
         first = next(iter(own.values()))
-        cells = [own[name].mean.mean.cell if name in own else "" for name in datasets]
+        cells = [own[name].mean.cell if name in own else "" for name in datasets]
         cells += [f"{first.cost.parameters:,}", number(first.cost.madds_per_mp / 1e9, 1)]
         rows.append([label, *cells, number(first.relative_time, 2), number(first.cost.peak_mb, 0)])
     return markdown_table(["model", *heads], rows)
@@ -180,8 +180,8 @@ def _details(results: list[SetResult], baseline: str) -> list[str]:
     for result in results:
         mean, paper, versus = result.mean, result.published, result.comparison
         # One digit more than the papers print: small differences are the board's subject.
-        cells = [number(mean.mean.psnr, PSNR.digits + 1), number(mean.mean.ssim, SSIM.digits)]
-        cells += [paper.cell, number(mean.mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
+        cells = [number(mean.psnr, PSNR.digits + 1), number(mean.ssim, SSIM.digits)]
+        cells += [paper.cell, number(mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
         if versus is None:
             cells += ["", "", ""]
         else:

@@ -258,4 +258,4 @@ def _compare_with_full(result: SetResult, full: SetResult | None, cache: ScoreCa
     for name, key in result.pictures.items():
         one, other = cache.load_picture(key), cache.load_picture(full.pictures[name])
         largest = max(largest, int(np.abs(one.astype(np.int16) - other).max()))
-    return FromFull(result.mean.mean.psnr - full.mean.mean.psnr, largest)
+    return FromFull(result.mean.psnr - full.mean.psnr, largest)

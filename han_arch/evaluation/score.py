@@ -99,10 +99,9 @@ class Score:
 
 
 @dataclass(frozen=True)
-class SetScore:
+class SetScore(Score):
     """The mean over the images of a set with finite metrics (nan when there is none), their number, and the others."""
 
-    mean: Score
     images: int
     left_out: Mapping[str, Score]
 
@@ -140,12 +139,12 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     psnr = float(np.mean([score.psnr for score in good])) if good else math.nan
     ssim = float(np.mean([score.ssim for score in good])) if good else math.nan
     left_out = {name: score for name, score in scores.items() if not score.finite}
-    return SetScore(Score(psnr, ssim, protocols.pop()), len(good), left_out)
+    return SetScore(psnr, ssim, protocols.pop(), len(good), left_out)
 
 
-def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
+def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
     """Return the mean of each set (set -> image -> score)."""
-    return {name: mean_score(own).mean for name, own in scores.items()}
+    return {name: mean_score(own) for name, own in scores.items()}
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ def test_variants_report_their_difference(variant: str, board_options: dict[str,
     largest = max(int(abs(a.astype(int) - b).max()) for a, b in pairs)
     assert other.from_full.largest == largest
     assert (largest == 0) == (variant == "tiles")
-    assert other.from_full.psnr == pytest.approx(other.mean.mean.psnr - full.mean.mean.psnr)
+    assert other.from_full.psnr == pytest.approx(other.mean.psnr - full.mean.psnr)
     text = rows.markdown("small", [full, other], "HAN")
     assert f"HAN ({variant}) against the full image: {other.from_full}" in text
 
@@ -243,7 +243,7 @@ def test_per_image_csv(results: list[SetResult]) -> None:
     assert len(table) == sum(len(result.scores) for result in results)
     assert {row["protocol"] for row in table} == {result.protocol.name for result in results}
     mean = np.mean([float(r["psnr_db"]) for r in table if (r["model"], r["variant"]) == ("HAN", "full")])
-    assert mean == pytest.approx(results[2].mean.mean.psnr, abs=1e-5)
+    assert mean == pytest.approx(results[2].mean.psnr, abs=1e-5)
 
 
 def test_protocols_never_share_a_table(results: list[SetResult]) -> None:
@@ -252,7 +252,7 @@ def test_protocols_never_share_a_table(results: list[SetResult]) -> None:
     assert len(parts) == 2
     assert parts[0].startswith(results[0].protocol.name)
     assert parts[1].startswith(results[1].protocol.name)
-    direct, as_rgb = results[1].mean.mean.psnr, results[0].mean.mean.psnr
+    direct, as_rgb = results[1].mean.psnr, results[0].mean.psnr
     assert f"| {direct:.3f} |" in parts[1]
     assert f"| {as_rgb:.3f} |" in parts[0]
     assert f"| {as_rgb:.3f} |" not in parts[1]
@@ -277,7 +277,7 @@ def test_a_network_that_gives_nan_is_reported(
     edsr = run.run(checked, ScoreCache(tmp_path / "cache"))[-1]
     assert [name for name, score in edsr.scores.items() if math.isnan(score.psnr)] == ["b"]
     assert edsr.mean.images == 2
-    assert math.isfinite(edsr.mean.mean.psnr)
+    assert math.isfinite(edsr.mean.psnr)
     assert "EDSR: b: nan dB / nan" in rows.markdown("small", [edsr], "EDSR")
 
 
