@@ -15,7 +15,6 @@ from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_re
 from han_arch.images.png16 import PNG_SIGNATURE, png_header
 
 MAX_PIXELS = 256_000_000
-_MAGIC_BYTES = 16
 
 
 def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -57,7 +56,7 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 @contextlib.contextmanager
 def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     """Open with Pillow, without decoding; check the size and that there is one picture."""
-    start = file.read(_MAGIC_BYTES)
+    start = file.read(16)  # enough to guess the format
     if not start:
         raise ImageError("an empty file")
     file.seek(0)

@@ -147,12 +147,8 @@ class _ImageRun:
         self.listener.progress(total, total)
 
     def _tile(self, region: Region) -> Tensor:
-        tile = torch.empty(0)
-        for engine in self._engines():
-            tile = _joined(self._strips(engine, region))
-            if torch.isfinite(tile).all():
-                break
-        return tile
+        tiles = (_joined(self._strips(engine, region)) for engine in self._engines())
+        return next(tile for tile in tiles if torch.isfinite(tile).all())
 
     def _engines(self) -> Iterator[Engine]:
         """Yield the engine, then its float32 twin if the result was not finite."""

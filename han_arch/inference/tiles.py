@@ -92,10 +92,7 @@ class Tiling:
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
     """Super-resolve lq, (b, channels, h, w), tile by tile; return (b, channels, scale*h, scale*w).
 
-    Args:
-        run: (b, channels, h, w) -> (b, channels, scale*h, scale*w) in floats; its result is changed in place.
-        lq: the image.
-        tiling: for an image of lq's size.
+    The tiling is for an image of lq's size. Each result of run, of floats, is changed in place.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
@@ -104,9 +101,7 @@ def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Ten
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
     """Put blocks into one result, (b, channels, height, width); a block of that size is the result itself.
 
-    Args:
-        blocks: row and column in the result, and the block (b, channels, rows, columns) that begins there.
-        height, width: of the result.
+    Each comes with its first row and column in the result: (row, column, (b, channels, rows, columns)).
 
     Raises:
         ValueError: no blocks.
