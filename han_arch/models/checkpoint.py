@@ -1,6 +1,7 @@
 """Checkpoints and training states of a model: written whole or not at all, safe to load, complete."""
 
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,146 +15,78 @@ from torch import nn
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.files import clear_refusal, replacing
-from han_arch.models import REFUSED_WRITE, schedule
+from han_arch.models import REFUSED_WRITE
+from han_arch.models.guard import LossGuard
+from han_arch.models.training_step import TrainingStep
 from han_arch.zoo.load import find_file, load_strict, warm_start
 from han_arch.zoo.read import read_raw
 from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
 
 
-def write_file(content: Any, path: Path) -> None:
-    """Write with `torch.save`, whole or not at all.
-
-    Raises:
-        UserError: the system refused; an old file stays.
-    """
-    with clear_refusal(path, REFUSED_WRITE), replacing(path, durable=True) as file:
-        torch.save(content, file)
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and torch's generators, in types that `weights_only=True` loads."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Load the result of `random_state`; GPU states only where the number of GPUs is the same."""
-    random.setstate(state["python"])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
 class CheckpointModel(SRModel):
-    """SRModel with files that can be trusted, and with options that it never changes.
+    """SRModel with files that can be trusted.
 
-    - `save_network`, `save_training_state`: write a file whole or not at all; an error stops the run. A checkpoint
-      holds the options `network_g` beside `params` and `params_ema`.
+    - `save`: writes each file whole or not at all; an error stops the run. A checkpoint holds the options `network_g`
+      beside `params` and `params_ema`.
     - `load_network`: never runs code from a file. For HAN it also reads the authors' and RCAN's checkpoints, and
       warm-starts.
-    - `setup_optimizers`, `setup_schedulers`: take every class of `models.schedule`. SRModel's remove entries from the
-      options.
+
+    Attributes:
+        step: the training step.
+        guard: the judge of its losses.
+        scheduled_lrs: during a warm-up, the schedule's learning rates of each optimizer; else None.
     """
 
-    def setup_optimizers(self) -> None:
-        """Build the optimizer of the trained network."""
-        for name, parameter in self.net_g.named_parameters():
-            if not parameter.requires_grad:
-                get_root_logger().warning(f"{name} will not be trained.")
-        options = dict(self.opt["train"]["optim_g"])
-        parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
-        self.optimizer_g = self.get_optimizer(options.pop("type"), parameters, **options)
-        self.optimizers.append(self.optimizer_g)
+    step: TrainingStep
+    guard: LossGuard
+    scheduled_lrs: list[list[float]] | None
 
-    def get_optimizer(
-        self, optim_type: str, params: list[nn.Parameter], lr: float, **kwargs: Any
-    ) -> torch.optim.Optimizer:
-        """Build an optimizer of torch, with torch's own options.
-
-        Raises:
-            UserError: another type, or wrong options.
-        """
-        optimizer: torch.optim.Optimizer = schedule.build("optim_g", optim_type, params, lr=lr, **kwargs)
-        return optimizer
-
-    def setup_schedulers(self) -> None:
-        """Build the learning-rate schedule of each optimizer."""
-        options = dict(self.opt["train"]["scheduler"])
-        kind = options.pop("type")
-        self.schedulers = [schedule.build("scheduler", kind, optimizer, **options) for optimizer in self.optimizers]
-
-    def save_networks(self, label: int | str) -> None:
-        """Save the trained network, and its average where there is one, as `net_g_<label>.pth`."""
-        if hasattr(self, "net_g_ema"):
-            self.save_network([self.net_g, self.net_g_ema], "net_g", label, param_key=["params", "params_ema"])
-        else:
-            self.save_network(self.net_g, "net_g", label)
-
-    @master_only
-    def save_network(
-        self,
-        net: nn.Module | list[nn.Module],
-        net_label: str,
-        current_iter: int | str,
-        param_key: str | list[str] = "params",
-    ) -> None:
-        """Save `network_g` and one state dict per key as `<net_label>_<current_iter>.pth`; -1 is `latest`.
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save networks and training state of an iteration; -1, the end of training, saves the networks as `latest`.
 
         Raises:
             UserError: the system refused to write.
         """
-        label = "latest" if current_iter == -1 else current_iter
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
+        self.save_networks("latest" if current_iter == -1 else current_iter)
+        if current_iter != -1:
+            self.save_training_state(epoch, current_iter)
+
+    @master_only
+    def save_networks(self, label: int | str) -> None:
+        """Save the trained network, and its average where there is one, as `net_g_<label>.pth`."""
         content: dict[str, Any] = {"network_g": dict(self.opt["network_g"])}
-        for one, key in zip(nets, keys, strict=True):
-            content[key] = {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
-        write_file(content, Path(self.opt["path"]["models"]) / f"{net_label}_{label}.pth")
+        nets = {"params": self.get_bare_model(self.net_g), "params_ema": getattr(self, "net_g_ema", None)}
+        for key, net in nets.items():
+            if net is not None:
+                content[key] = {name: value.cpu() for name, value in net.state_dict().items()}
+        self._write(content, "models", f"net_g_{label}.pth")
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save as `<iter>.state` what an exact resume needs; nothing at the end of training (iter -1).
-
-        Raises:
-            UserError: the system refused to write.
-        """
-        if current_iter == -1:
-            return
+        """Save as `<iter>.state` what an exact resume needs."""
         state = {
             "epoch": epoch,
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "best_metric_results": self._plain_best_results(),
-            "random": random_state(),
+            "best_metric_results": getattr(self, "best_metric_results", {}),
+            "random": _random_state(),
             "options": self.opt,
-            **self.step_state(),
+            "scaler": self.step.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
+            "scheduled_lrs": self.scheduled_lrs,
         }
-        write_file(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+        self._write(state, "training_states", f"{current_iter}.state")
 
-    def _plain_best_results(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return BasicSR's best results with Python's numbers, which load with `weights_only=True`."""
-        return {
-            dataset: {metric: {**best, "val": float(best["val"])} for metric, best in metrics.items()}
-            for dataset, metrics in getattr(self, "best_metric_results", {}).items()
-        }
-
-    def step_state(self) -> dict[str, Any]:
-        """Return what a subclass's step carries to the next iteration, in plain types and tensors."""
-        return {}
+    def _write(self, content: dict[str, Any], folder: str, name: str) -> None:
+        path = Path(self.opt["path"][folder]) / name
+        with clear_refusal(path, REFUSED_WRITE), replacing(path, durable=True) as file:
+            torch.save(content, file)
 
     def roll_back(self) -> str:
-        """Load networks and optimizers of the newest checkpoint; the position in the run stays.
+        """Load networks and optimizers of the newest checkpoint; return a line for the log.
 
-        Returns:
-            A line for the log.
+        Iteration, schedule and learning rates stay.
         """
         folder = Path(self.opt["path"]["training_states"])
         newest = max((int(path.stem) for path in folder.glob("*.state") if path.stem.isdigit()), default=None)
@@ -164,11 +97,10 @@ class CheckpointModel(SRModel):
         if hasattr(self, "net_g_ema"):
             self.load_network(self.net_g_ema, network, True, "params_ema")
         state = torch.load(folder / f"{newest}.state", map_location="cpu", weights_only=True)
+        rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(saved)
-            for group, lr in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = lr
+        self._set_lr(rates)
         return f"Rolled back to the checkpoint of iteration {newest}."
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
@@ -176,14 +108,38 @@ class CheckpointModel(SRModel):
 
         Where the options of optimizer or schedule differ from the state's, the options hold.
         """
-        groups = schedule.group_options(self.optimizers)
+        fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
-        if schedule.is_changed(resume_state.get("options"), self.opt):
-            schedule.restart(self, groups, resume_state["iter"])
+        before, now = resume_state.get("options"), self.opt["train"]
+        changed = isinstance(before, dict) and any(
+            before["train"].get(key) != now.get(key) for key in ("optim_g", "optim_d", "scheduler")
+        )
+        if changed:
+            self._restart_schedule(fresh, resume_state["iter"])
         if resume_state.get("best_metric_results"):
             self.best_metric_results = resume_state["best_metric_results"]
         if "random" in resume_state:
-            set_random_state(resume_state["random"])
+            _set_random_state(resume_state["random"])
+        if "scaler" in resume_state:
+            self.step.scaler.load_state_dict(resume_state["scaler"])
+            self.guard.load_state_dict(resume_state["guard"])
+            self.scheduled_lrs = None if changed else resume_state["scheduled_lrs"]
+
+    def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
+        """Give the optimizers the options' values, and move new schedulers to the current iteration.
+
+        A loaded state would silently keep the old rate and schedule. BasicSR's cosine schedule would end in an error
+        after the old periods. `fresh` holds the groups of each optimizer before the state was loaded.
+        """
+        for optimizer, groups in zip(self.optimizers, fresh, strict=True):
+            for group, values in zip(optimizer.param_groups, groups, strict=True):
+                group.update(values)
+        self.setup_schedulers()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about scheduler steps before the first optimizer step
+            for scheduler in self.schedulers:
+                for _ in range(done - 1):
+                    scheduler.step()
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
@@ -215,22 +171,42 @@ class CheckpointModel(SRModel):
             raise UserError(f"{load_path} does not fit {type(bare).__name__} as built: {error}") from error
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
-        bare = self.get_bare_model(net)
+        bare, options = self.get_bare_model(net), self.opt["network_g"]
         checkpoint = read_checkpoint(find_file(load_path), param_key)
-        logger = get_root_logger()
-        logger.info(f"{load_path} is {checkpoint.summary}.")
+        log = get_root_logger().info
+        log(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:
-            logger.info(f"{load_path}: {note}.")
+            log(f"{load_path}: {note}.")
         if checkpoint.assumed:
-            network_g = HAN_DEFAULTS | self.opt["network_g"]
-            assumed = ", ".join(f"{key} {network_g[key]}" for key in checkpoint.assumed)
-            logger.info(f"{load_path} does not name all options of its network; assumed from network_g: {assumed}.")
+            assumed = ", ".join(f"{key} {(HAN_DEFAULTS | options)[key]}" for key in checkpoint.assumed)
+            log(f"{load_path} does not name all options of its network; assumed from network_g: {assumed}.")
         if strict:
-            load_strict(bare, checkpoint, self.opt["network_g"])
+            load_strict(bare, checkpoint, options)
             return
-        report = warm_start(bare, checkpoint, self.opt["network_g"])
-        logger.info(f"Warm start from {load_path}: {report.summary}.")
+        report = warm_start(bare, checkpoint, options)
+        log(f"Warm start from {load_path}: {report.summary}.")
         if net is getattr(self, "net_g_ema", None):
             # It has random weights of its own; what starts fresh must equal the trained network's.
             trained = self.get_bare_model(self.net_g).state_dict()
             bare.load_state_dict({name: trained[name] for name in report.fresh}, strict=False)
+
+
+def _random_state() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's and torch's generators, in types that `weights_only=True` loads."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    """Load the result of `_random_state`; GPU states only where the number of GPUs is the same."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

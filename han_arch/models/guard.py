@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from han_arch.errors import UserError
@@ -12,6 +13,7 @@ WINDOW = 100  # the usual loss is the median of the last so many good ones
 WARM_UP = 20  # with fewer losses than these none is unusual
 
 
+@dataclass
 class LossGuard:
     """Judge the losses of each step before the optimizer moves.
 
@@ -25,27 +27,22 @@ class LossGuard:
         ValueError: an argument out of its range.
     """
 
-    def __init__(
-        self, max_loss: float | None = None, factor: float = 10.0, give_up_after: int = 10, action: str = "skip"
-    ) -> None:
-        if action not in ("skip", "rollback"):
-            raise ValueError(f"guard action must be skip or rollback; got {action!r}")
-        if factor <= 1 or give_up_after < 1:
-            raise ValueError(
-                f"guard factor must be above 1 and give_up_after at least 1; got {factor} and {give_up_after}"
-            )
-        self.max_loss, self.factor, self.give_up_after, self.action = max_loss, factor, give_up_after, action
-        self.recent: deque[float] = deque(maxlen=WINDOW)
-        self.bad_in_a_row = 0
+    max_loss: float | None = None
+    factor: float = 10.0
+    give_up_after: int = 10
+    action: str = "skip"
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW), init=False)
+    bad_in_a_row: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.action not in ("skip", "rollback"):
+            raise ValueError(f"guard action must be skip or rollback; got {self.action!r}")
+        if self.factor <= 1 or self.give_up_after < 1:
+            got = f"got {self.factor} and {self.give_up_after}"
+            raise ValueError(f"guard factor must be above 1 and give_up_after at least 1; {got}")
 
     def find_problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
-        """Return what is wrong with a step, with the name of the loss term; None for a good step.
-
-        Args:
-            losses: the terms of the loss.
-            total: their sum.
-            grad_norm: norm of all gradients.
-        """
+        """Return what is wrong with a step, with the name of the loss term; None for a good step."""
         for name, value in losses.items():
             if not math.isfinite(value):
                 return f"{name} is {value}"
@@ -54,22 +51,16 @@ class LossGuard:
         largest = max(losses, key=lambda name: losses[name])
         if self.max_loss is not None and total > self.max_loss:
             return f"the loss is {total:.4g}, above max_loss {self.max_loss:.4g} (largest term: {largest})"
-        if len(self.recent) >= WARM_UP:
-            usual = statistics.median(self.recent)
-            if total > self.factor * usual:
-                return f"the loss is {total:.4g}, {total / usual:.0f} times the usual (largest term: {largest})"
+        usual = statistics.median(self.recent) if len(self.recent) >= WARM_UP else math.inf
+        if total > self.factor * usual:
+            return f"the loss is {total:.4g}, {total / usual:.0f} times the usual (largest term: {largest})"
         return None
 
     def count(self, problem: str | None, total: float, files: list[str]) -> None:
-        """Count a step as good or bad.
-
-        Args:
-            problem: result of `find_problem`.
-            total: sum of the losses.
-            files: files of the batch, for the error.
+        """Count a step as good or bad, by the result of `find_problem`; `files` of the batch are for the error.
 
         Raises:
-            UserError: the step is bad, the last of `give_up_after` bad steps in a row.
+            UserError: the step is the last of `give_up_after` bad steps in a row.
         """
         if problem is None:
             self.recent.append(total)

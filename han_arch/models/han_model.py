@@ -11,11 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_arch.inference import variants
-from han_arch.models import schedule
 from han_arch.models.checkpoint import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.losses import LossTerms
-from han_arch.models.training_step import TrainingStep
+from han_arch.models.training_step import TrainingStep, build
 from han_arch.models.validation import strip, validate
 from han_arch.speed import winograd
 from han_arch.speed.compilation import compile_blocks
@@ -26,17 +25,8 @@ class HANModel(CheckpointModel):
 
     Option files choose it by `model_type: HANModel`. Besides SRModel's options it reads, under `train`: `precision`,
     `channels_last`, `accumulate`, `grad_clip` (see TrainingStep), `compile` and `guard` (see LossGuard). At the top
-    level it reads `winograd`, for training and test (see `han_arch.use_winograd`). Differences from SRModel, besides
-    those of CheckpointModel:
-
-    - `model_to_device`: distributed training works on CPUs too.
-    - `init_training_settings`: any loss of BasicSR, of a plugin or of PyTorch (see LossTerms).
-    - `update_learning_rate`: a warm-up ends at the schedule's rate, and milestones inside it count.
-    - `optimize_parameters`: the options above; a bad step is skipped, and the log names its files.
-    - `model_ema`: buffers are copied too.
-    - `reduce_loss_dict`: every process gets the means, so that all judge a step in the same way.
-    - `validation`: the processes share the images. It uses the network without its distributed wrapper, whose forward
-      pass would wait for the other processes.
+    level it reads `winograd` (see `han_arch.use_winograd`). Losses, optimizers and schedules may be BasicSR's, torch's
+    or a plugin's. The methods say where they differ from SRModel's.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -50,15 +40,14 @@ class HANModel(CheckpointModel):
         options = ("precision", "channels_last", "accumulate", "grad_clip")
         self.step = TrainingStep(self.device, **{name: train_opt[name] for name in options if name in train_opt})
         self.guard = LossGuard(**(train_opt.get("guard") or {}))
-        self.scheduled_lrs: list[list[float]] | None = None
-        self.net_g: nn.Module = self.step.prepare(self.net_g).train()
+        self.scheduled_lrs = None
+        self.net_g: nn.Module = self.net_g.to(memory_format=self.step.memory_format).train()
         self.ema_decay = train_opt.get("ema_decay", 0)
         if self.ema_decay > 0:
-            get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
             self._build_average()
         self.losses = LossTerms(train_opt).to(self.device)
-        names = [f"{option} {type(loss).__name__}" for option, loss in self.losses.items()]
-        get_root_logger().info(f"Losses: {', '.join(names)}")
+        names = ", ".join(f"{option} {type(loss).__name__}" for option, loss in self.losses.items())
+        get_root_logger().info(f"Losses: {names}")
         self.setup_optimizers()
         self.setup_schedulers()
         if train_opt.get("compile"):
@@ -66,6 +55,7 @@ class HANModel(CheckpointModel):
 
     def _build_average(self) -> None:
         """Build the averaged network: from the pretrained file's `params_ema`, or equal to the trained network."""
+        get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
         self.net_g_ema: nn.Module = build_network(self.opt["network_g"]).to(self.device)
         path = self.opt["path"]
         if path.get("pretrain_network_g") is not None:
@@ -75,6 +65,20 @@ class HANModel(CheckpointModel):
             self.model_ema(0)
         self.net_g_ema.eval()
 
+    def setup_optimizers(self) -> None:
+        """Build the optimizer of the trained network."""
+        for name, parameter in self.net_g.named_parameters():
+            if not parameter.requires_grad:
+                get_root_logger().warning(f"{name} will not be trained.")
+        parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
+        self.optimizer_g = build("optim_g", self.opt["train"]["optim_g"], parameters)
+        self.optimizers.append(self.optimizer_g)
+
+    def setup_schedulers(self) -> None:
+        """Build the learning-rate schedule of each optimizer."""
+        settings = self.opt["train"]["scheduler"]
+        self.schedulers = [build("scheduler", settings, optimizer) for optimizer in self.optimizers]
+
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Wrap the network as BasicSR does; without a GPU, DistributedDataParallel gets no device."""
         if self.opt["dist"] and self.device.type == "cpu":
@@ -82,7 +86,10 @@ class HANModel(CheckpointModel):
         return super().model_to_device(net)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Step the schedulers; during a warm-up scale their rate linearly."""
+        """Step the schedulers; during a warm-up scale their rate linearly.
+
+        Unlike BasicSR's, the warm-up ends at the schedule's rate, and milestones inside it count.
+        """
         if self.scheduled_lrs is not None:
             self._set_lr(self.scheduled_lrs)
             self.scheduled_lrs = None
@@ -101,6 +108,8 @@ class HANModel(CheckpointModel):
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Make one step on the batch of `feed_data`; set `output` and the numbers for the log.
+
+        A bad step (see LossGuard) is skipped, and the log names its files.
 
         Raises:
             UserError: too many bad steps in a row.
@@ -123,7 +132,7 @@ class HANModel(CheckpointModel):
         self.log_dict = {**numbers, "grad_norm": float(norm)}
 
     def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean of each term over the processes, the same on all of them."""
+        """Return the mean of each term over the processes, on all of them, so that all judge a step in the same way."""
         if not self.opt["dist"]:
             return loss_dict
         means = torch.stack(list(loss_dict.values()))
@@ -139,7 +148,10 @@ class HANModel(CheckpointModel):
                 target.copy_(source)
 
     def test(self) -> None:
-        """Set `output` to the result for `lq`, in the way of `val:inference`; the averaged network is preferred."""
+        """Set `output` to the result for `lq`, in the way of `val:inference`; the averaged network is preferred.
+
+        A distributed wrapper is not used: its forward pass would wait for the other processes.
+        """
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = net.training
         net.eval()
@@ -149,13 +161,9 @@ class HANModel(CheckpointModel):
         net.train(was_training)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Measure the network on a set; every process takes part.
+        """Measure the network on the `dataset` of the loader; the processes share the images.
 
-        Args:
-            dataloader: loader of the set; only its `dataset` is used.
-            current_iter: the iteration; in a test, the experiment's name.
-            tb_logger: TensorBoard's writer on the first process, else None.
-            save_img: save the outputs.
+        `current_iter` is the experiment's name in a test. Only the first process has a `tb_logger`.
         """
         name = dataloader.dataset.opt["name"]
 
@@ -168,9 +176,8 @@ class HANModel(CheckpointModel):
             tb_logger.add_image(f"{name}/{image}, LQ SR GT", strip(versions), current_iter)
 
         save, shown = image_path if save_img else None, show if tb_logger is not None else None
-        results = validate(self, dataloader.dataset, save, shown)
-        self.metric_results: dict[str, float] = results or {}
-        if not results:
+        self.metric_results: dict[str, float] = validate(self, dataloader.dataset, save, shown)
+        if not self.metric_results:
             get_root_logger().info(f"Validation {name}: no metrics, because the set has no GT or val:metrics is empty")
             return
         self._initialize_best_metric_results(name)
@@ -178,23 +185,6 @@ class HANModel(CheckpointModel):
             self._update_best_metric_result(name, metric, value, current_iter)
         if self.opt["rank"] == 0:
             self._log_validation_metric_values(current_iter, name, tb_logger)
-
-    def step_state(self) -> dict[str, Any]:
-        """Return the states of the scaler and the guard, and the schedule's rates during a warm-up."""
-        return {
-            "scaler": self.step.scaler.state_dict(),
-            "guard": self.guard.state_dict(),
-            "scheduled_lrs": self.scheduled_lrs,
-        }
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Load a training state; one of BasicSR's SRModel has no step state."""
-        super().resume_training(resume_state)
-        if "scaler" in resume_state:
-            self.step.scaler.load_state_dict(resume_state["scaler"])
-            self.guard.load_state_dict(resume_state["guard"])
-            if not schedule.is_changed(resume_state.get("options"), self.opt):
-                self.scheduled_lrs = resume_state["scheduled_lrs"]
 
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:
         """Log the metrics as BasicSR does; a test has no best iteration."""

@@ -37,31 +37,21 @@ class LossTerms(nn.ModuleDict):
         super().__init__()
         known = classes()
         for option in dict.fromkeys([*LOG_NAMES, *train_opt]):  # the log has the known terms first
-            settings = train_opt.get(option)
-            if not option.endswith("_opt") or not settings:
-                continue
-            if settings["type"] not in known:
-                raise errors.unknown(f"loss in train:{option}", settings["type"], known)
-            arguments = {key: value for key, value in settings.items() if key != "type"}
-            self[option] = known[settings["type"]](**arguments)
+            if option.endswith("_opt") and train_opt.get(option):
+                arguments = dict(train_opt[option])
+                kind = arguments.pop("type")
+                if kind not in known:
+                    raise errors.unknown(f"loss in train:{option}", kind, known)
+                self[option] = known[kind](**arguments)
         if not self:
             raise errors.UserError("train has no loss; add pixel_opt or perceptual_opt")
 
     def forward(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        """Return the terms by their names in the log.
-
-        Args:
-            output: (b, c, h, w).
-            gt: (b, c, h, w).
-        """
+        """Return the terms for an output and its ground truth, both (b, c, h, w), by their names in the log."""
         terms: dict[str, Tensor] = {}
         for option, loss in self.items():
             values = loss(output, gt)
             values = values if isinstance(values, tuple) else (values,)
             names = LOG_NAMES.get(option, (f"l_{option.removesuffix('_opt')}",))
-            terms |= {
-                name: value
-                for name, value in zip(names[: len(values)], values, strict=True)
-                if value is not None  # perceptual or style loss of weight 0
-            }
-        return terms
+            terms |= dict(zip(names[: len(values)], values, strict=True))
+        return {name: value for name, value in terms.items() if value is not None}  # None: a loss of weight 0

@@ -1,15 +1,61 @@
-"""One training step: precision, memory format, accumulation over parts of a batch, gradient clipping."""
+"""One training step: optimizers and schedules by name, and the gradients of a batch."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer, lr_scheduler
 
 from han_arch import errors
 from han_arch.speed.precision import PRECISIONS
+
+
+def _classes(module: Any, base: type, unusable: tuple[str, ...]) -> dict[str, Any]:
+    """Return the public subclasses of base in a module by name, without the unusable ones."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base and name not in unusable
+    }
+
+
+# Name in an option file -> class. Unusable are those whose step needs more than gradients, or whose arguments are no
+# plain values. A plugin may add its own.
+OPTIMIZERS = _classes(torch.optim, Optimizer, ("LBFGS", "Muon", "SparseAdam"))
+SCHEDULERS = _classes(
+    lr_scheduler,
+    lr_scheduler.LRScheduler,
+    ("_LRScheduler", "ChainedScheduler", "LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau", "SequentialLR"),
+) | {
+    "MultiStepLR": MultiStepRestartLR,
+    "MultiStepRestartLR": MultiStepRestartLR,
+    "CosineAnnealingRestartLR": CosineAnnealingRestartLR,
+}
+
+
+def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
+    """Build an optimizer or a learning-rate schedule.
+
+    Args:
+        option: `optim_g` or `scheduler`.
+        settings: its section of the option file: `type` and the options of that class.
+        target: the parameters, or the optimizer.
+
+    Raises:
+        UserError: an unknown name or wrong options.
+    """
+    known = SCHEDULERS if option == "scheduler" else OPTIMIZERS
+    kind, options = settings["type"], {key: value for key, value in settings.items() if key != "type"}
+    if kind not in known:
+        raise errors.unknown(f"train:{option}:type", kind, known)
+    try:
+        return known[kind](target, **options)
+    except (TypeError, ValueError) as error:
+        raise errors.UserError(f"train:{option} does not fit {kind}: {error}") from error
 
 
 class TrainingStep:
@@ -18,7 +64,7 @@ class TrainingStep:
     Args:
         device: device of the network.
         precision: "fp32", "bf16" or "fp16"; the weights stay float32, fp16 scales its gradients.
-        channels_last: use the channels_last memory format for batches, and for the network by `prepare`.
+        channels_last: use the channels_last `memory_format` for batches; the network should have it too.
         accumulate: number of parts of a batch; their gradients add up to those of the whole batch.
         grad_clip: bound on the norm of all gradients; None: unbounded.
 
@@ -45,18 +91,10 @@ class TrainingStep:
         self.accumulate, self.grad_clip = accumulate, grad_clip
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    def prepare(self, net: nn.Module) -> nn.Module:
-        """Return the network in the step's memory format."""
-        return net.to(memory_format=self.memory_format)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context of the forward pass."""
-        return torch.autocast(self.device.type, self.precision.dtype) if self.precision.autocast else nullcontext()
-
     def backward(
         self,
         net: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         lq: Tensor,
         gt: Tensor,
         losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
@@ -82,7 +120,8 @@ class TrainingStep:
             # Ranks exchange gradients once per batch, not once per part.
             waits = isinstance(net, DistributedDataParallel) and index < len(parts) - 1
             with net.no_sync() if waits else nullcontext():  # type: ignore[operator]
-                with self.autocast():
+                dtype = self.precision.dtype
+                with torch.autocast(self.device.type, dtype) if self.precision.autocast else nullcontext():
                     output = net(lq_part.contiguous(memory_format=self.memory_format))
                 terms = losses(output.float(), gt_part)
                 total = torch.stack(list(terms.values())).sum() * share
@@ -92,10 +131,10 @@ class TrainingStep:
                 sums[name] = sums.get(name, 0) + value.detach() * share
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.grad_clip if self.grad_clip else float("inf"))
+        norm = nn.utils.clip_grad_norm_(parameters, self.grad_clip or float("inf"))
         return torch.cat(outputs), sums, norm
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, optimizer: Optimizer) -> None:
         """Move the weights. fp16 skips steps with overflowed gradients and lowers its scale."""
         self.scaler.step(optimizer)
         self.scaler.update()

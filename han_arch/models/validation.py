@@ -1,9 +1,9 @@
 """Validation: run a network over a set and measure it; the processes of a run share the images."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from basicsr.metrics import calculate_metric
@@ -15,12 +15,13 @@ from tqdm import tqdm
 SHOWN_IMAGES = 3
 SHOWN_SIDE = 192  # GT pixels
 
-Show: TypeAlias = Callable[[str, list[Tensor]], None]
-
 
 def validate(
-    model: Any, dataset: Any, image_path: Callable[[str], str] | None, show: Show | None = None
-) -> dict[str, float] | None:
+    model: Any,
+    dataset: Any,
+    image_path: Callable[[str], str] | None,
+    show: Callable[[str, list[Tensor]], None] | None,
+) -> dict[str, float]:
     """Return the mean of each metric over a set; every process measures its share and gets the same means.
 
     Deviations from BasicSR's validation:
@@ -36,37 +37,44 @@ def validate(
         show: callback for the first images of this process, with the image's name and [LQ, output, GT if any].
 
     Returns:
-        metric -> mean; None when no metric can be computed.
+        metric -> mean; empty when no metric can be computed.
     """
-    metrics = model.opt["val"].get("metrics") or {}
+    opt = model.opt
+    metrics = opt["val"].get("metrics") or {}
     results: dict[int, dict[str, float]] = {}
     shown = 0
-    for index, sample in _share(dataset, model.opt):
+    hides_bar = opt["rank"] != 0 or not opt["val"].get("pbar")
+    indices = range(opt["rank"], len(dataset), opt["world_size"])
+    for index in tqdm(indices, desc=dataset.opt["name"], unit="image", disable=hides_bar):
+        sample = default_collate([dataset[index]])
         if hasattr(model, "gt"):
             del model.gt  # it belongs to the last training batch
         model.feed_data(sample)
         model.test()
-        name = Path(sample["lq_path"][0]).stem
+        path = Path(sample["lq_path"][0])
         if not model.output.isfinite().all():
-            get_root_logger().warning(f"{sample['lq_path'][0]}: the output is not finite; its metrics are nan")
+            get_root_logger().warning(f"{path}: the output is not finite; its metrics are nan")
             results[index] = dict.fromkeys(metrics, math.nan)
             continue
         visuals = model.get_current_visuals()
         images = {"img": tensor2img([visuals["result"]])}
         if show is not None and shown < SHOWN_IMAGES:
-            show(name, [visuals[key] for key in ("lq", "result", "gt") if key in visuals])
+            show(path.stem, [visuals[key] for key in ("lq", "result", "gt") if key in visuals])
             shown += 1
         if image_path is not None:
-            imwrite(images["img"], image_path(name))
+            imwrite(images["img"], image_path(path.stem))
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
             results[index] = {key: float(calculate_metric(images, value)) for key, value in metrics.items()}
             for key, value in results[index].items():
                 if not math.isfinite(value):
-                    get_root_logger().warning(f"{sample['lq_path'][0]}: {key} is {value}")
-    results = _gather(results, model.opt)
-    if not metrics or not results:
-        return None
+                    get_root_logger().warning(f"{path}: {key} is {value}")
+    if opt["world_size"] > 1:
+        shares: list[Any] = [None] * opt["world_size"]
+        torch.distributed.all_gather_object(shares, results)
+        results = {index: row for share in shares for index, row in share.items()}
+    if not results:
+        return {}
     return {key: sum(results[index][key] for index in sorted(results)) / len(results) for key in metrics}
 
 
@@ -90,19 +98,3 @@ def strip(images: list[Tensor]) -> Tensor:
         part = part.repeat_interleave(largest // scale, dim=1).repeat_interleave(largest // scale, dim=2)
         parts.append(part.expand(3, -1, -1))
     return (torch.cat(parts, dim=2).clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _share(dataset: Any, opt: dict[str, Any]) -> Iterator[tuple[int, Any]]:
-    indices: Any = range(opt["rank"], len(dataset), opt["world_size"])
-    if opt["val"].get("pbar") and opt["rank"] == 0:
-        indices = tqdm(indices, desc=dataset.opt["name"], unit="image")
-    for index in indices:
-        yield index, default_collate([dataset[index]])
-
-
-def _gather(results: dict[int, dict[str, float]], opt: dict[str, Any]) -> dict[int, dict[str, float]]:
-    if opt["world_size"] == 1:
-        return results
-    shares: list[Any] = [None] * opt["world_size"]
-    torch.distributed.all_gather_object(shares, results)
-    return {index: row for share in shares for index, row in share.items()}

@@ -162,9 +162,13 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
     """
     from basicsr.utils import registry as registries
 
-    from han_arch.models import losses, schedule
+    from han_arch.models import losses, training_step
 
-    ours = {"loss": losses.classes, "optimizer": lambda: schedule.OPTIMIZERS, "scheduler": lambda: schedule.SCHEDULERS}
+    ours = {
+        "loss": losses.classes,
+        "optimizer": lambda: training_step.OPTIMIZERS,
+        "scheduler": lambda: training_step.SCHEDULERS,
+    }
     if registry in ours:
         return ours[registry]()
     attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
