@@ -26,7 +26,7 @@ from han_arch.release.experiment import Experiment
 from han_arch.release.reproduce import Stage
 from han_arch.release.verify import PER_IMAGE, SUMS
 from han_arch.speed.precision import PRECISIONS
-from han_arch.training import summary
+from han_arch.training import records
 from han_arch.version import commit
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
@@ -222,7 +222,7 @@ def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
     (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
     for path in experiment.numbers:
         shutil.copyfile(path, folder / path.name)
-    summary.draw_curves(folder)
+    records.draw_curves(folder)
 
 
 def _without_paths(experiment: Experiment, text: str) -> str:

@@ -10,6 +10,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from han_arch.errors import UserError
 SampleKey = tuple[int, int]  # index in the dataset, seed of the sample's crop and flips
 
 
+@dataclass(frozen=True)
 class RunSampler(Sampler[SampleKey]):
     """Keys of the samples of a run: one shuffled pass over the dataset after the other.
 
@@ -34,31 +36,28 @@ class RunSampler(Sampler[SampleKey]):
         seed: `manual_seed`.
     """
 
-    def __init__(self, size: int, positions: range, seed: int) -> None:
-        self.size, self.positions, self.seed = size, positions, seed
+    size: int
+    positions: range
+    seed: int
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        order: list[int] = []
-        order_epoch = -1
+        current = -1
         for position in self.positions:
             epoch, place = divmod(position, self.size)
-            if epoch != order_epoch:
+            if epoch != current:
                 order = np.random.default_rng((self.seed, epoch)).permutation(self.size).tolist()
-                order_epoch = epoch
+                current = epoch
             yield order[place], int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
 
 
 class SeededSamples(Dataset[Any]):
-    """A BasicSR dataset that is read by the keys of RunSampler.
+    """A map-style BasicSR dataset that is read by the keys of RunSampler.
 
     BasicSR's datasets draw crops and flips from the global generators. These are seeded for each sample, and restored
     after it.
-
-    Args:
-        dataset: a map-style dataset.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -87,31 +86,44 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
     Raises:
         UserError: the training set is empty.
     """
+    from basicsr.data import build_dataloader, build_dataset
+
     train_loader, val_loaders = None, []
+    settings = {"num_gpu": opt["num_gpu"], "dist": opt["dist"], "seed": opt["manual_seed"]}
     for phase, dataset_opt in opt["datasets"].items():
+        dataset = build_dataset(dataset_opt)
         if phase == "train":
-            train_loader = _train_loader(opt, dataset_opt, start_iter, logger)
+            sampler = _sampler(opt, dataset_opt, len(dataset), start_iter, logger)
+            train_loader = build_dataloader(SeededSamples(dataset), dataset_opt, sampler=sampler, **settings)
+            train_loader.worker_init_fn = partial(_start_worker, train_loader.worker_init_fn)
         else:
-            val_loaders.append(_build(opt, dataset_opt))
-            logger.info(f"Validation images in {dataset_opt['name']}: {len(val_loaders[-1].dataset)}")
+            val_loaders.append(build_dataloader(dataset, dataset_opt, **settings))
+            logger.info(f"Validation images in {dataset_opt['name']}: {len(dataset)}")
     return train_loader, val_loaders
 
 
 @contextmanager
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
-    """Iterate over the batches of a loader; stop its workers at the end."""
+    """Iterate over the batches of a loader; stop its workers at the end, by private names of torch.
+
+    Torch stops them when the iterator is deleted, which a persistent loader never does. It ends a busy worker by
+    SIGTERM, which these ignore.
+    """
     batches = iter(loader)
     try:
         yield batches
     finally:
-        _stop_workers(batches)
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
+            for worker in batches._workers:
+                if worker.is_alive():
+                    worker.kill()
 
 
-def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> Any:
-    from basicsr.data import build_dataset
-
-    dataset = build_dataset(dataset_opt)
-    if not len(dataset):
+def _sampler(
+    opt: dict[str, Any], dataset_opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger
+) -> RunSampler:
+    if not size:
         raise UserError("datasets:train has no samples")
     # Without a launcher, one BasicSR process feeds all GPUs.
     loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
@@ -119,22 +131,10 @@ def _train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any], start_iter: 
     if dataset_opt.get("prefetch_mode"):
         logger.warning("prefetch_mode has no effect: data workers fetch ahead, and pin_memory speeds up the copy")
     total_iter = int(opt["train"]["total_iter"])
-    epochs = math.ceil(total_iter * batch / len(dataset))
-    logger.info(f"Training images: {len(dataset)}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
+    epochs = math.ceil(total_iter * batch / size)
+    logger.info(f"Training images: {size}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
     positions = range(start_iter * batch + opt["rank"], total_iter * batch, opt["world_size"])
-    sampler = RunSampler(len(dataset), positions, opt["manual_seed"])
-    loader = _build(opt, dataset_opt, SeededSamples(dataset), sampler)
-    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-    return loader
-
-
-def _build(opt: dict[str, Any], dataset_opt: dict[str, Any], dataset: Any = None, sampler: Any = None) -> Any:
-    """Build BasicSR's loader."""
-    from basicsr.data import build_dataloader, build_dataset
-
-    dataset = build_dataset(dataset_opt) if dataset is None else dataset
-    settings = {"num_gpu": opt["num_gpu"], "dist": opt["dist"], "seed": opt["manual_seed"]}
-    return build_dataloader(dataset, dataset_opt, sampler=sampler, **settings)
+    return RunSampler(size, positions, opt["manual_seed"])
 
 
 def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
@@ -147,16 +147,3 @@ def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if start is not None:
         start(worker_id)
-
-
-def _stop_workers(batches: Any) -> None:
-    """Stop the workers of a loader's iterator, by private names of torch.
-
-    Torch stops them when the iterator is deleted, which a persistent loader never does. It ends a busy worker by
-    SIGTERM, which these ignore.
-    """
-    if hasattr(batches, "_shutdown_workers"):
-        batches._shutdown_workers()
-        for worker in batches._workers:
-            if worker.is_alive():
-                worker.kill()

@@ -16,7 +16,6 @@ from han_arch.speed import memory
 from han_arch.training import records, resume
 from han_arch.training.loaders import build_loaders, reading
 from han_arch.training.processes import StopRequest
-from han_arch.training.summary import summarise
 
 STOPPED_BY_SIGNAL = 3
 
@@ -28,7 +27,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
         opt: the options of `opt.load`; nothing changes them.
         args: flags of the command: `opt`, the option file, `force_yml` and `fresh`.
         environment: versions and plugins, for the log.
-        warnings: warnings of the options' check, for the log.
+        warnings: of the options' check, for the log.
 
     Returns:
         0 when all iterations are done, 3 when a signal ended the run after saving.
@@ -98,14 +97,7 @@ def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 class BetweenSteps:
-    """Logging, validation and saving between the training steps.
-
-    Args:
-        opt: the run's options.
-        model: a BasicSR model.
-        val_loaders: loaders of the validation sets.
-        progress: the progress of the run, with its log and TensorBoard's writer.
-    """
+    """Logging, validation and saving between the training steps."""
 
     def __init__(self, opt: dict[str, Any], model: Any, val_loaders: list[Any], progress: records.Progress) -> None:
         self.opt, self.model, self.val_loaders, self.progress = opt, model, val_loaders, progress
@@ -122,16 +114,21 @@ class BetweenSteps:
         self.progress.write_line(epoch, current_iter, learning_rates, numbers)
 
     def validate(self, current_iter: int) -> None:
-        """Measure on every validation set, every `val_freq` iterations and after the last one."""
+        """Measure on the validation sets every `val_freq` iterations and after the last one; save the best networks."""
         val = self.opt.get("val")
         if not val or not (current_iter % val["val_freq"] == 0 or self._is_last(current_iter)):
             return
-        for loader in self.val_loaders:
+        keep_best = self.opt["logger"].get("keep_best")
+        for index, loader in enumerate(self.val_loaders):
+            name = loader.dataset.opt["name"]
             self.model.validation(loader, current_iter, self.tb_logger, val["save_img"])
             results = getattr(self.model, "metric_results", None)
-            if results:
-                self._keep_best(loader.dataset.opt["name"], current_iter)
-                self._add_to_csv(f"val_{loader.dataset.opt['name']}.csv", {"iter": current_iter, **results})
+            if not results:
+                continue
+            # The first set selects the best networks.
+            if index == 0 and keep_best and self.model.best_metric_results[name][keep_best]["iter"] == current_iter:
+                self.model.save_networks("best")
+            self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
         """Save networks and training state, every `save_checkpoint_freq` iterations, after the last one, and `now`."""
@@ -150,18 +147,10 @@ class BetweenSteps:
         if self.tb_logger:
             self.tb_logger.close()
         if self.progress.is_main:
-            self.logger.info(summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
+            self.logger.info(records.summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
 
     def _is_last(self, current_iter: int) -> bool:
         return current_iter == self.progress.total_iter
-
-    def _keep_best(self, set_name: str, current_iter: int) -> None:
-        """Save the networks as `best` when the `keep_best` metric of the first validation set is the best so far."""
-        metric = self.opt["logger"].get("keep_best")
-        if not metric or set_name != self.val_loaders[0].dataset.opt["name"]:
-            return
-        if self.model.best_metric_results[set_name][metric]["iter"] == current_iter:
-            self.model.save_networks("best")
 
     def _add_to_csv(self, name: str, row: dict[str, object]) -> None:
         if not self.progress.is_main:

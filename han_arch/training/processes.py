@@ -19,7 +19,8 @@ from han_arch.opt.normalise import Place
 TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
-NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = "pytorch", "torchrun --nproc_per_node N -m han_arch train -opt FILE --launcher pytorch"
+SLURM = "slurm", "srun --kill-on-bad-exit=1 basicsr train -opt FILE --launcher slurm"
 
 
 def find_place(launcher: str) -> Place:
@@ -34,12 +35,7 @@ def find_place(launcher: str) -> Place:
     if launcher == "none":
         return Place()
     variables = slurm_as_torchrun(os.environ, DEFAULT_PORT) if launcher == "slurm" else os.environ
-    missing = [name for name in NEEDED if name not in variables]
-    if missing:
-        raise UserError(
-            f"--launcher pytorch needs the variable {missing[0]}, which is not set; start it as: "
-            "torchrun --nproc_per_node N -m han_arch train -opt FILE --launcher pytorch"
-        )
+    _require(("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"), variables, *TORCHRUN)
     return Place(True, int(variables["RANK"]), int(variables["WORLD_SIZE"]))
 
 
@@ -50,19 +46,19 @@ def join(launcher: str, settings: Mapping[str, Any]) -> None:
     processes without a GPU use gloo.
 
     Args:
-        launcher: "none", "pytorch" (torchrun) or "slurm".
+        launcher: as for `find_place`.
         settings: the section `dist_params`: `backend` for machines with GPUs, `port` for slurm without MASTER_PORT.
     """
     if launcher == "none":
         return
     if launcher == "slurm":
         os.environ.update(slurm_as_torchrun(os.environ, settings.get("port") or DEFAULT_PORT))
+    backend = "gloo"
     if torch.cuda.is_available():
         # A slurm task may see only one GPU, whatever its number on the node.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.distributed.init_process_group(settings.get("backend") or "nccl", timeout=TIMEOUT)
-    else:
-        torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
+        backend = settings.get("backend") or "nccl"
+    torch.distributed.init_process_group(backend, timeout=TIMEOUT)
 
 
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
@@ -76,16 +72,9 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
     Raises:
         UserError: one of slurm's variables is missing.
     """
-    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
-    named = {"SLURM_JOB_NODELIST": nodes} | {
-        name: environment.get(name) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
-    }
-    missing = [name for name, value in named.items() if not value]
-    if missing or nodes is None:
-        raise UserError(
-            f"--launcher slurm needs the variable {missing[0]}, which is not set; start it as: "
-            "srun --kill-on-bad-exit=1 basicsr train -opt FILE --launcher slurm"
-        )
+    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST") or ""
+    variables = {**environment, "SLURM_JOB_NODELIST": nodes}
+    _require(("SLURM_JOB_NODELIST", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), variables, *SLURM)
     return {
         "RANK": environment["SLURM_PROCID"],
         "WORLD_SIZE": environment["SLURM_NTASKS"],
@@ -93,6 +82,13 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
         "MASTER_ADDR": environment.get("MASTER_ADDR") or first_host(nodes),
         "MASTER_PORT": environment.get("MASTER_PORT") or str(port),
     }
+
+
+def _require(names: tuple[str, ...], variables: Mapping[str, str], launcher: str, command: str) -> None:
+    for name in names:
+        if not variables.get(name):
+            why = f"needs the variable {name}, which is not set"
+            raise UserError(f"--launcher {launcher} {why}; start it as: {command}")
 
 
 def first_host(nodes: str) -> str:
@@ -142,12 +138,9 @@ class StopRequest(ExitStack[None]):
         return self
 
     def agreed(self, dist: bool) -> bool:
-        """Return whether a signal came to any process of the run; all of them get the same answer.
+        """Return whether a signal came to any process of the run, the same answer in all of them.
 
-        If one process stopped alone, the others would wait for it.
-
-        Args:
-            dist: the run has several processes; each must call this at the same iteration.
+        With `dist` each process must call this at the same iteration.
         """
         if not dist:
             return self.signal_name is not None

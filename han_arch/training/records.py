@@ -1,12 +1,14 @@
-"""The records of a run: the log with its progress lines, the live line of a terminal, TensorBoard and CSV files."""
+"""The records of a run: log, live line of a terminal, TensorBoard, CSV files, and the summary at the end."""
 
 import csv
 import datetime
+import importlib.util
 import io
 import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from han_arch import files
 from han_arch.models import REFUSED_WRITE
 
-_STATM = Path("/proc/self/statm")
-
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log, in the experiment and on stderr.
-
-    Args:
-        opt: the run's options.
-        environment: versions and plugins.
-        notes: warnings of the options' check and of the resume.
-    """
+    """Start the log, in the experiment and on stderr, with environment, options and warnings (`notes`)."""
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 
@@ -46,11 +40,9 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
 
 
 def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
-    """Open TensorBoard's writer on tb_logger/NAME, where `use_tb_logger` is set; start wandb before it.
+    """Open TensorBoard's writer on tb_logger/NAME, after wandb where that is set.
 
-    Args:
-        opt: the run's options.
-        start_iter: iterations that are done. Events after them are hidden, because a resumed run writes them again.
+    Events after start_iter, the iterations that are done, are hidden: a resumed run writes them again.
 
     Returns:
         The SummaryWriter; None on other processes than the first, in debug runs, and without `use_tb_logger`.
@@ -69,21 +61,17 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
 
 
 class CsvLog:
-    """A CSV file of numbers that a resumed run continues as if it had never stopped.
+    """A CSV file of numbers, "iter" first, that a resumed run continues as if it had never stopped.
 
-    Args:
-        path: the file.
-        columns: column names, "iter" first.
-        start_iter: iterations that are done; rows of later ones are dropped, because a resumed run writes them again.
+    Rows after start_iter, the iterations that are done, are dropped: a resumed run writes them again.
     """
 
     def __init__(self, path: Path, columns: list[str], start_iter: int) -> None:
         self.path, self.columns = path, columns
-        kept = [row for row in self.rows() if int(row["iter"]) <= start_iter] if path.exists() else []
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(kept)
+        writer.writerows(row for row in read_rows(path) if int(row["iter"]) <= start_iter)
         files.write(path, text.getvalue())
 
     def add(self, row: dict[str, object]) -> None:
@@ -95,10 +83,13 @@ class CsvLog:
         with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return all complete rows; a killed process may leave half a row at the end."""
-        with self.path.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values() and row["iter"].isdigit()]
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the complete rows of a CSV file, if it exists; a killed process may leave half a row at the end."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["iter"].isdigit()]
 
 
 class Progress(ExitStack[None]):
@@ -137,14 +128,7 @@ class Progress(ExitStack[None]):
         return self
 
     def count(self, current_iter: int, seconds: float, waited: float, numbers: dict[str, float]) -> None:
-        """Count an iteration.
-
-        Args:
-            current_iter: its number.
-            seconds: its duration.
-            waited: the seconds of it that were spent waiting for data.
-            numbers: as for `write_line`.
-        """
+        """Count an iteration of so many seconds, of which it waited for data; numbers as for `write_line`."""
         self.steps += 1
         self.seconds += seconds
         self.waited += waited
@@ -157,29 +141,23 @@ class Progress(ExitStack[None]):
     def write_line(self, epoch: int, current_iter: int, lrs: list[float], numbers: dict[str, float]) -> None:
         """Write a line to the log and the same numbers to TensorBoard; reset the rates.
 
-        Args:
-            epoch: complete passes over the training set.
-            current_iter: the iteration.
-            lrs: learning rates.
-            numbers: losses (l_...) and other results of the step, such as grad_norm.
+        The numbers are losses (l_...) and other results of the step, such as grad_norm.
         """
-        rate = self.steps / self.seconds if self.seconds else 0.0
-        memory = memory_in_use() / 2**20
-        speed = {"it/s": rate, "samples/s": rate * self.samples_per_iter}
+        seconds = self.seconds or float("inf")  # 0 by a coarse clock
+        rate, waited = self.steps / seconds, self.waited / seconds
+        samples, memory = rate * self.samples_per_iter, memory_in_use() / 2**20
+        speed = f"{rate:.4g} it/s, {samples:.4g} samples/s, data {waited:.0%}"
+        if memory:
+            speed += f", memory {memory:,.0f} MiB"
+        eta = datetime.timedelta(seconds=round(self._eta(current_iter)))
         rates = "".join(f"{lr:.3e}," for lr in lrs)
-        shown = [
-            f"eta: {datetime.timedelta(seconds=round(self._eta(current_iter)))}",
-            *(f"{value:.4g} {unit}" for unit, value in speed.items()),
-            f"data {self.waited / self.seconds if self.seconds else 0:.0%}",
-            *([f"memory {memory:,.0f} MiB"] if memory else []),
-        ]
         self.logger.info(
-            f"[{self.name}][epoch:{epoch:3d}, iter:{current_iter:8,d}, lr:({rates})] [{', '.join(shown)}] "
+            f"[{self.name}][epoch:{epoch:3d}, iter:{current_iter:8,d}, lr:({rates})] [eta: {eta}, {speed}] "
             + " ".join(f"{key}: {value:.4e}" for key, value in numbers.items())
         )
         if self.tb_logger:
             scalars = {f"losses/{key}" if key.startswith("l_") else key: value for key, value in numbers.items()}
-            scalars |= {"lr": lrs[0], "speed/samples_per_s": speed["samples/s"], "memory_MiB": memory}
+            scalars |= {"lr": lrs[0], "speed/samples_per_s": samples, "memory_MiB": memory}
             for key, value in scalars.items():
                 self.tb_logger.add_scalar(key, value, current_iter)
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
@@ -203,7 +181,62 @@ def memory_in_use() -> int:
         return 0
     import resource
 
-    if _STATM.exists():
-        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the best and the last value of every validation metric, and the paths of weights, numbers and curves.
+
+    The best of a metric is its highest value, or its lowest with `better: lower` in metrics, the option `val: metrics`.
+    """
+    lines = ["Summary"]
+    for path in sorted(folder.glob("val_*.csv")):
+        rows = _numbers(path)
+        for metric in (column for column in rows[0] if column != "iter") if rows else ():
+            which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
+            best = choose(rows, key=lambda row: row[metric])
+            lines.append(
+                f"  {path.stem.removeprefix('val_')} {metric}: {which} {best[metric]:.4f} at {best['iter']:.0f}, "
+                f"last {rows[-1][metric]:.4f} at {rows[-1]['iter']:.0f}"
+            )
+    weights = [folder / "models" / name for name in ("net_g_latest.pth", "net_g_best.pth")]
+    lines += [f"  weights: {path}" for path in weights if path.exists()]
+    has_matplotlib = importlib.util.find_spec("matplotlib") is not None
+    curves = draw_curves(folder) if has_matplotlib else "not drawn, because matplotlib is not installed"
+    return "\n".join([*lines, f"  numbers: {folder}/*.csv", f"  curves: {curves}"])
+
+
+def draw_curves(folder: Path) -> Path:
+    """Draw the numbers of train.csv and every metric of val_*.csv as curves.png, return its path; needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}
+    for path in [folder / "train.csv", *sorted(folder.glob("val_*.csv"))]:
+        rows = _numbers(path)
+        for column in rows[0] if rows else ():
+            if column not in ("iter", "epoch"):
+                points = [row["iter"] for row in rows], [row[column] for row in rows]
+                label = "training" if path.name == "train.csv" else path.stem.removeprefix("val_")
+                panels.setdefault(column, []).append((label, *points))
+    figure = Figure(figsize=(9, 2.4 * max(1, len(panels))), layout="constrained")
+    axes = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
+    for axis, (column, curves) in zip(axes, panels.items(), strict=False):
+        for label, iterations, values in curves:
+            axis.plot(iterations, values, marker="." if len(iterations) < 30 else "", label=label)
+        if column.startswith(("l_", "grad")):
+            axis.set_yscale("log")
+        axis.set_ylabel(column)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axes[-1].set_xlabel("iteration")
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _numbers(path: Path) -> list[dict[str, float]]:
+    return [{key: float(value) for key, value in row.items()} for row in read_rows(path)]

@@ -1,7 +1,6 @@
 """The experiment of a run that may have started before: its folders, training states and changed options."""
 
 import copy
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +99,7 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
     """Make the folders of a run. A fresh start renames an older run of that name, as BasicSR does.
 
-    Args:
-        opt: the run's options.
-        resume: where the run starts.
-        fresh: rename an unfinished run too.
+    With `fresh` it renames an unfinished run too.
 
     Raises:
         UserError: an unfinished run exists, and neither `--auto_resume` nor `--fresh` is given.
@@ -112,9 +108,11 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
 
     if resume.state is not None:
         for key in ("experiments_root", "models", "training_states", "visualization"):
-            os.makedirs(opt["path"][key], exist_ok=True)
-        if opt["rank"] == 0:
-            _remove_half_written(Path(opt["path"]["experiments_root"]))
+            folder = Path(opt["path"][key])
+            folder.mkdir(parents=True, exist_ok=True)
+            # Left by a killed process; no other process writes here now.
+            for path in folder.glob(HALF_WRITTEN) if opt["rank"] == 0 else ():
+                path.unlink(missing_ok=True)
         return
     done = saved_iterations(opt)
     if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
@@ -125,7 +123,7 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
     if opt["rank"] == 0:
         make_exp_dirs(opt)
         if opt["logger"].get("use_tb_logger") and "debug" not in opt["name"]:
-            mkdir_and_rename(os.path.join(opt["root_path"], "tb_logger", opt["name"]))
+            mkdir_and_rename(str(Path(opt["root_path"]) / "tb_logger" / opt["name"]))
 
 
 def keep_last(opt: dict[str, Any], count: int) -> None:
@@ -135,13 +133,6 @@ def keep_last(opt: dict[str, Any], count: int) -> None:
         (Path(opt["path"]["training_states"]) / f"{iteration}.state").unlink(missing_ok=True)
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
             network.unlink()
-
-
-def _remove_half_written(experiment: Path) -> None:
-    """Remove the half-written files of a killed process; no other process writes here now."""
-    for folder in (experiment, experiment / "models", experiment / "training_states"):
-        for path in folder.glob(HALF_WRITTEN):
-            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,11 +21,7 @@ PLUGIN_GROUP = "basicsr.plugins"
 
 
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
-    """Train, or run BasicSR's test pipeline, in the current folder.
-
-    Args:
-        args: flags of the command.
-        is_train: train, else test.
+    """Train, or run BasicSR's test pipeline, in the current folder, by the flags of the command.
 
     Returns:
         0, or 3 when a signal stopped the training after saving.
@@ -54,6 +50,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 
     from basicsr.utils import set_random_seed
 
+    environment = _environment(plugins)
     args.opt = str(path)  # BasicSR copies this file into the experiment
     processes.join(args.launcher, opt.get("dist_params") or {})
     try:
@@ -61,10 +58,10 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         opt = {**opt, "manual_seed": processes.of_rank_0(opt["manual_seed"])}
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if not is_train:
-            _test(opt, "\n".join([_environment(plugins), *(f"Warning: {warning}" for warning in warnings)]))
+            _test(opt, "\n".join([environment, *(f"Warning: {warning}" for warning in warnings)]))
             return 0
         with clear_refusal(opt["path"]["experiments_root"], REFUSED_WRITE, no_room_only=True):
-            return loop.train(opt, args, _environment(plugins), warnings)
+            return loop.train(opt, args, environment, warnings)
     finally:
         processes.leave()
 
@@ -99,13 +96,11 @@ def _test(opt: dict[str, Any], environment: str) -> None:
     """Run BasicSR's test pipeline with these options."""
     import basicsr.test
 
-    def resolved_options(root_path: str, is_train: bool) -> tuple[dict[str, Any], None]:
-        return opt, None
+    def replace(attribute: str, result: Any, why: str) -> None:
+        compat.replace("basicsr.test", attribute, lambda *arguments, **settings: result, why)
 
-    compat.replace("basicsr.test", "parse_options", resolved_options, "its YAML loader and --force_yml can run code")
-    compat.replace(
-        "basicsr.test", "get_env_info", lambda: environment, "the log also lists plugins and the changes of compat"
-    )
+    replace("parse_options", (opt, None), "its YAML loader and --force_yml can run code")
+    replace("get_env_info", environment, "the log also lists plugins and the changes of compat")
     basicsr.test.test_pipeline(opt["root_path"])
 
 

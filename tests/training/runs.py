@@ -1,13 +1,16 @@
 """Real training runs for the tests: a small option file with synthetic photos, and processes that train with it."""
 
+import csv
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 import yaml
 
@@ -48,14 +51,17 @@ def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] |
 def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str, to_all: bool = False) -> tuple[int, str]:
     """Start a run and send it a signal when it has logged an iteration; `to_all` includes its workers."""
     process = start(folder, *flags)
+    send = os.killpg if to_all else os.kill
+    return finish_after(process, iteration, lambda: send(process.pid, sent))
+
+
+def finish_after(process: subprocess.Popen[str], iteration: int, act: Callable[[], object]) -> tuple[int, str]:
+    """Act when a run has logged an iteration; return its exit status and output."""
     text = ""
     for line in process.stdout:
         text += line
         if f"iter:{iteration:8,d}, lr" in line:
-            if to_all:
-                os.killpg(process.pid, sent)
-            else:
-                process.send_signal(sent)
+            act()
             break
     rest, _ = process.communicate(timeout=300)
     return process.returncode, text + rest
@@ -120,3 +126,22 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     for name in ("train.csv", "val_demo_test.csv"):
         texts = [(run / "experiments/run" / name).read_text() for run in (folder, reference)]
         assert texts[0] == texts[1]
+
+
+def assert_close_weights(folder: Path, reference: Path, iteration: int | str = "latest") -> None:
+    """Compare averaged weights to rounding."""
+    path = f"experiments/run/models/net_g_{iteration}.pth"
+    weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (folder, reference)]
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5)
+
+
+def assert_close_scores(folder: Path, reference: Path, count: int) -> None:
+    """Compare the numbers of all validations, `count` of them."""
+    for name in ("psnr", "ssim"):
+        scores = [
+            [float(row[name]) for row in csv.DictReader((one / "experiments/run/val_demo_test.csv").open())]
+            for one in (folder, reference)
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+        assert len(scores[0]) == count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import TOTAL, assert_same_run, run, start
+from runs import TOTAL, assert_same_run, finish_after, run, start
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 
@@ -37,14 +37,9 @@ def test_refused_writes_stop_the_run_and_it_resumes(make_run) -> None:
     reference, limited = make_run("reference"), make_run("limited")
     assert run(reference)[0] == 0
     process = start(limited)
-    text = ""
-    for line in process.stdout:
-        text += line
-        if f"iter:{7:8,d}, lr" in line:
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
-            break
-    text += process.communicate(timeout=300)[0]
-    assert_one_line_and_complete_files(process.returncode, text, limited, "File too large")
+    limit = (20_000, 20_000)
+    code, text = finish_after(process, 7, lambda: resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit))
+    assert_one_line_and_complete_files(code, text, limited, "File too large")
     assert run(limited, "--auto_resume")[0] == 0
     assert_same_run(limited, reference)
 

@@ -1,6 +1,5 @@
 """Several processes: slurm's variables, two nodes, a rank that dies; all with real processes on gloo."""
 
-import csv
 import os
 import signal
 import socket
@@ -10,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from runs import run, start
+from runs import assert_close_scores, assert_close_weights, finish_after, run, start
 
 from han_arch.errors import UserError
 from han_arch.training import processes
@@ -30,20 +28,6 @@ def free_port() -> int:
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     texts = [process.communicate(timeout=200)[0] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, texts, strict=True)]
-
-
-def assert_close_runs(folder: Path, reference: Path) -> None:
-    """The same weights and validation numbers, to rounding."""
-    path = "experiments/run/models/net_g_latest.pth"
-    weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (folder, reference)]
-    for key, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5)
-    scores = [
-        [float(row["psnr"]) for row in csv.DictReader((one / "experiments/run/val_demo_test.csv").open())]
-        for one in (folder, reference)
-    ]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
-    assert len(scores[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -114,7 +98,8 @@ def test_slurm_tasks_equal_one_process(make_run) -> None:
     ]  # fmt: skip
     for code, text in finish(tasks):
         assert code == 0, text
-    assert_close_runs(together, alone)
+    assert_close_weights(together, alone)
+    assert_close_scores(together, alone, count=3)
 
 
 @pytest.mark.slow
@@ -135,7 +120,8 @@ def test_two_nodes_equal_one_process(make_run) -> None:
         )
     for code, text in finish(agents):
         assert code == 0, text
-    assert_close_runs(together, alone)
+    assert_close_weights(together, alone)
+    assert_close_scores(together, alone, count=3)
 
 
 def ranks_of(agent: int) -> list[int]:
@@ -151,16 +137,15 @@ def test_dying_rank_ends_the_job_and_the_run_resumes(make_run, victim: int) -> N
     alone, together = make_run("alone"), make_run("together")
     assert run(alone)[0] == 0
     job = start(together, "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
-    text = ""
-    for line in job.stdout:
-        text += line
-        if f"iter:{7:8,d}, lr" in line:
-            killed = time.monotonic()
-            os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
-            break
-    text += job.communicate(timeout=300)[0]
-    assert job.returncode != 0
-    assert time.monotonic() - killed < 60
+    killed = []
+
+    def kill() -> None:
+        killed.append(time.monotonic())
+        os.kill(ranks_of(job.pid)[victim], signal.SIGKILL)
+
+    code, text = finish_after(job, 7, kill)
+    assert code != 0
+    assert time.monotonic() - killed[0] < 60
     assert "Signal 9 (SIGKILL)" in text
     # One rank resumes; then two ranks finish.
     code, text = run(together, "--auto_resume", "--force_yml", "train:total_iter=11")
@@ -168,10 +153,7 @@ def test_dying_rank_ends_the_job_and_the_run_resumes(make_run, victim: int) -> N
     assert "iter: 5." in text
     code, text = run(together, "--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
     assert code == 0, text
-    path = "experiments/run/models/net_g_latest.pth"
-    weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (together, alone)]
-    for key, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5)
+    assert_close_weights(together, alone)
 
 
 @pytest.mark.slow
@@ -179,13 +161,7 @@ def test_dying_rank_ends_the_job_and_the_run_resumes(make_run, victim: int) -> N
 def test_signal_to_one_rank_stops_all_after_saving(make_run) -> None:
     folder = make_run("stopped")
     job = start(folder, "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
-    text = ""
-    for line in job.stdout:
-        text += line
-        if f"iter:{7:8,d}, lr" in line:
-            os.kill(ranks_of(job.pid)[1], signal.SIGTERM)
-            break
-    text += job.communicate(timeout=300)[0]
+    _, text = finish_after(job, 7, lambda: os.kill(ranks_of(job.pid)[1], signal.SIGTERM))
     assert "signal to another process" in text
     assert "Connection closed" not in text  # as it would be if one rank had left the other alone
     newest = max(int(path.stem) for path in (folder / "experiments/run/training_states").glob("*.state"))
