@@ -137,7 +137,7 @@ def _sampler(
     return RunSampler(size, positions, opt["manual_seed"])
 
 
-def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
+def _start_worker(start: Callable[[int], None], worker_id: int) -> None:
     """Start a worker as BasicSR does; it ignores SIGINT and SIGTERM.
 
     A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job, and the main process needs its workers to
@@ -145,5 +145,4 @@ def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if start is not None:
-        start(worker_id)
+    start(worker_id)

@@ -73,7 +73,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
             epoch = (current_iter * samples - 1) // len(train_loader.dataset)
             between.log(epoch, current_iter, numbers)
             between.validate(current_iter)
-            stopped = stop.agreed(opt["dist"])
+            stopped = stop.agreed()
             # After the validation, so that a state holds the best result up to its own iteration.
             between.save(epoch, current_iter, now=stopped)
             if stopped and current_iter < progress.total_iter:

@@ -103,22 +103,17 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
-def of_rank_0(number: int) -> int:
-    """Return rank 0's number; with a process group, all ranks must call this."""
+def largest(number: int) -> int:
+    """Return the largest of the ranks' numbers; with a process group, all ranks must call this."""
     if not _joined():
         return number
-    shared = torch.tensor(number, device=_device())
-    torch.distributed.broadcast(shared, 0)
+    shared = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     return int(shared)
 
 
 def _joined() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _device() -> str:
-    """Return the device of tensors that the ranks exchange."""
-    return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
 
 
 class StopRequest(ExitStack[None]):
@@ -137,16 +132,9 @@ class StopRequest(ExitStack[None]):
             self.callback(signal.signal, number, signal.signal(number, self._note))
         return self
 
-    def agreed(self, dist: bool) -> bool:
-        """Return whether a signal came to any process of the run, the same answer in all of them.
-
-        With `dist` each process must call this at the same iteration.
-        """
-        if not dist:
-            return self.signal_name is not None
-        came = torch.tensor(float(self.signal_name is not None), device=_device())
-        torch.distributed.all_reduce(came, torch.distributed.ReduceOp.MAX)
-        return bool(came)
+    def agreed(self) -> bool:
+        """Return whether a signal came to any process of the run; each must call this at the same iteration."""
+        return bool(largest(int(self.signal_name is not None)))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_name is not None:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     processes.join(args.launcher, opt.get("dist_params") or {})
     try:
         # For `manual_seed: ~` each rank has drawn a number; the ranks share out the samples by one.
-        opt = {**opt, "manual_seed": processes.of_rank_0(opt["manual_seed"])}
+        opt = {**opt, "manual_seed": processes.largest(opt["manual_seed"])}
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if not is_train:
             _test(opt, "\n".join([environment, *(f"Warning: {warning}" for warning in warnings)]))
