@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,17 +41,18 @@ class BenchSettings:
         UserError: a number is too small.
     """
 
-    networks: tuple[str, ...] = tuple(NETWORKS)
-    cases: tuple[str, ...] = CASES
-    dtypes: tuple[str, ...] = tuple(DTYPES)
-    lr_sizes: tuple[int, ...] = (96, 192)
+    networks: Sequence[str] = tuple(NETWORKS)
+    cases: Sequence[str] = CASES
+    dtypes: Sequence[str] = tuple(DTYPES)
+    lr_sizes: Sequence[int] = (96, 192)
     memory_lr_size: int = 384
     repeat: int = 3  # rounds over all networks
-    size: Size = field(default_factory=Size)
+    num_block: int = Size.num_block
+    num_feat: int = Size.num_feat
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if min(self.repeat, self.size.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.size.num_feat < 4:
+        if min(self.repeat, self.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.num_feat < 4:
             raise UserError("--repeat, --num_block and sizes must be at least 1, --num_feat at least 4")
 
 
@@ -100,12 +101,12 @@ class BenchResult:
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
     """Build the networks and measure all cases; `say` gets the name of each case before it starts."""
-    result = BenchResult()
+    result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):  # runtimes last
             try:
                 if NETWORKS[key].runtime is None or "inference" in settings.cases:
-                    result.built[key] = _build(key, settings.size, Path(folder))
+                    result.built[key] = _build(key, size, Path(folder))
             except UserError as error:
                 result.skipped[NETWORKS[key].title] = str(error)
         for dtype in settings.dtypes:
@@ -126,7 +127,7 @@ def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchR
         for key in result.built if "memory" in settings.cases else ():
             if NETWORKS[key].fits("memory"):
                 say(f"memory, {NETWORKS[key].title}")
-                result.rows.append(peak_memory(key, settings.size, settings.memory_lr_size))
+                result.rows.append(peak_memory(key, size, settings.memory_lr_size))
     return result
 
 
