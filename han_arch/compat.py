@@ -111,6 +111,12 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
+def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
+    """Return the entry points of the group `basicsr.plugins`, each with its distribution and version; loads none."""
+    entries = importlib.metadata.entry_points(group="basicsr.plugins")
+    return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
+
+
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Create modules under old names that look their attributes up in the new modules."""
 

@@ -1,7 +1,6 @@
 """`basicsr doctor`: print the installation, the changes in other packages, the registered names, and all faults."""
 
 import argparse
-import importlib.metadata
 import importlib.util
 import platform
 import sys
@@ -94,17 +93,15 @@ def _basicsr() -> list[str]:
 
 
 def _plugins() -> list[str]:
-    entries = importlib.metadata.entry_points(group="basicsr.plugins")
     lines = []
-    for entry in entries:
-        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
+    for entry, origin in compat.plugins():
         try:
             entry.load()
         except Exception as error:  # another package's code can raise anything
             lines.append(f"BROKEN {entry.name} ({origin}): {type(error).__name__}: {error}")
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
-    if not any(entry.name == "han_arch" for entry in entries):
+    if not any(entry.name == "han_arch" for entry, _ in compat.plugins()):
         lines.append("han_arch runs from a checkout and is not installed as a package; it still registers itself")
     return lines
 

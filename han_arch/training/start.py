@@ -1,7 +1,6 @@
 """The start of `basicsr train` and `basicsr test`: plugins, options, processes, environment."""
 
 import argparse
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from han_arch.opt.normalise import RunRequest
 from han_arch.registration import register
 from han_arch.training import loop, processes
 from han_arch.version import __version__
-
-PLUGIN_GROUP = "basicsr.plugins"
 
 
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
@@ -76,8 +73,7 @@ def load_plugins() -> dict[str, str]:
         UserError: a plugin fails to load.
     """
     loaded = {}
-    for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
-        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+    for entry, origin in compat.plugins():
         try:
             entry.load()()
         except Exception as error:
