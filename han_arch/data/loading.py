@@ -96,7 +96,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         """Return the sample as BasicSR does; SampleError or LmdbFault names the file at fault."""
         try:
             return self.inner[index]
-        except (SampleError, LmdbFault):
+        except LmdbFault:
             raise
         except Exception as error:
             raise SampleError(self._explain(self.paths[index], error)) from error
@@ -136,23 +136,16 @@ def install() -> None:
     from basicsr.utils.registry import DATASET_REGISTRY
 
     if not is_lmdb_shared():
-        compat.replace(
-            "basicsr.utils.file_client",
-            "FileClient._backends",
-            {**FileClient._backends, "lmdb": SharedLmdbBackend},
-            "its LMDB backend opens an LMDB twice in a process, which lmdb 3 refuses, and does not pickle",
-        )
+        backends = {**FileClient._backends, "lmdb": SharedLmdbBackend}
+        why = "its LMDB backend opens an LMDB twice in a process, which lmdb 3 refuses, and does not pickle"
+        compat.replace("basicsr.utils.file_client", "FileClient._backends", backends, why)
     if not is_seed_new_each_epoch():
-        compat.replace(
-            "basicsr.data", "worker_init_fn", worker_init_fn, "its data workers draw the same crops in every epoch"
-        )
+        why = "its data workers draw the same crops in every epoch"
+        compat.replace("basicsr.data", "worker_init_fn", worker_init_fn, why)
     if not is_bad_file_named():
-        compat.replace(
-            "basicsr.utils.registry",
-            "DATASET_REGISTRY._obj_map",
-            {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset},
-            "its PairedImageDataset does not name the file of a bad sample and reads folders in no fixed order",
-        )
+        datasets = {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset}
+        why = "its PairedImageDataset does not name the file of a bad sample and reads folders in no fixed order"
+        compat.replace("basicsr.utils.registry", "DATASET_REGISTRY._obj_map", datasets, why)
 
 
 def is_lmdb_shared() -> bool:

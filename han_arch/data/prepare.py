@@ -54,18 +54,12 @@ class CropGrid:
                 )
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along a side; the last one ends flush with it.
-
-        A side shorter than a window gives one window, the whole side.
-        """
+        """Return the windows along a side; the last one ends flush with it. A short side is one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return an image's windows (rows, columns), row by row, under the names of its sub-images.
-
-        The names are numbered from 1 as in BasicSR's script: 0001_s001.
-        """
+        """Return an image's windows (rows, columns) row by row, by sub-image name as in BasicSR's script: 0001_s001."""
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 

@@ -32,8 +32,7 @@ class LmdbFault(UserError):
 def open_lmdb(folder: Path) -> lmdb.Environment:
     """Open an LMDB, read-only, if its data.mdb is as long as its header says; the caller closes it.
 
-    LMDB reads through a memory map. In a file cut short, a page beyond the end kills the process by SIGBUS. The two
-    pages of the header are enough to find this out.
+    LMDB reads through a memory map: in a file cut short, a page beyond the end kills the process by SIGBUS.
 
     Raises:
         LmdbFault: no data.mdb, not an LMDB, or cut short.

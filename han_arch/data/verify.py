@@ -69,11 +69,7 @@ class Findings:
 
 
 def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    """Check a folder: all sets in it that `basicsr data prepare` made, or else its own images.
-
-    Yields:
-        (name, report) for each set or pair.
-    """
+    """Check all sets in a folder that `basicsr data prepare` made, or else its own images; yield names and reports."""
     folders = sorted(inner.name for inner in path.iterdir() if inner.is_dir())
     gt_of = {}
     for degradation in all_degradations().values():
@@ -136,9 +132,10 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     look = partial(examine, scale=scale, verdict=verdict, tolerance=expected.tolerance)
     total = _examine_all([gt_set, lq_set], pairs, look, workers)
     report.faults += total.faults
-    unlike, compared = total.unlike, total.compared
-    share = f": {unlike} of {compared} samples differ ({unlike / compared:.4%})" if compared else ""
-    report.notes.append(f"{lq_path}: x{scale}, made by {verdict}{share}")
+    note = f"{lq_path}: x{scale}, made by {verdict}"
+    if total.compared:
+        note += f": {total.unlike} of {total.compared} samples differ ({total.unlike / total.compared:.4%})"
+    report.notes.append(note)
     return report
 
 

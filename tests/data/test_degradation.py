@@ -1,13 +1,22 @@
-"""The named degradations: BD against a plain loop, names, refusals, and one record for each."""
+"""The named degradations: BD against a plain loop, names, refusals, one record for each; how LR images were made."""
 
 import argparse
 from math import exp, floor
 
 import numpy as np
 import pytest
+from pictures import make_picture
 
 from han_arch.commands import data
-from han_arch.data.degradation import DEGRADATIONS, Degradation, degradation_at, get_degradation, mod_crop
+from han_arch.data.degradation import (
+    CONVENTIONS,
+    DEGRADATIONS,
+    Degradation,
+    degradation_at,
+    get_degradation,
+    identify,
+    mod_crop,
+)
 from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
 from han_arch.evaluation.protocol import Protocol
@@ -85,3 +94,35 @@ def test_one_record_adds_a_degradation(monkeypatch):
     parser = argparse.ArgumentParser()
     data.configure(parser)
     assert parser.parse_args(["prepare", "hr", "-o", "out", "--scale", "2", "--degradation", "NN"]).degradation == "NN"
+
+
+def pairs_made_by(convention: str, scale: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    gts = [make_picture(60 * scale, 48 * scale, seed) for seed in range(3)]
+    return [(gt, CONVENTIONS[convention](gt, scale)) for gt in gts]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_conventions_are_distinguished(basicsr, convention, scale):
+    verdict = identify(pairs_made_by(convention, scale), scale)
+    assert (verdict.name, verdict.edge, verdict.shares[convention]) == (convention, 0, 0)
+
+
+def test_unknown_convention_gives_the_shares(basicsr):
+    pairs = [(gt, 255 - lq) for gt, lq in pairs_made_by("BI symmetric", 2)]
+    verdict = identify(pairs, 2)
+    assert verdict.name == "unknown"
+    assert set(verdict.shares) == set(CONVENTIONS)
+    assert min(verdict.shares.values()) > 0.5
+
+
+@pytest.mark.parametrize("side", [120, 480])
+def test_sub_images_are_recognised_inside_their_edges(side):
+    # In large sub-images the edges are a small share of the samples; even then they must not be compared.
+    gt = make_picture(side + 160, side + 160, 1)
+    lq = get_degradation("BIx2").degrade(gt)
+    inside, small = slice(80, 80 + side), slice(40, 40 + side // 2)
+    verdict = identify([(gt[inside, inside], lq[small, small])], 2)
+    assert verdict.edge > 0
+    assert verdict.shares[verdict.name] == 0
+    assert str(verdict) == "BI (edges not compared)"

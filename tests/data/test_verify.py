@@ -8,11 +8,11 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-from pictures import make_picture, write_image
+from pictures import write_image
 from PIL import Image
 
 from han_arch.cli import main
-from han_arch.data.degradation import CONVENTIONS, get_degradation, identify
+from han_arch.data.degradation import CONVENTIONS
 from han_arch.images.read import read_image
 
 
@@ -254,38 +254,6 @@ def test_garbage_in_the_pages_does_not_end_the_process(prepared, capsys):
     data.write_bytes(content)
     assert verify(data.parent) == 1
     assert "BAD" in capsys.readouterr().out
-
-
-def pairs_made_by(convention: str, scale: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    gts = [make_picture(60 * scale, 48 * scale, seed) for seed in range(3)]
-    return [(gt, CONVENTIONS[convention](gt, scale)) for gt in gts]
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_conventions_are_distinguished(basicsr, convention, scale):
-    verdict = identify(pairs_made_by(convention, scale), scale)
-    assert (verdict.name, verdict.edge, verdict.shares[convention]) == (convention, 0, 0)
-
-
-def test_unknown_convention_gives_the_shares(basicsr):
-    pairs = [(gt, 255 - lq) for gt, lq in pairs_made_by("BI symmetric", 2)]
-    verdict = identify(pairs, 2)
-    assert verdict.name == "unknown"
-    assert set(verdict.shares) == set(CONVENTIONS)
-    assert min(verdict.shares.values()) > 0.5
-
-
-@pytest.mark.parametrize("side", [120, 480])
-def test_sub_images_are_recognised_inside_their_edges(side):
-    # In large sub-images the edges are a small share of the samples; even then they must not be compared.
-    gt = make_picture(side + 160, side + 160, 1)
-    lq = get_degradation("BIx2").degrade(gt)
-    inside, small = slice(80, 80 + side), slice(40, 40 + side // 2)
-    verdict = identify([(gt[inside, inside], lq[small, small])], 2)
-    assert verdict.edge > 0
-    assert verdict.shares[verdict.name] == 0
-    assert str(verdict) == "BI (edges not compared)"
 
 
 def test_matlab_files_and_name_templates(shared_data, tmp_path, capsys):
