@@ -75,10 +75,8 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         max_pixels=parse_size(args.max_pixels, "--max-pixels"),
     )
-    jobs = collect(
-        args.paths,
-        Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing),
-    )
+    outputs = Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing)
+    jobs = collect(args.paths, outputs)
     if not jobs:
         sys.stdout.write("all results exist already\n")
         return 0

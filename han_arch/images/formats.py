@@ -8,11 +8,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from han_arch.images import write as writers
 from han_arch.images.picture import ImageError, Picture
 from han_arch.images.png16 import read_png16
 from han_arch.images.tiff16 import read_colour_tiff16, read_tiff16
-from han_arch.images.write import WriteOptions
+from han_arch.images.write import WriteOptions, fit_tiff, write_jpeg, write_png, write_tiff, write_webp
 
 PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; measured on 12 megapixels: 4
 
@@ -97,19 +96,15 @@ class ImageFormat:
 FORMATS = {
     image_format.name: image_format
     for image_format in (
-        ImageFormat("PNG", (".png",), writers.write_png, bits=16, read=read_png16),
+        ImageFormat("PNG", (".png",), write_png, bits=16, read=read_png16),
+        # also MPO, which phones write: Pillow gives the first picture
         ImageFormat(
-            "JPEG",  # also MPO, which phones write: Pillow gives the first picture
-            (".jpg", ".jpeg", ".jpe", ".jfif"),
-            writers.write_jpeg,
-            alpha=False,
-            lossy=True,
-            longest_side=65_500,
+            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65_500
         ),
         ImageFormat(
             "WebP",
             (".webp",),
-            writers.write_webp,
+            write_webp,
             grey=False,
             lossy=True,
             longest_side=16_383,
@@ -119,9 +114,9 @@ FORMATS = {
         ImageFormat(
             "TIFF",
             (".tif", ".tiff"),
-            writers.write_tiff,
+            write_tiff,
             bits=16,
-            adapt=writers.fit_tiff,
+            adapt=fit_tiff,
             read=read_colour_tiff16,
             read_other=read_tiff16,
             signatures=(b"II*\0", b"MM\0*"),

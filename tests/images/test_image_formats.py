@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from han_arch.errors import UserError
 from han_arch.images.formats import FORMATS, SUFFIXES, WRITTEN, ImageFormat, listed, written_format
-from han_arch.images.picture import Picture, from_pillow
+from han_arch.images.picture import Picture
 from han_arch.images.read import read_picture
 from han_arch.images.write import WriteOptions
 from han_arch.inference.files import UpscaleJob, UpscaleSettings, upscale_files
@@ -270,14 +270,6 @@ def test_profile_of_another_colour_space_is_dropped() -> None:
     (note,) = after.notes
     assert "ICC profile" in note
     assert "RGB" in note
-
-
-def test_pillow_images_are_not_changed() -> None:
-    image = Image.fromarray(photo(6, 8))
-    image.getexif()[0x0112] = 6
-    assert from_pillow(image).pixels.shape == (8, 6, 3)
-    assert image.size == (8, 6)
-    assert image.getexif()[0x0112] == 6
 
 
 def test_sides_that_a_format_cannot_store() -> None:

@@ -1,9 +1,11 @@
-"""The search for the window with the most detail."""
+"""Pictures from Pillow images; the search for the window with the most detail."""
 
 import numpy as np
 import pytest
+from known_engines import photo
+from PIL import Image
 
-from han_arch.images.picture import most_detailed_window
+from han_arch.images.picture import from_pillow, most_detailed_window
 
 
 def test_window_covers_the_only_detailed_place() -> None:
@@ -27,3 +29,11 @@ def test_same_window_as_an_exhaustive_search(dtype: type) -> None:
 
 def test_window_may_fill_the_image() -> None:
     assert most_detailed_window(np.zeros((8, 8, 1)), 8) == (0, 0)
+
+
+def test_pillow_images_are_not_changed() -> None:
+    image = Image.fromarray(photo(6, 8))
+    image.getexif()[0x0112] = 6
+    assert from_pillow(image).pixels.shape == (8, 6, 3)
+    assert image.size == (8, 6)
+    assert image.getexif()[0x0112] == 6
