@@ -121,7 +121,7 @@ def _changes() -> list[str]:
 def _option_files() -> list[str]:
     from han_arch.opt import read
 
-    return [f"{len(read.shipped_names())} in {read.shipped_folder()}"]
+    return [f"{len(read.shipped_files())} in {read.shipped_folder()}"]
 
 
 def _network() -> list[str]:

@@ -17,17 +17,11 @@ _ROOTS = ("dataroot_gt", "dataroot_lq")
 
 @dataclass(frozen=True)
 class Problem:
-    """An error in the options, or a warning.
+    """An error in the options, or a warning."""
 
-    Args:
-        where: key:key of the option; empty for the whole file.
-        text: what was wanted and what was found; `where` comes before it.
-        warning: the run can start.
-    """
-
-    where: str
-    text: str
-    warning: bool = False
+    where: str  # key:key of the option; empty for the whole file
+    text: str  # what was wanted and what was found; `where` comes before it
+    warning: bool = False  # the run can start
 
     def __str__(self) -> str:
         return f"{self.where or 'the option file'}{self.text}"
@@ -161,9 +155,8 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")))
     if wanted is None:
         return
-    lacking = [key for key in wanted if not isinstance(dataset.get(key), str)]
-    yield from (Problem(where, f" lacks {key}: a folder, or an .lmdb") for key in lacking if dataset.get(key) is None)
-    if missing or lacking:
+    yield from (Problem(where, f" lacks {key}: a folder, or an .lmdb") for key in wanted if dataset.get(key) is None)
+    if missing or not set(wanted) <= set(named):
         return
     counts = {}
     for key in wanted:
@@ -175,9 +168,8 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
         if counts[key] == 0:
             yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images; subfolders are not read")
     if len(set(counts.values())) > 1:
-        yield Problem(
-            where, f" has {counts[_ROOTS[0]]} GT and {counts[_ROOTS[1]]} LQ images; the numbers must be equal"
-        )
+        gt, lq = counts.values()
+        yield Problem(where, f" has {gt} GT and {lq} LQ images; the numbers must be equal")
 
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
@@ -188,16 +180,13 @@ def _count(root: Path, dataset: dict[str, Any]) -> int:
         listing = root / "meta_info.txt"
         if not listing.is_file():
             raise FileNotFoundError(f"{str(root)!r} is no LMDB of `basicsr data prepare`: meta_info.txt is missing")
-        return _lines(listing)
-    if (root / "data.mdb").is_file():
+    elif (root / "data.mdb").is_file():
         raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend: type: lmdb, or give a folder of images")
-    if dataset.get("meta_info_file"):
-        return _lines(Path(dataset["meta_info_file"]))
-    return sum(1 for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def _lines(path: Path) -> int:
-    return sum(1 for line in path.read_text("utf-8").splitlines() if line.strip())
+    elif dataset.get("meta_info_file"):
+        listing = Path(dataset["meta_info_file"])
+    else:
+        return sum(1 for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sum(1 for line in listing.read_text("utf-8").splitlines() if line.strip())
 
 
 def _missing(where: str, path: str) -> list[Problem]:

@@ -50,13 +50,13 @@ def find(path_or_name: str) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
-    wanted = f"{path.name.removesuffix('.yml')}.yml"
+    wanted, known = f"{path.name.removesuffix('.yml')}.yml", shipped_files()
     # In another folder than options/ the user means a file of that folder, never a shipped one.
-    if wanted in shipped_names() and str(path.parent) in (".", "options"):
-        return shipped_folder() / wanted
+    if wanted in known and str(path.parent) in (".", "options"):
+        return known[wanted]
     raise UserError(
         f"no option file {path_or_name!r}: neither a path from {Path.cwd()} nor a shipped name; "
-        f"{errors.hint(wanted, shipped_names())} (`basicsr options list` lists them all)"
+        f"{errors.hint(wanted, known)} (`basicsr options list` lists them all)"
     )
 
 
@@ -138,20 +138,20 @@ def shipped_folder() -> Path:
     raise FileNotFoundError(f"the option files are missing: no .yml in {package}/options or {package.parent}/options")
 
 
-def shipped_names() -> list[str]:
-    """Return the file names of the shipped option files, sorted."""
-    return sorted(path.name for path in shipped_folder().glob("*.yml"))
+def shipped_files() -> dict[str, Path]:
+    """Return the shipped option files by their names, sorted."""
+    return {path.name: path for path in sorted(shipped_folder().glob("*.yml"))}
 
 
 def run_names() -> list[str]:
     """Return the names for `basicsr train` and `basicsr test`, without those for `basicsr leaderboard`."""
-    return [name for name in shipped_names() if not name.startswith("leaderboard_")]
+    return [name for name in shipped_files() if not name.startswith("leaderboard_")]
 
 
 def shipped_titles() -> dict[str, str]:
     """Return the first line of every shipped option file by its name."""
-    texts = {name: (shipped_folder() / name).read_text("utf-8") for name in shipped_names()}
-    return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
+    first = {name: path.read_text("utf-8").partition("\n")[0] for name, path in shipped_files().items()}
+    return {name: line.removeprefix("#").strip() for name, line in first.items()}
 
 
 def copy_shipped(name: str, target: str) -> list[Path]:
@@ -164,7 +164,7 @@ def copy_shipped(name: str, target: str) -> list[Path]:
     Raises:
         UserError: no such shipped file, or a new file exists already.
     """
-    sources = [shipped_folder() / one for one in shipped_names()] if name == "all" else [find(name)]
+    sources = list(shipped_files().values()) if name == "all" else [find(name)]
     into_folder = name == "all" or Path(target).is_dir() or target.endswith("/")
     pairs = {(Path(target) / source.name if into_folder else Path(target)): source for source in sources}
     existing = [str(path) for path in pairs if path.exists()]

@@ -17,7 +17,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["options", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == read.shipped_names()
+    assert [line.split()[0] for line in lines] == list(read.shipped_files())
     assert all(len(line.split()) > 2 for line in lines)
 
 
@@ -36,7 +36,7 @@ def test_copy_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_copy_all(folder: Path) -> None:
     assert main(["options", "copy", "all", "new"]) == 0
-    assert sorted(path.name for path in (folder / "new").iterdir()) == read.shipped_names()
+    assert sorted(path.name for path in (folder / "new").iterdir()) == list(read.shipped_files())
 
 
 def test_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
