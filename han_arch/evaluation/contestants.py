@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from han_arch import compat
-from han_arch.errors import UserError, hint
+from han_arch.errors import UserError, unknown
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import to_tensor
 from han_arch.files import hash_file
@@ -106,9 +106,9 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         options = {"zoo": options}
     if not isinstance(options, Mapping):
         raise UserError(f"must be a mapping or an entry of the zoo; got {options!r}")
-    unknown = [key for key in options if key not in KEYS]
-    if unknown:
-        raise UserError(f"unknown option {unknown[0]!r}; {hint(unknown[0], (*KEYS, 'experiment'))}")
+    for key in options:
+        if key not in KEYS:
+            raise unknown("option", key, (*KEYS, "experiment"))
     own = {key: value for key, value in options.items() if key not in _BOARD_KEYS}
     published = options.get("published", name)
     if own.get("type") == BICUBIC:

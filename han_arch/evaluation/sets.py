@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_arch.errors import UserError, hint
+from han_arch.errors import UserError, unknown
 from han_arch.evaluation.protocol import Protocol
 from han_arch.images.read import list_files, read_image
 
@@ -77,7 +77,7 @@ def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSe
     """
     if not isinstance(options, Mapping):
         return EvaluationSet(name, (), protocol), [f"{name}: must be a mapping with dataroot_gt; got {options!r}"]
-    faults = [f"{name}: unknown option {key!r}; {hint(key, KEYS)}" for key in options if key not in KEYS]
+    faults = [f"{name}: {unknown('option', key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
     if lq_root is not None:
         protocol = replace(protocol, lr_border="as given")

@@ -96,12 +96,11 @@ def model_card(
         seed: the training's `manual_seed`.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
-    a = entry.arguments
-    protocol = entry.expected[0].protocol
+    network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)
     rows = []
-    for e in entry.expected:
-        base = bicubic[e.dataset]
-        rows.append([e.dataset, f"{base.psnr:.2f} / {base.ssim:.4f}", f"{e.psnr:.2f} / {e.ssim:.4f}"])
+    for expected in entry.expected:
+        scores = (bicubic[expected.dataset], expected)
+        rows.append([expected.dataset, *(f"{score.psnr:.2f} / {score.ssim:.4f}" for score in scores)])
     results = "\n".join(markdown_table(["set", "Bicubic", entry.name], rows))
     listed = "\n".join(markdown_table(["file", "content"], [[f"`{name}`", what] for name, what in files.items()]))
     return f"""---
@@ -111,12 +110,12 @@ def model_card(
 
 A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-resolution of photos shrunk by
 {DEGRADATIONS[entry.degradation].doc}:
-{a["num_group"]} groups x {a["num_block"]} blocks x {a["num_feat"]} features, {entry.parameters:,} parameters.
+{network}, {entry.parameters:,} parameters.
 
 ## Results
 
 Mean PSNR (dB) / SSIM, whole images.
-Protocol: `{protocol}`
+Protocol: `{entry.expected[0].protocol}`
 
 {results}
 `per_image.csv` has the numbers of each image. `Set5/` has the SR images of Set5, to check the metric.
@@ -163,6 +162,19 @@ The network was designed by Niu et al. ({PAPER}); these weights are not theirs.
 
 
 def _front_matter(entry: Entry, training_set: TrainingSet) -> dict[str, Any]:
+    results = []
+    for expected in entry.expected:
+        values = {"psnr": round(expected.psnr, 3), "ssim": round(expected.ssim, 5)}
+        results.append(
+            {
+                "task": {"type": "image-to-image", "name": f"Super-resolution {entry.task}"},
+                "dataset": {"name": expected.dataset, "type": expected.dataset.lower()},
+                "metrics": [
+                    {"type": kind, "value": value, "name": f"{kind.upper()} ({expected.protocol})"}
+                    for kind, value in values.items()
+                ],
+            }
+        )
     return {
         "license": "other",
         "license_name": training_set.licence,
@@ -171,20 +183,5 @@ def _front_matter(entry: Entry, training_set: TrainingSet) -> dict[str, Any]:
         "pipeline_tag": "image-to-image",
         "tags": ["super-resolution", "basicsr", "han", f"x{entry.scale}"],
         "metrics": ["psnr", "ssim"],
-        "model-index": [
-            {
-                "name": entry.name,
-                "results": [
-                    {
-                        "task": {"type": "image-to-image", "name": f"Super-resolution {entry.task}"},
-                        "dataset": {"name": expected.dataset, "type": expected.dataset.lower()},
-                        "metrics": [
-                            {"type": kind, "value": value, "name": f"{kind.upper()} ({expected.protocol})"}
-                            for kind, value in (("psnr", round(expected.psnr, 3)), ("ssim", round(expected.ssim, 5)))
-                        ],
-                    }
-                    for expected in entry.expected
-                ],
-            }
-        ],
+        "model-index": [{"name": entry.name, "results": results}],
     }

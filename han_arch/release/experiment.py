@@ -10,6 +10,7 @@ from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
 from han_arch.evaluation.contestants import LATEST, find_option_file, find_weights
 from han_arch.opt.read import read as read_options
+from han_arch.release.card import TrainingSet, find_training_set
 
 BEST = "net_g_best.pth"
 
@@ -56,9 +57,9 @@ class Experiment:
         return f"the checkpoint with the best {metric} on {val_set} of all validations"
 
     @property
-    def training_set(self) -> str:
-        """Name of the training set."""
-        return str(self.options["datasets"]["train"]["name"])
+    def training_set(self) -> TrainingSet:
+        """The training set with its terms; UserError where they are unknown."""
+        return find_training_set(str(self.options["datasets"]["train"]["name"]))
 
     @property
     def logs(self) -> list[Path]:

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from han_arch.data.degradation import DEGRADATIONS
-from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
 from han_arch.zoo.entry import Entry
 
-ARCHITECTURE = "han"
-ARCHITECTURE_ROW = {ARCHITECTURE: {"name": "HAN", "input": "image", "compatiblePlatforms": ["pytorch", "onnx"]}}
-TAGS = ("photo", "research")
+ADDRESS = re.compile(r"https?://[^/\s]+")
+ARCHITECTURE_ROW = {"han": {"name": "HAN", "input": "image", "compatiblePlatforms": ["pytorch", "onnx"]}}
 _REQUIRED: dict[str, Any] = {
     "name": str, "author": (str, list), "tags": list, "description": str, "date": str, "architecture": str,
     "scale": int, "inputChannels": int, "outputChannels": int, "resources": list, "images": list,
@@ -28,14 +26,13 @@ _OPTIONAL: dict[str, Any] = {
 }  # fmt: skip
 _ID = re.compile(r"[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*")
 _SPDX = re.compile(r"[a-zA-Z0-9.+()-]+(?: (?:AND|OR|WITH) [a-zA-Z0-9.+()-]+)*")
-_ADDRESS = re.compile(r"https?://[^/\s]+")
 _EXPIRING = re.compile(r"https?://(?:cdn|media)\.discordapp\.(?:com|net)/")
 _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "standalone": ("url",)}
 
 
-def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, author: str) -> dict[str, Any]:
+def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
     """Return the entry; its licence is null since the data terms, in the description, are no SPDX licence."""
-    network, data = entry.arguments, experiment.options["datasets"]["train"]
+    network, data, training_set = entry.arguments, experiment.options["datasets"]["train"], experiment.training_set
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
         f"A small HAN (Holistic Attention Network, ECCV 2020, https://arxiv.org/abs/2008.08767) with "
@@ -49,10 +46,10 @@ def model(entry: Entry, experiment: Experiment, training_set: TrainingSet, autho
         "name": entry.name,
         "author": author,
         "license": None,
-        "tags": list(TAGS),
+        "tags": ["photo", "research"],
         "description": description,
         "date": entry.date,
-        "architecture": ARCHITECTURE,
+        "architecture": "han",
         "size": [f"{network['num_feat']}nf", f"{network['num_group']}x{network['num_block']}nb"],
         "scale": entry.scale,
         "inputChannels": network["num_in_ch"],
@@ -115,7 +112,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
         found += [f"resources[{number}].{fault}" for fault in _list_resource_faults(resource)]
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
-        if kind not in _IMAGE_URLS or not all(_ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
+        if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
             found.append(f"images[{number}] must be paired with LR and SR, or standalone with url, all addresses")
     return found
 
@@ -140,6 +137,6 @@ def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
     urls = resource.get("urls") or []
     if not urls:
         found.append("urls is empty: publish with --url")
-    found += [f"urls: {url} is no http or https address" for url in urls if not _ADDRESS.match(str(url))]
+    found += [f"urls: {url} is no http or https address" for url in urls if not ADDRESS.match(str(url))]
     found += [f"urls: {url} expires" for url in urls if _EXPIRING.match(str(url))]
     return found

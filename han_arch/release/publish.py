@@ -21,7 +21,6 @@ from han_arch.evaluation.score import Score, mean_scores
 from han_arch.evaluation.sets import find_sets
 from han_arch.images.write import encode_png
 from han_arch.release import card, openmodeldb, reproduce
-from han_arch.release.card import TrainingSet
 from han_arch.release.experiment import Experiment
 from han_arch.release.reproduce import Stage
 from han_arch.release.verify import PER_IMAGE, SUMS
@@ -40,7 +39,6 @@ CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
 PER_IMAGE_COLUMNS = ("model", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
-_ADDRESS = re.compile(r"https?://[^/\s]+")
 
 
 @dataclass(frozen=True)
@@ -65,16 +63,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Draft:
-    """A release before its measurement: request, terms of the data, checked weights, number of parameters."""
+    """A release before its measurement: request, checked weights, number of parameters."""
 
     request: Request
-    training_set: TrainingSet
     weights: store.Weights
     parameters: int
 
     def entry(self, file: Path, means: Mapping[str, Score]) -> Entry:
         """Return the entry of the written weight file with its mean scores, set by set."""
         experiment, provenance, url = self.request.experiment, self.weights.provenance, self.request.url
+        training_set = experiment.training_set
         measured = {"variant": "full", "status": MEASURED, "source": "basicsr zoo publish"}
         expected = tuple(
             Expected(name, round(one.psnr, 4), round(one.ssim, 6), TOLERANCE_DB, one.protocol.name, **measured)
@@ -86,7 +84,7 @@ class Draft:
             arguments={key: value for key, value in self.weights.network_g.items() if key != "type"},
             scale=experiment.scale,
             degradation=experiment.degradation,
-            training_set=self.training_set.name,
+            training_set=training_set.name,
             recipe=provenance["recipe"],
             iterations=provenance["iterations"],
             started_from=provenance["started_from"],
@@ -95,8 +93,8 @@ class Draft:
             sha256=files.hash_file(file),
             size=file.stat().st_size,
             parameters=self.parameters,
-            licence=f"{self.training_set.licence}, after the training data; han_arch's code is Apache-2.0",
-            data_terms=self.training_set.terms,
+            licence=f"{training_set.licence}, after the training data; han_arch's code is Apache-2.0",
+            data_terms=training_set.terms,
             expected=expected,
             origin="; ".join(filter(None, ("trained with this package", experiment.chosen_by))),
             how_to_get="",
@@ -119,9 +117,8 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
     """
     _check(request, out)
     experiment = request.experiment
-    training_set = card.find_training_set(experiment.training_set)
     test_sets = find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
-    draft = _draft(request, training_set)
+    draft = _draft(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(out) as folder:
         precision = PRECISIONS["fp16" if request.half else "fp32"]
@@ -159,12 +156,12 @@ def _check(request: Request, out: Path) -> None:
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"the zoo has weights of others with the name {request.name}; choose another name")
-    if request.url is not None and not _ADDRESS.match(request.url):
+    if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
         raise UserError(f"--url must be an http or https address, the folder of the file; got {request.url}")
     require("matplotlib", "plots")  # for the training's curves
 
 
-def _draft(request: Request, training_set: TrainingSet) -> Draft:
+def _draft(request: Request) -> Draft:
     """Load the weights strictly into the network and collect the provenance."""
     experiment = request.experiment
     network_g, source = experiment.options["network_g"], str(experiment.checkpoint)
@@ -176,16 +173,17 @@ def _draft(request: Request, training_set: TrainingSet) -> Draft:
     network_g, _ = complete_options(checkpoint, network_g)
     net = build({key: value for key, value in network_g.items() if key != "type"}, source)
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    weights = store.Weights(checkpoint.tensors, network_g, _provenance(request, training_set))
-    return Draft(request, training_set, weights, parameters)
+    weights = store.Weights(checkpoint.tensors, network_g, _provenance(request))
+    return Draft(request, weights, parameters)
 
 
-def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
-    experiment = request.experiment
+def _provenance(request: Request) -> dict[str, Any]:
+    experiment, training_set = request.experiment, request.experiment.training_set
     shipped = reproduce.stage_named(experiment.options["name"])
-    before = reproduce.stages_before(Stage(experiment.option_file.name, experiment.options))
+    stage = Stage(experiment.option_file.name, experiment.options)
+    before = reproduce.stages_before(stage)
     # Stages of another scale only gave the backbone.
-    included = sum(stage.iterations for stage in before if stage.options["scale"] == experiment.scale)
+    included = sum(other.iterations for other in before if other.scale == stage.scale)
     return {
         "name": request.name,
         "training_set": training_set.name,
@@ -195,7 +193,7 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
         "iterations": experiment.iterations + included,
         "seed": experiment.options.get("manual_seed"),
         "averaged": experiment.weight_key == "params_ema",
-        "started_from": _start(experiment, before, included),
+        "started_from": _describe_start(stage, before, included),
         "chosen_by": experiment.chosen_by,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
@@ -204,13 +202,13 @@ def _provenance(request: Request, training_set: TrainingSet) -> dict[str, Any]:
     }
 
 
-def _start(experiment: Experiment, before: list[Stage], included: int) -> str:
-    """The weights that the training started from, by recipe or by file; "" for none."""
+def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
+    """Name the weights that the training started from, by recipe or by file; "" for none."""
     if before:
-        last, same_scale = before[-1], before[-1].options["scale"] == experiment.scale
-        after = f"the first {included:,} of these" if same_scale else f"{last.iterations:,}"
+        last = before[-1]
+        after = f"the first {included:,} of these" if last.scale == stage.scale else f"{last.iterations:,}"
         return f"the weights of {last.file} after {after} iterations"
-    start = (experiment.options.get("path") or {}).get("pretrain_network_g") or ""
+    start = stage.start or ""
     # A later release may get the same name, so the file is given.
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)
 
@@ -239,7 +237,7 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
     facts = {"entry": asdict(entry), "normalisation": normalisation(entry.arguments), "provenance": provenance}
     _write_json(folder / sidecar, facts, 1)
     model_id = f"{entry.scale}x-{entry.name}"
-    model = openmodeldb.model(entry, experiment, draft.training_set, request.author)
+    model = openmodeldb.model(entry, experiment, request.author)
     (folder / "openmodeldb").mkdir()
     _write_json(folder / "openmodeldb" / f"{model_id}.json", model, 4)
     _write_json(folder / "openmodeldb" / ARCHITECTURE, openmodeldb.ARCHITECTURE_ROW, 4)
@@ -257,7 +255,7 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
         ROW: "the zoo's entry",
         SUMS: "`sha256sum -c` checks all files",
     }
-    text = card.model_card(entry, draft.training_set, bicubic, listed, experiment.options.get("manual_seed"))
+    text = card.model_card(entry, experiment.training_set, bicubic, listed, experiment.options.get("manual_seed"))
     (folder / CARD).write_text(text, "utf-8")
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = [f"{files.hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in written]

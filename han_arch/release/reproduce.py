@@ -22,9 +22,9 @@ class Stage:
     options: dict[str, Any]
 
     @property
-    def experiment(self) -> str:
-        """The folder of its experiment."""
-        return f"experiments/{self.options['name']}"
+    def scale(self) -> int:
+        """HR side / LR side."""
+        return int(self.options["scale"])
 
     @property
     def iterations(self) -> int:
@@ -93,7 +93,7 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
     stages = stages_of(entry.recipe)
     training_set = card.find_training_set(entry.training_set)
     prepare = ("data", "prepare")
-    for scale in dict.fromkeys(str(stage.options["scale"]) for stage in stages):
+    for scale in dict.fromkeys(str(stage.scale) for stage in stages):
         yield Step(
             f"LR and sub-images of {training_set.images} photos: {training_set.what}",
             (*prepare, str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale, *training_set.prepare),
@@ -109,9 +109,10 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
             f"{stage.iterations:,} iterations, seed {stage.options['manual_seed']}, from {start}",
             ("train", "-opt", stage.file.removesuffix(".yml"), "--auto_resume"),
         )
+    experiment = f"experiments/{stages[-1].options['name']}"
     yield Step(
         "the release, with its numbers by the papers' protocol",
-        ("zoo", "publish", stages[-1].experiment, "-o", str(release), "--name", entry.name, "--data", "datasets"),
+        ("zoo", "publish", experiment, "-o", str(release), "--name", entry.name, "--data", "datasets"),
     )
     yield Step("compare them with the table", ("zoo", "verify", str(release), "--against", entry.name))
 
