@@ -167,9 +167,9 @@ def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradati
         for product in [product for product in PRODUCTS if product in recipe.products]:
             has_subs = product != "images"
             names = subs if has_subs else whole
-            settings = common | {"count": sum(map(len, names.values()))}
+            settings = common | ({"degradation": degradation.name} if side == "LR" else {})
             settings |= {"crop_size": grid.size, "step": grid.step} if has_subs else {}
-            settings |= {"degradation": degradation.name} if side == "LR" else {}
+            settings["count"] = sum(map(len, names.values()))
             store = LmdbStore if product == "lmdb" else FolderStore
             path = out / set_names(product, degradation)[index]
             sets.append(PlannedSet(store(path, settings), (side, has_subs), names))
