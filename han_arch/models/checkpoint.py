@@ -30,16 +30,11 @@ class CheckpointModel(SRModel):
       beside `params` and `params_ema`.
     - `load_network`: never runs code from a file. For HAN it also reads the authors' and RCAN's checkpoints, and
       warm-starts.
-
-    Attributes:
-        step: the training step.
-        guard: the judge of its losses.
-        scheduled_lrs: during a warm-up, the schedule's learning rates of each optimizer; else None.
     """
 
     step: TrainingStep
     guard: LossGuard
-    scheduled_lrs: list[list[float]] | None
+    scheduled_lrs: list[list[float]] | None  # during a warm-up, the schedule's learning rates of each optimizer
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save networks and training state of an iteration; -1, the end of training, saves the networks as `latest`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
         raise errors.UserError(f"train:{option} does not fit {kind}: {error}") from error
 
 
+@dataclass
 class TrainingStep:
     """The forward and backward pass of one batch.
 
@@ -72,24 +74,21 @@ class TrainingStep:
         ValueError: an argument out of its range.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        precision: str = "fp32",
-        channels_last: bool = False,
-        accumulate: int = 1,
-        grad_clip: float | None = None,
-    ) -> None:
-        if precision not in PRECISIONS:
-            raise errors.unknown("precision", precision, PRECISIONS)
-        if accumulate < 1:
-            raise ValueError(f"accumulate must be at least 1; got {accumulate}")
-        if grad_clip is not None and grad_clip <= 0:
-            raise ValueError(f"grad_clip must be above 0, or ~ for none; got {grad_clip}")
-        self.device, self.precision = device, PRECISIONS[precision]
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.accumulate, self.grad_clip = accumulate, grad_clip
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    device: torch.device
+    precision: str = "fp32"
+    channels_last: bool = False
+    accumulate: int = 1
+    grad_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise errors.unknown("precision", self.precision, PRECISIONS)
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1; got {self.accumulate}")
+        if self.grad_clip is not None and self.grad_clip <= 0:
+            raise ValueError(f"grad_clip must be above 0, or ~ for none; got {self.grad_clip}")
+        self.memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def backward(
         self,
@@ -114,14 +113,14 @@ class TrainingStep:
         """
         optimizer.zero_grad(set_to_none=True)
         parts = list(zip(*(images.chunk(min(self.accumulate, len(lq))) for images in (lq, gt)), strict=True))
+        precision = PRECISIONS[self.precision]
         outputs, sums = [], dict[str, Tensor]()
         for index, (lq_part, gt_part) in enumerate(parts):
             share = len(lq_part) / len(lq)
             # Ranks exchange gradients once per batch, not once per part.
             waits = isinstance(net, DistributedDataParallel) and index < len(parts) - 1
             with net.no_sync() if waits else nullcontext():  # type: ignore[operator]
-                dtype = self.precision.dtype
-                with torch.autocast(self.device.type, dtype) if self.precision.autocast else nullcontext():
+                with torch.autocast(self.device.type, precision.dtype) if precision.autocast else nullcontext():
                     output = net(lq_part.contiguous(memory_format=self.memory_format))
                 terms = losses(output.float(), gt_part)
                 total = torch.stack(list(terms.values())).sum() * share

@@ -117,12 +117,9 @@ def _joined() -> bool:
 
 
 class StopRequest(ExitStack[None]):
-    """Context that notes SIGINT and SIGTERM, so that the run can stop between two iterations.
+    """Context that notes SIGINT and SIGTERM in `signal_name`, so that the run can stop between two iterations.
 
     A second signal ends the process at once.
-
-    Attributes:
-        signal_name: name of the signal that came, or None.
     """
 
     signal_name: str | None = None

@@ -96,14 +96,7 @@ class Progress(ExitStack[None]):
     """Measure the iterations of a run and report them, in place of BasicSR's MessageLogger.
 
     Rates cover training since the last line, without validation and saving. The ETA covers everything since the first
-    iteration of this start.
-
-    Args:
-        opt: the run's options.
-        start_iter: iterations that are done.
-        samples_per_iter: samples per iteration, over all processes.
-        tb_logger: TensorBoard's writer, or None.
-        logger: the run's log.
+    iteration of this start. `start_iter` iterations are done; `samples_per_iter` counts those of all processes.
     """
 
     def __init__(

@@ -16,13 +16,7 @@ IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a run starts.
-
-    Attributes:
-        path: file of the training state; None for a fresh start.
-        state: the training state; None for a fresh start.
-        notes: warnings for the log.
-    """
+    """Where a run starts: a training state and its file, None for a fresh start; and warnings for the log."""
 
     path: Path | None = None
     state: dict[str, Any] | None = None
