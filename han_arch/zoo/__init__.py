@@ -1,1 +1,1 @@
-"""Weights: the table of the zoo, checkpoints of several codebases, and the networks built from them."""
+"""Weight files: the table of the model zoo, checkpoints of several codebases, and the networks built from them."""

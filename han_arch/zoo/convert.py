@@ -1,8 +1,9 @@
-"""Convert the authors' weights of HAN and RCAN to our names.
+"""Convert the authors' weights of HAN and RCAN to the names of this package.
 
-Our names are BasicSR's for the parts of RCAN, and HAN.md's for HAN's own parts. The HAN authors' code (and PyPI's
-super-image) and the RCAN authors' code use the same names for the backbone:
+The code of the HAN authors, super-image (on PyPI) and the code of the RCAN authors use the same names for the backbone.
+This package has BasicSR's names for it. `G` is the number of a group, `B` of a block:
 
+    authors' name                           name in this package
     sub_mean, head.0                        mean shift; conv_first
     body.G.body.B.body.{0,2}                body.G.residual_group.B.rcab.{0,2}
     body.G.body.B.body.3.conv_du.{0,2}      body.G.residual_group.B.rcab.3.attention.{1,3}
@@ -12,7 +13,7 @@ super-image) and the RCAN authors' code use the same names for the backbone:
     last_conv, last                         conv_lam, conv_fuse
     tail.0, tail.1, add_mean                upsample, conv_last; mean shift
 
-Every key is used once, or dropped after a check; an unknown key is an error.
+Each key occurs once. An unknown key is an error.
 """
 
 import re
@@ -24,7 +25,7 @@ from torch import Tensor
 from han_arch.errors import UserError
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
-# Patterns of whole keys; a key matches at most one.
+# (pattern of the authors' complete key, our key); a key matches at most one pattern.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
     (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
@@ -41,20 +42,20 @@ _RULES = [
     (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
 ]
 _MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
-# On 0..img_range; it covers rounding of the mean's last digit.
+# Largest difference from the default mean shift, on the 0..img_range scale. The mean's last digit may be rounded.
 _SHIFT_TOLERANCE = 1e-3
 _IMG_RANGES = (255.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights under our names, and the normalisation that the mean-shift convolutions contained.
+    """Weights with our names, and the input normalisation from the mean-shift convolutions.
 
     Attributes:
-        tensors: the weights.
-        img_range: 255 or 1.
-        rgb_mean: in [0, 1]; None for the default.
-        notes: changes of the values, in words.
+        tensors: weights, keyed by our names.
+        img_range: option `img_range` of the network, 255 or 1.
+        rgb_mean: option `rgb_mean` of the network, in [0, 1]; None for the default mean.
+        notes: messages about changed values of weights.
     """
 
     tensors: dict[str, Tensor]
@@ -64,19 +65,19 @@ class Converted:
 
 
 def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
-    """Convert a state dict of the HAN or RCAN authors' code, or of super-image's HAN.
+    """Convert a state dict from the code of the HAN authors, the RCAN authors or super-image.
 
-    Some trainings also changed the mean-shift convolutions. `sub_mean` computes S x + s, which equals S (x - mean) with
-    mean = -S^-1 s, also at the zero padding. So S is folded into conv_first, the mean becomes `rgb_mean`, and
-    `add_mean` is folded into conv_last.
+    Some trainings also changed the mean-shift convolutions. `sub_mean` computes S x + s. With mean = -S^-1 s, this
+    equals S (x - mean), also where conv_first pads with zeros. Therefore the function multiplies conv_first by S, uses
+    the mean as `rgb_mean`, and folds `add_mean` into conv_last.
 
     Args:
         tensors: the state dict.
-        default_mean: the network's default of `rgb_mean`.
-        source: name of the file, for messages.
+        default_mean: default value of the option `rgb_mean`.
+        source: path of the checkpoint file, for error messages.
 
     Raises:
-        UserError: an unknown or duplicate key, or a mean shift that cannot be folded in.
+        UserError: a key is unknown, missing or duplicate, a shape is wrong, or the mean shift cannot be folded in.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -87,7 +88,7 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(f"{source}: two keys give {name}, the second is {key}; wanted one")
+            raise UserError(f"{source}: two keys become {name}, the second one is {key}; remove one of them")
         else:
             renamed[name] = value
     if unknown:
@@ -96,13 +97,16 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
     if "csam.weight" in renamed:
         if renamed["csam.weight"].numel() != 27:
             shape = tuple(renamed["csam.weight"].shape)
-            raise UserError(f"{source}: csa.conv.weight is {shape}; wanted (1, 1, 3, 3, 3)")
+            raise UserError(f"{source}: csa.conv.weight must have the shape (1, 1, 3, 3, 3); got {shape}")
         renamed["csam.weight"] = renamed["csam.weight"].reshape(3, 3, 3)
     shift = [key for key in _MEAN_SHIFT_KEYS if key in tensors]
     if not shift:
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
-        raise UserError(f"{source} has {', '.join(shift)} of the mean shift; wanted all four, conv_first and conv_last")
+        raise UserError(
+            f"{source} has {', '.join(shift)}; with a mean shift, it must have all four of "
+            f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
+        )
     return _fold_mean_shift(tensors, renamed, default_mean, source)
 
 
@@ -115,7 +119,7 @@ def _renamed(key: str) -> str | None:
 
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Check the numbers of the convolutions behind each group's blocks and behind the groups."""
+    """Check the numbers in the names of the convolutions after the blocks of each group, and after the last group."""
     blocks: dict[str, set[int]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
@@ -125,8 +129,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups; {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} too many; "
-            "wanted one convolution behind each group's blocks, and one behind the groups"
+            f"{source} has {len(blocks)} groups: {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} is "
+            "unexpected. It must have one convolution after the blocks of each group, and one after the last group"
         )
 
 
@@ -138,24 +142,25 @@ def _fold_mean_shift(
         shape = (channels, channels, 1, 1) if key.endswith("weight") else (channels,)
         if tensors[key].shape != shape:
             raise UserError(
-                f"{source}: {key} is {tuple(tensors[key].shape)}; wanted {shape} for conv_first's {channels} channels"
+                f"{source}: {key} must have the shape {shape}, because conv_first has {channels} input channels; "
+                f"got {tuple(tensors[key].shape)}"
             )
         if not tensors[key].isfinite().all():
-            raise UserError(f"{source}: {key} has nan or inf; wanted finite numbers")
+            raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
-        raise UserError(f"{source}: conv_last does not give the {channels} channels that conv_first takes")
-    # scale_in and scale_out are (channels, channels); float64, so that folding does not round.
+        raise UserError(f"{source}: conv_last must output {channels} channels, as many as conv_first reads")
+    # scale_in and scale_out get the shape (channels, channels). float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
     scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)
     identity = torch.eye(len(shift_in), dtype=torch.float64)
     expected = torch.tensor(default_mean, dtype=torch.float64)
     if len(expected) != len(shift_in):
-        raise UserError(f"{source}: the mean shift has {len(shift_in)} channels, {len(expected)} were expected")
+        raise UserError(f"{source}: the mean shift must have {len(expected)} channels; got {len(shift_in)}")
     if torch.linalg.matrix_rank(scale_in) < len(identity):
-        raise UserError(f"{source}: sub_mean cannot be undone (its weight is singular); wanted a mean shift")
+        raise UserError(f"{source}: sub_mean.weight must be an invertible matrix; it is singular")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
-        (scale_in, identity, img_range),  # it multiplies values up to img_range
+        (scale_in, identity, img_range),  # a factor on values up to img_range
         (shift_in, -img_range * expected, 1.0),
         (scale_out, identity, img_range),
         (shift_out, img_range * expected, 1.0),
@@ -171,5 +176,5 @@ def _fold_mean_shift(
             conv_last.dtype
         ),
     }
-    note = f"its mean shift differs from rgb_mean {default_mean}; folded into conv_first, conv_last and rgb_mean"
+    note = f"the mean shift differs from rgb_mean {default_mean}; it was folded into conv_first, conv_last and rgb_mean"
     return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

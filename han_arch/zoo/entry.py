@@ -1,4 +1,4 @@
-"""The zoo's table: one entry for each weight file, read from entries.json."""
+"""The table of the model zoo: one entry for each weight file, read from entries.json."""
 
 import dataclasses
 import json
@@ -15,17 +15,18 @@ TABLE = Path(__file__).with_name("entries.json")
 
 @dataclass(frozen=True)
 class Expected:
-    """The result of a weight on a test set.
+    """The expected PSNR and SSIM of a weight file on a test set.
 
     Attributes:
-        dataset: name of the set.
-        psnr: mean, in dB.
-        ssim: mean.
-        tolerance_db: largest PSNR difference on another machine; for SSIM a twentieth of the number.
-        protocol: the printed name of the protocol (see evaluation/protocol.py).
-        variant: how the network ran: "full" or "chop" (see inference/variants.py).
-        status: "measured" here, or "found" in the source.
-        source: the command, or the paper.
+        dataset: name of the test set.
+        psnr: mean PSNR in dB.
+        ssim: mean SSIM.
+        tolerance_db: largest accepted PSNR difference in dB, such as between two machines. The largest accepted SSIM
+            difference is this number divided by 20.
+        protocol: name of the measurement protocol (`Protocol.name` in evaluation/protocol.py).
+        variant: name of the inference variant, "full" or "chop" (see inference/variants.py).
+        status: "measured" if this package measured the numbers, "found" if a paper published them.
+        source: the command that measured the numbers, or the paper that published them.
     """
 
     dataset: str
@@ -38,36 +39,37 @@ class Expected:
     source: str
 
     def differs(self, psnr: float, ssim: float) -> bool:
-        """Whether a measurement is outside the tolerance; nan is."""
+        """Return whether a measured PSNR or SSIM is outside the tolerance; nan is always outside."""
         return not (abs(psnr - self.psnr) <= self.tolerance_db and abs(ssim - self.ssim) <= self.tolerance_db / 20)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One weight.
+    """One entry of the zoo's table: a weight file and the facts about it.
 
     Attributes:
-        name: what `load_model` takes.
-        architecture: the network's class.
-        arguments: all construction arguments that affect the output.
-        scale: HR side / LR side.
-        degradation: kind of the degradation that made LR, "BI" or "BD".
-        training_set: name of the set.
-        recipe: the option file for `basicsr train`; None where there is none.
-        iterations: of the training, earlier stages of the same network included; None if unknown.
-        started_from: the weights that the training started from; "" for random weights, None if unknown.
-        file: the file's name, ending in `-` and the first 8 hex digits of its hash; the authors' own name for theirs.
-        url: http(s) address; None for a file in the package, or one to download by hand.
-        sha256: 64 hex digits; None if unknown.
-        size: bytes; None if unknown.
-        parameters: number of trainable weights.
-        licence: of the weights.
-        data_terms: terms of the training data's owners.
-        expected: results on test sets.
-        origin: who trained it, and where the file comes from.
-        how_to_get: the steps by hand, for a file that no program can download; otherwise "".
-        date: of publication, yyyy-mm-dd; "" if unknown.
-        commit: of the code that published it; "" if unknown.
+        name: name of the entry for `load_model` and `basicsr zoo`.
+        architecture: class name of the network.
+        arguments: all construction arguments of the network that affect its output.
+        scale: upscaling factor of the network.
+        degradation: name of the degradation that made the LR images, "BI" or "BD".
+        training_set: name of the training set.
+        recipe: name of the option file for `basicsr train`; None if the package has no option file for this training.
+        iterations: number of training iterations, including earlier stages of the same network; None if unknown.
+        started_from: description of the weights at the start of the training; "" for random weights, None if unknown.
+        file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
+            their original names.
+        url: http(s) address of the file; None if the package contains the file or users must download it by hand.
+        sha256: SHA-256 of the file, 64 hex digits; None if unknown.
+        size: size of the file in bytes; None if unknown.
+        parameters: number of trainable parameters.
+        licence: licence of the weights.
+        data_terms: terms of use of the training data.
+        expected: expected results on the test sets.
+        origin: who trained the weights, and where the file comes from.
+        how_to_get: instructions for a download by hand, if `basicsr zoo fetch` cannot download the file; otherwise "".
+        date: publication date of the weights, yyyy-mm-dd; "" if unknown.
+        commit: commit of the code that published the weights; "" if unknown.
     """
 
     name: str
@@ -94,17 +96,17 @@ class Entry:
 
     @property
     def task(self) -> str:
-        """Degradation and scale in one word, such as BIx4."""
+        """Degradation and scale in one word, such as "BIx4"."""
         return f"{self.degradation}x{self.scale}"
 
 
 def to_json(entry: Entry) -> str:
-    """Return the entry as an object of entries.json."""
+    """Return the entry as the text of a JSON object, in the format of entries.json."""
     return json.dumps(dataclasses.asdict(entry), indent=2, ensure_ascii=False)
 
 
 def from_json(row: Mapping[str, Any]) -> Entry:
-    """Return the entry of a decoded object of entries.json.
+    """Build an entry from one decoded JSON object of entries.json.
 
     Raises:
         TypeError: a field is missing or unknown.
@@ -117,17 +119,17 @@ ENTRIES: tuple[Entry, ...] = tuple(map(from_json, json.loads(TABLE.read_text("ut
 
 
 def is_name(text: str) -> bool:
-    """Whether an entry has this name."""
+    """Return whether the zoo has an entry with this name."""
     return any(entry.name == text for entry in ENTRIES)
 
 
 def find(name: str) -> Entry:
-    """Return the entry with a name.
+    """Return the zoo entry with this name.
 
     Raises:
-        UserError: there is none; the message has the nearest name.
+        UserError: the zoo has no entry with this name; the message suggests the nearest name.
     """
     for entry in ENTRIES:
         if entry.name == name:
             return entry
-    raise unknown("zoo weight", name, [entry.name for entry in ENTRIES])
+    raise unknown("zoo entry", name, [entry.name for entry in ENTRIES])

@@ -1,6 +1,6 @@
 """Build networks from checkpoints (`load_model`), and load checkpoints into networks (`path.pretrain_network_g`).
 
-`load_strict` loads a whole checkpoint; `warm_start` loads the part that fits, such as the backbone from RCAN's weights.
+`load_strict` loads a complete checkpoint; `warm_start` loads the weights that fit, such as RCAN's into HAN's backbone.
 """
 
 import inspect
@@ -32,12 +32,12 @@ _RCAN_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Result of a warm start, by name.
+    """The result of a warm start: names of the weights that were loaded, and names of the others.
 
     Attributes:
-        taken: weights of the network that were loaded.
-        fresh: weights of the network that keep their values.
-        unused: weights of the checkpoint that were not loaded.
+        taken: names of the network's weights that were loaded from the checkpoint.
+        fresh: names of the network's weights that were not loaded and keep their values.
+        unused: names of the checkpoint's weights that were not loaded.
     """
 
     taken: list[str]
@@ -46,41 +46,45 @@ class WarmStart:
 
     @property
     def summary(self) -> str:
-        """One line for the log, by part of the network."""
-        return f"taken: {_parts(self.taken)}; starts fresh: {_parts(self.fresh)}; not used: {_parts(self.unused)}"
+        """Log line with the number of loaded and other weights in each part of the network."""
+        return (
+            f"loaded: {_parts(self.taken)}; newly initialised: {_parts(self.fresh)}; "
+            f"in the checkpoint but not loaded: {_parts(self.unused)}"
+        )
 
 
 def load_model(path: str | Path) -> HAN:
-    """Return the network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last.
+    """Load the network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last format.
+
+    If a checkpoint contains `params_ema` and `params`, `params_ema` is used. Options that the checkpoint does not
+    contain get the values of the authors' release; a warning in the log lists them.
 
     Args:
-        path: a name of `basicsr zoo list`, such as "han-s-x4", or a checkpoint in any known form. An entry's file comes
-            from the package, the cache folder or its address; a download is logged as a warning; the hash is always
-            checked. Write `./NAME` for a file with the name of an entry.
+        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. The file of an
+            entry is in the package or the cache folder, or is downloaded with a warning in the log. Its hash is always
+            checked. If a file has the same name as an entry, write `./NAME` to load the file.
 
     Returns:
-        A network from (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w) in [0, 1], not clamped.
-        `params_ema` is preferred to `params`. Arguments that the file lacks get the values of the authors' release,
-        and are logged.
+        A network that maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w), not clamped to [0, 1].
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: the file is damaged, of another network, or does not fit the network that it describes; no such
-            entry, or its file cannot be downloaded.
+        FileNotFoundError: the checkpoint does not exist.
+        UserError: the zoo has no such entry, or its file cannot be downloaded. Or the checkpoint is damaged, belongs to
+            another network, or has weights that do not fit its options.
     """
     path = find_file(path)
     checkpoint = read_checkpoint(path)
     if checkpoint.is_rcan:
         raise UserError(
-            f"{path} is a checkpoint of {checkpoint.summary}; wanted HAN's. It can start HAN's training: "
-            "path:pretrain_network_g with strict_load_g: false"
+            f"{path} must be a checkpoint of HAN; got {checkpoint.summary}. To start training HAN from it, "
+            "set path:pretrain_network_g to this file and path:strict_load_g to false"
         )
     net = build(checkpoint.arguments, str(path))
     load_strict(net, checkpoint)
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
         logger.warning(
-            "%s is %s; the file lacks these options, the released form is assumed: %s",
+            "%s (%s) does not contain these options; the values of the authors' release are assumed: %s",
             path,
             checkpoint.summary,
             assumed,
@@ -91,120 +95,122 @@ def load_model(path: str | Path) -> HAN:
 
 
 def build(arguments: Mapping[str, Any], source: str) -> HAN:
-    """Build HAN with a checkpoint's arguments.
+    """Build HAN with the construction arguments of a checkpoint.
 
     Raises:
-        UserError: no network has these arguments; the message contains source, the file's name.
+        UserError: HAN rejects the arguments; the message contains `source`, the path of the checkpoint.
     """
     try:
         return HAN(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source} describes no network that can be built: {error}") from error
+        raise UserError(f"HAN cannot be built with the options of {source}: {error}") from error
 
 
 def complete_options(
     checkpoint: Checkpoint, given: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return all options of a checkpoint's network, after checking that its weights fit them exactly.
+    """Return all options of a checkpoint's network, after checking that the weights fit them exactly.
 
     Args:
-        checkpoint: of HAN or RCAN.
-        given: `network_g` of an option file; None for the released form of what the checkpoint lacks.
+        checkpoint: a checkpoint of HAN or RCAN.
+        given: section `network_g` of an option file; its options replace the checkpoint's. None: options that the
+            checkpoint does not contain get the values of the authors' release.
 
     Returns:
-        The options with `type`, and the names of assumed ones.
+        The options of the network, including `type`, and the names of the options with assumed values.
 
     Raises:
-        UserError: the weights do not fit, or `given` has another type.
+        UserError: the weights do not fit the options, or `given` has another type of network.
     """
     kind = "RCAN" if checkpoint.is_rcan else "HAN"
     if given is not None and given.get("type") != kind:
-        raise UserError(f"the option file has a network_g of type {given.get('type')}; {checkpoint.source} is a {kind}")
+        raise UserError(f"network_g:type must be {kind}, as in {checkpoint.source}; got {given.get('type')}")
     own = {key: value for key, value in (given or {}).items() if key != "type"}
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | own
     net = build(arguments, checkpoint.source)
-    arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in one order
+    arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # sorted as in HAN's signature
     arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
     if checkpoint.is_rcan:
         _check_rcan(checkpoint)
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
     else:
         load_strict(net, checkpoint, arguments)
-    # An option file has the network's defaults for what it leaves out, and these are the released form.
+    # With an option file nothing is assumed: options that it does not contain have HAN's defaults.
     assumed = () if given is not None else tuple(key for key in checkpoint.assumed if key in arguments)
     return {"type": kind, **arguments}, assumed
 
 
 def _check_rcan(checkpoint: Checkpoint) -> None:
-    """Check that a checkpoint has exactly the weights of its RCAN, which is HAN without attentions.
+    """Check that a checkpoint has exactly the weights of an RCAN, which is HAN without its attentions.
 
     Raises:
-        UserError: weights are missing, unknown, or of another shape.
+        UserError: weights are missing, are unknown or have another shape.
     """
     with torch.device("meta"):
         net = build(checkpoint.arguments, checkpoint.source)
     wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
     differences = _differing_weights(checkpoint.tensors, wanted)
     if differences:
-        raise UserError(f"{checkpoint.source} ({checkpoint.summary}) is no whole RCAN: {'; '.join(differences)}")
+        raise UserError(f"{checkpoint.source} ({checkpoint.summary}) is not a complete RCAN: {'; '.join(differences)}")
 
 
 def find_file(path: str | Path) -> Path:
-    """Return the file of a zoo name or a path; download it if necessary.
+    """Return the path of a zoo entry's file, downloaded if necessary; return any other path unchanged.
 
     Raises:
-        UserError: neither an entry nor a file, or the entry's file cannot be downloaded.
+        UserError: a word without a suffix is neither a zoo entry nor a file, or the entry's file cannot be downloaded.
     """
     if isinstance(path, str) and table.is_name(path):
         return store.obtain(table.find(path), logger.warning)
-    # A word without a suffix is a name.
+    # A word without a suffix that is not a file must be the name of an entry.
     if isinstance(path, str) and Path(path).name == path and not Path(path).suffix and not Path(path).is_file():
         table.find(path)
     return Path(path)
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
-    """Load a whole checkpoint into a network that it fits exactly.
+    """Load a complete checkpoint into a network that it fits exactly.
 
     Args:
-        net: changed in place; unchanged after an error.
-        checkpoint: from `read_checkpoint`.
-        network_g: net's options; they must agree with those in the checkpoint.
+        net: the network to change in place. After an error it is unchanged.
+        checkpoint: the checkpoint, as returned by `read_checkpoint`.
+        network_g: options of the network, which must equal the options in the checkpoint. None: do not compare options.
 
     Raises:
-        UserError: it does not fit; the message lists the differences.
+        UserError: the checkpoint does not fit the network; the message lists the differences.
     """
     wanted = net.state_dict()
     differences = [] if network_g is None else _differing_options(checkpoint, network_g)
     differences += _differing_weights(checkpoint.tensors, wanted)
     if differences:
         raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To load "
-            "the part that fits and start the rest fresh, set path:strict_load_g: false"
+            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To "
+            "train with the weights that fit and initialise the others, set path:strict_load_g to false"
         )
     net.load_state_dict(checkpoint.tensors)
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Load the weights that a checkpoint of HAN or RCAN shares with net; scales may differ.
+    """Load the weights of a checkpoint that fit the network; the scales of the two may differ.
 
-    The whole backbone must fit. HAN's attention and fusion weights are loaded if name and shape agree. Upsampling and
-    last convolution are loaded from the same scale only.
+    All weights of the backbone must fit. Weights of HAN's attentions and fusion are loaded if their names and shapes
+    are equal. Weights of the upsampling and of the last convolution are loaded only if the scales are equal.
 
     Args:
-        net: a HAN, changed in place.
-        checkpoint: from `read_checkpoint`.
-        network_g: net's options; normalisation and res_scale must agree, else the backbone computes something else.
+        net: the HAN to change in place.
+        checkpoint: a checkpoint of HAN or RCAN, as returned by `read_checkpoint`.
+        network_g: options of the network. rgb_mean, img_range and res_scale must equal those in the checkpoint, because
+            the backbone would compute something else with other values. None: do not compare options.
 
     Raises:
-        UserError: the backbones differ, or their input does.
+        UserError: the backbone does not fit, or one of the three options differs.
     """
     if network_g is not None:
         differing = _differing_options(checkpoint, network_g, ("rgb_mean", "img_range", "res_scale"))
         if differing:
             raise UserError(
-                f"{checkpoint.source} ({checkpoint.summary}) was trained with other values: {'; '.join(differing)}. "
-                "Set network_g to the file's"
+                f"{checkpoint.source} ({checkpoint.summary}) was trained with other options: {'; '.join(differing)}. "
+                "Set network_g to the values in the file"
             )
     wanted = net.state_dict()
     own_scale = getattr(net, "upscale", None)
@@ -219,8 +225,8 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     excess = [key for key in checkpoint.tensors if key.startswith(_BACKBONE) and key not in taken]
     if lacking or excess:
         raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: "
-            f"{len(lacking)} weights lacking, {len(excess)} in excess, such as {(lacking or excess)[0]}"
+            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network, such as "
+            f"{(lacking or excess)[0]}: {len(lacking)} weights of the network and {len(excess)} of the file do not fit"
         )
     net.load_state_dict(taken, strict=False)
     return WarmStart(
@@ -233,9 +239,9 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
 def _differing_weights(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     differences = []
     for what, keys in (
-        ("missing", sorted(wanted.keys() - tensors.keys())),
-        ("not in the network", sorted(tensors.keys() - wanted.keys())),
-        ("of another shape", _misshapen(tensors, wanted)),
+        ("are missing", sorted(wanted.keys() - tensors.keys())),
+        ("are not in the network", sorted(tensors.keys() - wanted.keys())),
+        ("have another shape", _misshapen(tensors, wanted)),
     ):
         if keys:
             differences.append(f"{len(keys)} weights {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
@@ -256,11 +262,11 @@ def _differing_options(
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value in a form that is equal for equal networks."""
+    """Return the value of an option in a form that is equal for two networks that compute the same."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]
-    if name == "squeeze_factor" and value:  # several factors can give the same shape
+    if name == "squeeze_factor" and value:  # two factors can give the same number of channels
         return arguments["num_feat"] // value
     return value
 

@@ -1,4 +1,4 @@
-"""The reader of checkpoints: tensors, construction options and header of a file, without running code from it."""
+"""Read checkpoint files: tensors, construction options and header. Code in a file is never executed."""
 
 import json
 import pickle
@@ -14,21 +14,21 @@ from torch import Tensor
 
 from han_arch.errors import UserError
 
-# In the order of preference; other trainers write the last two.
+# Keys of the weights in a checkpoint, the preferred key first. Training code outside BasicSR writes the last two.
 WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model_state_dict")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
 _JSON_IN_HEADER = ("network_g", "normalisation", "provenance")
-_WANTED = "wanted a checkpoint (.pth, .pt, .safetensors)"
+_WANTED = "pass a checkpoint (.pth, .pt or .safetensors)"
 
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """The contents of a file.
+    """The contents of a checkpoint file.
 
     Attributes:
-        tensors: weights by name.
-        network_g: construction options, None if the file has none.
-        weight_key: the key of these weights in the file, None for a bare state dict.
+        tensors: weights, keyed by their names in the file.
+        network_g: construction options of the network; None if the file does not contain them.
+        weight_key: key of these weights in the file, such as "params_ema"; None if the file is a bare state dict.
     """
 
     tensors: dict[str, Tensor]
@@ -37,16 +37,18 @@ class RawCheckpoint:
 
 
 def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
-    """Read a `.safetensors` file (options as JSON in its metadata, under `network_g`) or a PyTorch file.
+    """Read a checkpoint, which is a `.safetensors` file or a PyTorch file.
+
+    In a `.safetensors` file, the construction options are the JSON text `network_g` of the metadata.
 
     Args:
-        path: the file.
-        weight_key: which weights to take from a file with several. None, or a key that the file lacks: the first of
-            WEIGHT_KEYS in the file. A bare state dict is taken as it is.
+        path: path of the checkpoint.
+        weight_key: key of the weights to read, if the checkpoint contains several sets of weights. If it is None or not
+            in the file, the first key of WEIGHT_KEYS in the file is used. A bare state dict has no such key.
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: the file is damaged, no checkpoint, or would run code.
+        FileNotFoundError: the file does not exist.
+        UserError: the file is damaged, is not a checkpoint, or would run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,18 +63,18 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
         network_g = content.get("network_g") if isinstance(content, Mapping) else None
     tensors, used_key = _weights(content, weight_key)
     if not tensors:
-        raise UserError(f"{path} holds {_describe(content)}; wanted a network's weights (tensors by name)")
+        raise UserError(f"{path} must contain a network's weights (tensors keyed by name); got {_describe(content)}")
     if network_g is not None and not isinstance(network_g, Mapping):
         raise UserError(f"{path}: network_g must be a mapping of options; got {_describe(network_g)}")
     return RawCheckpoint(tensors, None if network_g is None else dict(network_g), used_key)
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the metadata of a safetensors file; decode `network_g`, `normalisation` and `provenance`.
+    """Read the metadata in the header of a safetensors file; decode `network_g`, `normalisation` and `provenance`.
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: no safetensors file, or one of these is no mapping.
+        FileNotFoundError: the file does not exist.
+        UserError: the file is not a safetensors file, or one of these three values is not a mapping.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -93,7 +95,7 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged, cut short or no safetensors file ({reason}); {_WANTED}") from error
+        raise UserError(f"{path} is damaged or is not a safetensors file ({reason}); {_WANTED}") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -102,21 +104,21 @@ def _read_torch(path: Path) -> Any:
     except PermissionError:
         raise
     except pickle.UnpicklingError as error:
-        # torch names the refused global in one of the many lines of its message.
+        # In torch's long message, the word GLOBAL comes before the name of the refused function or class.
         words = str(error).split()
         refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if refused:
             raise UserError(
-                f"{path} is a pickle that would run code or build objects ({refused.strip('`')}), refused; "
-                "wanted weights only"
+                f"{path} was not loaded, because it would run code or build objects ({refused.strip('`')}); "
+                "pass a checkpoint that contains only weights"
             ) from error
-        raise UserError(f"{path} is damaged, a pickle of another kind or no PyTorch file; {_WANTED}") from error
+        raise UserError(f"{path} is damaged, is an unknown pickle or is not a PyTorch file; {_WANTED}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
-        raise UserError(f"{path} is damaged, cut short or no PyTorch file; {_WANTED}") from error
+        raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors without wrapper prefixes, and their key; no tensors if some value is not a tensor."""
+    """Return tensors without wrapper prefixes, and their key in the file; no tensors if a value is not a tensor."""
     if not isinstance(content, Mapping):
         return {}, None
     keys = (key for key in (weight_key, *WEIGHT_KEYS) if key is not None)
@@ -139,5 +141,5 @@ def _describe(content: Any) -> str:
         weights = content.get(key)
         odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
         if odd:
-            return f"weights under {key} of which {', '.join(map(str, odd[:3]))} is no tensor"
-    return f"a mapping with {', '.join(map(str, list(content)[:5])) or 'nothing in it'}"
+            return f"values under {key} that are not tensors: {', '.join(map(str, odd[:3]))}"
+    return f"a mapping with the keys {', '.join(map(str, list(content)[:5]))}" if content else "an empty mapping"

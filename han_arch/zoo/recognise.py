@@ -1,4 +1,4 @@
-"""Detect which codebase wrote a checkpoint, and with which construction arguments its network is built."""
+"""Detect which codebase wrote a checkpoint, and find the construction arguments of its network."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ from han_arch.zoo.read import RawCheckpoint, read_raw
 
 OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
     "HAN",
-    "HAN in the authors' form",  # super-image's too
+    "HAN in the authors' form",  # super-image writes the same form
     "RCAN in its authors' form",
     "RCAN in BasicSR's form",
 )
@@ -25,21 +25,21 @@ HAN_DEFAULTS = {
     for name, parameter in inspect.signature(HAN).parameters.items()
     if parameter.default is not parameter.empty
 }
-# The weights do not show these; the authors' weights have the released form.
+# Arguments that the shapes of the weights do not determine, with their values in the authors' release.
 ASSUMED = {"res_scale": 1, "img_range": 255.0, "rgb_mean": None, "lam_form": "released"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recognised checkpoint.
+    """A checkpoint of HAN or RCAN from a known codebase.
 
     Attributes:
-        source: name of the file.
-        kind: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
-        tensors: the weights under our names.
-        arguments: the construction arguments of HAN that fit the weights.
-        assumed: names of arguments that the file does not contain.
-        notes: changes made while reading, in words.
+        source: path of the checkpoint file.
+        kind: network and codebase: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
+        tensors: weights, keyed by their names in this package.
+        arguments: construction arguments of HAN that fit the weights.
+        assumed: names of the arguments in ASSUMED that the file does not contain, so that HAN's defaults apply.
+        notes: messages for the log, such as changes to the weights while reading.
     """
 
     source: str
@@ -51,45 +51,46 @@ class Checkpoint:
 
     @property
     def summary(self) -> str:
-        """Kind and size in words."""
+        """Network, codebase and size in words: "HAN, 10 groups x 20 blocks x 64 features, x4"."""
         size = "{num_group} groups x {num_block} blocks x {num_feat} features, x{upscale}".format(**self.arguments)
         return f"{self.kind}, {size}"
 
     @property
     def is_rcan(self) -> bool:
-        """Whether it holds RCAN's weights, which are HAN's backbone."""
+        """Whether the checkpoint contains an RCAN, the network that HAN uses as its backbone."""
         return self.kind in (RCAN_AUTHORS, RCAN_BASICSR)
 
 
 def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint in any known form; see `read_raw` for weight_key and more errors.
+    """Read a checkpoint from any known codebase; `read_raw` describes `weight_key`.
 
     Raises:
-        FileNotFoundError: no such file.
-        UserError: damaged, no checkpoint, of another network, or with unknown keys.
+        FileNotFoundError: the file does not exist.
+        UserError: the file is damaged, is not a checkpoint, would run code, has unknown keys, or belongs to another
+            network.
     """
     raw = read_raw(path, weight_key)
     notes: tuple[str, ...] = ()
     if weight_key is not None and raw.weight_key not in (None, weight_key):
-        notes = (f"it has no {weight_key}; {raw.weight_key} is taken",)
+        notes = (f"the file has no {weight_key}; {raw.weight_key} is used instead",)
     return recognise(raw, str(path), notes)
 
 
 def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> Checkpoint:
-    """Recognise the contents of a file.
+    """Detect the codebase and the network of a checkpoint from its contents.
 
     Args:
-        raw: tensors and, if the file has them, options.
-        source: name of the file, for messages.
-        notes: earlier notes on the file.
+        raw: contents of the checkpoint file.
+        source: path of the checkpoint file, for error messages.
+        notes: messages for the log from an earlier step; the result contains them too.
 
     Raises:
-        UserError: of another network, or with unknown keys.
+        UserError: the weights have unknown keys or belong to another network.
     """
     tensors = raw.tensors
     odd = [key for key, value in tensors.items() if not value.is_floating_point()]
     if odd:
-        raise UserError(f"{source} holds {len(odd)} weights that are no floating-point numbers, such as {odd[0]}")
+        raise UserError(f"{source} has {len(odd)} weights that are not floating-point numbers, such as {odd[0]}")
     kind = _kind(tensors, raw.network_g, source)
     stated: dict[str, Any] = {}
     if kind in (AUTHORS, RCAN_AUTHORS):
@@ -100,7 +101,8 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
             stated["lam_form"] = "released"
     elif raw.network_g is not None and kind == OURS:
         if raw.network_g.get("type", "HAN") != "HAN":
-            raise UserError(f"{source} holds HAN's weights beside options of {raw.network_g['type']}; wanted HAN's")
+            got = raw.network_g["type"]
+            raise UserError(f"{source} contains HAN's weights, but network_g in the file has the type {got}, not HAN")
         stated = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
     elif raw.network_g is not None:
         stated = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
@@ -110,9 +112,9 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the network normalises its input, RGB in [0, 1]: (input - rgb_mean) * img_range."""
+    """Describe the input normalisation of the network with these options: (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
-    if mean is None:  # HAN's default
+    if mean is None:  # HAN's default is the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
     return {
         "input": "grey, [0, 1]" if channels == 1 else "RGB, [0, 1]",
@@ -130,16 +132,16 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
         return RCAN_BASICSR
     what = f"of {network_g['type']}" if network_g and "type" in network_g else "of another network"
     raise UserError(
-        f"{source} is a checkpoint {what}: {len(tensors)} weights, such as {', '.join(list(tensors)[:3])}; wanted "
-        "HAN's (ours, the authors', super-image's) or RCAN's (its authors', BasicSR's)"
+        f"{source} is a checkpoint {what} ({len(tensors)} weights, such as {', '.join(list(tensors)[:3])}); pass a "
+        "checkpoint of HAN (from han_arch, its authors or super-image) or RCAN (from its authors or BasicSR)"
     )
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Arguments of HAN that fit weights of HAN or RCAN under our names.
+    """Infer the arguments of HAN from the shapes of weights of HAN or RCAN with our names.
 
-    Arguments in ASSUMED are left out, except for `lam_form`: the temperature shows the cosine form. A custom attention
-    is left out too.
+    The result does not contain the arguments in ASSUMED. Exception: if LAM has a temperature, `lam_form` is "cosine".
+    If an attention is a custom component, the result does not contain its name.
     """
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
@@ -173,7 +175,7 @@ def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str,
 
 def _shape(tensors: dict[str, Tensor], key: str, source: str) -> tuple[int, ...]:
     if key not in tensors or tensors[key].dim() != 4 or 0 in tensors[key].shape:
-        raise UserError(f"{source} has no {key} of 4 dimensions, none 0; wanted all weights of a HAN or RCAN")
+        raise UserError(f"{source}: {key} is missing, empty or not 4-dimensional; pass all weights of a HAN or RCAN")
     return tuple(tensors[key].shape)
 
 
@@ -181,7 +183,7 @@ def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> 
     numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
     if numbers != set(range(len(numbers))):
         raise UserError(
-            f"{source} has weights of {len(numbers)} {what}, one called {max(numbers)}; wanted 0, 1, 2, ..."
+            f"{source} has {len(numbers)} {what} with numbers up to {max(numbers)}; the numbers must be 0, 1, 2, ..."
         )
     return len(numbers)
 
@@ -194,5 +196,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source} has upsampling stages of {factors or 'no'} times num_feat channels; wanted [9], or 4 each"
+        f"{source}: the output channels of the upsampling convolutions, divided by num_feat, must be [9] for x3, or 4 "
+        f"each for x2, x4 and x8; got {factors}"
     )

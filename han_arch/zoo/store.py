@@ -1,7 +1,8 @@
-"""Weight files: where an entry's file is, and how the zoo's files are written.
+"""Find or download the weight file of a zoo entry, and write new weight files.
 
-A file of the zoo is safetensors. Its header's `__metadata__` maps names to text: `network_g` (JSON, every construction
-argument), `normalisation` (JSON), `provenance` (JSON) and `format`. So the file alone builds the right network.
+The weight files of the zoo have the safetensors format. The `__metadata__` in their header has four texts: `network_g`,
+`normalisation` and `provenance` (as JSON), and `format`. `network_g` contains every construction argument, so
+`load_model` builds the right network without an option file.
 """
 
 import hashlib
@@ -26,13 +27,14 @@ from han_arch.zoo.recognise import normalisation
 
 SHIPPED = Path(__file__).parent / "weights"
 HASH_DIGITS = 8
-_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header: 64 bits, little-endian
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as a 64-bit number, little-endian
 
 
 def present(entry: Entry) -> Path | None:
-    """Return the entry's file in the package or the cache, if any, without checking its hash.
+    """Return the path of the entry's file in the package or the cache folder; None if neither contains it.
 
-    A file of unknown hash is never taken from the cache: nothing proves that it is the right one.
+    The hash of the file is not checked. If the entry has no hash, the result is None, because its file could not be
+    verified.
     """
     if entry.sha256 is None:
         return None
@@ -43,30 +45,31 @@ def present(entry: Entry) -> Path | None:
 
 
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
-    """Return the entry's file with the right hash: from the package, the cache or its address.
+    """Return the path of the entry's file, from the package, the cache folder or a download; always check its hash.
 
     Args:
-        entry: of the table.
-        say: receives a line for each download and for a damaged file in the cache.
+        entry: an entry of the zoo's table.
+        say: function that receives a log line for each download, and for a damaged file in the cache.
 
     Raises:
-        UserError: no program can download it, the download fails (DownloadError), or the package's file is damaged.
+        UserError: users must download the file by hand, the download fails (DownloadError), or the file in the package
+            is damaged or missing.
     """
     if entry.sha256 is None:
-        raise UserError(f"{entry.name} cannot be fetched by a program: {entry.how_to_get}")
+        raise UserError(f"{entry.name} cannot be downloaded automatically; instead, {entry.how_to_get}")
     shipped = SHIPPED / entry.file
     if shipped.is_file():
         if hash_file(shipped) == entry.sha256:
             return shipped
-        raise UserError(f"{shipped} is damaged: its hash is not {entry.sha256}; install the package again")
+        raise UserError(f"{shipped} is damaged: its SHA-256 must be {entry.sha256}; install the package again")
     cached = cache_folder() / entry.file
     if _is_right(cached, entry):
         return cached
     if entry.url is None:
         raise UserError(
-            f"{entry.name}: {entry.file} is missing from {SHIPPED} and has no address; install the package again"
+            f"{entry.name}: the file {entry.file} is missing from the folder {SHIPPED}; install the package again"
         )
-    with files.clear_refusal(cached.parent, f"{CACHE_VARIABLE} sets another cache folder"):
+    with files.clear_refusal(cached.parent, f"set {CACHE_VARIABLE} to another cache folder"):
         cached.parent.mkdir(parents=True, exist_ok=True)
         # Several processes of one training may need the same file.
         lock = FileLock(cached.with_name(f".{cached.name}.lock")).acquire()
@@ -74,7 +77,7 @@ def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
         if _is_right(cached, entry):
             return cached
         if cached.exists():
-            say(f"{cached} is damaged; it is downloaded again")
+            say(f"{cached} is damaged; downloading it again")
             cached.unlink()
         say(f"fetching {entry.name} from {entry.url} to {cached.parent}")
         remote = download.RemoteFile(entry.url, entry.file, entry.size, f"sha256:{entry.sha256}")
@@ -90,9 +93,9 @@ class Weights:
     """The contents of a weight file.
 
     Attributes:
-        tensors: the network's state dict.
-        network_g: `type` and every construction argument.
-        provenance: facts about the weights; anything that JSON can hold.
+        tensors: state dict of the network.
+        network_g: options of the network: `type` and every construction argument.
+        provenance: facts about the origin of the weights, with values that JSON can represent.
     """
 
     tensors: Mapping[str, Tensor]
@@ -100,13 +103,13 @@ class Weights:
     provenance: Mapping[str, Any]
 
     def in_precision(self, precision: Precision) -> "Weights":
-        """Return the same weights as contiguous tensors of a precision on the CPU."""
+        """Return a copy with contiguous tensors on the CPU in the given precision."""
         tensors = {key: value.detach().to("cpu", precision.dtype).contiguous() for key, value in self.tensors.items()}
         return replace(self, tensors=tensors)
 
 
 def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> bytes:
-    """Return the bytes of a safetensors file; equal contents give equal bytes."""
+    """Return the bytes of a safetensors file; equal weights always give equal bytes."""
     metadata = {
         "format": "pt",
         "network_g": _json(weights.network_g),
@@ -114,17 +117,17 @@ def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> byt
         "provenance": _json(weights.provenance),
     }
     data = save(dict(weights.in_precision(precision).tensors), metadata)
-    # safetensors writes the metadata in another order each time.
+    # safetensors writes the metadata in a random order, so sort them in the header.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
     metadata = dict(sorted(header.pop("__metadata__").items()))
     text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)  # the format requires aligned tensors
+    text += b" " * (-len(text) % _LENGTH_BYTES)  # spaces, because the format requires aligned tensors
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text + data[_LENGTH_BYTES + length :]
 
 
 def write_named(weights: Weights, folder: Path, name: str, precision: Precision = PRECISIONS["fp32"]) -> Path:
-    """Write NAME-HASH8.safetensors into a folder and return the file."""
+    """Write the file NAME-HASH8.safetensors into a folder and return its path."""
     data = as_bytes(weights, precision)
     path = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:HASH_DIGITS]}.safetensors"
     files.write(path, data)
@@ -132,29 +135,29 @@ def write_named(weights: Weights, folder: Path, name: str, precision: Precision 
 
 
 def write_new(weights: Weights, target: str, name: str, precision: Precision = PRECISIONS["fp32"]) -> Path:
-    """Write a new weight file and return it.
+    """Write a new weight file and return its path; never overwrite a file.
 
     Args:
-        weights: its contents.
-        target: a file ending in .safetensors or, for BasicSR's form, .pth; or a folder, in which `write_named` names
-            the file. A new folder needs a / at the end.
-        name: used in a folder.
-        precision: of the tensors.
+        weights: contents of the new file.
+        target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. In a folder, the file
+            name is NAME-HASH8.safetensors. A new folder needs a / at the end.
+        name: first part of the file name in a folder; not used if target is a file.
+        precision: precision of the tensors in the file.
 
     Raises:
-        UserError: target has another suffix or exists, or the system refuses to write.
+        UserError: target has another suffix or is an existing file, or the system refuses to write.
     """
     path = Path(target)
-    with files.clear_refusal(path, "make room or choose another place"):
+    with files.clear_refusal(path, "free disk space or choose another folder"):
         if path.is_dir() or target.endswith("/"):
             path.mkdir(parents=True, exist_ok=True)
             return write_named(weights, path, name, precision)
         if path.suffix not in (".safetensors", ".pth"):
             raise UserError(
-                f"OUT must end in .safetensors or .pth, or be a folder (a new one with a final /); got {path}"
+                f"OUT must be a .safetensors file, a .pth file or a folder (end a new folder with /); got {path}"
             )
         if path.exists():
-            raise UserError(f"{path} exists; name another file, or remove it first")
+            raise UserError(f"{path} exists; choose another file name or remove the file")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             files.write(path, as_bytes(weights, precision))
@@ -173,7 +176,7 @@ def write_new(weights: Weights, target: str, name: str, precision: Precision = P
 
 
 def hash_in_name(path: Path) -> str | None:
-    """Return the hex digits at the end of a file's name, as torch.hub reads them; None if there are none."""
+    """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if the name has no hash."""
     match = re.search(rf"-([0-9a-f]{{{HASH_DIGITS},64}})\.[^.]+$", path.name)
     return match[1] if match else None
 

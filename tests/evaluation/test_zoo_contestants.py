@@ -51,7 +51,7 @@ def test_an_entry_has_three_spellings(options: dict[str, Any]) -> None:
             {"zoo": "tiny-x2", "param_key": "params"},
             "remove param_key",
         ),
-        ({"zoo": "han-authors-bix2"}, "Mine: han-authors-bix2 cannot be fetched by a program"),
+        ({"zoo": "han-authors-bix2"}, "Mine: han-authors-bix2 cannot be downloaded automatically"),
         (None, "Mine: must be a mapping or an entry of the zoo; got None"),
         (7, "got 7"),
     ],

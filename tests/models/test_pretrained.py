@@ -131,7 +131,7 @@ def test_warm_start_of_training_lists_what_was_taken(basicsr, tmp_path: Path) ->
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "is RCAN in BasicSR's form, 10 groups x 1 blocks x 16 features, x2" in said
-    assert "taken: conv_first (2), body (100), conv_after_body (2); starts fresh: lam (1)" in said
+    assert "loaded: conv_first (2), body (100), conv_after_body (2); newly initialised: lam (1)" in said
     saved = torch.load(tmp_path / "experiments/parity/models/net_g_1.pth", weights_only=True)
     backbone = {key: value for key, value in rcan.state_dict().items() if not key.startswith(("upsample", "conv_last"))}
     assert all(torch.equal(saved["params"][key], value) for key, value in backbone.items())

@@ -177,21 +177,21 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         ({"layer.weight": torch.zeros(1)}, "another network … layer.weight"),
         ({"params": {"layer.weight": torch.zeros(1)}, "network_g": {"type": "EDSR"}}, "EDSR"),
         ({"params": network().state_dict() | {"step": 3}}, "params … step … tensor"),
-        ({"epoch": 3}, "mapping … epoch … wanted a network's weights"),
-        ([1, 2], "list … wanted a network's weights"),
+        ({"epoch": 3}, "mapping … epoch … a network's weights"),
+        ([1, 2], "list … a network's weights"),
         (broken(network().state_dict(), "conv_last.bias"), "missing … conv_last.bias"),
         (broken(network().state_dict(), more=torch.zeros(1)), "not in the network … more"),
         (broken(network().state_dict(), **{"conv_last.bias": torch.zeros(4)}), "another shape … conv_last.bias"),
         (broken(authors(network().state_dict()), more=torch.zeros(1)), "1 keys … more"),
         (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
-        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … wanted [9]"),
-        (backbone(network()), "RCAN in BasicSR's form … strict_load_g: false"),
-        (authors(backbone(network())), "RCAN in its authors' form … strict_load_g: false"),
+        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … [9]"),
+        (backbone(network()), "RCAN in BasicSR's form … strict_load_g to false"),
+        (authors(backbone(network())), "RCAN in its authors' form … strict_load_g to false"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "typo": 1}}, "typo"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "lam_form": "x"}}, "lam_form … 'x'"),
-        ({"params": network().state_dict(), "network_g": {"type": "HAN", "num_feat": "8"}}, "no network … built"),
+        ({"params": network().state_dict(), "network_g": {"type": "HAN", "num_feat": "8"}}, "cannot be built"),
         ({"params": network().state_dict(), "network_g": {"type": "EDSR"}}, "HAN's weights … EDSR"),
         (
             broken(network().state_dict(), **{"body.999999.conv.weight": torch.zeros(1)}),
@@ -199,7 +199,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         ),
         (
             broken(network().state_dict(), **{"upsample.0.weight": torch.tensor(3.0)}),
-            "upsample.0.weight … 4 dim",
+            "upsample.0.weight … 4-dim",
         ),
         (
             broken(network().state_dict(), **{"conv_first.weight": torch.zeros(0, 3, 3, 3)}),
@@ -207,7 +207,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         ),
         (
             broken(network().state_dict(), **{f"{GATE}.weight": torch.zeros(0, 8, 1, 1)}),
-            f"{GATE}.weight … 4 dim",
+            f"{GATE}.weight … 4-dim",
         ),
         (
             broken(network().state_dict(), **{"conv_first.bias": torch.zeros(8, dtype=torch.int32)}),
@@ -229,9 +229,9 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
             broken(authors(network().state_dict()), **{"add_mean.bias": torch.full((3,), torch.nan)}),
             "add_mean.bias",
         ),
-        (broken(authors(network(channels=1).state_dict())), "conv_first … 1 channels"),
-        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing … body.77 too many"),
-        (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 too many"),
+        (broken(authors(network(channels=1).state_dict())), "conv_first … 1 input channels"),
+        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing … body.77 is unexpected"),
+        (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 is unexpected"),
     ],
 )
 def test_wrong_files_get_one_line_errors(tmp_path, content: object, message: str) -> None:
@@ -286,8 +286,8 @@ def test_warm_start_from_another_scale(tmp_path, form: str) -> None:
     assert {key.split(".")[0] for key in report.unused} == {"upsample", "conv_last"}
     for key, value in net.state_dict().items():
         assert torch.equal(value, source.state_dict()[key] if is_taken[key] else before[key])
-    assert "taken: conv_first (2), body (36)" in report.summary
-    assert "upsample (4)" in report.summary.split("starts fresh")[1]
+    assert "loaded: conv_first (2), body (36)" in report.summary
+    assert "upsample (4)" in report.summary.split("newly initialised")[1]
 
 
 def test_warm_start_from_the_same_scale_loads_every_matching_weight(tmp_path) -> None:
@@ -301,7 +301,7 @@ def test_warm_start_refuses_another_backbone(tmp_path) -> None:
     path = save(network(num_block=1).state_dict(), tmp_path / "other.pth")
     net = network()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    with pytest.raises(UserError, match=r"another backbone.* 16 .* 0 in excess"):
+    with pytest.raises(UserError, match=r"another backbone.* 16 weights of the network and 0 "):
         warm_start(net, read_checkpoint(path))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
