@@ -1,7 +1,8 @@
 """Train the six networks of the ablation with several seeds each, measure them, and write the tables.
 
-Run it in a folder with datasets/BSDS400 (GT_sub_x4.lmdb, LR_sub_BIx4.lmdb), datasets/Set5, datasets/Set14 and
-datasets/B100. After an interruption, run the same command again: it skips finished runs and resumes the others.
+The current folder must contain datasets/BSDS400 (with GT_sub_x4.lmdb and LR_sub_BIx4.lmdb), datasets/Set5,
+datasets/Set14 and datasets/B100. After an interruption, run the same command again: it skips finished runs and resumes
+the others.
 """
 
 import argparse
@@ -37,7 +38,13 @@ EXAMPLES = f"""examples:
 
 @dataclass(frozen=True)
 class Run:
-    """A network of `ablation_tables.MODELS` with a seed. `trial` replaces the option file's number of iterations."""
+    """The training of one network with one seed.
+
+    Attributes:
+        model: name of the network, a key of `ablation_tables.MODELS`.
+        seed: seed of the training.
+        trial: number of iterations of a short trial; None: use the number in the option file.
+    """
 
     model: str
     seed: int
@@ -45,28 +52,28 @@ class Run:
 
     @property
     def option_file(self) -> str:
-        """The name of its option file."""
+        """Name of the option file of the network."""
         return ablation_tables.MODELS[self.model]
 
     @property
     def folder(self) -> Path:
-        """Its experiment; a trial has its own."""
+        """Experiment folder of the run. A trial has a separate folder."""
         trial = f"_{self.trial}iter" if self.trial else ""
         return Path("experiments") / f"{self.option_file}_seed{self.seed}{trial}"
 
     @property
     def iterations(self) -> int:
-        """The number of iterations."""
+        """Number of training iterations."""
         return self.trial or int(read.read(self.option_file)["train"]["total_iter"])
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has its last training state and its last weights."""
+        """Whether the run has saved its last training state and its last weights."""
         files = (f"training_states/{self.iterations}.state", "models/net_g_latest.pth")
         return all((self.folder / file).is_file() for file in files)
 
     def train(self, threads: int) -> int:
-        """Train in a process of its own, with its output in a file; return the exit status."""
+        """Train in a separate process, write the output to a file, and return the exit status."""
         overrides = [f"name={self.folder.name}", f"manual_seed={self.seed}", "num_gpu=0", "logger:use_tb_logger=false"]
         if self.trial:
             overrides += [f"train:total_iter={self.trial}", f"train:scheduler:periods=[{self.trial}]",
@@ -80,14 +87,14 @@ class Run:
             ).returncode  # fmt: skip
 
     def trained(self) -> TrainedRun:
-        """Return the finished run with alpha and beta of its averaged weights."""
+        """Return the facts about the finished run, including alpha and beta of its averaged weights."""
         tensors = read_raw(self.folder / "models" / "net_g_latest.pth").tensors
         gates = [float(tensors[key]) if key in tensors else None for key in ("lam.alpha", "csam.beta")]
         return TrainedRun(self.model, self.seed, self.iterations, *gates)
 
 
 def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
-    """Train unfinished runs, several at a time; return a line for each failed run."""
+    """Train all runs that are not finished, `jobs` at the same time; return one message for each failed run."""
     missing = [run for run in runs if not run.is_finished]
     failed = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing), desc="train") as bar:
@@ -95,13 +102,13 @@ def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
         for done in as_completed(started):
             run = started[done]
             if status := done.result():
-                failed.append(f"{run.option_file}, seed {run.seed}: exit status {status}, see {run.folder}.out")
+                failed.append(f"{run.option_file}, seed {run.seed}: exit status {status}, output in {run.folder}.out")
             bar.update()
     return failed
 
 
 def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
-    """Measure runs, by their label, with the papers' protocol, by the leaderboard and its cache."""
+    """Measure runs, keyed by their labels, by the papers' protocol with the leaderboard and its cache of scores."""
     models = {label: {"experiment": str(run.folder), "published": ""} for label, run in runs.items()}
     sets = find_sets(data, Protocol("BI", SCALE))
     checked = board.load(
@@ -119,22 +126,31 @@ def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
 
 
 def main() -> int:
-    """Train, measure, write; return 1 if a run failed."""
+    """Train and measure the networks and write the tables; return 1 if a run failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for runs.csv, images.csv and README.md")
-    parser.add_argument("--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14, B100")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables runs.csv, images.csv, README.md")
+    parser.add_argument(
+        "--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14 and B100 (default: datasets)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
     known = list(ablation_tables.MODELS)
-    parser.add_argument("--models", nargs="+", choices=known, default=known, metavar="MODEL")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each training (default: 1)")
-    parser.add_argument("--iterations", type=int, help="for a trial: fewer than in the option files")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=known,
+        default=known,
+        metavar="MODEL",
+        help="names of the networks (default: all)",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
+    parser.add_argument("--iterations", type=int, help="number of iterations, for a short trial")
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()
-    # Seed by seed, so that an unfinished ablation compares all networks.
+    # All networks run with one seed before the next seed, so that an unfinished ablation can compare them.
     runs = [Run(model, seed, args.iterations) for seed in args.seeds for model in args.models]
     failed = train_all(runs, args.jobs, args.threads)
     sys.stderr.write("".join(f"FAILED {line}\n" for line in failed))

@@ -1,7 +1,7 @@
-"""The ablation's tables: networks with one backbone and recipe, several seeds each, compared on the test sets.
+"""Make the tables of the ablation, which compares networks that were trained by the same recipe with several seeds.
 
-Two CSV files have all numbers: runs (`RUN_COLUMNS`, a row for each network, seed and set) and images
-(`IMAGE_COLUMNS`, each image's PSNR averaged over the seeds, for the paired test).
+Two CSV files contain all numbers. runs.csv has one row (`RUN_COLUMNS`) for each network, seed and test set. images.csv
+has one row (`IMAGE_COLUMNS`) for each network and image: its PSNR averaged over the seeds, for the paired test.
 """
 
 import csv
@@ -16,8 +16,8 @@ from han_arch.evaluation import comparison
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.evaluation.run import SetResult
 
-FOLDER = "model_zoo/ablation"  # under docs/
-# Name in the table -> option file, in the table's order.
+FOLDER = "model_zoo/ablation"  # a folder in docs/
+# Name of the network in the tables -> name of its option file. The rows of the tables have the same order.
 MODELS = {
     "EDSR": "ablation_EDSR_x4",
     "RCAN": "ablation_RCAN_x4",
@@ -38,13 +38,13 @@ IMAGE_COLUMNS = ("model", "set", "image", "psnr_db")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training.
+    """The facts about a finished training.
 
     Attributes:
-        model: a name in `MODELS`.
-        seed: its manual_seed.
-        iterations: number of iterations.
-        alpha, beta: the gates of LAM and CSAM in the weights; None for a network without them.
+        model: name of the network, a key of `MODELS`.
+        seed: seed of the training, the option `manual_seed`.
+        iterations: number of training iterations.
+        alpha, beta: gates of LAM and CSAM after the training; None if the network does not have this attention.
     """
 
     model: str
@@ -55,12 +55,12 @@ class TrainedRun:
 
     @property
     def label(self) -> str:
-        """Its name on the leaderboard."""
+        """Name of the run on the leaderboard."""
         return f"{self.model}, seed {self.seed}"
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """Return the texts of the two CSV files, from the results of a leaderboard that lists each run by its label."""
+    """Return the texts of runs.csv and images.csv. The contestants in the results are the labels of the runs."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}
@@ -86,7 +86,9 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
         for name, score in result.scores.items():
             images.setdefault((run.model, result.dataset, name), []).append(score.psnr)
     order = {name: number for number, name in enumerate(MODELS)}
-    rows.sort(key=lambda row: (order[row["model"]], int(row["seed"])))  # stable: the sets keep their order
+    rows.sort(
+        key=lambda row: (order[row["model"]], int(row["seed"]))
+    )  # the sort is stable, so the order of the sets stays
     image_rows = [
         dict(zip(IMAGE_COLUMNS, (*key, f"{np.mean(values):.6f}"), strict=True)) for key, values in images.items()
     ]
@@ -95,23 +97,25 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
 
 
 def markdown(folder: Path) -> str:
-    """Return the Markdown tables of a folder's two CSV files.
+    """Return the Markdown tables with the results in runs.csv and images.csv of a folder.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        UserError: the files do not belong together.
+        FileNotFoundError: one of the two files does not exist.
+        UserError: one of the files is damaged, or the two files have different networks or sets.
     """
     runs, images = _read(folder / RUNS, RUN_COLUMNS), _read(folder / IMAGES, IMAGE_COLUMNS)
     names = [name for name in MODELS if any(row["model"] == name for row in runs)]
     datasets = list(dict.fromkeys(row["set"] for row in runs))
     psnr = {(row["model"], row["set"], row["image"]): float(row["psnr_db"]) for row in images}
     if {(row["model"], row["set"]) for row in runs} != {key[:2] for key in psnr}:
-        raise UserError(f"{folder / RUNS} and {folder / IMAGES} are of different networks or sets; make both again")
+        raise UserError(
+            f"{folder / RUNS} and {folder / IMAGES} must have the same networks and sets; run scripts/ablation.py again"
+        )
     seeds = sorted({row["seed"] for row in runs}, key=int)
     iterations = sorted({row["iterations"] for row in runs}, key=int)
     lines = [
-        f"x4, BSDS400, {' or '.join(iterations)} iterations by options/ablation_*.yml, seeds {', '.join(seeds)}. "
-        "Mean PSNR over the seeds, ± their standard deviation (dB).",
+        f"Scale x4, trained on BSDS400 by options/ablation_*.yml, {' or '.join(iterations)} iterations, seeds "
+        f"{', '.join(seeds)}. The PSNR values are mean ± standard deviation over the seeds, in dB.",
         f"Protocol: `{runs[0]['protocol']}`",
         "",
     ]
@@ -134,9 +138,10 @@ def _comparison(
     baseline: str, names: list[str], datasets: list[str], psnr: Mapping[tuple[str, str, str], float]
 ) -> list[str]:
     text = (
-        f"Each network minus {baseline}, image by image, PSNR averaged over the seeds: mean difference in dB with its "
-        "95 % bootstrap interval, images won : lost, two-sided sign test. The test covers the choice of images; the ± "
-        "above shows the effect of the seed."
+        f"Each network compared with {baseline}: difference of the PSNR of each image, averaged over the seeds. The "
+        "columns are the mean difference in dB with its 95 % bootstrap interval, the number of images won : lost, and "
+        "the p value of a two-sided sign test. Interval and test show the effect of the choice of images. The ± above "
+        "shows the effect of the seed."
     )
     rows = []
     for name in names:
@@ -147,12 +152,15 @@ def _comparison(
             try:
                 base = [psnr[baseline, dataset, image] for image in images]
             except KeyError as error:
-                raise UserError(f"{baseline} was not measured on {error.args[0][1:]}") from error
+                raise UserError(
+                    f"{baseline} was not measured on the image {' '.join(error.args[0][1:])}; "
+                    "run scripts/ablation.py again"
+                ) from error
             versus = comparison.compare([psnr[name, dataset, image] for image in images], base)
             difference = f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]"
             won = f"{versus.wins} : {versus.losses}"
             rows.append([name, dataset, difference, won, f"{versus.p_value:.3g}", versus.verdict])
-    heads = ["network", "set", f"minus {baseline}, dB [95 %]", "won : lost", "p", "is"]
+    heads = ["network", "set", f"minus {baseline}, dB [95 %]", "won : lost", "p", "verdict"]
     return [text, "", *markdown_table(heads, rows)]
 
 
@@ -167,5 +175,5 @@ def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         reader = csv.DictReader(file)
         rows = list(reader)
     if tuple(reader.fieldnames or ()) != tuple(columns) or not rows:
-        raise UserError(f"{path} must have rows with the columns {', '.join(columns)}; make it again")
+        raise UserError(f"{path} must have rows with the columns {', '.join(columns)}; run scripts/ablation.py again")
     return rows

@@ -1,11 +1,13 @@
-"""Write docs/model_zoo.md from the zoo's table and the result files beside it; `--check` only compares.
+"""Write docs/model_zoo.md from the zoo's table and the result files in docs/model_zoo.
+
+With `--check`, only check that the page is up to date.
 
 Examples:
   python scripts/make_model_zoo.py --add release/han-s-x4
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-`--add` copies a release to docs/model_zoo/NAME, without its weights, SR images and hashes.
+`--add` first copies release folders to docs/model_zoo/NAME, without weights, SR images and hashes.
 """
 
 import argparse
@@ -25,14 +27,15 @@ from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, Entry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-FOLDER = "model_zoo"  # beside the page
-READING = "reading.md"  # conclusions from the ablation's tables, written by hand
+FOLDER = "model_zoo"  # in the folder of the page
+READING = "reading.md"  # conclusions from the tables of the ablation, written by hand
 AUTHORS_FOLDER = "Google Drive folder 17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1"
-ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # of the numbers in the table
+ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # differences that rounding in the zoo's table can cause
 
 HEAD = """# The model zoo
 
-scripts/make_model_zoo.py makes this page from han_arch/zoo/entries.json and the files in docs/model_zoo. Change those.
+scripts/make_model_zoo.py makes this page from han_arch/zoo/entries.json and the files in docs/model_zoo. Do not edit
+the page by hand.
 
 ```sh
 basicsr zoo list
@@ -40,46 +43,47 @@ basicsr zoo show han-authors-bix4
 basicsr zoo verify
 ```
 
-`load_model(NAME)` takes the file from the package or the cache folder, or downloads it. It always checks the hash.
-`HAN_ARCH_CACHE` sets the cache folder; `basicsr zoo fetch` fills it in advance; a cached weight needs no network.
+`load_model(NAME)` loads the weight file from the package or from the cache folder; if it is in neither, it is
+downloaded. The hash of the file is always checked. The environment variable `HAN_ARCH_CACHE` sets the cache folder.
+`basicsr zoo fetch` downloads files in advance; then `load_model` works without internet access.
 
-- A leaderboard accepts an entry as a model (`HAN-S: han-s-x4`).
-- `basicsr zoo convert` converts other checkpoints to files with all construction options.
-- `basicsr zoo publish` makes a release of an experiment: a folder with weights, card, log, curves, results, SR images,
+- In the options of a leaderboard, a model can be the name of a zoo entry (`HAN-S: han-s-x4`).
+- `basicsr zoo convert` converts other checkpoints to files that contain all options of the network.
+- `basicsr zoo publish` makes a release folder from an experiment: weights, card, log, curves, results, SR images,
   hashes and an entry for OpenModelDB.
-- docs/model_zoo has the releases without weights (they are in the package) and SR images; of han-s-x2 and han-s-x3 only
-  card, curves and results.
+- The folder docs/model_zoo contains the releases without SR images and weights; the weights are in the package. For
+  han-s-x2 and han-s-x3, it contains only card, curves and results.
 
-Every weight file is safetensors. Its name ends in the first 8 hex digits of its SHA-256. Its header has `network_g`
-(all construction arguments), `normalisation` and `provenance`.
+Every weight file has the safetensors format. Its name ends in the first 8 hex digits of its SHA-256. Its header has
+`network_g` (all construction arguments), `normalisation` and `provenance`.
 
-The curves show the averaged weights (EMA). At first these are close to the random start: for some thousand iterations
-they stay far below their final values, and below bicubic interpolation.
+The curves show the PSNR of the averaged weights (EMA). At first, the averaged weights are close to the random start.
+Therefore their PSNR is lower than the PSNR of bicubic interpolation for some thousand iterations.
 """
 
 ABLATION = f"""## Does holistic attention help at this size?
 
-Six small networks by one recipe (options/ablation_*.yml), trained and measured by
-`python scripts/ablation.py --out docs/{ablation_tables.FOLDER}`. The results do not show what the paper's network
-does: it is a hundred times as large and was trained a hundred times as long.
+`python scripts/ablation.py --out docs/{ablation_tables.FOLDER}` trained six small networks by the same recipe
+(options/ablation_*.yml) and measured them. The results say nothing about the network of the paper, because it is a
+hundred times as large and was trained a hundred times as long.
 """
 
 
 def page(entries: Sequence[Entry], docs: Path) -> str:
-    """Return the page's text.
+    """Return the text of the page.
 
     Args:
-        entries: the zoo's table.
-        docs: the folder with the page, with FOLDER/NAME/ for each entry that was trained here, and, if the ablation was
-            measured, its folder.
+        entries: entries of the zoo's table.
+        docs: folder of the page. It contains model_zoo/NAME/ for each entry that was trained with this package, and
+            model_zoo/ablation/ if the ablation was measured.
 
     Raises:
-        UserError: an entry's results are missing, or disagree with the table.
+        UserError: the results of an entry are missing, or differ from the zoo's table.
     """
     own = [entry for entry in entries if entry.recipe is not None]
     others = [entry for entry in entries if entry.recipe is None]
-    parts = [HEAD, "## Trained here\n"]
-    parts += [_overview(own), *(_section(entry, docs) for entry in own)] if own else ["No weight is released yet.\n"]
+    parts = [HEAD, "## Weights trained with this package\n"]
+    parts += [_overview(own), *(_section(entry, docs) for entry in own)] if own else ["There are no releases yet.\n"]
     parts += ["## The authors' weights\n", _authors(others)]
     folder = docs / ablation_tables.FOLDER
     if folder.is_dir():
@@ -106,17 +110,17 @@ def _section(entry: Entry, docs: Path) -> str:
     folder = docs / FOLDER / entry.name
     table = folder / PER_IMAGE
     if not table.is_file():
-        raise UserError(f"no {table}; run scripts/make_model_zoo.py --add RELEASE_OF_{entry.name}")
+        raise UserError(f"{table} does not exist; run scripts/make_model_zoo.py --add RELEASE_OF_{entry.name}")
     means = read_means(table)
     if {entry.name, "Bicubic"} - means.keys():
-        raise UserError(f"{table} must have {entry.name} and Bicubic; it has {', '.join(means)}")
+        raise UserError(f"{table} must have rows for {entry.name} and Bicubic; it has rows for {', '.join(means)}")
     rows = []
     for expected in entry.expected:
         psnr, ssim = means[entry.name].get(expected.dataset, (float("nan"), float("nan")))
         if not (abs(psnr - expected.psnr) <= ROUNDING_DB and abs(ssim - expected.ssim) <= ROUNDING_SSIM):
             raise UserError(
-                f"{table}: {expected.dataset} has {psnr:.4f} dB / {ssim:.6f}, the zoo's table "
-                f"{expected.psnr} / {expected.ssim}"
+                f"{table}: {entry.name} has {psnr:.4f} dB / {ssim:.6f} on {expected.dataset}, but the zoo's table says "
+                f"{expected.psnr} dB / {expected.ssim}"
             )
         base = means["Bicubic"][expected.dataset]
         rows.append([expected.dataset, f"{base[0]:.2f} / {base[1]:.4f}", f"{psnr:.2f} / {ssim:.4f}"])
@@ -127,12 +131,12 @@ def _section(entry: Entry, docs: Path) -> str:
         f"Protocol: `{entry.expected[0].protocol}`",
         "",
         *markdown_table(["set", "Bicubic", entry.name], rows),
-        f"Recipe: `{entry.recipe}`; `basicsr zoo reproduce {entry.name}` prints the commands from photos to these "
-        f"numbers. [Card]({FOLDER}/{entry.name}/{CARD}), [each image's numbers]({FOLDER}/{entry.name}/{PER_IMAGE}).",
+        f"Recipe: `{entry.recipe}`. `basicsr zoo reproduce {entry.name}` prints all commands from the photos to these "
+        f"results. [Card]({FOLDER}/{entry.name}/{CARD}), [results per image]({FOLDER}/{entry.name}/{PER_IMAGE}).",
         "",
         f"Origin: {entry.origin}.",
-        f"Terms: {entry.data_terms}.",
-        f"sha256 `{entry.sha256}`, {entry.date}, commit `{entry.commit}`.",
+        f"Terms of the training data: {entry.data_terms}.",
+        f"SHA-256 `{entry.sha256}`, published on {entry.date} from commit `{entry.commit}`.",
         "",
     ]
     for stage in sorted(folder.glob("stage*")):
@@ -142,20 +146,22 @@ def _section(entry: Entry, docs: Path) -> str:
 
 
 def _check_files(entry: Entry, folder: Path) -> None:
-    """Check that card and per-image table belong to the entry's file."""
+    """Check that the model card and the per-image table in a folder belong to the weight file of the entry."""
     with (folder / PER_IMAGE).open(newline="", encoding="utf-8") as file:
         measured = {row["weights_sha256"] for row in csv.DictReader(file) if row["model"] == entry.name}
     if measured != {entry.sha256}:
-        raise UserError(f"{folder / PER_IMAGE} was measured with {measured}; the zoo's table has {entry.sha256}")
+        raise UserError(
+            f"{folder / PER_IMAGE} must be of SHA-256 {entry.sha256}, as in the zoo's table; got {measured}"
+        )
     card = folder / CARD
     text = card.read_text("utf-8") if card.is_file() else ""
     wanted = [entry.file, *(f"| {e.psnr:.2f} / {e.ssim:.4f} |" for e in entry.expected)]
     if lacking := [part for part in wanted if part not in text]:
-        raise UserError(f"{card} is not the card of {entry.file}: it lacks {', '.join(lacking)}")
+        raise UserError(f"{card} is not the card of {entry.file}: it does not contain {', '.join(lacking)}")
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return validation table and curves of a training; FOLDER/NAME/stage1 belongs to a recipe's first stage."""
+    """Return the lines with the validation results and the curves of one training or of one stage of it."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -177,45 +183,56 @@ def _authors(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if any(e.status == MEASURED for e in entry.expected):
-            raise UserError(f"{entry.name} has no recipe, so it cannot have been measured by a release of this package")
+            raise UserError(f"{entry.name} has no recipe, so it cannot have been measured by `basicsr zoo publish`")
         found = {e.dataset: f"{e.psnr:.2f} / {e.ssim:.4f} ({e.source})" for e in entry.expected if e.status == FOUND}
-        set5 = found.get("Set5", "no number found")
+        set5 = found.get("Set5", "not published")
         rows.append([entry.name, entry.task, entry.file, f"{entry.parameters:,}", set5])
     lines = [
-        "The authors of HAN keep these files; their hashes are unknown. They were **not measured here**: the numbers",
-        "are from papers, which used the authors' `chop`; a full image gives slightly other ones.",
-        f"Download a file from their {AUTHORS_FOLDER} by a browser, then `basicsr zoo convert FILE NAME.safetensors`.",
+        f"The files are in the authors' {AUTHORS_FOLDER}. Their hashes are unknown.",
+        "Download a file with a browser, then run `basicsr zoo convert FILE NAME.safetensors`.",
+        "",
+        "The files were **not measured here**. The numbers are from papers, which used the authors' inference by parts",
+        "(`chop`). Inference on complete images gives slightly different numbers.",
         "",
         *markdown_table(["name", "task", "file", "parameters", "Set5, as published"], rows),
     ]
     terms = dict.fromkeys(f"{entry.licence}; {entry.data_terms}" for entry in entries)
-    return "\n".join([*lines, *(f"Licence and terms: {term}." for term in terms)]) + "\n"
+    return "\n".join([*lines, *(f"Licence, and terms of the training data: {term}." for term in terms)]) + "\n"
 
 
 def add(release: Path, docs: Path) -> Path:
-    """Replace an earlier release in docs by the small files of a new one; return their folder.
+    """Copy the small files of a release to docs, in place of an earlier release; return the new folder.
 
     Raises:
-        UserError: no release folder.
+        UserError: `release` is not a release folder.
     """
     sidecars = list(release.glob("*-????????.json"))
     if len(sidecars) != 1 or not (release / PER_IMAGE).is_file():
-        raise UserError(f"{release} is no release folder of `basicsr zoo publish`")
+        raise UserError(f"{release} is not a release folder of `basicsr zoo publish`")
     name = json.loads(sidecars[0].read_text("utf-8"))["entry"]["name"]
     target = docs / FOLDER / name
     shutil.rmtree(target, ignore_errors=True)
-    # The package has the weights and the table; the hashes are of the whole folder.
+    # The package contains the weights and the entry. The file of hashes would list files that are not copied.
     left_out = shutil.ignore_patterns("*.safetensors", SUMS, ROW, "Set5")
     shutil.copytree(release, target, ignore=left_out)
     return target
 
 
 def main() -> int:
-    """Write the page, or compare it; return 1 if it differs."""
+    """Write or check the page; return 1 if the check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when the page differs")
-    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="RELEASE", help="release folders to show")
-    parser.add_argument("--docs", type=Path, default=DOCS, help="default: docs/")
+    parser.add_argument(
+        "--check", action="store_true", help="do not write the page; exit with status 1 if it is out of date"
+    )
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RELEASE",
+        help="release folders to copy to docs before the page is written",
+    )
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page (default: docs in the repository)")
     args = parser.parse_args()
     for release in args.add:
         print(f"copied to {add(release, args.docs)}")
@@ -224,7 +241,7 @@ def main() -> int:
     if target.is_file() and target.read_text("utf-8") == text:
         return 0
     if args.check:
-        print(f"{target} differs from the table and the results; run scripts/make_model_zoo.py")
+        print(f"{target} is out of date; run scripts/make_model_zoo.py")
         return 1
     target.write_text(text, "utf-8")
     print(f"wrote {target}")

@@ -1,4 +1,4 @@
-"""`basicsr zoo ...`: list, show, fetch, verify, convert, publish and reproduce weights."""
+"""`basicsr zoo ...`: list, show, fetch, verify, convert, publish and reproduce weight files."""
 
 import argparse
 import shlex
@@ -32,102 +32,121 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     command = subcommands(parser)
 
-    command(_list, "list all weights with sizes and results, and where each file is", "  basicsr zoo list")
+    command(_list, "list all weight files with number of parameters, PSNR on Set5 and location", "  basicsr zoo list")
 
     add = command(
         _show,
-        "show all facts about a weight: origin, results, licence, terms",
+        "print all facts about a weight file: origin, results, licence, terms of use",
         "  basicsr zoo show han-authors-bix4",
     )
-    add("name", metavar="NAME", help="a name of `basicsr zoo list`")
+    add("name", metavar="NAME", help="name of a zoo entry (`basicsr zoo list` prints all names)")
 
     add = command(
         _fetch,
-        "download a weight into the cache folder and verify it",
+        "download weight files into the cache folder and check their hashes",
         f"""  basicsr zoo fetch han-s-x4
   {CACHE_VARIABLE}=/data/weights basicsr zoo fetch han-s-x4""",
-        f"""Download weights into the cache folder and verify them. An interrupted transfer continues where it
-stopped. A file that is present and right is not downloaded again: a cached weight needs no network.
+        f"""Download weight files into the cache folder and check their hashes. An interrupted download continues where
+it stopped. If the package or the cache folder contains the right file, the command works without internet access.
 
-The cache is han_arch in the user's cache folder; the variable {CACHE_VARIABLE} sets another.""",
+The cache folder is han_arch in the user's cache folder. The environment variable {CACHE_VARIABLE} sets another one.""",
     )
-    add("names", metavar="NAME", nargs="+", help="names of `basicsr zoo list`")
+    add("names", metavar="NAME", nargs="+", help="names of zoo entries (`basicsr zoo list` prints all names)")
 
     add = command(
         _verify,
-        "check hashes, headers and networks; on request also the numbers",
+        "check weight files: hash, header and network; with --measure also PSNR and SSIM",
         """  basicsr zoo verify
   basicsr zoo verify han-s-x4 --measure datasets
   basicsr zoo verify release/han-s-x4 --against han-s-x4
 
-Exit status 0: everything is right; 1: something is wrong, and is named.""",
-        """Check weights: the hash, the header, and that the network can be built and filled strictly; for an entry
-also the table. A target is an entry's name, a file, or a release folder, of which every file's hash is checked.
-Without a target, check every entry with its file in the package or the cache.""",
+Exit status: 0 if all checks pass, 1 if a check fails (the output then contains WRONG).""",
+        """Check the hash and the header of weight files, and that the weights fit their network exactly. A target is
+the name of a zoo entry, a file or a release folder. The file of a zoo entry is also compared with the zoo's table. In
+a release folder, the hashes of all files are checked. Without a target, the command checks all zoo entries that have
+a file in the package or the cache folder.""",
     )
-    add("targets", metavar="NAME|FILE|FOLDER", nargs="*", help="what to check (default: every entry with a local file)")
+    add(
+        "targets", metavar="NAME|FILE|FOLDER", nargs="*", help="targets to check (default: all zoo entries with a file)"
+    )
     add("--measure", metavar="DATA", type=Path,
-        help="folder with Set5/HR or Set5/GT_xSCALE: run the entry's network on it, and compare")  # fmt: skip
-    add("--against", metavar="NAME", help="compare a release folder's results with this entry's: all sets, within "
-        f"{verify.RETRAINED_DB} dB, since another training rounds differently")  # fmt: skip
+        help="folder with Set5/HR or Set5/GT_xSCALE: measure PSNR and SSIM of the zoo entry on Set5 and compare them "
+        "with the zoo's table")  # fmt: skip
+    add("--against", metavar="NAME",
+        help="name of a zoo entry: compare its results on all sets with the results in a release folder; accept "
+        f"up to {verify.RETRAINED_DB} dB, because two trainings by the same recipe round differently")  # fmt: skip
 
     add = command(
         _convert,
-        "convert a checkpoint of any known form into one with all construction options",
+        "convert a checkpoint into a file that contains all options of the network",
         """  basicsr zoo convert BIX4.pt han-authors-bix4.safetensors
   basicsr zoo convert experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth weights/
   basicsr zoo convert RCAN_BIX2.pt RCAN_BIX2.pth
 
-OUT ends in .safetensors or .pth; in a folder, the file's name is IN's name and its hash.""",
-        """Convert a checkpoint to safetensors or BasicSR's form, with all construction options in it. The command
-reads HAN's (this package's, its authors', super-image's) and RCAN's (its authors', BasicSR's), as .pth, .pt or
-.safetensors; nothing in the file is executed. Options that the file lacks get the values of the authors' release, and
-are printed; -opt sets the network's options instead.""",
+OUT is a .safetensors file, a .pth file or a folder. In a folder, the file name is the name of IN and a hash.""",
+        """Convert a checkpoint to a .safetensors file, or to a .pth file in BasicSR's format. The new file contains all
+options of the network. The command reads checkpoints of HAN (from this package, its authors or super-image) and RCAN
+(from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. Options that the
+checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, they are
+read from an option file instead.""",
     )
-    add("source", metavar="IN", type=Path, help="the checkpoint")
-    add("target", metavar="OUT", help="file or folder to write; never overwritten")
-    add("-opt", metavar="FILE", help="option file of its training; the file must fit its network_g")
-    add("--param_key", help="which weights of a file with several (default: params_ema, then params)")
-    add("--half", action="store_true", help="store float16")
+    add("source", metavar="IN", type=Path, help="checkpoint to convert")
+    add("target", metavar="OUT", help="new file, or folder for it; an existing file is never overwritten")
+    add("-opt", metavar="FILE", help="option file of the training of IN; the weights must fit its network_g")
+    add("--param_key", help="key of the weights to convert, if IN contains several (default: params_ema, else params)")
+    add("--half", action="store_true", help="store the weights as float16")
 
     add = command(
         _publish,
-        "make a release folder from an experiment",
+        "make a release folder from the experiment folder of a training",
         """  basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o release/han-s-x4 --data datasets
   basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o trial \\
     --checkpoint experiments/HAN-S_x4_BSDS400/models/net_g_1000.pth
 
-To ship it: copy the .safetensors into han_arch/zoo/weights/, add the printed JSON to the list in
-han_arch/zoo/entries.json, then run `basicsr zoo verify` and scripts/make_model_zoo.py --add RELEASE.""",
-        """Make a release folder from an experiment of `basicsr train`: averaged weights as NAME-HASH8.safetensors,
-sidecar JSON, SHA256SUMS, option file, log and curves of the training, PSNR and SSIM of every image of Set5, Set14 and
-B100 by the papers' protocol, SR images of Set5, a model card, an OpenModelDB entry, and the zoo's entry as JSON,
-which is also printed. After an error no folder is left.""",
+To add the release to the package: copy the .safetensors file into han_arch/zoo/weights/, add the printed JSON to the
+list in han_arch/zoo/entries.json, then run `basicsr zoo verify` and scripts/make_model_zoo.py --add RELEASE.""",
+        """Make a release folder from an experiment folder of `basicsr train`. The release folder contains:
+
+  - the averaged weights (NAME-HASH8.safetensors) and all facts about them (NAME-HASH8.json)
+  - the option file, the log and the curves of the training
+  - PSNR and SSIM of every image of Set5, Set14 and B100 by the papers' protocol, and the SR images of Set5
+  - a model card, an OpenModelDB entry, the zoo entry as JSON (also printed), and SHA256SUMS
+
+If the command fails, it does not leave a release folder.""",
     )
-    add("experiment", metavar="EXPERIMENT", type=Path, help="folder of the training")
-    add("-o", "--out", metavar="RELEASE", type=Path, required=True, help="the folder to make")
+    add("experiment", metavar="EXPERIMENT", type=Path, help="experiment folder of the training")
+    add("-o", "--out", metavar="RELEASE", type=Path, required=True, help="release folder to make")
     add("--data", metavar="FOLDER", type=Path, default=Path("datasets"),
-        help="folder with Set5, Set14 and B100, each with HR/ or GT_xSCALE/ (default: datasets)")  # fmt: skip
-    add("--name", help="of the entry (default: from the experiment's name, HAN-S_x4_BSDS400: han-s-x4)")
+        help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")  # fmt: skip
+    add(
+        "--name",
+        help="name of the zoo entry (default: from the name of the experiment; HAN-S_x4_BSDS400 gives han-s-x4)",
+    )
     add("--checkpoint", type=Path,
-        help="default: the experiment's models/net_g_latest.pth, or net_g_best.pth if it kept the best")  # fmt: skip
-    add("--url", help="address of the folder for downloads of the weights (default: shipped in the package)")
-    add("--author", default="han-arch", help="user id at OpenModelDB (default: %(default)s)")
-    add("--half", action="store_true", help="store float16: half the size; the stored weights are measured")
+        help="checkpoint to release (default: EXPERIMENT/models/net_g_best.pth if the option file has keep_best, else "
+        "EXPERIMENT/models/net_g_latest.pth)")  # fmt: skip
+    add("--url", help="http(s) address of the web folder with the weight file (default: the package contains the file)")
+    add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
+    add(
+        "--half",
+        action="store_true",
+        help="store the weights as float16, half the size; PSNR and SSIM are measured with them",
+    )
 
     add = command(
         _reproduce,
-        "print, or run, the commands from data to a weight's numbers",
+        "print or run the commands that repeat the training and the measurement of a weight file",
         """  basicsr zoo reproduce han-s-x4
   basicsr zoo reproduce han-s-x4 --photos bsds400 --benchmarks benchmarks --run
 
-Exit status of --run: the status of the first command that fails, else 0.""",
-        """Print or run the commands from photos to a weight's numbers. Run them in one folder. The training takes
-hours; after an interruption the same command continues it. On another machine or with other versions the weights
-differ in their last digits, and the numbers differ slightly.""",
+Exit status with --run: the status of the first command that fails; 0 if no command fails.""",
+        """Print or run all commands that repeat the training and the measurement of a weight file, from the photos to
+PSNR and SSIM. Run them in one folder. The training takes hours. If it is interrupted, run the same command again to
+continue it. On another machine, or with another version of PyTorch, the weights differ in their last digits. Therefore
+PSNR and SSIM differ slightly.""",
     )
-    add("name", metavar="NAME", help="an entry that was trained here")
-    add("--photos", type=Path, default=Path("photos"), help="folder of the training photos (default: %(default)s)")
+    add("name", metavar="NAME", help="name of a zoo entry that was trained with this package")
+    add("--photos", type=Path, default=Path("photos"), help="folder with the training photos (default: %(default)s)")
     add("--benchmarks", type=Path, default=Path("benchmarks"),
         help="folder with Set5/HR, Set14/HR and B100/HR (default: %(default)s)")  # fmt: skip
     add("-o", "--out", type=Path, help="release folder to make (default: release/NAME)")
@@ -146,7 +165,7 @@ def _say(line: str) -> None:
 def _where(entry: Entry) -> str:
     path = store.present(entry)
     if path is None:
-        return "to be fetched" if entry.url and entry.sha256 else "by hand"
+        return "not downloaded" if entry.url and entry.sha256 else "download by hand"
     return "in the package" if path.parent == store.SHIPPED else "in the cache"
 
 
@@ -160,7 +179,7 @@ def _list(args: argparse.Namespace) -> int:
     for row in rows:
         line = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
-    sys.stdout.write("* published by others, not measured here. `basicsr zoo show NAME` shows more.\n")
+    sys.stdout.write("* PSNR from a paper, not measured with this package. `basicsr zoo show NAME` prints more.\n")
     return 0
 
 
@@ -178,7 +197,7 @@ def _show(args: argparse.Namespace) -> int:
         "file": f"{store.present(entry) or entry.file} ({_where(entry)})",
         "how to get it": entry.how_to_get,
         "address": entry.url or "",
-        "sha256": entry.sha256 or f"{UNKNOWN}: nobody published it",
+        "sha256": entry.sha256 or f"{UNKNOWN}: it was not published",
         "size": f"{entry.size:,} bytes" if entry.size else UNKNOWN,
         "licence": entry.licence,
         "data terms": entry.data_terms,
@@ -190,11 +209,11 @@ def _show(args: argparse.Namespace) -> int:
             lines += textwrap.wrap(value, 110, initial_indent=f"  {key:14}", subsequent_indent=" " * 16,
                                    break_long_words=False, break_on_hyphens=False)  # fmt: skip
     if not entry.expected:
-        lines.append("  results       none: no published number was found, and nothing was measured here")
+        lines.append("  results       unknown: no published results were found, and this package did not measure any")
     for number, expected in enumerate(entry.expected):
         lines.append(
             f"  {'' if number else 'results':14}{expected.dataset:9}{expected.psnr:.2f} dB / {expected.ssim:.4f}, "
-            f"{expected.status} ({expected.source}), {expected.variant}, within {expected.tolerance_db} dB"
+            f"{expected.status} ({expected.source}), variant {expected.variant}, tolerance {expected.tolerance_db} dB"
         )
     if entry.expected:
         lines.append(f"  {'protocol':14}{entry.expected[0].protocol}")
@@ -211,7 +230,7 @@ def _fetch(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     targets = args.targets or [entry.name for entry in table.ENTRIES if store.present(entry)]
     if not targets:
-        sys.stdout.write("no weight is in the package or the cache; name a file or a folder\n")
+        sys.stdout.write("the package and the cache folder contain no weight file; pass a file or a folder\n")
         return 0
     faults = 0
     for target in targets:
@@ -220,7 +239,7 @@ def _verify(args: argparse.Namespace) -> int:
         sys.stdout.write("".join(f"  {line}\n" for line in checked.good))
         sys.stdout.write("".join(f"  WRONG: {line}\n" for line in checked.faults))
         faults += len(checked.faults)
-    sys.stdout.write(f"{faults} wrong\n" if faults else "all is right\n")
+    sys.stdout.write(f"{faults} problems found\n" if faults else "all checks passed\n")
     return 1 if faults else 0
 
 
@@ -238,7 +257,9 @@ def _convert(args: argparse.Namespace) -> int:
         sys.stdout.write(f"  {note}\n")
     if assumed:
         values = ", ".join(f"{key} {network_g[key]}" for key in assumed)
-        sys.stdout.write(f"  the file lacks these options, the released form is assumed: {values}\n")
+        sys.stdout.write(
+            f"  IN does not contain these options; the values of the authors' release are assumed: {values}\n"
+        )
     return 0
 
 
@@ -251,7 +272,7 @@ def _publish(args: argparse.Namespace) -> int:
     sys.stdout.write(table.to_json(entry) + "\n")
     for fault in openmodeldb_faults:
         sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
-    sys.stderr.write(f"written: {args.out}; to ship it, add the JSON above to the list in {table.TABLE.name}\n")
+    sys.stderr.write(f"wrote {args.out}; to add it to the zoo, add the JSON above to the list in {table.TABLE.name}\n")
     return 0
 
 

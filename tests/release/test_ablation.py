@@ -101,13 +101,13 @@ def test_the_table_has_mean_spread_and_the_paired_test(folder: Path, psnr: dict[
     (line,) = [line for line in text.splitlines() if line.startswith("| HAN | B100 |")]
     assert line.startswith(f"| HAN | B100 | {difference.mean():+.3f} [")
     assert f"| {wins} : {12 - wins} | {p:.3g} | ahead |" in line
-    assert "| RCAN | B100 | " in text.split("Each network minus HAN")[1]
+    assert "| RCAN | B100 | " in text.split("Each network compared with HAN")[1]
 
 
 def test_tables_of_different_runs_are_refused(folder: Path) -> None:
     images = (folder / ablation_tables.IMAGES).read_text()
     (folder / ablation_tables.IMAGES).write_text(images.replace("B100", "Set5"))
-    with pytest.raises(UserError, match="are of different networks or sets"):
+    with pytest.raises(UserError, match="must have the same networks and sets"):
         ablation_tables.markdown(folder)
     (folder / ablation_tables.IMAGES).write_text("a,b\n")
     with pytest.raises(UserError, match="must have rows with the columns"):

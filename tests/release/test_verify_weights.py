@@ -47,7 +47,7 @@ def test_a_sound_release(release: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert status == 0
     assert "14 files have the hash" in text
     assert "built and filled strictly" in text
-    assert text.endswith("all is right\n")
+    assert text.endswith("all checks passed\n")
 
 
 def test_faults_of_a_release_are_named(release: Path, made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +65,7 @@ def test_faults_of_a_release_are_named(release: Path, made: Made, capsys: pytest
         "without hash and name: 0000",
     ):
         assert f"WRONG: {line}" in text or line in text
-    assert text.endswith("4 wrong\n")
+    assert text.endswith("4 problems found\n")
 
 
 def rewrite(source: Path, target: Path, **metadata: object) -> None:
@@ -208,9 +208,9 @@ def test_list_and_show(shipped: Entry, made: Made, capsys: pytest.CaptureFixture
     assert "data terms BSDS500 (UC Berkeley): non-commercial research" in text
     assert cli.main(["zoo", "show", "han-authors-bdx3"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "unknown: nobody published it" in text
+    assert "unknown: it was not published" in text
     assert "17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1" in text
-    assert "no published number was found" in text
+    assert "no published results were found" in text
     assert cli.main(["zoo", "show", "han"]) == 2
 
 
