@@ -1,7 +1,7 @@
 """Convert the authors' weights of HAN and RCAN to the names of this package.
 
 The code of the HAN authors, super-image (on PyPI) and the code of the RCAN authors use the same names for the backbone.
-This package has BasicSR's names for it. `G` is the number of a group, `B` of a block:
+This package has BasicSR's names for it. `G` is the number of a group, `B` the number of a block:
 
     authors' name                           name in this package
     sub_mean, head.0                        mean shift; conv_first
@@ -13,7 +13,7 @@ This package has BasicSR's names for it. `G` is the number of a group, `B` of a 
     last_conv, last                         conv_lam, conv_fuse
     tail.0, tail.1, add_mean                upsample, conv_last; mean shift
 
-Each key occurs once. An unknown key is an error.
+An unknown key is an error. Two keys with the same new name are an error too.
 """
 
 import re
@@ -25,7 +25,7 @@ from torch import Tensor
 from han_arch.errors import UserError
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
-# (pattern of the authors' complete key, our key); a key matches at most one pattern.
+# Each rule has a pattern of the authors' key, and our key. A key matches at most one pattern.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
     (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
@@ -65,7 +65,7 @@ class Converted:
 
 
 def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
-    """Convert a state dict from the code of the HAN authors, the RCAN authors or super-image.
+    """Convert a state dict from the HAN authors' code, the RCAN authors' code or super-image to our names.
 
     Some trainings also changed the mean-shift convolutions. `sub_mean` computes S x + s. With mean = -S^-1 s, this
     equals S (x - mean), also where conv_first pads with zeros. Therefore the function multiplies conv_first by S, uses
@@ -77,7 +77,7 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         source: path of the checkpoint file, for error messages.
 
     Raises:
-        UserError: a key is unknown, missing or duplicate, a shape is wrong, or the mean shift cannot be folded in.
+        UserError: a key is unknown, missing or duplicate, a shape is wrong, or `sub_mean` is singular.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -104,7 +104,7 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} has {', '.join(shift)}; with a mean shift, it must have all four of "
+            f"{source} has {', '.join(shift)}. A file with a mean shift must have all four of "
             f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
         )
     return _fold_mean_shift(tensors, renamed, default_mean, source)
@@ -129,8 +129,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups: {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} is "
-            "unexpected. It must have one convolution after the blocks of each group, and one after the last group"
+            f"{source} has {len(blocks)} groups; {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} is "
+            "unexpected. The file must have one convolution after each group's blocks, and one after the last group"
         )
 
 
@@ -160,7 +160,7 @@ def _fold_mean_shift(
         raise UserError(f"{source}: sub_mean.weight must be an invertible matrix; it is singular")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
-        (scale_in, identity, img_range),  # a factor on values up to img_range
+        (scale_in, identity, img_range),  # scale_in multiplies values up to img_range
         (shift_in, -img_range * expected, 1.0),
         (scale_out, identity, img_range),
         (shift_out, img_range * expected, 1.0),
@@ -176,5 +176,8 @@ def _fold_mean_shift(
             conv_last.dtype
         ),
     }
-    note = f"the mean shift differs from rgb_mean {default_mean}; it was folded into conv_first, conv_last and rgb_mean"
+    note = (
+        f"the mean shift in the file differs from the default rgb_mean {default_mean}; it was folded into conv_first, "
+        "conv_last and rgb_mean"
+    )
     return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

@@ -21,7 +21,7 @@ class Expected:
         dataset: name of the test set.
         psnr: mean PSNR in dB.
         ssim: mean SSIM.
-        tolerance_db: largest accepted PSNR difference in dB, such as between two machines. The largest accepted SSIM
+        tolerance_db: largest accepted PSNR difference in dB, for example on another machine. The largest accepted SSIM
             difference is this number divided by 20.
         protocol: name of the measurement protocol (`Protocol.name` in evaluation/protocol.py).
         variant: name of the inference variant, "full" or "chop" (see inference/variants.py).

@@ -46,7 +46,7 @@ class WarmStart:
 
     @property
     def summary(self) -> str:
-        """Log line with the number of loaded and other weights in each part of the network."""
+        """Log line with the numbers of loaded, newly initialised and unused weights, per part of the network."""
         return (
             f"loaded: {_parts(self.taken)}; newly initialised: {_parts(self.fresh)}; "
             f"in the checkpoint but not loaded: {_parts(self.unused)}"
@@ -124,7 +124,9 @@ def complete_options(
     """
     kind = "RCAN" if checkpoint.is_rcan else "HAN"
     if given is not None and given.get("type") != kind:
-        raise UserError(f"network_g:type must be {kind}, as in {checkpoint.source}; got {given.get('type')}")
+        raise UserError(
+            f"network_g:type in the option file must be {kind}, as in {checkpoint.source}; got {given.get('type')}"
+        )
     own = {key: value for key, value in (given or {}).items() if key != "type"}
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | own
     net = build(arguments, checkpoint.source)
@@ -225,8 +227,8 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     excess = [key for key in checkpoint.tensors if key.startswith(_BACKBONE) and key not in taken]
     if lacking or excess:
         raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network, such as "
-            f"{(lacking or excess)[0]}: {len(lacking)} weights of the network and {len(excess)} of the file do not fit"
+            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: {len(lacking)} "
+            f"weights of the network and {len(excess)} of the file do not fit, such as {(lacking or excess)[0]}"
         )
     net.load_state_dict(taken, strict=False)
     return WarmStart(

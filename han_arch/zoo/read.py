@@ -112,7 +112,7 @@ def _read_torch(path: Path) -> Any:
                 f"{path} was not loaded, because it would run code or build objects ({refused.strip('`')}); "
                 "pass a checkpoint that contains only weights"
             ) from error
-        raise UserError(f"{path} is damaged, is an unknown pickle or is not a PyTorch file; {_WANTED}") from error
+        raise UserError(f"{path} is damaged or is not a PyTorch file with weights; {_WANTED}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
 

@@ -16,9 +16,9 @@ from han_arch.zoo.read import RawCheckpoint, read_raw
 
 OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
     "HAN",
-    "HAN in the authors' form",  # super-image writes the same form
-    "RCAN in its authors' form",
-    "RCAN in BasicSR's form",
+    "HAN in the authors' format",  # super-image writes the same format
+    "RCAN in its authors' format",
+    "RCAN in BasicSR's format",
 )
 HAN_DEFAULTS = {
     name: parameter.default
@@ -112,7 +112,7 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the input normalisation of the network with these options: (input - rgb_mean) * img_range."""
+    """Describe how the network with these options normalises its input: (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
     if mean is None:  # HAN's default is the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
@@ -138,7 +138,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer the arguments of HAN from the shapes of weights of HAN or RCAN with our names.
+    """Infer the arguments of HAN from the shapes of the weights, which belong to HAN or RCAN and have our names.
 
     The result does not contain the arguments in ASSUMED. Exception: if LAM has a temperature, `lam_form` is "cosine".
     If an attention is a custom component, the result does not contain its name.

@@ -117,7 +117,7 @@ def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> byt
         "provenance": _json(weights.provenance),
     }
     data = save(dict(weights.in_precision(precision).tensors), metadata)
-    # safetensors writes the metadata in a random order, so sort them in the header.
+    # safetensors writes the metadata in a random order, so it is sorted here.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
     metadata = dict(sorted(header.pop("__metadata__").items()))

@@ -77,7 +77,7 @@ def test_authors_checkpoint_gives_the_authors_pixels(
     done = run_command(tmp_path, "test", options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("can run by Winograd's algorithm" in done.stdout + done.stderr) == winograd
-    assert "is HAN in the authors' form, 10 groups" in done.stdout + done.stderr
+    assert "is HAN in the authors' format, 10 groups" in done.stdout + done.stderr
     (written,) = (tmp_path / "results").rglob("*.png")
     pixels = cv2.imread(str(written))[..., ::-1].transpose(2, 0, 1)
     exact = known[variant].clip(0, 255)
@@ -130,7 +130,7 @@ def test_warm_start_of_training_lists_what_was_taken(basicsr, tmp_path: Path) ->
     done = run_command(tmp_path, "train", training_options(tmp_path, tmp_path / "rcan_x2.pth"))
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert "is RCAN in BasicSR's form, 10 groups x 1 blocks x 16 features, x2" in said
+    assert "is RCAN in BasicSR's format, 10 groups x 1 blocks x 16 features, x2" in said
     assert "loaded: conv_first (2), body (100), conv_after_body (2); newly initialised: lam (1)" in said
     saved = torch.load(tmp_path / "experiments/parity/models/net_g_1.pth", weights_only=True)
     backbone = {key: value for key, value in rcan.state_dict().items() if not key.startswith(("upsample", "conv_last"))}

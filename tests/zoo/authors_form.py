@@ -1,10 +1,10 @@
-"""The authors' names for HAN's weights, written out independently of the converter's rules."""
+"""Convert HAN's weights to the authors' names, independently of the rules of the converter under test."""
 
 import torch
 
 
 def to_authors_names(state: dict[str, torch.Tensor], num_group: int, num_block: int) -> dict[str, torch.Tensor]:
-    """Our state dict under the authors' names, with the mean-shift convolutions; a HAN's or an RCAN's."""
+    """Return a state dict of our HAN or RCAN with the authors' names, and with the mean-shift convolutions."""
     names = {"conv_first": "head.0", "conv_after_body": f"body.{num_group}", "conv_last": "tail.1"}
     for group in range(num_group):
         names[f"body.{group}.conv"] = f"body.{group}.body.{num_block}"

@@ -1,4 +1,4 @@
-"""A web server on this machine that serves one folder's files with ranges, and can break off."""
+"""A local web server for the files of one folder. It supports ranges and can interrupt transfers."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,12 @@ from pathlib import Path
 
 
 class Server(ThreadingHTTPServer):
-    """`cuts`: bytes after which the next answers break off; `ranges`: the received Range headers, None for none."""
+    """A web server that records requests.
+
+    Attributes:
+        cuts: for each of the next requests, the number of bytes after which the transfer is interrupted.
+        ranges: Range header of each received request; None for a request without this header.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -39,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """A running server."""
+    """Run a server while the context is active."""
     with Server(folder) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""`basicsr zoo convert`: reads every form of checkpoint, writes a file with all construction options."""
+"""`basicsr zoo convert` reads every known form of checkpoint and writes a file with all construction options."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def assert_same_network(path: Path, net: HAN) -> None:
 def test_reads_the_authors_form(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(to_authors_names(net.state_dict(), 2, 2), tmp_path / "BIX2.pt")
     assert convert(tmp_path / "BIX2.pt", tmp_path / "out.safetensors") == 0
-    assert "HAN in the authors' form" in capsys.readouterr().out
+    assert "HAN in the authors' format" in capsys.readouterr().out
     assert_same_network(tmp_path / "out.safetensors", net)
     header = read_header(tmp_path / "out.safetensors")
     assert header["provenance"]["converted_from"] == "BIX2.pt"
@@ -127,7 +127,7 @@ def test_incomplete_rcan_is_refused(
 ) -> None:
     state = {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}
     if fault == "missing":
-        if form == "authors":  # the mean shift needs it
+        if form == "authors":  # the conversion of the mean shift needs conv_last.bias
             message = "mean shift"
         del state["conv_last.bias"]
     elif fault == "misshapen":

@@ -1,4 +1,4 @@
-"""The zoo's table: every entry is rebuilt, counted, compared with its file, its recipe, its sources and Set5."""
+"""Tests of each entry in the zoo's table: network, parameters, file, recipe, published numbers, results on Set5."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, TABLE, Entry, Expected,
 
 EACH = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 TRAINED_HERE = pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.recipe], ids=lambda e: e.name)
-# Those that anyone has without a network or a cache of his own.
+# Entries with their file in the package, which needs no download.
 SHIPPED = pytest.mark.parametrize(
     "entry", [entry for entry in ENTRIES if entry.sha256 and entry.url is None], ids=lambda entry: entry.name
 )
@@ -53,7 +53,9 @@ def test_fields_agree_with_each_other(entry: Entry) -> None:
     else:
         assert store.hash_in_name(Path(entry.file)) == entry.sha256[:8]
         assert entry.file.startswith(f"{entry.name}-")
-        assert entry.url is not None or (store.SHIPPED / entry.file).is_file(), "neither shipped nor fetched"
+        assert entry.url is not None or (store.SHIPPED / entry.file).is_file(), (
+            "the file is not in the package and has no address"
+        )
         assert entry.expected
     for expected in entry.expected:
         assert 0 < expected.tolerance_db <= 0.05
@@ -104,11 +106,11 @@ def test_set5_gives_the_expected_numbers(entry: Entry, shared_data: Path) -> Non
 
 
 @SHIPPED
-def test_it_loads_and_runs_without_a_network_and_basicsr(entry: Entry, tmp_path: Path) -> None:
-    """Without a network (sockets raise) and without BasicSR (its import raises)."""
+def test_it_loads_and_runs_offline_and_without_basicsr(entry: Entry, tmp_path: Path) -> None:
+    """In the subprocess, connections fail and BasicSR cannot be imported."""
     code = (
         "import socket, sys\n"
-        "def refuse(*_, **__): raise OSError('no network')\n"
+        "def refuse(*_, **__): raise OSError('no internet access')\n"
         "socket.socket.connect = socket.create_connection = refuse\n"
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -137,7 +139,7 @@ def assert_has_the_fields_of(row: dict[str, Any], kind: type) -> None:
     assert list(row) == [field.name for field in fields(kind)], "fields are missing, unknown or in another order"
     for field in fields(kind):
         value, wanted = row[field.name], get_origin(field.type)
-        wanted = IN_JSON.get(wanted, field.type)  # a container's kind; else the type or union itself
+        wanted = IN_JSON.get(wanted, field.type)  # the JSON type of a mapping or tuple; else the annotated type
         assert isinstance(value, wanted), f"{row.get('name')}: {field.name} is {value!r}"
         assert not isinstance(value, bool)
         assert value is None or not isinstance(value, float) or math.isfinite(value)

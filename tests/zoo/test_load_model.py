@@ -1,4 +1,4 @@
-"""Checkpoints of every form: recognised, converted, loaded whole or refused in one line."""
+"""Checkpoints of every known form are recognised, converted, and loaded completely or refused with one line."""
 
 import json
 import logging
@@ -114,13 +114,13 @@ def test_safetensors_with_and_without_options(tmp_path) -> None:
 def test_authors_form(tmp_path) -> None:
     net = network(4)
     checkpoint = read_checkpoint(save(authors(net.state_dict()), tmp_path / "han.pt"))
-    assert checkpoint.summary == "HAN in the authors' form, 2 groups x 2 blocks x 8 features, x4"
+    assert checkpoint.summary == "HAN in the authors' format, 2 groups x 2 blocks x 8 features, x4"
     assert checkpoint.tensors.keys() == net.state_dict().keys()
     assert_same_pixels(load_model(tmp_path / "han.pt"), net)
 
 
 def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
-    """The authors' arithmetic, step by step, with trained mean-shift convolutions."""
+    """The expected output is computed as in the authors' code, with trained mean-shift convolutions."""
     net = network(2)
     state = authors(net.state_dict())
     torch.manual_seed(5)
@@ -142,7 +142,7 @@ def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
 
 
 def test_a_small_mean_shift_is_not_dropped(tmp_path) -> None:
-    """An error of 9e-4 in sub_mean's weight multiplies values up to 255."""
+    """sub_mean.weight multiplies values up to 255, so a relative difference of 9e-4 matters."""
     state = authors(network().state_dict())
     state["sub_mean.weight"] = state["sub_mean.weight"] * (1 + 9e-4)
     checkpoint = read_checkpoint(save(state, tmp_path / "net.pth"))
@@ -186,8 +186,8 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
         (broken(network().state_dict(), "upsample.0.weight"), "upsampling … [9]"),
-        (backbone(network()), "RCAN in BasicSR's form … strict_load_g to false"),
-        (authors(backbone(network())), "RCAN in its authors' form … strict_load_g to false"),
+        (backbone(network()), "RCAN in BasicSR's format … strict_load_g to false"),
+        (authors(backbone(network())), "RCAN in its authors' format … strict_load_g to false"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "typo": 1}}, "typo"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "lam_form": "x"}}, "lam_form … 'x'"),
@@ -309,7 +309,7 @@ def test_warm_start_refuses_another_backbone(tmp_path) -> None:
 @pytest.mark.parametrize(("option", "value"), [("img_range", 1.0), ("rgb_mean", [0.1, 0.2, 0.3]), ("res_scale", 0.5)])
 @pytest.mark.parametrize("form", ["HAN", "RCAN"])
 def test_warm_start_refuses_another_normalisation(tmp_path, form: str, option: str, value: object) -> None:
-    """The backbone would get other numbers; a file without options is accepted."""
+    """With another normalisation, the backbone would get other inputs. A file without options is accepted."""
     network_g = {"type": form, "num_in_ch": 3, "num_out_ch": 3, "upscale": 2, **SMALL}
     state = network().state_dict() if form == "HAN" else backbone(network())
     path = save({"params": state, "network_g": {**network_g, option: value}}, tmp_path / "x2.pth")
@@ -328,9 +328,9 @@ def test_warm_start_refuses_another_mean_shift(tmp_path) -> None:
 
 
 def test_strict_loading_accepts_equivalent_options(tmp_path) -> None:
-    """Squeeze factors with equal shapes, and the grey mean, given or left out."""
+    """Different squeeze factors can give equal shapes. The mean of grey images may be given or not."""
     settings = {"num_feat": 8, "num_group": 1, "num_block": 1}
-    net = HAN(1, 1, upscale=2, squeeze_factor=3, **settings)  # 2 channels, as the factor 4 gives
+    net = HAN(1, 1, upscale=2, squeeze_factor=3, **settings)  # the factors 3 and 4 both give 2 channels
     bare = read_checkpoint(save(net.state_dict(), tmp_path / "bare.pth"))
     stated = {"type": "HAN", "num_in_ch": 1, "num_out_ch": 1, "upscale": 2, "squeeze_factor": 3, **settings}
     load_strict(net, bare, stated)

@@ -1,4 +1,4 @@
-"""The authors' weights in our network against the authors' outputs, and against PyPI's super-image."""
+"""Our network has the same outputs as the authors' code and as super-image (on PyPI) with the same weights."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from han_arch.inference.strips import super_resolve
 from han_arch.inference.variants import chop, self_ensemble
 from han_arch.zoo.convert import from_authors
 
-TOLERANCE = 1e-3  # on 0..255
+TOLERANCE = 1e-3  # on the 0..255 scale
 
 
 @pytest.mark.parametrize("variant", ["full", "chop", "self_ensemble", "strips"])

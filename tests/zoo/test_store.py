@@ -1,4 +1,4 @@
-"""`load_model(NAME)` and `basicsr zoo fetch`: shipped, cached, fetched from a real server, broken off, wrong."""
+"""`load_model(NAME)` and `basicsr zoo fetch`, with a real server and good, incomplete or wrong files."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def net() -> HAN:
 
 @pytest.fixture
 def server(net: HAN, tmp_path: Path):
-    """Serves one weight file."""
+    """Run a server with one weight file."""
     folder = tmp_path / "served"
     folder.mkdir()
     weights = store.Weights(net.state_dict(), {"type": "HAN", **ARGUMENTS}, {"name": "tiny-x2"})
@@ -44,7 +44,7 @@ def server(net: HAN, tmp_path: Path):
 
 @pytest.fixture
 def entry(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
-    """The table's only entry, with its file on the server; the cache folder is new."""
+    """Make a table with one entry, with its file on the server; the cache folder is new."""
     file = next(server.folder.iterdir())
     made = replace(
         table.ENTRIES[0], name="tiny-x2", arguments=ARGUMENTS, file=file.name, url=f"{server.url}/{file.name}",
@@ -130,7 +130,7 @@ def test_a_damaged_cached_file_is_downloaded_again(
 
 
 def test_an_unwritable_cache_is_named(entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder takes the lock's name: permissions would not stop root."""
+    """A folder with the name of the lock file blocks it, because permissions would not stop root."""
     (tmp_path / "cache" / f".{entry.file}.lock").mkdir(parents=True)
     assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -175,7 +175,7 @@ def test_names_and_paths_are_distinguished(
         load_model("tiny-x4.pth")
     other = HAN(**{**ARGUMENTS, "upscale": 3})
     torch.save(other.state_dict(), tmp_path / "tiny-x2")
-    assert load_model("tiny-x2").upscale == 2  # the entry, whatever lies in the current folder
+    assert load_model("tiny-x2").upscale == 2  # the entry, although the current folder contains a file of this name
     assert load_model("./tiny-x2").upscale == 3
     (tmp_path / "mine").write_bytes((tmp_path / "tiny-x2").read_bytes())
     assert load_model("mine").upscale == 3
