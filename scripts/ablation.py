@@ -142,11 +142,11 @@ def main() -> int:
         choices=known,
         default=known,
         metavar="MODEL",
-        help="names of the networks (default: all)",
+        help="names of the networks to train (default: all)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
-    parser.add_argument("--iterations", type=int, help="number of iterations, for a short trial")
+    parser.add_argument("--iterations", type=int, help="number of iterations of a short trial (default: no trial)")
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()

@@ -60,7 +60,7 @@ class TrainedRun:
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """Return the texts of runs.csv and images.csv. The contestants in the results are the labels of the runs."""
+    """Return the texts of runs.csv and images.csv. In `results`, the name of a contestant is the label of a run."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}

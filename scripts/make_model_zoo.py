@@ -27,10 +27,10 @@ from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, Entry
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-FOLDER = "model_zoo"  # in the folder of the page
+FOLDER = "model_zoo"  # folder in DOCS with the files of the releases
 READING = "reading.md"  # conclusions from the tables of the ablation, written by hand
 AUTHORS_FOLDER = "Google Drive folder 17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1"
-ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # differences that rounding in the zoo's table can cause
+ROUNDING_DB, ROUNDING_SSIM = 1e-3, 1e-5  # largest differences that rounding in the zoo's table can cause
 
 HEAD = """# The model zoo
 
@@ -151,7 +151,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
         measured = {row["weights_sha256"] for row in csv.DictReader(file) if row["model"] == entry.name}
     if measured != {entry.sha256}:
         raise UserError(
-            f"{folder / PER_IMAGE} must be of SHA-256 {entry.sha256}, as in the zoo's table; got {measured}"
+            f"{folder / PER_IMAGE} must have results of the file with SHA-256 {entry.sha256}; got {measured}"
         )
     card = folder / CARD
     text = card.read_text("utf-8") if card.is_file() else ""
@@ -161,7 +161,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return the lines with the validation results and the curves of one training or of one stage of it."""
+    """Return the Markdown lines with the validation results and the curves of a training, or of one stage of it."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -201,7 +201,7 @@ def _authors(entries: Sequence[Entry]) -> str:
 
 
 def add(release: Path, docs: Path) -> Path:
-    """Copy the small files of a release to docs, in place of an earlier release; return the new folder.
+    """Copy a release folder to docs, without weights and SR images; replace an earlier copy. Return the new folder.
 
     Raises:
         UserError: `release` is not a release folder.
@@ -219,7 +219,7 @@ def add(release: Path, docs: Path) -> Path:
 
 
 def main() -> int:
-    """Write or check the page; return 1 if the check finds a difference."""
+    """Write the page, or check it (`--check`) and return 1 if it is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--check", action="store_true", help="do not write the page; exit with status 1 if it is out of date"

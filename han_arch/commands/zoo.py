@@ -28,7 +28,7 @@ UNKNOWN = "unknown"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands and their arguments."""
+    """Add the subcommands of `basicsr zoo` and their arguments to the parser."""
     parser.epilog = EXAMPLES
     command = subcommands(parser)
 
@@ -154,7 +154,7 @@ PSNR and SSIM differ slightly.""",
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the chosen subcommand and return its exit status."""
+    """Run the chosen subcommand of `basicsr zoo` and return its exit status."""
     return int(args.run_subcommand(args))
 
 
@@ -179,7 +179,9 @@ def _list(args: argparse.Namespace) -> int:
     for row in rows:
         line = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
-    sys.stdout.write("* PSNR from a paper, not measured with this package. `basicsr zoo show NAME` prints more.\n")
+    sys.stdout.write(
+        "* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` prints more.\n"
+    )
     return 0
 
 

@@ -74,7 +74,7 @@ def test_a_release_is_shown_with_its_results(
         ("README.md", None, None, "is not the card of han-s-x4-"),
         ("README.md", "{file}", "other.safetensors", "is not the card of han-s-x4-"),
         ("README.md", "{psnr:.2f} / ", "99.99 / ", "is not the card of han-s-x4-"),
-        ("per_image.csv", "{sha256}", "0" * 64, "must be of SHA-256"),
+        ("per_image.csv", "{sha256}", "0" * 64, "must have results of the file"),
     ],
 )
 def test_results_of_other_weights_are_refused(
