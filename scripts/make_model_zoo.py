@@ -185,7 +185,7 @@ def _authors(entries: Sequence[Entry]) -> str:
         if any(e.status == MEASURED for e in entry.expected):
             raise UserError(f"{entry.name} has no recipe, so it cannot have been measured by `basicsr zoo publish`")
         found = {e.dataset: f"{e.psnr:.2f} / {e.ssim:.4f} ({e.source})" for e in entry.expected if e.status == FOUND}
-        set5 = found.get("Set5", "not published")
+        set5 = found.get("Set5", "not found in any paper")
         rows.append([entry.name, entry.task, entry.file, f"{entry.parameters:,}", set5])
     lines = [
         f"The files are in the authors' {AUTHORS_FOLDER}. Their hashes are unknown.",
@@ -196,8 +196,8 @@ def _authors(entries: Sequence[Entry]) -> str:
         "",
         *markdown_table(["name", "task", "file", "parameters", "Set5, as published"], rows),
     ]
-    terms = dict.fromkeys(f"{entry.licence}; {entry.data_terms}" for entry in entries)
-    return "\n".join([*lines, *(f"Licence, and terms of the training data: {term}." for term in terms)]) + "\n"
+    terms = dict.fromkeys(f"Licence: {e.licence}. Terms of the training data: {e.data_terms}." for e in entries)
+    return "\n".join([*lines, *terms]) + "\n"
 
 
 def add(release: Path, docs: Path) -> Path:

@@ -142,4 +142,5 @@ def _describe(content: Any) -> str:
         odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
         if odd:
             return f"values under {key} that are not tensors: {', '.join(map(str, odd[:3]))}"
-    return f"a mapping with the keys {', '.join(map(str, list(content)[:5]))}" if content else "an empty mapping"
+    odd = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    return f"a mapping with values that are not tensors: {', '.join(map(str, odd[:5]))}" if odd else "an empty mapping"

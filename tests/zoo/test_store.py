@@ -129,7 +129,7 @@ def test_a_damaged_cached_file_is_downloaded_again(
     assert f"{tmp_path / 'cache' / entry.file} is damaged" in caplog.text
 
 
-def test_an_unwritable_cache_is_named(entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_cache_is_reported(entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder with the name of the lock file blocks it, because permissions would not stop root."""
     (tmp_path / "cache" / f".{entry.file}.lock").mkdir(parents=True)
     assert cli.main(["zoo", "fetch", "tiny-x2"]) == 2
