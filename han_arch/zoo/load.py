@@ -130,7 +130,7 @@ def complete_options(
     own = {key: value for key, value in (given or {}).items() if key != "type"}
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | own
     net = build(arguments, checkpoint.source)
-    arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # sorted as in HAN's signature
+    arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in the order of HAN's signature
     arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
     if checkpoint.is_rcan:
         _check_rcan(checkpoint)
@@ -264,7 +264,7 @@ def _differing_options(
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value of an option in a form that is equal for two networks that compute the same."""
+    """Normalise the value of an option, so that values with the same effect on the network are equal."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]

@@ -79,7 +79,7 @@ def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
         if cached.exists():
             say(f"{cached} is damaged; downloading it again")
             cached.unlink()
-        say(f"fetching {entry.name} from {entry.url} to {cached.parent}")
+        say(f"downloading {entry.name} from {entry.url} to {cached.parent}")
         remote = download.RemoteFile(entry.url, entry.file, entry.size, f"sha256:{entry.sha256}")
         return download.fetch(remote, cached.parent, say)
 

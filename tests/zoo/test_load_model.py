@@ -328,7 +328,7 @@ def test_warm_start_refuses_another_mean_shift(tmp_path) -> None:
 
 
 def test_strict_loading_accepts_equivalent_options(tmp_path) -> None:
-    """Different squeeze factors can give equal shapes. The mean of grey images may be given or not."""
+    """Options are equal if squeeze factors give equal shapes, or if the default mean of grey images is written out."""
     settings = {"num_feat": 8, "num_group": 1, "num_block": 1}
     net = HAN(1, 1, upscale=2, squeeze_factor=3, **settings)  # the factors 3 and 4 both give 2 channels
     bare = read_checkpoint(save(net.state_dict(), tmp_path / "bare.pth"))

@@ -72,7 +72,7 @@ def test_a_name_is_downloaded_once_with_a_log_line(
 ) -> None:
     with caplog.at_level(logging.WARNING, "han_arch"):
         assert_same_network(load_model("tiny-x2"), net)
-    assert f"fetching tiny-x2 from {entry.url}" in caplog.text
+    assert f"downloading tiny-x2 from {entry.url}" in caplog.text
     server.shutdown()
     server.server_close()
     caplog.clear()
