@@ -1,8 +1,8 @@
-"""Compare the PSNR of bf16 with channels_last, or of Winograd's algorithm, with plain float32.
+"""Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-Each seed trains both ways with equal iterations on the demo's data. Every run is a `basicsr train` of
-demo_HAN_x4.yml; validation runs in float32. If the command was stopped, the same command resumes it. Exit status 1
-when the mean difference exceeds the bound.
+For each seed, train twice on the demo's data: in plain float32 and by the recipe. Each training is a `basicsr train` of
+demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to resume. The exit
+status is 1 if the mean difference in PSNR exceeds the bound.
 
 Examples:
   python scripts/compare_precision.py
@@ -21,7 +21,8 @@ from demo import basicsr, prepare_data, shortened
 from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read
 
-# Name: its options, and the options of both runs. Winograd's algorithm needs a multiple of 16 channels, not 24.
+# Name of a recipe -> (its options, the options of both trainings). The demo's 24 channels do not suit Winograd's
+# algorithm, which needs a multiple of 16.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
     "bf16": (["train:precision=bf16", "train:channels_last=true"], []),
     "winograd": (["winograd=true"], ["network_g:num_feat=32"]),
@@ -29,18 +30,23 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def main() -> int:
-    """Train and compare; return 0 when the mean difference is within the bound."""
+    """Train and compare; return 0 if the mean difference is within the bound."""
     whole = read.read("demo_HAN_x4")["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")
     parser.add_argument(
-        "--recipe", choices=list(RECIPES), default="bf16", help="compare it with plain float32 (default: bf16)"
+        "--recipe", choices=list(RECIPES), default="bf16", help="recipe to compare with plain float32 (default: bf16)"
     )
     parser.add_argument(
-        "--iterations", type=int, default=whole, help=f"iterations of each run (default: the demo's {whole})"
+        "--iterations",
+        type=int,
+        default=whole,
+        help=f"number of iterations of each training (default: {whole}, as in the demo)",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--bound", type=float, default=0.1, help="dB (default: 0.1)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds; each seed trains twice (default: 0 1 2)"
+    )
+    parser.add_argument("--bound", type=float, default=0.1, help="largest allowed mean difference in dB (default: 0.1)")
     args = parser.parse_args()
 
     out = args.out.resolve()
@@ -54,12 +60,12 @@ def main() -> int:
         print(table(args.recipe, args.seeds, rows, args.iterations), flush=True)
     differences = [changed - plain for plain, changed in rows]
     within = abs(statistics.mean(differences)) <= args.bound
-    print(f"the mean difference is {'' if within else 'NOT '}within {args.bound} dB")
+    print(f"the mean difference in PSNR is {'' if within else 'NOT '}within {args.bound} dB")
     return 0 if within else 1
 
 
 def train(out: Path, label: str, seed: int, iterations: int, options: list[str]) -> float:
-    """Train; return the averaged network's PSNR in dB on the demo's test photos after the last iteration."""
+    """Train one network; return the final PSNR of its EMA weights on the demo's test photos, in dB."""
     name = f"{label}_{iterations}_seed{seed}"
     changes = (
         f"name={name}", f"manual_seed={seed}", *shortened(iterations), f"val:val_freq={iterations}",
@@ -69,12 +75,12 @@ def train(out: Path, label: str, seed: int, iterations: int, options: list[str])
     with (out / "experiments" / name / "val_demo_test.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     if int(last["iter"]) != iterations:
-        raise SystemExit(f"{name} was measured last at iteration {last['iter']}; wanted {iterations}")
+        raise SystemExit(f"the last validation of {name} must be at iteration {iterations}; got {last['iter']}")
     return float(last["psnr"])
 
 
 def table(recipe: str, seeds: list[int], rows: list[tuple[float, float]], iterations: int) -> str:
-    """Return a Markdown table: the PSNR per seed, plain and by the recipe, then means and standard deviations."""
+    """Return a Markdown table of PSNR: one row per seed, then the mean and the standard deviation."""
     cells = [
         [str(seed), f"{plain:.3f}", f"{changed:.3f}", f"{changed - plain:+.3f}"]
         for seed, (plain, changed) in zip(seeds, rows, strict=False)

@@ -1,7 +1,7 @@
-"""Train and test a small HAN on the photos of scikit-image; every step is a `basicsr` command.
+"""Train and test a small HAN on photos that scikit-image ships. Each step runs a `basicsr` command.
 
-HR photos -> LR, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
-Exit status 1 when HAN is not ahead of bicubic by the margin.
+HR photos -> LR images, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
+The exit status is 1 if HAN's PSNR does not exceed that of bicubic by the margin.
 
 Examples:
   python scripts/demo.py
@@ -32,17 +32,19 @@ NAME = "demo_HAN_x4"
 
 
 def main() -> int:
-    """Run the demo; return 0 when HAN is ahead of bicubic by the margin."""
+    """Run the demo; return 0 if HAN's PSNR exceeds bicubic's PSNR by the margin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all output (default: demo)")
-    parser.add_argument("--iterations", type=int, default=1200, help="training iterations (default: 1200)")
-    parser.add_argument("--margin", type=float, default=0.3, help="dB that HAN must be ahead of bicubic (default: 0.3)")
+    parser.add_argument("--iterations", type=int, default=1200, help="number of training iterations (default: 1200)")
+    parser.add_argument("--margin", type=float, default=0.3, help="dB by which HAN must exceed bicubic (default: 0.3)")
     args = parser.parse_args()
 
     started = time.monotonic()
     out = args.out.resolve()
     for old in ("experiments", "tb_logger", "results"):
-        shutil.rmtree(out / old / NAME, ignore_errors=True)  # an earlier run of the demo; BasicSR would archive it
+        shutil.rmtree(
+            out / old / NAME, ignore_errors=True
+        )  # remove an earlier run of the demo, which BasicSR would archive
     prepare_data(out)
     length = ["--force_yml", *shortened(args.iterations)] if args.iterations != 1200 else []
     basicsr(out, "train", "-opt", "options/demo_HAN_x4.yml", *length)
@@ -55,49 +57,49 @@ def main() -> int:
         for photo in photos
     ]
     picture = out / "comparison.png"
-    title = f"x{SCALE}, photos not trained on; a small HAN after {args.iterations} iterations"
+    title = f"x{SCALE}: photos outside the training set; a small HAN after {args.iterations} iterations"
     demo_picture.draw(photos, scores, picture, title=title, size=96)
     print()
     print(demo_picture.table([photo.name for photo in photos], scores))
     mean = demo_picture.mean_scores(scores)
     gain = mean["HAN"].psnr - mean["bicubic"].psnr
     minutes = (time.monotonic() - started) / 60
-    print(f"\nHAN is {gain:+.2f} dB from bicubic (wanted: at least {args.margin:+.2f}); {minutes:.1f} minutes in all")
+    print(f"\nHAN - bicubic: {gain:+.2f} dB (must be at least {args.margin:+.2f}); the demo took {minutes:.1f} minutes")
     print(f"picture: {picture}")
     if not gain >= args.margin:
-        print("FAILED: HAN is not far enough ahead of bicubic", file=sys.stderr)
+        print(f"FAILED: HAN must exceed bicubic by at least {args.margin} dB", file=sys.stderr)
         return 1
     return 0
 
 
 def prepare_data(out: Path) -> None:
-    """Make the data sets for training and test from photos of scikit-image."""
+    """Create the training set and the test set from photos that scikit-image ships."""
     for part, names in (("train", TRAIN), ("test", TEST)):
         copy_photos(names, out / "photos" / part)
     prepare = ("data", "prepare", "--scale", str(SCALE))
-    small = ("--crop-size", "240", "--step", "120")  # quick to decode
+    small = ("--crop-size", "240", "--step", "120")  # small sub-images load quickly
     basicsr(out, *prepare, *small, "--only", "lmdb", "-o", "datasets/demo_train", "photos/train")
     basicsr(out, *prepare, "--benchmark", "-o", "datasets/demo_test", "photos/test")
 
 
 def shortened(iterations: int) -> list[str]:
-    """Return the overrides for another number of iterations, the cosine schedule's included."""
+    """Return the option overrides that change the number of iterations and the length of the cosine schedule."""
     return [f"train:total_iter={iterations}", f"train:scheduler:periods=[{iterations}]"]
 
 
 def copy_photos(names: tuple[str, ...], folder: Path) -> None:
-    """Copy photos of scikit-image into a folder as PNG files."""
+    """Save photos of scikit-image as PNG files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         source = Path(skimage.__file__).parent / "data" / name
         image = cv2.imread(str(source), cv2.IMREAD_COLOR)
         if image is None:
-            raise FileNotFoundError(f"{source}: this release of scikit-image does not ship the photo")
+            raise FileNotFoundError(f"this release of scikit-image does not ship the photo {source}")
         cv2.imwrite(str(folder / f"{source.stem}.png"), image)
 
 
 def basicsr(folder: Path, *words: str) -> None:
-    """Show and run a `basicsr` command in a folder."""
+    """Print a `basicsr` command and run it in a folder; exit if it fails."""
     print(f"\n$ cd {folder} && basicsr {shlex.join(words)}", flush=True)
     status = subprocess.run([sys.executable, "-m", "han_arch", *words], cwd=folder).returncode
     if status != 0:
@@ -105,7 +107,7 @@ def basicsr(folder: Path, *words: str) -> None:
 
 
 def load_photo(out: Path, stem: str) -> demo_picture.Photo:
-    """Load a test photo and its nearest, bicubic and HAN versions."""
+    """Load a test photo and its LR image enlarged by nearest neighbour, bicubic and HAN."""
     data = out / "datasets" / "demo_test"
     hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
     lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")
@@ -121,7 +123,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """Read an image file as (h, w, 3) uint8 RGB."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise FileNotFoundError(f"{path} is missing or not an image")
+        raise FileNotFoundError(f"{path} is missing or is not an image")
     return image[..., ::-1]
 
 

@@ -1,4 +1,4 @@
-"""The demo's results side by side: a picture of crops and a table of scores."""
+"""Show the results of the demo: draw a picture of crops and make a table of scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from han_arch.images.picture import most_detailed_window
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo in several versions.
+    """One test photo, and its versions by several methods.
 
     Attributes:
-        name: its label.
-        hr: the original, (h, w, 3) uint8 RGB.
-        versions: method -> its image of the same size and type, in the order to show.
+        name: label of the photo.
+        hr: original photo, (h, w, 3) uint8 RGB.
+        versions: name of a method -> image of the same shape and dtype, in the order of the columns.
     """
 
     name: str
@@ -34,7 +34,7 @@ def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """Return a Markdown table with a row for each photo and the mean, a column for each method, and the protocol."""
+    """Return a Markdown table (one row per photo, one column per method, mean last) and a line with the protocol."""
     methods = list(scores[0])
     named = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     rows = [[name, *(row[method].cell for method in methods)] for name, row in named]
@@ -43,15 +43,15 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
 
 
 def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
-    """Draw a row for each photo: the whole HR with a crop marked, then that crop of each version and of HR.
+    """Draw one row per photo: the complete HR photo with a marked crop, then this crop of each version and of HR.
 
-    The crop is chosen on HR alone, so that no method picks its best place.
+    The crop is the most detailed window of the HR photo, so it does not favour a method.
 
     Args:
-        photos: rows of the picture.
-        scores: for each photo, method -> score of the whole photo, printed below the crop.
-        path: the picture to write.
-        title: above all.
+        photos: photos to draw.
+        scores: for each photo, name of a method -> score of the complete photo. It is printed below the crop.
+        path: path of the picture file.
+        title: text above the picture.
         size: side of the crop in HR pixels.
     """
     columns = 2 + len(photos[0].versions)
@@ -65,7 +65,7 @@ def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: P
         for axis, (method, image) in zip(row[1:], {**photo.versions, "HR": photo.hr}.items(), strict=True):
             axis.imshow(image[top : top + size, left : left + size], interpolation="nearest")
             axis.set_title(method, fontsize=10)
-            axis.set_xlabel(score[method].cell if method in score else "PSNR / SSIM on Y, whole photo", fontsize=8)
+            axis.set_xlabel(score[method].cell if method in score else "PSNR / SSIM on Y, complete photo", fontsize=8)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -1,6 +1,7 @@
-"""Write options/*.yml from three templates and the table below, and options/schema.json from the table of options.
+"""Write the option files options/*.yml and the JSON schema options/schema.json.
 
-`--check` compares the files and fails if one differs.
+The option files come from three templates and the table EXPERIMENTS. `--check` writes nothing and fails if a file is
+missing or differs.
 
 Examples:
   python scripts/make_options.py
@@ -32,7 +33,7 @@ def _paper_files(scale: int, degradation: str = "BI", peers: tuple[str, ...] = (
         ),
         Test(
             file=f"test_HAN_{tag}",
-            title=f"{what} on the five benchmark sets, the papers' protocol (Y, border = scale)",
+            title=f"{what} on the five benchmark sets, by the papers' protocol (Y channel, border = scale)",
             name=f"HAN_{tag}_benchmarks",
             scale=scale,
             degradation=degradation,
@@ -40,7 +41,7 @@ def _paper_files(scale: int, degradation: str = "BI", peers: tuple[str, ...] = (
         ),
         Leaderboard(
             file=f"leaderboard_{tag}",
-            title=f"x{scale} ({degradation}): the networks trained by this folder's files, measured by one protocol",
+            title=f"x{scale} ({degradation}): networks trained with these option files, measured by one protocol",
             scale=scale,
             degradation=degradation,
             models=tuple((name, f"{name}_{tag}_DIV2K") for name in (*peers, "HAN")),
@@ -50,7 +51,7 @@ def _paper_files(scale: int, degradation: str = "BI", peers: tuple[str, ...] = (
 
 DEMO = Training(
     file="demo_HAN_x4",
-    title="A small HAN x4 on a few photos, minutes on a CPU: the training of `make demo`",
+    title="The training of `make demo`: a small HAN x4 on a few photos, in minutes on a CPU",
     scale=4,
     network="HAN-demo",
     train_set="demo_train",
@@ -69,7 +70,7 @@ DEMO = Training(
 
 HAN_S_X4 = Training(
     file="train_HAN-S_x4",
-    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: the first stage of the zoo's han-s-x4",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: first training stage of the zoo's han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
     network="HAN-S",
@@ -88,13 +89,13 @@ HAN_S_X4_WEIGHTS = f"experiments/{HAN_S_X4.name}/models/net_g_latest.pth"
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2",
-    title="HAN-S x4 (BI) on BSDS500, 6,000 more iterations after train_HAN-S_x4.yml: the zoo's han-s-x4",
+    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations after train_HAN-S_x4.yml: last stage of the zoo's han-s-x4",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
     total_iter=6000,
     val_freq=1000,
-    keep_best="psnr",  # the best value comes early and later ones equal it
-    seed=1,  # other crops than in the first stage
+    keep_best="psnr",  # validation reaches its best value early
+    seed=1,  # so that the crops differ from the first stage
     pretrained=HAN_S_X4_WEIGHTS,
     pretrained_key="params_ema",
 )
@@ -120,10 +121,10 @@ def _ablation(model: str, what: str, network: str) -> Training:
         HAN_S_X4,
         file=f"ablation_{model}_x4",
         title=f"Ablation: {what}, about 0.15 M parameters; scripts/ablation.py trains it with several seeds",
-        name="",  # the file's name
+        name="",  # the run has the name of its file
         network=network,
         lq_size=24,
-        batch_size=8,  # small patches: eighteen trainings in an hour on two processor cores
+        batch_size=8,  # small batches of small patches: eighteen trainings take an hour on two processor cores
         num_worker=0,
         ema_decay=0.99,
         lr="1e-3",
@@ -137,7 +138,7 @@ def _peer_files(model: str) -> list[OptionFile]:
     return [
         Training(
             file=f"train_{model}_x4",
-            title=f"{model} x4 (BI) on DIV2K at the paper's size, by HAN's recipe, for comparison",
+            title=f"{model} x4 (BI) on DIV2K at the paper's size, with HAN's training recipe, for comparison",
             name=f"{model}_x4_DIV2K",
             scale=4,
             network=model,
@@ -145,7 +146,7 @@ def _peer_files(model: str) -> list[OptionFile]:
         replace(
             DEMO,
             file=f"demo_{model}_x4",
-            title=f"An {model} of the demo's size by the demo's recipe, for comparison",
+            title=f"{model} with the size and the training recipe of the demo's HAN, for comparison",
             network=f"{model}-demo",
         ),
     ]
@@ -154,7 +155,7 @@ def _peer_files(model: str) -> list[OptionFile]:
 def _zoo_board(scale: int) -> Leaderboard:
     return Leaderboard(
         file=f"leaderboard_zoo_x{scale}",
-        title=f"x{scale} (BI): the zoo's small HAN, shipped with the package, beside the published numbers",
+        title=f"x{scale} (BI): the zoo's small HAN, shipped with the package, compared with published numbers",
         scale=scale,
         models=((f"HAN-S x{scale}", f"han-s-x{scale}"),),
         source="zoo: ",
@@ -195,21 +196,23 @@ EXPERIMENTS: list[OptionFile] = [
     ),
     Leaderboard(
         file="leaderboard_demo_x4",
-        title="x4 (BI): the demo's HAN and networks of its size by the demo's recipe",
+        title="x4 (BI): the demo's HAN and other networks with its size and training recipe",
         scale=4,
         models=tuple((f"{name}-demo", f"demo_{name}_x4") for name in ("RCAN", "EDSR", "HAN")),
         sets=("Set5", "Set14", "B100"),
         variants="full, self_ensemble",
-        notes="Small networks, minutes of training on six photos: not comparable with the papers' networks.",
+        notes="Small networks, trained for minutes on six photos: do not compare them with the papers' networks.",
     ),
 ]
 
 
 def main() -> int:
-    """Write the files, or compare them; return 1 if one differs."""
+    """Write or check the files; return 1 if the check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file differs")
-    parser.add_argument("--folder", type=Path, default=ROOT / "options", help="default: options/")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is missing or differs")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "options", help="folder of the option files (default: options/)"
+    )
     args = parser.parse_args()
 
     wanted = {f"{experiment.file}.yml": experiment.render() for experiment in EXPERIMENTS}
@@ -219,15 +222,15 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: missing or edited; change the table and run scripts/make_options.py")
+            print(f"{name}: the file is missing or was edited; change the table in scripts/make_options.py and run it")
         for name in strangers:
-            print(f"{name}: not in the table of scripts/make_options.py")
+            print(f"{name}: the table in scripts/make_options.py does not have this file; delete it or add it there")
         return 1 if differing or strangers else 0
     for name in differing:
         (args.folder / name).write_text(wanted[name], "utf-8")
         print(f"wrote {name}")
     for name in strangers:
-        print(f"not in the table, left unchanged: {name}")
+        print(f"{name}: not in the table of scripts/make_options.py; the file was not changed")
     return 0
 
 

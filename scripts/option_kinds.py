@@ -1,4 +1,4 @@
-"""The kinds of option files that make_options.py writes, and the values for their templates."""
+"""Three types of option files (training, test, leaderboard), and the values that fill their templates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ RCAN = """\
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
 HAN = f"""{RCAN.replace("RCAN", "HAN")}
-  layer_attention: LAM  # ~: none; or the name of a registered component
+  layer_attention: LAM  # or the name of another registered component; ~: off
   spatial_attention: CSAM
   lam_form: released
   fusion: conv
@@ -45,15 +45,16 @@ NETWORKS = {
     "RCAN": RCAN.format(num_feat=64, num_group=10, num_block=20, squeeze_factor=16),
     "EDSR": EDSR.format(num_feat=256, num_block=32, res_scale=0.1),
     "HAN-S": HAN.format(num_feat=32, num_group=4, num_block=4, squeeze_factor=8),
-    # The demo's networks have equal sizes: 0.16 M parameters.
+    # The demo's three networks have the same size, 0.16 M parameters.
     "HAN-demo": HAN_DEMO,
     "RCAN-demo": RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4),
     "EDSR-demo": EDSR.format(num_feat=32, num_block=4, res_scale=1),
-    # The ablation has one backbone; EDSR-demo has about as many parameters as HAN-demo (158,979 and 159,405).
+    # All networks of the ablation but EDSR have the backbone of HAN-demo. EDSR-demo has 158,979 parameters, HAN-demo
+    # 159,405.
     "RCAN-backbone": RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4),
-    "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # ~: none; or the name of a registered component",
-                                   "layer_attention: ~  # none; conv_lam stays"),
-    "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # none; conv_fuse stays"),
+    "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # or the name of another registered component; ~: off",
+                                   "layer_attention: ~  # off; conv_lam stays"),
+    "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # off; conv_fuse stays"),
     "HAN-cosine-LAM": HAN_DEMO.replace("lam_form: released", "lam_form: cosine"),
 }  # fmt: skip
 
@@ -66,14 +67,14 @@ COSINE = """\
     periods: [{total_iter}]
     restart_weights: [1]
     eta_min: !!float 1e-6"""
-# HANModel's options for a training step, with their defaults.
+# Options of HANModel that change the training step, with their default values.
 STEP = {
     "precision": "fp32  # or bf16, fp16",
     "channels_last": "false",
     "compile": "false",
     "accumulate": "1  # number of parts that a batch is split into",
     "grad_clip": "~  # upper bound of the gradient's norm",
-    "guard": "{factor: 10., action: skip}  # skips a loss above 10 times the usual; or action: rollback",
+    "guard": "{factor: 10., action: skip}  # skips steps with a loss above 10 times the usual; or action: rollback",
 }
 # Options for a fast step on a processor with bfloat16 instructions.
 FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
@@ -81,9 +82,9 @@ FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionFile:
-    """An option file: a template, filled with the fields of its record and with `values`.
+    """An option file: a template that is filled with these fields and with `values`.
 
-    `file` has no suffix, and is the run's name unless `name` is given.
+    `file` is the file name without its suffix. It is also the name of the run, unless `name` is given.
     """
 
     template: ClassVar[str]
@@ -95,18 +96,18 @@ class OptionFile:
     degradation: str = "BI"
 
     def values(self) -> dict[str, Any]:
-        """Return the template's values that are no fields."""
+        """Return the values of the template that are not fields of the record."""
         return {}
 
     def render(self) -> str:
-        """Return the file's text."""
+        """Return the text of the option file."""
         template = Template((TEMPLATES / self.template).read_text("utf-8"))
         return template.substitute(self.__dict__ | {"name": self.name or self.file} | self.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(OptionFile):
-    """A training; the defaults are the HAN paper's recipe on DIV2K."""
+    """Option file of a training. The default values are the HAN paper's recipe on DIV2K."""
 
     template = "train.yml"
 
@@ -131,10 +132,10 @@ class Training(OptionFile):
     strict: str = "true"
 
     def values(self) -> dict[str, Any]:
-        """Return paths, sizes, and the lines of optional settings."""
+        """Return the data paths, the patch sizes and the lines of optional settings."""
         degradation = f"{self.degradation}x{self.scale}"
         step = [f"{key}: {value}" for key, value in self.step.items()]
-        step.append("# More options of HANModel (docs/training.md), with their defaults:")
+        step.append("# More options of HANModel (docs/training.md), with their default values:")
         step += [f"# {key}: {value}" for key, value in STEP.items() if key not in self.step]
         best = f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
         return {
@@ -153,7 +154,7 @@ class Training(OptionFile):
 
 @dataclass(frozen=True, kw_only=True)
 class Test(OptionFile):
-    """A test of a trained network."""
+    """Option file for testing a trained network."""
 
     template = "test.yml"
 
@@ -163,7 +164,7 @@ class Test(OptionFile):
     param_key: str = "params"
 
     def values(self) -> dict[str, Any]:
-        """Return a block for each test set."""
+        """Return the network and one block of options per test set."""
         blocks = [
             f"  test_{number}:\n"
             f"    name: {name}\n"
@@ -179,10 +180,10 @@ class Test(OptionFile):
 
 @dataclass(frozen=True, kw_only=True)
 class Leaderboard(OptionFile):
-    """A leaderboard.
+    """Option file of a leaderboard.
 
     Args:
-        models: pairs of a name on the board and a source: an experiment, or a zoo entry if source is "zoo: ".
+        models: pairs (name on the leaderboard, experiment). If source is "zoo: ", pairs (name, zoo entry).
     """
 
     template = "leaderboard.yml"
@@ -194,7 +195,7 @@ class Leaderboard(OptionFile):
     source: str = "experiment: experiments/"
 
     def values(self) -> dict[str, Any]:
-        """Return the blocks of sets and models, and the lines of notes."""
+        """Return the blocks of test sets and models, the baseline, and the line of notes."""
         return {
             "notes": f"\n# {self.notes}" if self.notes else "",
             "sets": "\n".join(f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets),

@@ -1,7 +1,7 @@
-"""Kill a training run repeatedly, resume it each time, and compare it to the bit with an uninterrupted run.
+"""Kill a training run many times, resume it each time, and check that it ends exactly as an uninterrupted run.
 
-A third of the kills wait until a checkpoint is half written. The seed decides the kills, their moments and the
-training data, but the exact moments depend on the machine. Exit status 1 when anything differs.
+Every third kill waits until a checkpoint is half written. The seed decides the training data and the iterations of the
+other kills, but the exact moments depend on the machine. The exit status is 1 if any bit differs.
 
 Examples:
   python scripts/soak.py
@@ -31,38 +31,40 @@ from han_arch.opt import read
 
 EXPERIMENT = Path("experiments") / "soak"
 SAVE_EVERY = 5
-LONGEST_START = 120  # seconds until a run must train
+LONGEST_START = 120  # seconds in which a run must reach the moment of its kill
 
 
 @dataclass
 class Kills:
-    """The kills so far."""
+    """What happened in the kills so far."""
 
     count: int = 0
     inside_a_save: int = 0  # kills that left a half-written file
-    resumed_at: list[int] = field(default_factory=list)  # iterations
+    resumed_at: list[int] = field(default_factory=list)  # iterations of the training states
 
 
 def main() -> int:
-    """Run the soak; return 0 when both runs are equal."""
+    """Run the soak test; return 0 if both runs are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
-    parser.add_argument("--iterations", type=int, default=100, help="iterations of the run (default: 100)")
-    parser.add_argument("--workers", type=int, default=0, help="data workers (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and the data (default: 0)")
-    parser.add_argument("--out", type=Path, help="empty or new folder for both runs (default: a temporary one)")
+    parser.add_argument("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
+    parser.add_argument("--workers", type=int, default=0, help="number of data workers (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the training data and of the moments of the kills (default: 0)"
+    )
+    parser.add_argument("--out", type=Path, help="empty or new folder for both runs (default: a temporary folder)")
     args = parser.parse_args()
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         if any(args.out.iterdir()):
-            parser.error(f"--out {args.out} is not empty")
+            parser.error(f"--out must be an empty or new folder; {args.out} is not empty")
         return soak(args.out.resolve(), args)
     with tempfile.TemporaryDirectory(prefix="soak_") as folder:
         return soak(Path(folder), args)
 
 
 def soak(folder: Path, args: argparse.Namespace) -> int:
-    """Make both runs, compare them and print the result; return the exit status."""
+    """Train both runs, compare them and print the result; return the exit status."""
     began = time.monotonic()
     left_alone, killed = (make_run(folder / name, args) for name in ("left_alone", "killed"))
     finish(left_alone)
@@ -74,19 +76,21 @@ def soak(folder: Path, args: argparse.Namespace) -> int:
     finish(killed)
     differences = list(compare(killed, left_alone))
     print(
-        f"{kills.count} kills, {kills.inside_a_save} of them inside a save, {args.workers} workers, "
-        f"{args.iterations} iterations; resumed from {', '.join(map(str, kills.resumed_at))}"
+        f"{kills.count} kills, {kills.inside_a_save} of them while a file was written, {args.workers} workers, "
+        f"{args.iterations} iterations; resumed at iterations {', '.join(map(str, kills.resumed_at))}"
     )
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
     print("".join(f"DIFFERENT: {difference}\n" for difference in differences), end="")
     if kills.count < args.kills:
-        print(f"FAILED: the run ended after {kills.count} kills; use more --iterations")
-    print("FAILED" if differences else "network, EMA, optimizer, best results and CSV files are equal to the bit")
+        print(f"FAILED: the training ended after {kills.count} kills; use more --iterations")
+    print(
+        "FAILED: the two runs differ" if differences else "PASSED: all checkpoints and CSV files of both runs are equal"
+    )
     return 1 if differences or kills.count < args.kills else 0
 
 
 def make_run(folder: Path, args: argparse.Namespace) -> Path:
-    """Make a folder with noise images and the demo's options: a small network, a checkpoint every few iterations."""
+    """Create a run's folder: noise images, and the demo's options with a smaller network and frequent checkpoints."""
     generator = np.random.default_rng(args.seed)
     (folder / EXPERIMENT.parent).mkdir(parents=True)
     for side, factor in (("gt", 4), ("lq", 1)):
@@ -111,25 +115,25 @@ def make_run(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the command, the same one every time; its output goes to a file."""
+    """Start or resume the training with the same command; append its output to output.txt."""
     command = [sys.executable, "-m", "han_arch", "train", "-opt", "soak.yml", "--auto_resume"]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
 
 
 def finish(folder: Path) -> None:
-    """Start the command and wait until it ends."""
+    """Start or resume the training and wait until it ends."""
     check_status(start(folder).wait(), folder)
 
 
 def check_status(status: int, folder: Path) -> None:
-    """End the soak if a run failed."""
+    """Exit with the end of the run's output if the training failed."""
     if status != 0:
-        sys.exit(f"the run in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
+        sys.exit(f"the training in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
 
 
 def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse.Namespace) -> None:
-    """Start, let the run train for a random time of at most a few checkpoints, kill it."""
+    """Resume the training and kill it at a random iteration soon after, or while it writes a checkpoint."""
     left = args.kills - kills.count
     aim_at_save = kills.count % 3 == 2
     step = max(1, (args.iterations - newest_state(folder)) // (left + 1))
@@ -156,24 +160,24 @@ def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse
 
 
 def half_written(folder: Path) -> list[Path]:
-    """Return the half-written checkpoints, of a running or a killed process."""
+    """Return the half-written checkpoints of a run."""
     return [path for name in ("models", "training_states") for path in (folder / EXPERIMENT / name).glob(HALF_WRITTEN)]
 
 
 def newest_state(folder: Path) -> int:
-    """Return the iteration of the newest training state, 0 for none."""
+    """Return the iteration of the newest training state, or 0 if there is no state."""
     states = (folder / EXPERIMENT).glob("training_states/*.state")
     return max((int(path.stem) for path in states), default=0)
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of the CSV file: a start replaces the file after its first iteration."""
+    """Return the inode of train.csv, or 0. A resumed run replaces this file after its first iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
-    """Return the last iteration in the CSV file."""
+    """Return the last iteration in train.csv, or 0."""
     path = folder / EXPERIMENT / "train.csv"
     if not path.exists():
         return 0
@@ -183,27 +187,27 @@ def last_row(folder: Path) -> int:
 
 
 def compare(folder: Path, reference: Path) -> Iterator[str]:
-    """Yield what differs between two finished runs."""
+    """Yield one line for each difference between two finished runs."""
     experiments = [run / EXPERIMENT for run in (folder, reference)]
     for pattern in ("models/*.pth", "training_states/*.state"):
         names = [sorted(str(path.relative_to(one)) for path in one.glob(pattern)) for one in experiments]
         if names[0] != names[1]:
-            yield f"files: {names[0]} and {names[1]}"
+            yield f"the runs have different files: {names[0]} and {names[1]}"
             continue
         for name in names[0]:
             contents = [torch.load(one / name, weights_only=True) for one in experiments]
             for content in contents:
-                content.pop("options", None)  # they hold the paths of the folders
+                content.pop("options", None)  # they contain the paths of the folders
             yield from unequal(contents[0], contents[1], name)
     for path in sorted(experiments[1].glob("*.csv")):
         if (experiments[0] / path.name).read_bytes() != path.read_bytes():
             yield path.name
     if half_written(folder):
-        yield f"half-written files are left: {half_written(folder)}"
+        yield f"the killed run still has half-written files: {half_written(folder)}"
 
 
 def unequal(one: Any, other: Any, where: str) -> Iterator[str]:
-    """Yield the places where two nests of dicts, lists and tensors differ in a bit."""
+    """Compare two nested structures of dicts, lists and tensors; yield the position of each difference."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and torch.equal(one, other)
     elif isinstance(one, dict) and isinstance(other, dict):

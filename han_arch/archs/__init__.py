@@ -1,4 +1,4 @@
-"""The network and its parts; torch only. Every module in this folder is imported, so its components are registered."""
+"""HAN and its attention components; needs only torch. Imports every module here, so that all components register."""
 
 from importlib import import_module
 from pkgutil import iter_modules

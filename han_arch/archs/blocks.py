@@ -1,7 +1,7 @@
-"""RCAN's backbone, which HAN keeps: RCAB, ResidualGroup, Upsample.
+"""The backbone that HAN shares with RCAN: RCAB, ResidualGroup, Upsample.
 
-Source: Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018. Module
-names follow BasicSR's `rcan_arch.py`, so its RCAN checkpoints load into HAN's backbone by name.
+Source: Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018. The
+modules have the same names as in BasicSR's `rcan_arch.py`, so BasicSR's RCAN checkpoints load into HAN's backbone.
 """
 
 from typing import Any
@@ -12,21 +12,21 @@ import han_arch.archs.fused as fused
 
 
 def conv3x3(num_in: int, num_out: int) -> nn.Conv2d:
-    """Return a 3x3 convolution that keeps height and width."""
+    """Return a new 3x3 convolution layer that keeps height and width."""
     return nn.Conv2d(num_in, num_out, 3, 1, 1)
 
 
 class ChannelAttention(nn.Module):
-    """Channel attention: a gate for each channel from the channels' global averages.
+    """Channel attention: one gate per channel, computed from the global averages of all channels.
 
     `out = x + res_scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y)))`
 
     Args:
-        num_feat: channels c of the features.
-        squeeze_factor: W1 maps c to c // squeeze_factor channels, W2 maps back.
+        num_feat: number of feature channels c.
+        squeeze_factor: W1 reduces c channels to c // squeeze_factor, W2 restores c channels.
 
-    Deviation: none in the result. The 1x1 convolutions run as matrix products on vectors, and the sum with the skip is
-    part of the module.
+    Deviation: the 1x1 convolutions run as matrix products on vectors, with the same output. The module also adds the
+    skip x.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16) -> None:
@@ -41,7 +41,7 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor, res_scale: float) -> Tensor:
-        """Gate the residual y and add it to the skip x; all maps (b, c, h, w)."""
+        """Multiply the residual y by its gates and res_scale, then add the skip x; all maps are (b, c, h, w)."""
         layers: list[Any] = list(self.attention)
         _, squeeze, _, excite, _ = layers
         weights = (squeeze.weight.flatten(1), squeeze.bias, excite.weight.flatten(1), excite.bias)
@@ -51,7 +51,7 @@ class ChannelAttention(nn.Module):
 class RCAB(nn.Module):
     """Residual channel attention block: `y = conv(relu(conv(x))); out = x + res_scale * gate(y) * y`.
 
-    Deviation: the HAN authors' code accepts res_scale and ignores it; here it works.
+    Deviation: the HAN authors' code has an argument res_scale but ignores it. This class uses it.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
@@ -65,13 +65,13 @@ class RCAB(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the block, (b, c, h, w) -> (b, c, h, w)."""
+        """Apply the block to a map (b, c, h, w); return a map of the same shape."""
         conv1, relu, conv2, channel_attention = self.rcab
         return channel_attention(x, conv2(relu(conv1(x))), self.res_scale)
 
 
 class ResidualGroup(nn.Module):
-    """`num_block` RCABs, a convolution, and the short skip around both."""
+    """Residual group: `num_block` RCABs and a convolution; the input is added to their output."""
 
     def __init__(self, num_feat: int, num_block: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
         super().__init__()
@@ -79,14 +79,14 @@ class ResidualGroup(nn.Module):
         self.conv = conv3x3(num_feat, num_feat)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the group, (b, c, h, w) -> (b, c, h, w)."""
+        """Apply the group to a map (b, c, h, w); return a map of the same shape."""
         return x + self.conv(self.residual_group(x))
 
 
 class Upsample(nn.Sequential):
     """Sub-pixel upsampling by 2, 3, 4 or 8: one x3 stage for scale 3, else x2 stages.
 
-    `HAN.tail` runs it in a fast form, see `fused.upsample`.
+    In eager mode, `HAN.tail` runs these layers in a faster form, `fused.upsample`.
     """
 
     def __init__(self, scale: int, num_feat: int) -> None:

@@ -1,14 +1,14 @@
-"""Attention components by name, the values of `layer_attention` and `spatial_attention` in an option file.
+"""Registry of attention components: `layer_attention` and `spatial_attention` in an option file are their names.
 
 A component fills one of HAN's two slots:
 
-- `layer`: takes the list of n feature maps, each (b, c, h, w), newest first; returns (b, n*c, h, w). It may also have
-  `mixing(feats) -> (b, n, n)` with `out_i = sum_j mixing_ij feats_j`. HAN then folds the mixing into its next
-  convolution.
-- `spatial`: takes (b, c, h, w), returns the same shape.
+- `layer`: takes a list of n feature maps, each (b, c, h, w), the deepest layer first, and returns (b, n*c, h, w). It
+  may also have a method `mixing(feats)` that returns the matrix (b, n, n) of `out_i = sum_j mixing_ij feats_j`. HAN
+  then folds this matrix into its next convolution, which is faster.
+- `spatial`: takes one feature map (b, c, h, w) and returns a map of the same shape.
 
-The constructor gets those settings of HAN that it names: `num_feat` (c) and, in the layer slot, `num_layer` (n) and
-`form` (HAN's `lam_form`).
+HAN passes a setting to the constructor only if the constructor has a parameter of that name. The settings are
+`num_feat` (c) and, in the layer slot, `num_layer` (n) and `form` (HAN's `lam_form`).
 """
 
 import inspect
@@ -20,20 +20,20 @@ from torch import nn
 from han_arch.errors import UserError, unknown
 
 SLOTS = ("layer", "spatial")
-COMPONENTS: dict[str, tuple[str, type[nn.Module]]] = {}  # by name: slot and class; `register_component` fills it
-LOOKUPS: list[Callable[[str], type[nn.Module] | None]] = []  # for names that COMPONENTS lacks; `add_lookup` fills it
+COMPONENTS: dict[str, tuple[str, type[nn.Module]]] = {}  # name -> (slot, class); filled by `register_component`
+LOOKUPS: list[Callable[[str], type[nn.Module] | None]] = []  # for names not in COMPONENTS; filled by `add_lookup`
 
 ComponentClass = TypeVar("ComponentClass", bound=type[nn.Module])
 
 
 def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
-    """Class decorator that registers a module as a component under its class name.
+    """Return a class decorator that registers a module as a component under its class name.
 
     Args:
-        slot: "layer" or "spatial", see the module's docstring.
+        slot: slot of HAN that the component fills, "layer" or "spatial".
 
     Raises:
-        ValueError: the slot is unknown, or another class has the name.
+        ValueError: the slot is unknown, or another class is registered under the same name.
     """
     if slot not in SLOTS:
         raise ValueError(f"slot must be one of {', '.join(SLOTS)}; got {slot!r}")
@@ -41,9 +41,9 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
     def decorate(cls: ComponentClass) -> ComponentClass:
         name = cls.__name__
         _, other = COMPONENTS.get(name, (slot, cls))
-        # A second import of a module (reload, main module of a spawned worker) defines the same class again.
+        # A class may register twice: a reload or a spawned worker imports its module again.
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"component name {name!r} is taken by {other.__module__}.{other.__qualname__}")
+            raise ValueError(f"component name {name!r} is taken by {other.__module__}.{other.__qualname__}; rename it")
         COMPONENTS[name] = (slot, cls)
         return cls
 
@@ -51,21 +51,23 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
 
 
 def registered_components() -> dict[str, type[nn.Module]]:
-    """Return all registered components by name."""
+    """Return all registered components: name -> class."""
     return {name: cls for name, (_, cls) in COMPONENTS.items()}
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function from a name to a class or None, called for names that are not registered.
+    """Add a function that returns the class for a component name that is not registered, or None.
 
-    `register()` adds BasicSR's ARCH_REGISTRY this way, so this room does not import BasicSR.
+    `register()` adds a lookup in BasicSR's ARCH_REGISTRY, so that `han_arch.archs` does not import BasicSR.
     """
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)
 
 
 def build_component(name: str | None, slot: str, **settings: Any) -> nn.Module | None:
-    """Build the component of that name with those settings that its constructor names; None for None.
+    """Build the component with this name; return None if the name is None.
+
+    The constructor gets only the settings for which it has a parameter.
 
     Raises:
         UserError: the name is unknown, or the component belongs to the other slot.

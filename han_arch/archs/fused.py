@@ -1,12 +1,13 @@
-"""Fast forms of four steps of HAN. Results and gradients equal those of the plain forms, except for rounding.
+"""Fast forms of four steps of HAN. Outputs and gradients are the same as in the plain forms, except for rounding.
 
     step                   plain form                         fast form
     end of an RCAB         x + scale * gate(y) * y            gated_residual: one function with its own gradient
-    inner products in LAM  stack @ stack^T                    layer_correlation: slice by slice
-    LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: M goes into the weights of conv
-    upsampling             PixelShuffle(conv(x))              upsample: conv writes whole pixels
+    inner products in LAM  stack @ stack^T                    layer_correlation: reads the maps slice by slice
+    LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: folds M into the weights of conv
+    upsampling             PixelShuffle(conv(x))              upsample: moves whole pixels, not single values
 
-The plain form is the other branch of `if enabled()`: for the first two steps in this file, for the last two in HAN.
+If `enabled()` returns False, the plain form runs. This file has the plain form of the first two steps, han_arch.py the
+plain form of the last two.
 """
 
 from collections.abc import Sequence
@@ -17,19 +18,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SLICE_NUMBERS = 2**20  # numbers in a slice, all layers together: 4 MB of float32 fit the processor's cache
+SLICE_NUMBERS = 2**20  # values in a slice, all layers together: 4 MB of float32 fit in the processor's cache
 
 
 def enabled() -> bool:
-    """Return whether the fast forms run: always, except under `torch.compile` and `torch.export`.
+    """Return whether the fast forms run. They always run, except under `torch.compile` and `torch.export`.
 
-    Both fuse the plain forms themselves, and cannot look into a custom gradient.
+    These two optimize the plain forms themselves. They cannot trace a custom gradient.
     """
     return not torch.compiler.is_compiling()
 
 
-# The channel gate. In bfloat16 a 3x3 convolution is so fast that every pass over a map counts. Autograd would make four
-# more passes, for example one to scale the product and one to add the two gradients of y.
+# The channel gate. In bfloat16 a 3x3 convolution is so fast that each extra pass over a map is noticeable.
+# Autograd would make four more passes, for example one to scale the product and one to add the two gradients of y.
 
 
 def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: float) -> Tensor:
@@ -39,10 +40,10 @@ def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: flo
         x: the skip, (b, c, h, w).
         y: the residual, (b, c, h, w).
         weights: W1 (s, c), b1 (s,), W2 (c, s), b2 (c,).
-        scale: factor on the residual.
+        scale: factor that multiplies the residual.
 
     Returns:
-        (b, c, h, w). The fast form can be differentiated once.
+        The sum, (b, c, h, w). The fast form has no second derivative.
     """
     weights = tuple(weight.to(y.dtype) for weight in weights)
     if enabled():
@@ -52,9 +53,9 @@ def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: flo
 
 
 def _gate(y: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the average (b, c), the hidden units (b, s) and the gate (b, c)."""
+    """Return the channel averages (b, c), the hidden units (b, s) and the gates (b, c)."""
     if y.device.type == "cpu" and y.dtype == torch.bfloat16:
-        # PyTorch's bfloat16 mean on a CPU is up to five times as slow as its sum, which accumulates in float32 too.
+        # On a CPU in bfloat16, PyTorch's mean takes up to five times as long as its sum.
         average = y.sum((2, 3)) / (y.shape[2] * y.shape[3])
     else:
         average = y.mean((2, 3))
@@ -78,26 +79,26 @@ class _GatedResidual(torch.autograd.Function):
         grad_y = grad.to(y.dtype)
         d_logit = (grad_y * y).sum((2, 3)) * ctx.scale * gate * (1 - gate)  # (b, c)
         d_hidden = (d_logit @ w2) * (hidden > 0)  # (b, s)
-        d_average = (d_hidden @ w1) / (y.shape[2] * y.shape[3])  # (b, c), for each position
+        d_average = (d_hidden @ w1) / (y.shape[2] * y.shape[3])  # (b, c), the same for each position
         d_y = torch.addcmul(d_average[:, :, None, None], grad_y, (gate * ctx.scale)[:, :, None, None])
         return (grad, d_y, None, d_hidden.T @ average, d_hidden.sum(0), d_logit.T @ hidden, d_logit.sum(0))
 
 
-# Layer attention. The n maps of a 384 x 384 image at 64 channels take 415 MB. The plain forms of the next two functions
-# build three more tensors of that size, and autograd keeps two of them.
+# Layer attention. The 11 maps of a 384 x 384 image with 64 channels take 415 MB. The plain forms of the next two
+# functions build three more tensors of that size, and autograd keeps two of them.
 
 
 def layer_correlation(feats: list[Tensor]) -> Tensor:
-    """Compute the inner products of the layers, `E_ij = <feats_i, feats_j>` over channels and positions.
+    """Return the inner products of all pairs of maps, `E_ij = <feats_i, feats_j>` over channels and positions.
 
-    At img_range 255 the values exceed 1e10, too much for float16. They are accumulated in float32 at least, under
-    autocast too.
+    At img_range 255 the products exceed 1e10, which is too large for float16. So they are accumulated in float32 or
+    float64, even under autocast.
 
     Args:
-        feats: n maps (b, c, h, w).
+        feats: n feature maps, each (b, c, h, w).
 
     Returns:
-        (b, n, n), float64 for float64 maps, else float32. The fast form can be differentiated once.
+        E, (b, n, n), in float64 for float64 maps, else in float32. The fast form has no second derivative.
     """
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():
@@ -107,17 +108,18 @@ def layer_correlation(feats: list[Tensor]) -> Tensor:
 
 
 def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor]) -> Tensor:
-    """Convolve a mixture of layers, `conv(cat_i(sum_j mixing_ij feats_j))`, without building it.
+    """Convolve a mixture of layers, `conv(cat_i(sum_j mixing_ij feats_j))`, without storing the mixture.
 
-    Both steps are linear, so the mixing goes into the weights: `sum_j conv(sum_i mixing_ij W_i, feats_j)`.
+    Mixing and convolution are linear, so the matrix is folded into the weights: `sum_j conv(sum_i mixing_ij W_i,
+    feats_j)`.
 
     Args:
-        conv: a 3x3 convolution with padding 1 of n*c channels, in the order of feats.
-        mixing: one matrix for each image, (b, n, n); None is the identity.
-        feats: n maps (b, c, h, w).
+        conv: a 3x3 convolution with padding 1 and n*c input channels, in the order of feats.
+        mixing: one n x n matrix per image, (b, n, n). None means the identity.
+        feats: n feature maps, each (b, c, h, w).
 
     Returns:
-        (b, c_out, h, w).
+        The output of conv, (b, c_out, h, w).
     """
     by_layer = conv.weight.unflatten(1, (len(feats), -1))  # (c_out, n, c, 3, 3)
     if mixing is None:
@@ -138,7 +140,7 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """E from slices of the maps. Its gradient, `dE/df_i -> sum_j (G_ij + G_ji) f_j`, uses slices too."""
+    """Compute E slice by slice, and the maps' gradients `df_i = sum_j (G_ij + G_ji) f_j` from the gradient G of E."""
 
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
@@ -154,8 +156,8 @@ class _LayerCorrelation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         feats = ctx.saved_tensors
-        # The first two forms of LAM saturate their softmax. The gradient is then exactly 0 and nothing is computed.
-        # The check would stall a GPU, so it runs on the CPU only.
+        # The softmax of the forms "released" and "paper" saturates. Its gradient is then exactly 0, so the work
+        # can be skipped. On a GPU this check would wait for the device, so it runs on the CPU only.
         if grad.device.type == "cpu" and not grad.any():
             return (None,) * len(feats)
         grads = tuple(torch.empty_like(feat, memory_format=_common_format(feats)) for feat in feats)
@@ -179,7 +181,7 @@ def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
 
 
 def _as_rows(feats: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return each map as (b, c*h*w), all in the same order; views if all maps have one memory format."""
+    """Flatten each map to (b, c*h*w), all in the same order; do not copy if all maps have the same memory format."""
     if _common_format(feats) == torch.channels_last:
         return [feat.permute(0, 2, 3, 1).flatten(1) for feat in feats]
     return [feat.flatten(1) for feat in feats]
@@ -191,19 +193,19 @@ def _slices(rows: list[Tensor]) -> list[slice]:
     return [slice(start, start + step) for start in range(0, length, step)]
 
 
-# Upsampling. channels_last stores the channels of a pixel side by side. PixelShuffle takes channels c*r*r and has to
-# scatter single numbers; channels in the order r*r*c make it move whole pixels.
+# Upsampling. channels_last stores the channels of a pixel next to each other. PixelShuffle reads channels in the order
+# c*r*r, so it has to move single values. If the channels are in the order r*r*c, the code can move whole pixels.
 
 
 def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
-    """Run the stages of an `Upsample`, each a convolution and a PixelShuffle, on maps in channels_last.
+    """Apply all stages of an `Upsample` to a map in channels_last.
 
     Args:
-        stages: `conv3x3(c, r*r*c), PixelShuffle(r)`, once or more.
-        x: (b, c, h, w).
+        stages: the layers of the `Upsample`: `conv3x3(c, r*r*c), PixelShuffle(r)`, once or several times.
+        x: feature map, (b, c, h, w).
 
     Returns:
-        (b, c, scale*h, scale*w), in channels_last.
+        The upsampled map, (b, c, scale*h, scale*w), in channels_last.
     """
     layers: list[Any] = list(stages)
     for conv, shuffle in zip(layers[::2], layers[1::2], strict=True):
@@ -212,12 +214,12 @@ def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Convolve with the output channels in the order r*r*c; the layer has them in the order c*r*r."""
+    """Apply conv, but return its output channels in the order r*r*c; the layer has the order c*r*r."""
     factor_squared = conv.out_channels // conv.in_channels
     weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
     bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()
-    # Private in torch. The public `functional_call` swaps the layer's weights for a moment, which is not thread-safe.
-    # F.conv2d would ignore the method of a subclass, such as Winograd's.
+    # `_conv_forward` is private in torch, but no public function fits. `functional_call` replaces the layer's weights
+    # for a moment, which is not thread-safe. F.conv2d ignores subclasses with their own method, such as WinogradConv2d.
     return conv._conv_forward(x, weight, bias)
 
 

@@ -1,4 +1,4 @@
-"""HAN, the whole network: RCAN's backbone, layer attention over its groups, channel-spatial attention at its end."""
+"""The network HAN: RCAN's backbone, layer attention over its groups, channel-spatial attention at its end."""
 
 from collections.abc import Sequence
 
@@ -24,34 +24,36 @@ class HAN(nn.Module):
         features = CSAM(feats_0) + conv_lam(LAM(feats)) + shallow                    (fusion "sum")
         out = conv_last(upsample(features))
 
-    The paper's alpha is `lam.alpha`, its beta is `csam.beta`. `features` depends on the whole image; `tail` has only
-    convolutions, so strips of it are exact.
+    The paper's alpha and beta are the parameters `lam.alpha` and `csam.beta`. The method `features` needs the complete
+    image. The method `tail` has only convolutions, so overlapping strips of the features give the same output.
 
     Args:
-        num_in_ch: channels of the input, 1 or 3; others need an `rgb_mean` of that length.
-        num_out_ch: channels of the output, equal to num_in_ch.
-        num_feat: channels c of the features.
-        num_group: residual groups N.
-        num_block: RCABs in a group.
-        squeeze_factor: channel attention reduces c to c // squeeze_factor channels.
-        upscale: 2, 3, 4 or 8.
-        res_scale: factor on each RCAB's residual.
-        img_range: the network computes with values of 0..img_range.
-        rgb_mean: mean in [0, 1] that is subtracted. None: DIV2K's mean colour, or its average for 1 channel.
-        layer_attention: name of a layer component (see components.py). None: none; conv_lam stays.
-        spatial_attention: name of a spatial component. None: none; conv_fuse stays.
-        lam_form: "released", "paper" or "cosine", see LAM.
-        fusion: "conv" (the authors' code) or "sum" (the paper).
-        num_csam: k spatial attentions, one after conv_after_body and one after each of the last k - 1 groups
-            (`group_csam.<group>`). The next group and LAM read their output.
+        num_in_ch: number of input channels, 1 or 3. Any other number needs an `rgb_mean` of that length.
+        num_out_ch: number of output channels; must equal num_in_ch.
+        num_feat: number of feature channels c.
+        num_group: number of residual groups N.
+        num_block: number of RCABs in each group.
+        squeeze_factor: channel attention reduces c channels to c // squeeze_factor.
+        upscale: scale factor, 2, 3, 4 or 8.
+        res_scale: factor that multiplies the residual of each RCAB.
+        img_range: the network works with pixel values in 0..img_range.
+        rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour, or the
+            average of its three values for 1 channel.
+        layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam stays.
+        spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse stays.
+        lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
+        fusion: how the outputs of the two attentions are joined, "conv" (the authors' code) or "sum" (the paper).
+        num_csam: number k of spatial attentions. One follows conv_after_body. The others (`group_csam.<group>`) follow
+            the last k - 1 groups, and the next group and LAM read their outputs.
 
     Raises:
         ValueError: an argument is out of range.
+        UserError: the name of a component is unknown, or the component has the wrong slot.
 
-    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where they differ, the code is the default:
-    LAM also reads conv_after_body, and a convolution fuses where the paper adds. Deviations: n is N + 1 (the code
-    fixes 11); res_scale works; a buffer replaces the constant mean-shift convolutions; fast forms with the same result
-    (see fused.py).
+    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the default
+    follows the code: LAM also reads conv_after_body, and a convolution joins the two outputs that the paper adds.
+    Deviations: n is N + 1 (the code hard-codes 11); res_scale has an effect; a buffer replaces the constant mean-shift
+    convolutions; fast forms compute the same output (see fused.py).
     """
 
     mean: Tensor
@@ -85,7 +87,7 @@ class HAN(nn.Module):
             )
         if num_feat < squeeze_factor:
             raise ValueError(
-                f"num_feat must be at least squeeze_factor, or channel attention has no channel left; "
+                f"num_feat must be at least squeeze_factor, because channel attention divides num_feat by it; "
                 f"got num_feat {num_feat}, squeeze_factor {squeeze_factor}"
             )
         choices = (("upscale", upscale, SCALES), ("lam_form", lam_form, LAM_FORMS), ("fusion", fusion, FUSIONS))
@@ -93,7 +95,7 @@ class HAN(nn.Module):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, known))}; got {value!r}")
         if not 1 <= num_csam <= num_group + 1:
-            raise ValueError(f"num_csam must be 1 to num_group + 1 = {num_group + 1}; got {num_csam}")
+            raise ValueError(f"num_csam must be from 1 to num_group + 1 = {num_group + 1}; got {num_csam}")
 
         self.upscale = upscale
         self.img_range = img_range
@@ -108,7 +110,7 @@ class HAN(nn.Module):
         self.lam = build_component(layer_attention, "layer", num_feat=num_feat, num_layer=num_layer, form=lam_form)
         self.conv_lam = conv3x3(num_layer * num_feat, num_feat)
         self.csam = build_component(spatial_attention, "spatial", num_feat=num_feat)
-        self.group_csam = nn.ModuleDict()  # by the group's number
+        self.group_csam = nn.ModuleDict()  # group number -> CSAM
         for group in range(num_group - num_csam + 1, num_group):
             csam = build_component(spatial_attention, "spatial", num_feat=num_feat)
             if csam is not None:
@@ -118,14 +120,14 @@ class HAN(nn.Module):
         self.conv_last = conv3x3(num_feat, num_out_ch)
 
     def features(self, lq: Tensor) -> Tensor:
-        """Compute the features, which depend on the whole image: (b, num_in_ch, h, w) in [0, 1] -> (b, c, h, w).
+        """Compute the features of the complete image: (b, num_in_ch, h, w) in [0, 1] -> (b, c, h, w).
 
         Raises:
-            ValueError: lq has a wrong number of channels.
+            ValueError: lq has a wrong number of dimensions or channels.
         """
         if lq.dim() != 4 or lq.shape[1] != self.mean.shape[1]:
             raise ValueError(f"lq must be (b, {self.mean.shape[1]}, h, w); got {tuple(lq.shape)}")
-        lq = lq.contiguous(memory_format=torch.channels_last)  # the fast format of convolutions; all maps keep it
+        lq = lq.contiguous(memory_format=torch.channels_last)  # convolutions are fastest in it; all maps keep it
         shallow = self.conv_first((lq - self.mean) * self.img_range)
 
         feats = [shallow]
@@ -133,9 +135,9 @@ class HAN(nn.Module):
             feat = group(feats[-1])
             feats.append(self.group_csam[str(number)](feat) if str(number) in self.group_csam else feat)
         feats.append(self.conv_after_body(feats[-1]))
-        feats = feats[:0:-1]  # newest first, without shallow
+        feats = feats[:0:-1]  # deepest layer first, without shallow
 
-        # LAM and conv_lam. The fast form runs in eager mode and builds no map of n*c channels.
+        # LAM and conv_lam. The fast form runs in eager mode. It does not build the map of n*c channels.
         mixing = getattr(self.lam, "mixing", None)
         if fused.enabled() and (self.lam is None or mixing is not None):
             layered = fused.conv_of_mixture(self.conv_lam, None if mixing is None else mixing(feats), feats)
@@ -148,7 +150,7 @@ class HAN(nn.Module):
 
     def tail(self, feat: Tensor) -> Tensor:
         """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), in [0, 1] but not clamped."""
-        # The fast form runs in eager mode; its pixel shuffle moves whole pixels.
+        # The fast form runs in eager mode. It moves whole pixels, not single values.
         feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
         return self.conv_last(feat) / self.img_range + self.mean
 

@@ -1,1 +1,1 @@
-"""`basicsr bench` measures networks side by side; `basicsr data bench` measures loading against the network."""
+"""`basicsr bench` compares networks; `basicsr data bench` compares the speed of data loading and of the network."""

@@ -1,4 +1,4 @@
-"""Speed of loading from disk and LMDB, of training steps, and of imresize against BasicSR's."""
+"""Measure the speed of data loading (folders and LMDB), of training steps, and of our and BasicSR's imresize."""
 
 import copy
 import time
@@ -14,12 +14,16 @@ from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
 from han_arch.opt import read
 
-IMRESIZE_SHAPE = (1356, 2040, 3)  # a DIV2K image
+IMRESIZE_SHAPE = (1356, 2040, 3)  # size of a DIV2K image
 ROUNDS = 7
 
 
 def compare_imresize() -> list[tuple[int, float, float]]:
-    """Time imresize on a 2040x1356 RGB image, in turn with BasicSR's: scale, our seconds, theirs; best of ROUNDS."""
+    """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
+
+    Returns:
+        For scale 2, 3 and 4: (scale, our seconds, BasicSR's seconds). The seconds are the best of ROUNDS calls.
+    """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 
@@ -33,7 +37,7 @@ def compare_imresize() -> list[tuple[int, float, float]]:
 
 
 def time_call(function: Callable[..., object], *arguments: object) -> float:
-    """Return the seconds that one call takes."""
+    """Call the function once; return the seconds that the call takes."""
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start
@@ -41,14 +45,20 @@ def time_call(function: Callable[..., object], *arguments: object) -> float:
 
 @dataclass(frozen=True)
 class Rate:
-    """Speed of a loader: its source, seconds until the first batch, then samples per second."""
+    """Measured speed of a data loader.
+
+    Attributes:
+        what: text for the user: the backend, the folder and the number of workers.
+        start: seconds until the first batch.
+        per_second: samples per second after the first batch.
+    """
 
     what: str
     start: float
     per_second: float
 
     def bottleneck(self, network: float) -> str:
-        """Name the slower of this loader and a network (samples per second), and how many times slower it is."""
+        """Compare this loader with a network that trains on `network` samples per second; return which is slower."""
         slow = "loader" if self.per_second < network else "network"
         times = max(network, self.per_second) / min(network, self.per_second)
         return f"the {slow} is the bottleneck, {times:.1f} times slower"
@@ -58,24 +68,31 @@ def read_options(path: Path) -> dict[str, Any]:
     """Read a training option file.
 
     Raises:
-        UserError: it lacks what a benchmark needs.
+        UserError: the file has no `scale:`, no `datasets: train:` or no `network_g:`.
     """
     options = read.read(path)
     try:
         options["datasets"]["train"] |= {"phase": "train", "scale": options["scale"]}
         network = options["network_g"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} has no datasets: train: or network_g: of a training option file ({error})") from None
+        raise UserError(
+            f"{path} must have scale:, datasets: train: and network_g:, as in a training option file; "
+            f"missing or wrong: {error}"
+        ) from None
     if not isinstance(network, dict):
         raise UserError(f"{path}: network_g must be a mapping; got {network!r}")
     return options
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Measure the training set of an option file, as LMDB and as folders, if they exist, for some seconds each.
+    """Yield the loading speed of a training set, first from LMDB, then from folders, as far as they exist.
+
+    Args:
+        options: options from `read_options`.
+        seconds: measuring time for each source.
 
     Raises:
-        UserError: neither exists.
+        UserError: the training set exists neither as LMDB nor as folders.
     """
     from han_arch.data.loading import install
 
@@ -86,7 +103,9 @@ def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
         if all(Path(root).is_dir() for root in roots.values()):
             variants.append(copy.deepcopy(train) | roots | {"io_backend": {"type": backend}, "prefetch_mode": None})
     if not variants:
-        raise UserError(f"found neither LMDB nor folders for {train['dataroot_gt']}; run basicsr data prepare")
+        raise UserError(
+            f"the training set {train['dataroot_gt']} exists neither as LMDB nor as folders; run basicsr data prepare"
+        )
     for variant in variants:
         yield _loader_rate(variant, options.get("manual_seed") or 0, seconds)
 
@@ -97,7 +116,7 @@ def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
 
     dataset = build_dataset(train)
     batch = train["batch_size_per_gpu"]
-    # So many samples that the loader never ends, as a new epoch would start new workers.
+    # The epoch is so long that it never ends, because a new epoch would start new workers.
     sampler = EnlargedSampler(dataset, 1, 0, ratio=1 + 10_000 * batch // len(dataset))
     loader = build_dataloader(dataset, train, num_gpu=0, sampler=sampler, seed=seed)
     begin = time.perf_counter()
@@ -109,7 +128,7 @@ def _loader_rate(train: dict[str, Any], seed: int, seconds: float) -> Rate:
 
 
 def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
-    """Measure the network's training steps with L1 loss and Adam on random samples: device, samples per second."""
+    """Measure training steps (L1 loss, Adam) on random data; return the device and the samples per second."""
     compat.require_basicsr()
     import torch
     from basicsr.archs import build_network
@@ -134,12 +153,12 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
             yield
 
     steps = train_steps()
-    next(steps)  # the first step allocates memory
+    next(steps)  # not measured: the first step allocates memory
     return str(device), batch * _per_second(steps, seconds)
 
 
 def _per_second(items: Iterator[object], seconds: float) -> float:
-    """Count items for the given seconds, at least one."""
+    """Fetch items for the given seconds, at least one; return the number of items per second."""
     begin, count = time.perf_counter(), 0
     for _ in items:
         count += 1

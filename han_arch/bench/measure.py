@@ -1,6 +1,6 @@
-"""Time and peak memory. Networks run in turn, so that other work on the machine affects all of them alike.
+"""Measure time and peak memory. Networks run in turn, so that other work on the machine slows all of them equally.
 
-`python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints the peak memory of one inference in bytes.
+`python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints how many bytes of memory one inference adds.
 """
 
 import statistics
@@ -26,16 +26,26 @@ from han_arch.export.write import export
 from han_arch.inference.strips import super_resolve
 from han_arch.speed import memory
 
-TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images, LR pixels
-WARM_STEPS = 2  # after a change of the allocator: the first step faults memory in, the second settles its places
-MEMORY_TIMEOUT = 300  # seconds
+TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images in a batch, LR pixels of a side
+WARM_STEPS = 2  # the first step after a change of the allocator allocates memory, the second arranges the blocks
+MEMORY_TIMEOUT = 300  # seconds for each measurement of memory
 
 Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What to measure, by keys of NETWORKS and names of CASES and DTYPES; sizes are LR pixels of a side.
+    """What to measure. Sizes are sides of square LR images in pixels.
+
+    Attributes:
+        networks: keys of NETWORKS.
+        cases: names from CASES.
+        dtypes: keys of DTYPES.
+        lr_sizes: LR sizes for inference.
+        memory_lr_size: LR size for the peak memory.
+        repeat: number of rounds over all networks.
+        num_block: number of RCABs in each group of HAN and RCAN.
+        num_feat: number of feature channels of HAN and RCAN.
 
     Raises:
         UserError: a number is too small.
@@ -46,26 +56,26 @@ class BenchSettings:
     dtypes: Sequence[str] = tuple(DTYPES)
     lr_sizes: Sequence[int] = (96, 192)
     memory_lr_size: int = 384
-    repeat: int = 3  # rounds over all networks
+    repeat: int = 3
     num_block: int = Size.num_block
     num_feat: int = Size.num_feat
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Refuse numbers that are too small."""
         if min(self.repeat, self.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.num_feat < 4:
-            raise UserError("--repeat, --num_block and sizes must be at least 1, --num_feat at least 4")
+            raise UserError("--repeat, --num_block and LR sizes must be at least 1; --num_feat must be at least 4")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A row of the table: a network, by its title, in one case.
+    """The measurement of one network in one case: a row of the table.
 
     Attributes:
-        case: what was measured.
+        case: name of the case, such as "inference, LR 96, float32".
         network: title of the network.
-        values: seconds or MB (1e6 bytes), one for each round.
-        unit: "s" or "MB".
-        note: why there are no values.
+        values: seconds or MB (1e6 bytes), one value per round; empty if the measurement failed.
+        unit: unit of the values, "s" or "MB".
+        note: reason why the measurement failed.
     """
 
     case: str
@@ -76,7 +86,7 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """Median of the values."""
+        """Median of the values of all rounds."""
         return statistics.median(self.values)
 
 
@@ -85,9 +95,10 @@ class BenchResult:
     """The result of `measure_all`.
 
     Attributes:
-        built: by key of NETWORKS, a network, or its exported file; files are deleted after the measurements.
+        built: key of NETWORKS -> the built network, or the path of its exported file. The files are deleted after the
+            measurements.
         rows: the measurements.
-        skipped: why a network was not built, by title.
+        skipped: title of a network that could not be built -> the reason.
     """
 
     built: dict[str, nn.Module | Path] = field(default_factory=dict)
@@ -95,15 +106,17 @@ class BenchResult:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def fitting(self, case: str, dtype: str) -> list[tuple[BenchNetwork, Any]]:
-        """Return the records of the networks that are measured in a case, with what was built."""
+        """Return the networks to measure in this case and dtype: the record, and the network or its exported file."""
         return [(NETWORKS[key], net) for key, net in self.built.items() if NETWORKS[key].fits(case, dtype)]
 
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
-    """Build the networks and measure all cases; `say` gets the name of each case before it starts."""
+    """Build the networks and measure all cases; call `say` with the name of each case before it starts."""
     result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
-        for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):  # runtimes last
+        for key in sorted(
+            settings.networks, key=lambda key: NETWORKS[key].runtime is not None
+        ):  # exported files come last
             try:
                 if NETWORKS[key].runtime is None or "inference" in settings.cases:
                     result.built[key] = _build(key, size, Path(folder))
@@ -143,13 +156,14 @@ def _build(key: str, size: Size, folder: Path) -> nn.Module | Path:
 def alternate(
     case: str, runs: Mapping[str, Run], repeat: int, before: Mapping[str, Run] | None = None
 ) -> list[Measurement]:
-    """Time all runs in turn, `repeat` times.
+    """Time one run of each network in turn, and repeat this `repeat` times.
 
     Args:
-        case: what is measured.
-        runs: function to time, by network.
+        case: name of the case, for the results.
+        runs: title of a network -> function to time.
         repeat: number of rounds.
-        before: function to call before each timed run, not timed, by network. None: each run warms up once.
+        before: title of a network -> function to call, untimed, before each timed run. None: call each function of
+            `runs` once as a warm-up, before the first round.
     """
     if before is None:
         for run in runs.values():
@@ -166,7 +180,14 @@ def alternate(
 
 
 def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr_size: int) -> Run:
-    """Return a function that infers one image of lr_size x lr_size in dtype, with a copy of a network or a file."""
+    """Return a function that upscales one random image of lr_size x lr_size pixels.
+
+    Args:
+        network: record of the network.
+        built: the network, which is copied, or the path of its exported file.
+        dtype: key of DTYPES.
+        lr_size: side of the image in pixels.
+    """
     lq = network.random_input(1, lr_size)
     if isinstance(built, Path):
         opened = load_runtime(built, str(network.runtime), dtype=dtype, threads=torch.get_num_threads())
@@ -176,9 +197,9 @@ def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr
 
 
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
-    """Return a function that runs forward, L1 loss and backward with a copy of net; no optimizer step.
+    """Return a function that runs forward, L1 loss and backward on a copy of net, but not the optimizer.
 
-    bfloat16 is autocast over float32 weights.
+    In bfloat16, the copy runs under autocast with float32 weights; only the bare convolutions have bfloat16 weights.
     """
     lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
     if isinstance(net, BareConvolutions):
@@ -198,7 +219,7 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Set the allocator as the network has it in use, then run steps until they are used to it."""
+    """Make the memory allocator keep freed memory or not, then run WARM_STEPS training steps that are not timed."""
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()
@@ -207,9 +228,9 @@ def settle(step: Run, keeps_memory: bool) -> None:
 
 
 def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
-    """Measure the resident memory that inference on lr_size x lr_size adds, in a process of its own.
+    """Measure how much memory inference on an image of lr_size x lr_size pixels adds, in a new process.
 
-    The measurement has no values but a note if the process failed or the system is not Linux.
+    If the process fails or the system is not Linux, the measurement has a note instead of values.
     """
     row = partial(Measurement, f"peak memory, LR {lr_size}, float32", NETWORKS[key].title, unit="MB")
     arguments = [key, str(lr_size), str(size.num_block), str(size.num_feat)]
@@ -217,7 +238,7 @@ def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MEMORY_TIMEOUT, check=True)
     except subprocess.TimeoutExpired:
-        return row((), note=f"no result within {MEMORY_TIMEOUT} s")
+        return row((), note=f"the measuring process did not finish within {MEMORY_TIMEOUT} s")
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
         return row((), note=f"the measuring process failed: {last}")
@@ -225,19 +246,19 @@ def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
 
 
 def added_by_inference(key: str, size: Size, lr_size: int) -> int:
-    """Return the bytes that inference on lr_size x lr_size adds to the resting network, in this process.
+    """Return how many bytes of resident memory inference on lr_size x lr_size pixels adds to this process.
 
     Raises:
-        UserError: the system does not report a process's peak.
+        UserError: the system does not report the peak memory of a process.
     """
     network, net = NETWORKS[key], build(key, size).eval()
     infer = partial(super_resolve, net) if isinstance(net, HAN) else net
     with torch.inference_mode():
-        infer(network.random_input(1, 16))  # libraries allocate what they keep
+        infer(network.random_input(1, 16))  # libraries allocate memory that they keep
         lq = network.random_input(1, lr_size)
         added = memory.added_at_peak(lambda: infer(lq))
     if added is None:
-        raise UserError("peak memory is read from Linux's /proc, which this system does not have")
+        raise UserError("cannot measure the peak memory, because this system does not have Linux's /proc")
     return added
 
 

@@ -1,4 +1,4 @@
-"""The networks that `basicsr bench` measures, all for the same scale: one record each in NETWORKS."""
+"""The networks that `basicsr bench` measures, all for the same scale. NETWORKS has one record for each."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ CASES = ("inference", "training", "memory")
 
 @dataclass(frozen=True)
 class Size:
-    """The size of HAN and RCAN; full size by default. HAN has 10 groups, as the authors' code has."""
+    """Size of HAN and RCAN; the defaults are the full size. The authors' code works with 10 groups only."""
 
     num_block: int = 20
     num_feat: int = 64
@@ -32,27 +32,27 @@ class Size:
 
     @property
     def squeeze_factor(self) -> int:
-        """The factor that leaves 4 channels, as 16 leaves 4 of 64."""
+        """Factor that reduces num_feat to 4 channels, as in the full size: 64 // 16 is 4."""
         return self.num_feat // 4
 
 
 @dataclass(frozen=True)
 class BenchNetwork:
-    """A network and how it is measured.
+    """A network, and how `basicsr bench` measures it.
 
     Attributes:
-        title: its name in the tables.
-        make: builds it with random weights; raises UserError if a package or a compiler is missing.
-        cases: the cases it is measured in.
-        counted: count its parameters and multiply-adds.
-        float32_only: measure it in float32 only.
-        input_range: its input is an image in [0, 1] times this number.
-        compiled: compile its blocks.
-        keeps_memory: train as `basicsr train` does on a CPU, with freed memory kept in the process (speed/memory.py).
-        limit: key of the bare convolutions to compare it with.
-        runtime: the runtime that runs it as an exported file; None is PyTorch.
-        channels_last: keep its 4-D weights and its input in channels_last.
-        winograd: convolve by Winograd's algorithm, so measure it in float32 only.
+        title: name of the network in the tables.
+        make: function that builds the network with random weights. It raises UserError if a package is missing.
+        cases: cases in which the network is measured.
+        counted: whether its parameters and multiply-adds are counted.
+        float32_only: whether it is measured in float32 only.
+        input_range: largest pixel value of its input, 1 or 255.
+        compiled: whether its blocks are compiled.
+        keeps_memory: whether freed memory stays in the process during its training steps, as in `basicsr train`.
+        limit: key of the bare convolutions that the network is compared with.
+        runtime: name of the runtime for its exported file. None: PyTorch runs the network.
+        channels_last: whether its 4-D weights and its input are stored in channels_last.
+        winograd: whether it uses Winograd's algorithm. It is then measured in float32 only.
     """
 
     title: str
@@ -73,7 +73,7 @@ class BenchNetwork:
         return case in self.cases and (dtype == "float32" or not (self.float32_only or self.winograd))
 
     def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """Copy a built network for one measurement. Copies lose their compiled code, so they are compiled here."""
+        """Copy a built network for one measurement. A copy loses compiled code, so this method compiles it again."""
         net = copy.deepcopy(net).to(dtype)
         if self.compiled:
             compile_blocks(net)
@@ -86,7 +86,7 @@ class BenchNetwork:
 
 
 def build(key: str, size: Size) -> nn.Module:
-    """Build a network of NETWORKS with random weights from a fixed seed; all HANs get the same weights.
+    """Build the network with this key of NETWORKS. The seed is fixed, and all HANs get the same random weights.
 
     Raises:
         UserError: the network's package, or a C compiler that it needs, is missing.
@@ -95,7 +95,7 @@ def build(key: str, size: Size) -> nn.Module:
     network, net = NETWORKS[key], NETWORKS[key].make(size)
     if network.channels_last:
         for parameter in net.parameters():
-            if parameter.dim() == 4:  # the authors' 5-D weight stops `net.to(memory_format=...)`
+            if parameter.dim() == 4:  # `net.to(memory_format=...)` fails on the authors' 5-D weight
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if network.winograd:
         use_winograd(net)
@@ -103,7 +103,7 @@ def build(key: str, size: Size) -> nn.Module:
 
 
 def build_ours(size: Size) -> HAN:
-    """Build our HAN, with the weights of `build_authors` if that can be built."""
+    """Build our HAN with the weights of `build_authors`, or with other random weights if super-image is missing."""
     net = HAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
     try:
         weights = build_authors(size).state_dict()
@@ -115,7 +115,7 @@ def build_ours(size: Size) -> HAN:
 
 
 def build_authors(size: Size) -> nn.Module:
-    """Build the authors' network from PyPI's super-image, with random weights.
+    """Build the authors' network from the PyPI package super-image, with random weights.
 
     Raises:
         UserError: super-image is not installed.
@@ -124,7 +124,7 @@ def build_authors(size: Size) -> nn.Module:
         super_image = import_module("super_image")
     except ImportError as error:
         raise UserError(
-            f"super-image cannot be imported ({error}); pip install --no-deps super-image, and h5py"
+            f"super-image cannot be imported ({error}); run pip install --no-deps super-image h5py"
         ) from error
     torch.manual_seed(0)
     config = super_image.HanConfig(
@@ -136,7 +136,7 @@ def build_authors(size: Size) -> nn.Module:
 
 
 def _switch_attention_on(alpha: nn.Parameter, beta: nn.Parameter) -> None:
-    """Set the attentions' factors. At 0, their start, a comparison of results would not see the attentions."""
+    """Set alpha and beta, which start at 0. At 0, the attentions would not affect the output."""
     with torch.no_grad():
         alpha.fill_(0.3)
         beta.fill_(-0.2)
@@ -162,9 +162,9 @@ def _build_limit(size: Size) -> "BareConvolutions":
 
 
 class BareConvolutions(nn.Module):
-    """The 3x3 convolutions of a HAN and nothing else: the limit of its speed.
+    """Only the 3x3 convolutions of a HAN. HAN cannot be faster than these.
 
-    Each runs on a constant map of its size in channels_last.
+    Each convolution runs on a fixed random map, as large as in HAN, in channels_last.
     """
 
     def __init__(self, net: HAN) -> None:
@@ -175,14 +175,14 @@ class BareConvolutions(nn.Module):
         self.maps: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Run all convolutions; return a number that depends on each."""
+        """Run all convolutions; return a number that depends on all their outputs."""
         total = lq.new_zeros(())
         for conv, scale in self._each():
             total = total + conv(self._map(conv.in_channels, scale, lq))[0, 0, 0, 0]
         return total
 
     def step(self, lq: Tensor) -> None:
-        """Run each convolution forward and backward, with gradients of its weights and its input."""
+        """Run each convolution forward and backward; compute the gradients of its weights and its input."""
         for conv, scale in self._each():
             x = self._map(conv.in_channels, scale, lq).detach().requires_grad_()
             conv(x).backward(self._map(conv.out_channels, scale, lq))
@@ -199,14 +199,14 @@ class BareConvolutions(nn.Module):
 
 
 def _scale_at(name: str, scale: int) -> int:
-    """Return how many times larger than LR the map of a convolution of HAN is."""
+    """Return the scale of the input map of one of HAN's convolutions, relative to the LR image."""
     if not name.startswith("upsample."):
         return scale if name == "conv_last" else 1
     return 1 if scale == 3 else int(2 ** (int(name.split(".")[1]) // 2))
 
 
 _SPEED = ("inference", "training")
-NETWORKS = {  # by the names of `--networks`
+NETWORKS = {  # keys: the values of `--networks`
     "ours": BenchNetwork("HAN (ours)", build_ours, counted=True, keeps_memory=True, limit="limit"),
     "ours-compiled": BenchNetwork(
         "HAN (ours), compiled", build_ours, _SPEED, compiled=True, keeps_memory=True, limit="limit"),
@@ -226,5 +226,5 @@ NETWORKS = {  # by the names of `--networks`
     "rcan-channels-last": BenchNetwork("RCAN (BasicSR), channels_last", _build_rcan, channels_last=True),
     "edsr": BenchNetwork("EDSR (BasicSR)", _build_edsr, counted=True),
 }  # fmt: skip
-AUTHORS = NETWORKS["authors"].title  # other networks are compared with it
+AUTHORS = NETWORKS["authors"].title  # the table compares all networks with it
 LIMITS = {network.title: NETWORKS[network.limit].title for network in NETWORKS.values() if network.limit}

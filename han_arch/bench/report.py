@@ -1,4 +1,4 @@
-"""The results of `basicsr bench` as Markdown, CSV and chart."""
+"""Write the results of `basicsr bench` as a Markdown page, a CSV file and a chart."""
 
 import statistics
 from collections.abc import Iterator, Mapping
@@ -14,16 +14,16 @@ from han_arch.evaluation.cost import cpu_name
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.files import replacing, write
 
-HEADS = (  # the published code, the authors', has float32 only
+HEADS = (  # the authors' published code has float32 only
     "case", "network", "median", "range", "against the authors' code", "against it in float32",
     "convolutions at full rate",
 )  # fmt: skip
 CSV_COLUMNS = ("case", "network", "unit", "repeat", "value")
-_COUNT_LR_SIZE = 48  # multiply-adds are counted on a quarter of the 96 x 96 image
+_COUNT_LR_SIZE = 48  # the LR image for the count is a quarter of 96 x 96
 
 
 def page(result: BenchResult) -> str:
-    """Return the page: the machine, the counts, the table, and why networks are missing."""
+    """Return the Markdown page: machine, sizes of the networks, measurements, and why networks were not measured."""
     capability = torch.backends.cpu.get_cpu_capability()
     machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}; PyTorch {torch.__version__}."
     sections = [machine, counts(result.built), table(result.rows)]
@@ -32,10 +32,10 @@ def page(result: BenchResult) -> str:
 
 
 def save(rows: list[Measurement], text: str, folder: Path) -> None:
-    """Write the page as `bench.md`, the rows as `bench.csv` and `bench.png`; make the folder if need be.
+    """Write the page to `bench.md` and the measurements to `bench.csv` and `bench.png`; create the folder if needed.
 
     Raises:
-        ImportError: matplotlib is not installed; the other two files are written.
+        ImportError: matplotlib is not installed. Only `bench.md` and `bench.csv` are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "bench.md", text)
@@ -44,15 +44,16 @@ def save(rows: list[Measurement], text: str, folder: Path) -> None:
 
 
 def table(rows: list[Measurement]) -> str:
-    """Return the Markdown table.
+    """Return the measurements as a Markdown table.
 
-    The last column is the share of the bare convolutions, by the same algorithm, in the network's time.
+    Its last column is the time of the bare convolutions as a share of the network's time. Both use the same algorithm,
+    direct or Winograd's.
     """
     return "\n".join(markdown_table(HEADS, [_cells(row, rows) for row in rows])[:-1])
 
 
 def counts(built: Mapping[str, nn.Module | Path]) -> str:
-    """Return a Markdown table of parameters, and of PyTorch's count of multiply-adds for an LR image of 96 x 96."""
+    """Return a Markdown table of each network's parameters and multiply-adds, for an LR image of 96 x 96."""
     rows = []
     for key, net in built.items():
         if NETWORKS[key].counted and isinstance(net, nn.Module):
@@ -66,7 +67,7 @@ def counts(built: Mapping[str, nn.Module | Path]) -> str:
 
 
 def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
-    """Yield one row for each value; a measurement without values has its note there."""
+    """Yield one CSV row per value. A failed measurement has one row with its note as the value."""
     for row in rows:
         values = [(str(number), f"{value:.4f}") for number, value in enumerate(row.values)] or [("", row.note)]
         for number, value in values:
@@ -74,7 +75,7 @@ def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
 
 
 def draw_chart(rows: list[Measurement], path: Path) -> None:
-    """Draw the medians as bars with their ranges, one panel for each case, into a PNG file.
+    """Draw a PNG chart with one panel per case: a bar for each network's median, and a line for its range.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -114,9 +115,15 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Return how many times as fast, or as small, as the authors' code in the same or another case.
+    """Compare a measurement with the authors' code: how many times as fast, or which part of its memory.
 
-    None if either was not measured.
+    Args:
+        row: measurement of a network.
+        rows: all measurements.
+        case: case in which the authors' code was measured. None: the case of row.
+
+    Returns:
+        The ratio, or None if one of the two was not measured.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:
@@ -125,9 +132,9 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 
 
 def quotient(above: Measurement, below: Measurement) -> float:
-    """Divide round by round and return the median, since a shared machine is slower in some rounds.
+    """Divide the values of each round and return the median ratio, because a shared machine is slow in some rounds.
 
-    Different cases have no rounds in common; their medians are divided.
+    Measurements of different cases do not share rounds, so their medians are divided.
     """
     if above.case == below.case and len(above.values) == len(below.values):
         return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))

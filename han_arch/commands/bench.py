@@ -1,4 +1,4 @@
-"""`basicsr bench`: measure, print the page, and write it with CSV and chart."""
+"""`basicsr bench`: measure networks, print the results, and write a page, a CSV file and a chart."""
 
 import argparse
 import dataclasses
@@ -13,22 +13,33 @@ from han_arch.bench.networks import CASES, DTYPES, NETWORKS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the arguments of `basicsr bench` to the parser."""
     add, default = parser.add_argument, BenchSettings
-    add("--cases", nargs="+", choices=CASES, default=default.cases)
-    add("--networks", nargs="+", choices=NETWORKS, default=default.networks)
-    add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes)
-    add("--lr_sizes", nargs="+", type=int, default=default.lr_sizes, help="LR pixels of a side, for inference")
-    add("--memory_lr_size", type=int, default=default.memory_lr_size, help="LR pixels of a side, for peak memory")
-    add("--repeat", type=int, default=default.repeat, help="rounds over all networks, after a warm-up")
-    add("--threads", type=int, help="processor threads; default: PyTorch's choice")
-    add("--num_block", type=int, default=default.num_block, help="blocks in a group (full size: 20)")
-    add("--num_feat", type=int, default=default.num_feat, help="features (full size: 64)")
+    add("--cases", nargs="+", choices=CASES, default=default.cases, help="cases to measure (default: all)")
+    add("--networks", nargs="+", choices=NETWORKS, default=default.networks, help="networks to measure (default: all)")
+    add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes, help="number formats (default: all)")
+    add(
+        "--lr_sizes",
+        nargs="+",
+        type=int,
+        default=default.lr_sizes,
+        help="sides of the LR images for inference, in pixels",
+    )
+    add(
+        "--memory_lr_size",
+        type=int,
+        default=default.memory_lr_size,
+        help="side of the LR image for peak memory, in pixels",
+    )
+    add("--repeat", type=int, default=default.repeat, help="number of rounds over all networks, after a warm-up")
+    add("--threads", type=int, help="number of processor threads (default: PyTorch's choice)")
+    add("--num_block", type=int, default=default.num_block, help="number of RCABs in each group (full size: 20)")
+    add("--num_feat", type=int, default=default.num_feat, help="number of feature channels (full size: 64)")
     add("--out", type=Path, default=Path("bench"), help="folder for bench.csv, bench.md and bench.png")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and report; return 0."""
+    """Measure the networks, print and save the results; return 0."""
     settings = BenchSettings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(BenchSettings)})
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -38,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
     try:
         report.save(result.rows, text, args.out)
     except ImportError as error:
-        sys.stderr.write(f"no chart: {error}; pip install matplotlib\n")
+        sys.stderr.write(f"bench.png was not written ({error}); run pip install matplotlib\n")
     return 0

@@ -1,1 +1,1 @@
-"""What makes any network faster: kept memory, compiled blocks, convolutions by Winograd's algorithm."""
+"""Make any network faster: keep freed memory, compile blocks, lower the precision, use Winograd's algorithm."""

@@ -1,17 +1,17 @@
-"""`torch.compile` block by block. SR networks repeat one block, and all repetitions share its compiled code."""
+"""Compile a network block by block. SR networks repeat one block, and all its copies share the compiled code."""
 
 from torch import nn
 
 
 def compile_blocks(net: nn.Module) -> None:
-    """Compile each block of `net.body` (HAN, RCAN, EDSR) in place, or the whole network if it has none.
+    """Compile each block of `net.body` in place (HAN, RCAN, EDSR). Without `body`, compile the network as one piece.
 
-    To compile a deep network as a whole takes many minutes and gains little. The first call compiles one block of each
-    kind; the other blocks of its kind reuse the code. Keys of the state dict stay. Another batch or image size is
-    compiled again.
+    Compiling a deep network as one piece takes many minutes and makes it little faster. The first forward pass compiles
+    one block of each type; the other blocks of that type reuse its code. State-dict keys stay the same. A new batch or
+    image size is compiled again.
 
     Args:
-        net: the network, not wrapped for distributed training.
+        net: the network, before it is wrapped for distributed training.
     """
     body = getattr(net, "body", None)
     blocks = list(body) if isinstance(body, nn.Sequential) and len(body) else [net]

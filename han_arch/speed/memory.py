@@ -1,7 +1,7 @@
-"""The memory of this process: keep freed blocks for the next training step, and measure a peak.
+"""Memory of this process: keep freed memory for the next training step, and measure peak memory.
 
-glibc returns every freed block above a threshold (32 MiB at most) to the system, and the kernel fills each new one with
-zeros. For the feature maps of a training step on a CPU this takes a good part of the time.
+glibc returns every freed block above a threshold (at most 32 MiB) to the system, and the kernel fills each new block
+with zeros. In a training step on a CPU, this takes a large part of the time, because feature maps are large.
 """
 
 import ctypes
@@ -10,22 +10,22 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-# From glibc's malloc.h.
+# Numbers of malloc parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-# The largest int. glibc before 2.35 accepts no more than half of a heap.
+# The first value that glibc accepts is used. glibc before 2.35 rejects the largest int.
 _MMAP_THRESHOLDS = (2**31 - 1, 32 * 2**20)
 _NEVER_TRIM = -1
 STATUS, CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux only
-_TOP_PAD = 64 * 2**20  # step by which the heap grows
-# glibc's own values in a process that frees blocks of about 30 MiB: it trims at twice the threshold.
+_TOP_PAD = 64 * 2**20  # bytes by which the heap grows
+# glibc adapts its parameters to the freed blocks. It reaches these values when blocks of about 30 MiB are freed.
 _ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP_PAD: 128 * 2**10}
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Make glibc keep freed memory; return a line for the log. The process then stays at its peak of memory.
+    """Make glibc keep freed memory in the process; return a log line. The process then never shrinks.
 
-    Without glibc, or with the user's own settings (MALLOC_*, GLIBC_TUNABLES, LD_PRELOAD of another allocator), do
-    nothing and return None.
+    Do nothing and return None if the allocator is not glibc's, or if the environment has the user's own settings:
+    MALLOC_*, glibc.malloc in GLIBC_TUNABLES, or LD_PRELOAD, which can replace the allocator.
     """
     libc = _glibc(environment)
     if libc is None:
@@ -34,13 +34,13 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None
     if threshold is None or not (libc.mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM) and libc.mallopt(_M_TOP_PAD, _TOP_PAD)):
         return None
     return (
-        f"glibc keeps freed blocks of up to {threshold / 2**20:.0f} MiB for the next step; "
+        f"glibc keeps freed memory for the next training step, in blocks of up to {threshold / 2**20:.0f} MiB; "
         "set GLIBC_TUNABLES=glibc.malloc... to use your own settings"
     )
 
 
 def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
-    """Undo `keep_freed_memory`: return free memory to the system, now and from now on."""
+    """Undo `keep_freed_memory`: return all freed memory to the system, now and in the future."""
     if libc := _glibc(environment):
         for parameter, value in _ADAPTED.items():
             libc.mallopt(parameter, value)
@@ -48,12 +48,13 @@ def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def added_at_peak(run: Callable[[], object]) -> int | None:
-    """Return the bytes of resident memory that run adds at its peak; None if the system does not report them.
+    """Call `run`; return how many bytes of resident memory it adds at its peak, or None without Linux's /proc.
 
-    Freed memory that the process still has hides a part: return it to the system before, or use a new process.
+    The number is too small if `run` reuses freed memory that the process still has. To avoid this, call
+    `give_back_freed_memory` before, or measure in a new process.
     """
     try:
-        CLEAR_PEAK.write_text("5")  # sets the peak to what is resident now
+        CLEAR_PEAK.write_text("5")  # resets the peak to the memory that is resident now
     except OSError:
         return None
     rest = _kilobytes("VmRSS")
@@ -67,7 +68,7 @@ def _kilobytes(field: str) -> int:
 
 
 def _glibc(environment: Mapping[str, str]) -> ctypes.CDLL | None:
-    """Return the C library, if its allocator is in use and has no settings by the user."""
+    """Return the C library if it is glibc and the user has not changed its allocator, else None."""
     own = [name for name in environment if name.startswith("MALLOC_") and name.endswith("_")]
     if own or "glibc.malloc" in environment.get("GLIBC_TUNABLES", "") or environment.get("LD_PRELOAD"):
         return None

@@ -1,4 +1,4 @@
-"""The table of precisions, with their names in option files, commands and exported files."""
+"""Table of precisions: fp32, bf16 and fp16, with their dtypes in torch."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """A number format.
+    """A floating-point format for training and inference.
 
     Attributes:
-        name: its name in option files and commands.
-        dtype: its type in torch.
-        autocast: training keeps float32 weights and computes under `torch.autocast`.
+        name: short name in option files and commands, such as "bf16".
+        dtype: torch's dtype, such as torch.bfloat16.
+        autocast: whether training keeps float32 weights and computes under `torch.autocast`.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Precision:
 
     @property
     def long_name(self) -> str:
-        """Torch's name, such as "bfloat16"."""
+        """Name of the dtype in torch, such as "bfloat16"."""
         return str(self.dtype).removeprefix("torch.")
 
 

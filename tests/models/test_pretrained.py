@@ -76,7 +76,7 @@ def test_authors_checkpoint_gives_the_authors_pixels(
     }
     done = run_command(tmp_path, "test", options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ("can run by Winograd's algorithm" in done.stdout + done.stderr) == winograd
+    assert ("can use Winograd's algorithm" in done.stdout + done.stderr) == winograd
     assert "is HAN in the authors' format, 10 groups" in done.stdout + done.stderr
     (written,) = (tmp_path / "results").rglob("*.png")
     pixels = cv2.imread(str(written))[..., ::-1].transpose(2, 0, 1)

@@ -24,7 +24,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     reference, killed = (make_run(name, workers, winograd) for name in ("reference", "killed"))
     code, text = run(reference)
     assert code == 0, text
-    assert ("convolutions of the network can run by Winograd's algorithm" in text) == winograd
+    assert ("convolutions of the network can use Winograd's algorithm" in text) == winograd
     code, _ = run_until(killed, 8, signal.SIGKILL)
     assert code == -signal.SIGKILL
     code, text = run_until(killed, 13, signal.SIGKILL, "--auto_resume")

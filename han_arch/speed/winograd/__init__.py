@@ -1,4 +1,4 @@
-"""Networks by Winograd's algorithm: in float32 on a CPU their 3x3 convolutions are nearly twice as fast."""
+"""Make the 3x3 convolutions of a network nearly twice as fast by Winograd's algorithm, in float32 on a CPU."""
 
 import copy
 import logging
@@ -18,21 +18,21 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def use_winograd(net: nn.Module) -> int:
-    """Let the 3x3 convolutions of a network run by Winograd's algorithm where that is faster, in place.
+    """Change a network in place: its 3x3 convolutions use Winograd's algorithm wherever that is faster.
 
-    It is faster in float32 on a CPU, with multiples of 16 channels, except on tiny maps. Under autocast,
-    `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives the convolutions run as before. Weights
-    and keys of the state dict stay; copies of the network keep the change. Second derivatives and `torch.jit.script`
-    no longer work.
+    The algorithm is faster in float32 on a CPU with multiples of 16 channels, except on tiny maps. The convolutions run
+    as before under autocast, `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives. Weights and
+    state-dict keys stay the same. Copies of the network keep the change. Second derivatives and `torch.jit.script` no
+    longer work.
 
     Args:
         net: any network with `nn.Conv2d` layers.
 
     Returns:
-        The number of convolutions that can run so, including those of an earlier call.
+        The number of convolutions that can use the algorithm. Convolutions changed by an earlier call count too.
 
     Raises:
-        UserError: there is no C compiler; the network is unchanged.
+        UserError: there is no working C compiler. The network stays unchanged.
     """
     convs = [module for module in net.modules() if type(module) is nn.Conv2d and _can_change(module)]
     if convs:
@@ -52,39 +52,48 @@ def _can_change(conv: nn.Conv2d) -> bool:
 
 
 def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
-    """Call `use_winograd` on networks of one kind, and log how many convolutions each has; a warning if none."""
+    """Call `use_winograd` on equal networks. Log how many convolutions of each can use it; warn if none can."""
     count = min(use_winograd(net) for net in nets)
     level = logging.INFO if count else logging.WARNING
-    log.log(level, f"{count} convolutions of the network can run by Winograd's algorithm.")
+    log.log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
 
 
 def winograd_copy(net: Network, name: str, device: str, precision: str) -> Network:
-    """Return a copy of a network with `use_winograd`; the name is for messages.
+    """Return a copy of a network that uses Winograd's algorithm (see `use_winograd`).
+
+    Args:
+        net: network to copy.
+        name: name of the network for error messages.
+        device: device on which the copy will run.
+        precision: precision in which the copy will run.
 
     Raises:
-        UserError: the algorithm would have no effect, or there is no C compiler.
+        UserError: the algorithm would have no effect, or there is no working C compiler.
     """
     if why := obstacle(device, precision):
-        raise UserError(f"winograd {why}; set device cpu and dtype fp32, or drop winograd")
+        raise UserError(f"Winograd's algorithm {why}; set device cpu and dtype fp32, or turn Winograd off")
     net = copy.deepcopy(net)
     if not use_winograd(net):
-        raise UserError(f"winograd needs multiples of {CHANNELS} channels; no convolution of {name} has them; drop it")
+        raise UserError(
+            f"Winograd's algorithm needs 3x3 convolutions with multiples of {CHANNELS} channels, "
+            f"and {name} does not have any; turn Winograd off"
+        )
     return net
 
 
 def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int = CHANNELS) -> str | None:
-    """Return what the algorithm needs and does not get, so that it would have no effect; None if nothing."""
+    """Return the reason why Winograd's algorithm would have no effect ("needs ..."), or None if it can run."""
     if device != "cpu":
-        return f"needs the CPU; got {device}"
+        return f"needs the CPU; the device is {device}"
     if precision != "fp32":
         return f"needs precision fp32; got {precision}"
     if compiled:
-        return "needs blocks that are not compiled; got compile true"
+        return "cannot run inside compiled blocks; got compile true"
     return f"needs a num_feat that is a multiple of {CHANNELS}; got {num_feat}" if num_feat % CHANNELS else None
 
 
 def no_compiler() -> str | None:
-    """Return why the kernels cannot be compiled here, without running a compiler; None if one is found."""
+    """Return the reason why no C compiler was found, or None if one was found. The compiler is not run."""
     try:
         native.find_compiler()
     except UserError as error:
@@ -93,14 +102,14 @@ def no_compiler() -> str | None:
 
 
 def self_test() -> str:
-    """Compare with a direct convolution on a small random map; return a line for `basicsr doctor`."""
+    """Compare Winograd's convolution with PyTorch's on a small random map; return a line for `basicsr doctor`."""
     x, weight = torch.rand(1, CHANNELS, 9, 50), torch.rand(CHANNELS, CHANNELS, 3, 3)
     try:
         error = float((convolution.conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max())
     except UserError as missing:
-        return f"no Winograd's convolutions (optional): {missing}"
+        return f"Winograd's algorithm is not available (optional): {missing}"
     return (
         "Winograd's convolutions are correct"
         if error < 1e-3
-        else "BROKEN Winograd's convolutions are wrong; do not use them"
+        else "BROKEN Winograd's convolutions give wrong values; do not use winograd"
     )

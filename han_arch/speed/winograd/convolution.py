@@ -1,16 +1,17 @@
-"""3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the multiplications, equal except for rounding.
+"""3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the products, same output except for rounding.
 
-Four outputs in a column of a 3-tap convolution take 12 products; Winograd's F(4, 3) takes 6. It transforms the six
-input rows d of a tile and the three kernel rows g, multiplies, and transforms back:
+Along a column, a direct 3-tap convolution takes 12 products for four outputs. Winograd's F(4, 3) takes 6. It transforms
+the six input rows d of a tile and the three kernel rows g, multiplies them, and transforms the products back:
 
     y = A^T [(G g) . (B^T d)]
 
 Each of the six products is a convolution along the row. PyTorch's own convolutions on a CPU (oneDNN) are direct and
-near the peak of the hardware, so only fewer products are faster. A transform of the width as well would leave a quarter
-of the products, with several times the rounding error. Here the error is two to three times a direct convolution's.
+run near the peak of the hardware, so only an algorithm with fewer products can be faster. Transforming the width too
+would leave a quarter of the products, but with several times the rounding error. Here, the rounding error is two to
+three times as large as in a direct convolution.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4, with A, B and G of
-F(4x4, 3x3). Deviation: one dimension, see above.
+F(4x4, 3x3). Deviation: only the height is transformed, see above.
 """
 
 from typing import Any
@@ -22,15 +23,15 @@ from torch.autograd.function import once_differentiable
 
 from han_arch.speed.winograd.native import library
 
-CHANNELS = 16  # numbers of channels must be multiples of this
-LEAST_POSITIONS = 512  # positions in a batch; with fewer a direct convolution is faster
+CHANNELS = 16  # the numbers of input and output channels must be multiples of this
+LEAST_POSITIONS = 512  # b * h * w of a batch; below it, a direct convolution is faster
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3x3 convolution that runs by Winograd's algorithm where that is faster; made by `use_winograd`.
+    """A 3x3 convolution that uses Winograd's algorithm where that is faster. `use_winograd` makes it from `nn.Conv2d`.
 
-    It overrides a private method of torch: `forward` would miss callers that bring their own weights, such as HAN's
-    upsampling, and `nn.Conv2d` offers no public method for those.
+    It overrides a private method of torch, because some callers pass their own weights to that method, such as HAN's
+    upsampling. Overriding `forward` would not affect them, and `nn.Conv2d` has no public method that takes weights.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -41,7 +42,7 @@ class WinogradConv2d(nn.Conv2d):
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        type(x) is Tensor  # a subclass may have no memory, as the tensors of tracers
+        type(x) is Tensor  # a subclass, such as the tensor of a tracer, may have no memory
         and type(weight) in (Tensor, nn.Parameter)
         and _fits(x, weight)
         and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
@@ -55,7 +56,7 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
 
 
 def _in_func_transform() -> bool:
-    """Return whether a transform of torch.func is active. Inside one, tensors look plain; torch has no public test."""
+    """Return whether a transform of torch.func is active. The tensors do not show it; torch has no public test."""
     is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return bool(is_active and is_active())
 
@@ -64,17 +65,17 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute `F.conv2d(x, weight, bias, padding=1)` by Winograd's algorithm.
 
     Args:
-        x: (b, c, h, w), float32, on the CPU; c and o are multiples of 16.
-        weight: (o, c, 3, 3), float32.
+        x: input, (b, c, h, w), float32, on the CPU; c must be a multiple of 16.
+        weight: kernel, (o, c, 3, 3), float32; o must be a multiple of 16.
         bias: (o,), or None.
 
     Returns:
-        (b, o, h, w) in channels_last, independent of the number of threads. Can be differentiated once; the gradient
-        of the weight depends on the number of threads, by rounding.
+        The output, (b, o, h, w) in channels_last. It does not depend on the number of threads. It has no second
+        derivative. The weight's gradient depends on the number of threads, but only by rounding.
 
     Raises:
-        ValueError: x, weight or bias has a wrong shape or type.
-        UserError: there is no C compiler.
+        ValueError: x, weight or bias has a wrong shape, dtype or device.
+        UserError: there is no working C compiler.
         MemoryError: there is not enough memory.
     """
     o = weight.shape[0]
@@ -115,7 +116,7 @@ class _WinogradConv(torch.autograd.Function):
         grad = _in_channels_last(grad)
         need_x, need_weight, need_bias = ctx.needs_input_grad
         return (
-            # The gradient of the input is a convolution with the kernel rotated by 180 degrees.
+            # The gradient of the input is a convolution of grad with the kernel rotated by 180 degrees.
             _convolution(grad, weight.flip(2, 3).transpose(0, 1), None) if need_x else None,
             _weight_gradient(x, grad) if need_weight else None,
             grad.sum((0, 2, 3)) if need_bias else None,
@@ -123,7 +124,7 @@ class _WinogradConv(torch.autograd.Function):
 
 
 def _in_channels_last(x: Tensor) -> Tensor:
-    """Return x, (b, c, h, w), with contiguous memory (b, h, w, c); torch's own flag is ambiguous if a size is 1."""
+    """Return x, (b, c, h, w), stored in the order (b, h, w, c). torch's memory format is ambiguous if a size is 1."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 

@@ -1,16 +1,16 @@
 /* 3x3 convolutions with zero padding by Winograd's F(4, 3) along the height; see convolution.py.
 
-Maps are contiguous (n, h, w, c); channels are multiples of 16. A tile is four rows of the output. Each thread takes up to
-BLOCK columns of a tile at a time, so its intermediate results stay in its own cache. Names follow the equation
+Maps are contiguous (n, h, w, c). The numbers of channels are multiples of 16. A tile is four rows of the output. Each
+thread takes up to BLOCK columns of a tile at a time, so its intermediate maps stay in its own cache. Variables follow
 y = A^T [(G g) . (B^T d)], where "." is a convolution along the row: U = G g, V = B^T d, M = U . V.
 Functions that can fail return 0 for success and 1 if there is not enough memory. */
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Use of the vector registers (32 of them, 16 on older x86).
-LANES: floats in a register. MOST_COLS: registers in a row of a product's step.
-INPUTS, MOST_GRADIENT_COLS: input channels, and registers in a row, of a step of the weight's gradient. */
+/* Use of the vector registers. A processor has 32 of them; older x86 has 16.
+LANES: number of floats in a register. MOST_COLS: number of registers per position in one step of a product.
+INPUTS, MOST_GRADIENT_COLS: number of input channels, and of registers per channel, for the weight's gradient. */
 #if defined(__AVX512F__)
 enum { LANES = 16, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #elif defined(__AVX2__)
@@ -21,7 +21,7 @@ enum { LANES = 4, MOST_COLS = 2, INPUTS = 4, MOST_GRADIENT_COLS = 2 };
 enum { LANES = 4, MOST_COLS = 4, INPUTS = 8, MOST_GRADIENT_COLS = 2 };
 #endif
 
-/* A register of floats, and the same in memory without alignment. */
+/* vec is a register of floats. vec_in_memory is the same in memory that may be unaligned. */
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_in_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define LOAD(address) ((vec)(*(const vec_in_memory *)(address)))
@@ -32,10 +32,10 @@ enum {
     TILE = 4,
     PRODUCTS = 6,
     TAPS = 3,
-    BLOCK = 48,              /* columns; a multiple of STEP */
-    WIDE = BLOCK + TAPS - 1, /* columns with one more on each side */
-    STEP = 6,                /* positions in a product's step */
-    MOST_SUMS = 1 << 26      /* floats for all threads' sums of the weight's gradient, 256 MiB */
+    BLOCK = 48,              /* largest number of columns in a block; a multiple of STEP */
+    WIDE = BLOCK + TAPS - 1, /* columns of a block, with one more on each side */
+    STEP = 6,                /* number of positions in one step of a product */
+    MOST_SUMS = 1 << 26      /* limit for the gradient sums of all threads: 256 MiB in floats */
 };
 
 static long min(long a, long b) { return a < b ? a : b; }
@@ -44,14 +44,14 @@ static long rounded_up(long a, long to) { return (a + to - 1) / to * to; }
 
 static float *allocate_floats(long count) { return aligned_alloc(64, rounded_up(sizeof(float) * count, 64)); }
 
-/* Columns in a block: equal parts of the width, at most BLOCK, and few enough to give every thread a block. */
+/* Number of columns in a block: equal parts of the width, at most BLOCK, so narrow that every thread gets a block. */
 static long block_of(long w, long tiles, int threads) {
     long blocks = (w + BLOCK - 1) / BLOCK, for_all = (threads + tiles - 1) / tiles;
     if (blocks < for_all) blocks = for_all;
     return rounded_up((w + blocks - 1) / blocks, STEP);
 }
 
-/* U = G g: weight (o, c, 3, 3) with any strides -> (6, 3, c, o). */
+/* Compute U = G g: weight (o, c, 3, 3) with any strides -> U (6, 3, c, o). */
 void winograd_transform_weight(const float *g, long stride_o, long stride_c, long stride_y, long stride_x,
                                float *u, long c, long o, int threads) {
     long plane = TAPS * c * o;
@@ -72,7 +72,7 @@ void winograd_transform_weight(const float *g, long stride_o, long stride_c, lon
             }
 }
 
-/* V = B^T d of a tile: image (h, w, c) from column left - 1 -> (6, WIDE, c), of which `block` + 2 columns are written. */
+/* Compute V = B^T d of a tile: image (h, w, c) from column left - 1 -> `block` + 2 columns of V (6, WIDE, c). */
 static void transform_input(const float *x, long h, long w, long c, long top, long left, long block, float *v) {
     long plane = WIDE * c;
     for (long col = 0; col < block + TAPS - 1; col++) {
@@ -99,7 +99,7 @@ static void transform_input(const float *x, long h, long w, long c, long top, lo
     }
 }
 
-/* M at STEP positions. A position reads 3 * c numbers of v and starts c after the last one; u is (3 * c, o). */
+/* Compute M at STEP positions. Each reads 3 * c floats of v, c floats after the previous position. u is (3 * c, o). */
 ALWAYS_INLINE void product(const float *v, const float *u, float *m, long c, long o, int cols) {
     vec sums[STEP][MOST_COLS];
     for (int row = 0; row < STEP; row++)
@@ -114,14 +114,14 @@ ALWAYS_INLINE void product(const float *v, const float *u, float *m, long c, lon
         for (int col = 0; col < cols; col++) STORE(m + row * o + col * LANES, sums[row][col]);
 }
 
-/* M = U . V: v (6, WIDE, c), u (6, 3, c, o) -> (6, BLOCK, o), of which `block` columns are written. */
+/* Compute M = U . V: v (6, WIDE, c), u (6, 3, c, o) -> the first `block` columns of M (6, BLOCK, o). */
 static void multiply(const float *v, const float *u, float *m, long c, long o, long block) {
     for (long k = 0; k < PRODUCTS; k++)
         for (long j = 0; j < o; j += MOST_COLS * LANES)
             for (long col = 0; col < block; col += STEP) {
                 const float *from = v + (k * WIDE + col) * c, *weights = u + k * TAPS * c * o + j;
                 float *to = m + (k * BLOCK + col) * o + j;
-                switch (min(MOST_COLS, (o - j) / LANES)) { /* a constant, so the compiler can assign registers */
+                switch (min(MOST_COLS, (o - j) / LANES)) { /* with a constant, the compiler can assign registers */
                     case 1: product(from, weights, to, c, o, 1); break;
                     case 2: product(from, weights, to, c, o, 2); break;
                     case 3: product(from, weights, to, c, o, MOST_COLS > 3 ? 3 : MOST_COLS); break;
@@ -130,7 +130,7 @@ static void multiply(const float *v, const float *u, float *m, long c, long o, l
             }
 }
 
-/* A^T M + bias: `width` columns of (6, BLOCK, o) -> four rows of the image (h, w, o). */
+/* Compute A^T M + bias: the first `width` columns of M (6, BLOCK, o) -> four rows of the image (h, w, o). */
 static void transform_output(const float *m, const float *bias, long h, long w, long o, long top, long left, long width,
                              float *y) {
     long plane = BLOCK * o, row = w * o;
@@ -172,7 +172,7 @@ int winograd_convolution(const float *x, const float *u, const float *bias, floa
     return failed;
 }
 
-/* dM, the gradient of transform_output: four rows of the image (h, w, o) -> `width` columns of (6, BLOCK, o). */
+/* Compute dM, the gradient of M: four rows of the output's gradient (h, w, o) -> `width` columns of (6, BLOCK, o). */
 static void transform_gradient(const float *y, long h, long w, long o, long top, long left, long width, float *m) {
     long plane = BLOCK * o;
     for (long col = 0; col < width; col++)
@@ -191,7 +191,7 @@ static void transform_gradient(const float *y, long h, long w, long o, long top,
         }
 }
 
-/* Add the sum over `width` positions of v (WIDE, c) and m (BLOCK, o) to INPUTS rows of dU (INPUTS, cols * LANES). */
+/* Add v (WIDE, c) times m (BLOCK, o), summed over `width` positions, to INPUTS rows of dU, cols * LANES floats each. */
 ALWAYS_INLINE void accumulate(const float *v, const float *m, float *u, long c, long o, long width, int cols) {
     vec sums[INPUTS][MOST_GRADIENT_COLS];
     for (int i = 0; i < INPUTS; i++)
@@ -206,7 +206,7 @@ ALWAYS_INLINE void accumulate(const float *v, const float *m, float *u, long c, 
         for (int col = 0; col < cols; col++) STORE(u + i * o + col * LANES, sums[i][col]);
 }
 
-/* Add the products of V (6, WIDE, c) and dM (6, BLOCK, o), `width` columns, to dU (6, 3, c, o). */
+/* Add V (6, WIDE, c) times dM (6, BLOCK, o), summed over `width` columns, to dU (6, 3, c, o). */
 static void accumulate_kernel(const float *v, const float *m, float *u, long c, long o, long width) {
     for (long k = 0; k < PRODUCTS; k++)
         for (long x = 0; x < TAPS; x++)
@@ -221,7 +221,7 @@ static void accumulate_kernel(const float *v, const float *m, float *u, long c, 
                 }
 }
 
-/* G^T dU: numbers `from` to `end` of (6, 3, c, o) -> (3, 3, c, o), kernel rows first. */
+/* Compute G^T dU for the floats `from` to `end` of each plane: dU (6, 3, c, o) -> (3, 3, c, o), kernel rows first. */
 static void transform_kernel_gradient(const float *u, float *g, long plane, long from, long end) {
     for (long at = from; at < end; at++) {
         float even = u[at + plane] + u[at + 2 * plane], odd = u[at + 2 * plane] - u[at + plane];
@@ -232,7 +232,7 @@ static void transform_kernel_gradient(const float *u, float *g, long plane, long
     }
 }
 
-/* Gradient of the weight: x (n, h, w, c), y (n, h, w, o) -> g (3, 3, c, o).
+/* Compute the gradient of the weight: x (n, h, w, c), y (n, h, w, o) -> g (3, 3, c, o).
 
 Each thread sums over a fixed set of tiles, and the sums are added in a fixed order, so the result is deterministic. */
 int winograd_weight_gradient(const float *x, const float *y, float *g, long n, long h, long w, long c, long o,

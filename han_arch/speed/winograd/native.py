@@ -1,11 +1,11 @@
 """Compile kernels.c for this processor at its first use, and load it.
 
-A wheel with compiled code would need one build for each platform, for the oldest processor of each. The user's own C
-compiler needs a second and knows the processor.
+A wheel with compiled code would need one build per platform, and each build would have to run on the oldest processor.
+The user's own C compiler takes a second and uses all instructions of this processor.
 
-The compiled file stays in the user's cache. Its name is a hash of the source, the options and the compiler's macros:
-machines that share a home folder do not load each other's code. Each user has a folder in the cache, and nothing is
-loaded from a folder that other users can write to.
+The compiled file stays in the cache folder. Its file name is a hash of the source, the options and the compiler's
+macros, so machines that share a home folder do not load each other's code. Each user has a separate folder in the
+cache. Code is never loaded from a folder that other users can write to.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from han_arch.errors import UserError
 from han_arch.files import cache_folder, replacing
 
 SOURCE = Path(__file__).with_name("kernels.c")
-# -ffp-contract=fast: fused multiply-add in strict C too. No option allows the compiler to reorder sums.
+# -ffp-contract=fast allows fused multiply-add with -std=c11 too. None of the options allows reordered sums.
 OPTIONS = ("-std=c11", "-O3", "-ffp-contract=fast", "-march=native", "-fopenmp", "-fPIC")
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -38,13 +38,13 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 
 
 def find_compiler() -> list[str]:
-    """Return the command of the C compiler, without running it: $CC if it is set, else the first of COMPILERS.
+    """Find the C compiler and return its command: $CC if it is set, else the first of COMPILERS on the PATH.
 
     Raises:
-        UserError: there is none on the PATH.
+        UserError: the compiler is not on the PATH, or the system is Windows.
     """
     if sys.platform == "win32":
-        raise _unusable("this is not supported on Windows")
+        raise _unusable("this does not work on Windows")
     own = os.environ.get("CC", "").strip()
     try:
         commands = [shlex.split(own)] if own else [[name] for name in COMPILERS]
@@ -53,13 +53,13 @@ def find_compiler() -> list[str]:
     for command in commands:
         if shutil.which(command[0]):
             return command
-    missing = f"CC is {own!r}, which is no program" if own else f"none of {', '.join(COMPILERS)} is"
+    missing = f"CC is {own!r}, which is not a program" if own else f"none of {', '.join(COMPILERS)} is"
     raise _unusable(f"{missing} on the PATH")
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """Load the functions of kernels.c, compiled if need be.
+    """Load the compiled kernels.c from the cache. If it is not there, compile it first.
 
     Raises:
         UserError: there is no C compiler, or it cannot compile the file.
@@ -73,16 +73,16 @@ def library() -> ctypes.CDLL:
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         status = kept.parent.lstat()
         if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
-            raise PermissionError(f"others can write to {kept.parent}")
+            raise PermissionError(f"other users can write to {kept.parent}")
         with suppress(OSError):  # the file is missing or damaged
             return _load(kept)
         return _compile(compiler, kept)
-    except OSError as unkept:  # the cache is unusable: compile for this process only
+    except OSError as unkept:  # the cache is unusable: compile into a temporary folder
         try:
             with tempfile.TemporaryDirectory(prefix="han_arch_") as folder:
                 return _compile(compiler, Path(folder) / "winograd.so")
         except OSError as error:
-            raise _unusable(f"neither {kept.parent} ({unkept}) nor a temporary folder ({error}) can be used") from error
+            raise _unusable(f"cannot write to {kept.parent} ({unkept}) or a temporary folder ({error})") from error
 
 
 def _compile(compiler: list[str], target: Path) -> ctypes.CDLL:
@@ -116,6 +116,6 @@ def _check_memory(failed: int | None, *_: object) -> None:
 
 def _unusable(why: str) -> UserError:
     return UserError(
-        f"Winograd's convolutions are compiled at their first use, by a C compiler with OpenMP: {why}; "
-        "install gcc, name another compiler in CC, or turn Winograd off"
+        f"Winograd's algorithm needs a C compiler with OpenMP, which compiles it at its first use: {why}; "
+        "install gcc, set CC to another compiler, or turn Winograd off"
     )
