@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def main() -> int:
-    """Train and compare; return 0 if the mean difference is within the bound."""
+    """Train and compare; return 0 if the mean difference in PSNR is within the bound."""
     whole = read.read("demo_HAN_x4")["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")

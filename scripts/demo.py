@@ -107,7 +107,7 @@ def basicsr(folder: Path, *words: str) -> None:
 
 
 def load_photo(out: Path, stem: str) -> demo_picture.Photo:
-    """Load a test photo and its LR image enlarged by nearest neighbour, bicubic and HAN."""
+    """Load a test photo in HR, and its LR image upscaled by nearest neighbour, bicubic and HAN."""
     data = out / "datasets" / "demo_test"
     hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
     lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")

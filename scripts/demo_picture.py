@@ -15,12 +15,12 @@ from han_arch.images.picture import most_detailed_window
 
 @dataclass(frozen=True)
 class Photo:
-    """One test photo, and its versions by several methods.
+    """One test photo, and its LR image upscaled by several methods.
 
     Attributes:
         name: label of the photo.
         hr: original photo, (h, w, 3) uint8 RGB.
-        versions: name of a method -> image of the same shape and dtype, in the order of the columns.
+        versions: name of a method -> upscaled image, (h, w, 3) uint8 RGB, in the order of the columns.
     """
 
     name: str

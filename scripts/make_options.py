@@ -58,7 +58,7 @@ DEMO = Training(
     val_set="demo_test",
     lq_size=32,
     batch_size=8,
-    num_worker=0,  # on 2 cores a data worker slows the training down
+    num_worker=0,  # on 2 cores, a data worker makes the training slower
     ema_decay=0.99,
     lr="1e-3",
     schedule=COSINE,
@@ -177,7 +177,7 @@ EXPERIMENTS: list[OptionFile] = [
     HAN_S_X4,
     HAN_S_X4_STAGE_2,
     *map(_zoo_board, (2, 3, 4)),
-    _ablation("RCAN", "RCAN, the backbone alone", "RCAN-backbone"),
+    _ablation("RCAN", "RCAN, the backbone of HAN alone", "RCAN-backbone"),
     _ablation("HAN", "HAN", "HAN-demo"),
     _ablation("HAN-no-LAM", "HAN without layer attention", "HAN-no-LAM"),
     _ablation("HAN-no-CSAM", "HAN without channel-spatial attention", "HAN-no-CSAM"),
@@ -222,7 +222,9 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: the file is missing or was edited; change the table in scripts/make_options.py and run it")
+            print(
+                f"{name}: the file is missing or was edited; edit the table in scripts/make_options.py and run that script"
+            )
         for name in strangers:
             print(f"{name}: the table in scripts/make_options.py does not have this file; delete it or add it there")
         return 1 if differing or strangers else 0

@@ -49,7 +49,7 @@ NETWORKS = {
     "HAN-demo": HAN_DEMO,
     "RCAN-demo": RCAN.format(num_feat=24, num_group=3, num_block=3, squeeze_factor=4),
     "EDSR-demo": EDSR.format(num_feat=32, num_block=4, res_scale=1),
-    # All networks of the ablation but EDSR have the backbone of HAN-demo. EDSR-demo has 158,979 parameters, HAN-demo
+    # All networks of the ablation except EDSR have the backbone of HAN-demo. EDSR-demo has 158,979 parameters, HAN-demo
     # 159,405.
     "RCAN-backbone": RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4),
     "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # or the name of another registered component; ~: off",
@@ -137,7 +137,7 @@ class Training(OptionFile):
         step = [f"{key}: {value}" for key, value in self.step.items()]
         step.append("# More options of HANModel (docs/training.md), with their default values:")
         step += [f"# {key}: {value}" for key, value in STEP.items() if key not in self.step]
-        best = f"\n  keep_best: {self.keep_best}  # selects the best checkpoint"
+        best = f"\n  keep_best: {self.keep_best}  # metric that selects the best checkpoint"
         return {
             "network": NETWORKS[self.network],
             "step": "".join(f"\n  {line}" for line in step),

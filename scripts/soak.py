@@ -31,7 +31,7 @@ from han_arch.opt import read
 
 EXPERIMENT = Path("experiments") / "soak"
 SAVE_EVERY = 5
-LONGEST_START = 120  # seconds in which a run must reach the moment of its kill
+LONGEST_START = 120  # seconds after which a run is killed in any case
 
 
 @dataclass
@@ -171,13 +171,13 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0. A resumed run replaces this file after its first iteration."""
+    """Return the inode of train.csv, or 0. A resumed run replaces the file after its first iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
-    """Return the last iteration in train.csv, or 0."""
+    """Return the last iteration in train.csv, or 0 if there is none."""
     path = folder / EXPERIMENT / "train.csv"
     if not path.exists():
         return 0

@@ -1,7 +1,7 @@
 """HAN's two attention modules: LAM over the layers, CSAM over channels and positions.
 
 Source: Niu et al., "Single Image Super-Resolution via a Holistic Attention Network", ECCV 2020, sections 3.2 and 3.3,
-and the authors' released code. Where paper and code differ, the default follows the code.
+and the authors' released code. Where the two differ, the default follows the code.
 """
 
 import math
@@ -23,18 +23,19 @@ COSINE_TEMPERATURE = 0.1
 class LAM(nn.Module):
     """Layer attention: add to every layer's map a weighted sum of all layers' maps.
 
-    `out_i = feats_i + alpha * sum_j w_ij feats_j`. E_ij is the inner product of maps i and j. The form selects w_ij:
+    `out_i = feats_i + alpha * sum_j w_ij feats_j` for the maps feats_1, ..., feats_n. The weights w_ij depend on the
+    form and on E_ij, the inner product of maps i and j:
 
         released    softmax_j(max_k(E_ik) - E_ij)                   the authors' code: large for dissimilar layers
         paper       softmax_j(E_ij)                                 the paper: large for similar layers
-        cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: as in the paper, for images of any size
+        cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: as in the paper, but at any image size
 
     alpha is learned and starts at 0, so an untrained LAM is the identity. In "released" and "paper", E is so large that
     the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. The
     parameter `log_temperature` is the logarithm of t, so t stays positive.
 
     Args:
-        form: formula of the weights, "released", "paper" or "cosine".
+        form: formula for the weights, "released", "paper" or "cosine".
 
     Raises:
         ValueError: the form is unknown.

@@ -1,4 +1,4 @@
-"""Registry of attention components: `layer_attention` and `spatial_attention` in an option file are their names.
+"""Registry of attention components: `layer_attention` and `spatial_attention` in option files are their names.
 
 A component fills one of HAN's two slots:
 
@@ -43,7 +43,8 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
         _, other = COMPONENTS.get(name, (slot, cls))
         # A class may register twice: a reload or a spawned worker imports its module again.
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"component name {name!r} is taken by {other.__module__}.{other.__qualname__}; rename it")
+            owner = f"{other.__module__}.{other.__qualname__}"
+            raise ValueError(f"component name {name!r} is taken by {owner}; give your class another name")
         COMPONENTS[name] = (slot, cls)
         return cls
 
@@ -56,7 +57,7 @@ def registered_components() -> dict[str, type[nn.Module]]:
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function that returns the class for a component name that is not registered, or None.
+    """Add a function that finds components that are not registered: it gets a name and returns a class or None.
 
     `register()` adds a lookup in BasicSR's ARCH_REGISTRY, so that `han_arch.archs` does not import BasicSR.
     """

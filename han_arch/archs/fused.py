@@ -37,9 +37,9 @@ def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: flo
     """Compute `x + scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y) + b1) + b2)`.
 
     Args:
-        x: the skip, (b, c, h, w).
-        y: the residual, (b, c, h, w).
-        weights: W1 (s, c), b1 (s,), W2 (c, s), b2 (c,).
+        x: skip of the block, (b, c, h, w).
+        y: residual of the block, (b, c, h, w).
+        weights: the tensors W1 (s, c), b1 (s,), W2 (c, s), b2 (c,).
         scale: factor that multiplies the residual.
 
     Returns:

@@ -50,7 +50,7 @@ class HAN(nn.Module):
         ValueError: an argument is out of range.
         UserError: the name of a component is unknown, or the component has the wrong slot.
 
-    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the default
+    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where the two differ, the default
     follows the code: LAM also reads conv_after_body, and a convolution joins the two outputs that the paper adds.
     Deviations: n is N + 1 (the code hard-codes 11); res_scale has an effect; a buffer replaces the constant mean-shift
     convolutions; fast forms compute the same output (see fused.py).
@@ -127,7 +127,7 @@ class HAN(nn.Module):
         """
         if lq.dim() != 4 or lq.shape[1] != self.mean.shape[1]:
             raise ValueError(f"lq must be (b, {self.mean.shape[1]}, h, w); got {tuple(lq.shape)}")
-        lq = lq.contiguous(memory_format=torch.channels_last)  # convolutions are fastest in it; all maps keep it
+        lq = lq.contiguous(memory_format=torch.channels_last)  # the fastest format for convolutions; all maps keep it
         shallow = self.conv_first((lq - self.mean) * self.img_range)
 
         feats = [shallow]

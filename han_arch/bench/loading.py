@@ -58,7 +58,7 @@ class Rate:
     per_second: float
 
     def bottleneck(self, network: float) -> str:
-        """Compare this loader with a network that trains on `network` samples per second; return which is slower."""
+        """Return whether this loader or a network is slower; the network trains on `network` samples per second."""
         slow = "loader" if self.per_second < network else "network"
         times = max(network, self.per_second) / min(network, self.per_second)
         return f"the {slow} is the bottleneck, {times:.1f} times slower"
@@ -85,7 +85,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Yield the loading speed of a training set, first from LMDB, then from folders, as far as they exist.
+    """Yield the loading speed of a training set from LMDB, then from folders; skip a source that does not exist.
 
     Args:
         options: options from `read_options`.
@@ -158,7 +158,7 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
 
 
 def _per_second(items: Iterator[object], seconds: float) -> float:
-    """Fetch items for the given seconds, at least one; return the number of items per second."""
+    """Take items for the given time, at least one item; return the number of items per second."""
     begin, count = time.perf_counter(), 0
     for _ in items:
         count += 1

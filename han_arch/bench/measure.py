@@ -27,7 +27,7 @@ from han_arch.inference.strips import super_resolve
 from han_arch.speed import memory
 
 TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images in a batch, LR pixels of a side
-WARM_STEPS = 2  # the first step after a change of the allocator allocates memory, the second arranges the blocks
+WARM_STEPS = 2  # untimed: the first step allocates memory, the second arranges the blocks
 MEMORY_TIMEOUT = 300  # seconds for each measurement of memory
 
 Run = Callable[[], object]
@@ -35,7 +35,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What to measure. Sizes are sides of square LR images in pixels.
+    """Settings of `basicsr bench`. LR sizes are sides of square LR images in pixels.
 
     Attributes:
         networks: keys of NETWORKS.
@@ -75,7 +75,7 @@ class Measurement:
         network: title of the network.
         values: seconds or MB (1e6 bytes), one value per round; empty if the measurement failed.
         unit: unit of the values, "s" or "MB".
-        note: reason why the measurement failed.
+        note: reason why the measurement failed, else "".
     """
 
     case: str
@@ -92,7 +92,7 @@ class Measurement:
 
 @dataclass
 class BenchResult:
-    """The result of `measure_all`.
+    """Result of `measure_all`: networks, measurements, and skipped networks.
 
     Attributes:
         built: key of NETWORKS -> the built network, or the path of its exported file. The files are deleted after the
@@ -156,7 +156,7 @@ def _build(key: str, size: Size, folder: Path) -> nn.Module | Path:
 def alternate(
     case: str, runs: Mapping[str, Run], repeat: int, before: Mapping[str, Run] | None = None
 ) -> list[Measurement]:
-    """Time one run of each network in turn, and repeat this `repeat` times.
+    """Time all networks in turn, `repeat` times; return one measurement per network.
 
     Args:
         case: name of the case, for the results.

@@ -73,7 +73,7 @@ class BenchNetwork:
         return case in self.cases and (dtype == "float32" or not (self.float32_only or self.winograd))
 
     def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """Copy a built network for one measurement. A copy loses compiled code, so this method compiles it again."""
+        """Copy a built network for one measurement. A copy loses compiled code, so it is compiled again."""
         net = copy.deepcopy(net).to(dtype)
         if self.compiled:
             compile_blocks(net)
@@ -162,7 +162,7 @@ def _build_limit(size: Size) -> "BareConvolutions":
 
 
 class BareConvolutions(nn.Module):
-    """Only the 3x3 convolutions of a HAN. HAN cannot be faster than these.
+    """Only the 3x3 convolutions of a HAN. Their time is a lower limit for the time of HAN.
 
     Each convolution runs on a fixed random map, as large as in HAN, in channels_last.
     """
@@ -199,7 +199,7 @@ class BareConvolutions(nn.Module):
 
 
 def _scale_at(name: str, scale: int) -> int:
-    """Return the scale of the input map of one of HAN's convolutions, relative to the LR image."""
+    """Return the height of a HAN convolution's input map, divided by the height of the LR image."""
     if not name.startswith("upsample."):
         return scale if name == "conv_last" else 1
     return 1 if scale == 3 else int(2 ** (int(name.split(".")[1]) // 2))

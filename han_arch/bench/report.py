@@ -14,7 +14,7 @@ from han_arch.evaluation.cost import cpu_name
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.files import replacing, write
 
-HEADS = (  # the authors' published code has float32 only
+HEADS = (  # "it" is the authors' code, published for float32 only
     "case", "network", "median", "range", "against the authors' code", "against it in float32",
     "convolutions at full rate",
 )  # fmt: skip
@@ -115,7 +115,7 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Compare a measurement with the authors' code: how many times as fast, or which part of its memory.
+    """Compare a measurement with the authors' code: how many times as fast, or which fraction of its memory.
 
     Args:
         row: measurement of a network.
@@ -132,7 +132,7 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 
 
 def quotient(above: Measurement, below: Measurement) -> float:
-    """Divide the values of each round and return the median ratio, because a shared machine is slow in some rounds.
+    """Return above / below: the median of the ratios of all rounds, because a shared machine is slow in some rounds.
 
     Measurements of different cases do not share rounds, so their medians are divided.
     """

@@ -23,19 +23,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=int,
         default=default.lr_sizes,
-        help="sides of the LR images for inference, in pixels",
+        help="sides of the LR images for inference, in pixels (default: 96 192)",
     )
     add(
         "--memory_lr_size",
         type=int,
         default=default.memory_lr_size,
-        help="side of the LR image for peak memory, in pixels",
+        help="side of the LR image for peak memory, in pixels (default: %(default)s)",
     )
-    add("--repeat", type=int, default=default.repeat, help="number of rounds over all networks, after a warm-up")
+    add(
+        "--repeat",
+        type=int,
+        default=default.repeat,
+        help="number of rounds over all networks, after the warm-up (default: %(default)s)",
+    )
     add("--threads", type=int, help="number of processor threads (default: PyTorch's choice)")
-    add("--num_block", type=int, default=default.num_block, help="number of RCABs in each group (full size: 20)")
-    add("--num_feat", type=int, default=default.num_feat, help="number of feature channels (full size: 64)")
-    add("--out", type=Path, default=Path("bench"), help="folder for bench.csv, bench.md and bench.png")
+    add(
+        "--num_block",
+        type=int,
+        default=default.num_block,
+        help="number of RCABs in each group (default: %(default)s, the full size)",
+    )
+    add(
+        "--num_feat",
+        type=int,
+        default=default.num_feat,
+        help="number of feature channels (default: %(default)s, the full size)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("bench"),
+        help="folder for bench.csv, bench.md and bench.png (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ _ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Make glibc keep freed memory in the process; return a log line. The process then never shrinks.
+    """Make glibc keep freed memory in the process, so that the process never shrinks; return a log line.
 
     Do nothing and return None if the allocator is not glibc's, or if the environment has the user's own settings:
     MALLOC_*, glibc.malloc in GLIBC_TUNABLES, or LD_PRELOAD, which can replace the allocator.
@@ -48,10 +48,10 @@ def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def added_at_peak(run: Callable[[], object]) -> int | None:
-    """Call `run`; return how many bytes of resident memory it adds at its peak, or None without Linux's /proc.
+    """Call `run` and return how many bytes of resident memory it adds at its peak.
 
-    The number is too small if `run` reuses freed memory that the process still has. To avoid this, call
-    `give_back_freed_memory` before, or measure in a new process.
+    Without Linux's /proc, return None and do not call `run`. The number is too small if `run` reuses freed memory that
+    the process still has. To avoid this, call `give_back_freed_memory` before, or measure in a new process.
     """
     try:
         CLEAR_PEAK.write_text("5")  # resets the peak to the memory that is resident now

@@ -1,4 +1,4 @@
-"""LAM and CSAM against naive loops, written from the equations."""
+"""Compare LAM and CSAM with naive loops that follow the equations."""
 
 import math
 
@@ -14,7 +14,7 @@ def random_feats(n: int = 4, b: int = 2, c: int = 5, h: int = 3, w: int = 6) -> 
 
 
 def naive_lam(feats: list[torch.Tensor], alpha: float) -> torch.Tensor:
-    """The released form, element by element: softmax over max_k(E_ik) - E_ij."""
+    """Compute LAM in its released form element by element: softmax over max_k(E_ik) - E_ij."""
     n, (b, c, h, w) = len(feats), feats[0].shape
     out = torch.empty(b, n * c, h, w, dtype=torch.float64)
     for image in range(b):
@@ -32,7 +32,7 @@ def naive_lam(feats: list[torch.Tensor], alpha: float) -> torch.Tensor:
 
 
 def naive_csam(feat: torch.Tensor, kernel: torch.Tensor, bias: float, beta: float) -> torch.Tensor:
-    """Seven nested loops: every value's 3x3x3 neighbourhood in channel, row and column."""
+    """Compute CSAM in seven nested loops over each value's 3x3x3 neighbours in channel, row and column."""
     b, c, h, w = feat.shape
     out = torch.empty_like(feat)
     for image in range(b):
@@ -98,7 +98,7 @@ def test_both_start_as_the_identity() -> None:
 
 
 def test_lam_is_finite_where_float16_overflows() -> None:
-    """At img_range 255 the inner products reach 1e10; float16 ends at 65504."""
+    """At img_range 255 the inner products reach 1e10, but the largest float16 is 65504."""
     torch.manual_seed(3)
     feats = [100 * torch.randn(1, 8, 12, 12).half() for _ in range(3)]
     lam = LAM().half()

@@ -1,4 +1,4 @@
-"""The backbone against BasicSR's blocks with the same weights."""
+"""Compare the backbone with BasicSR's blocks that have the same weights."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def rcan_arch(basicsr):
 
 
 def assert_same(ours: torch.nn.Module, theirs: torch.nn.Module, x: torch.Tensor) -> None:
-    """Compare in float64, where two fused steps differ in the last digits only."""
+    """Compare two blocks in float64, where fused steps differ only in the last digits."""
     ours.load_state_dict(theirs.state_dict(), strict=True)
     ours, theirs, x = ours.double(), theirs.double(), x.double()
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-13, atol=1e-13)
@@ -42,7 +42,7 @@ def test_upsample(rcan_arch, scale: int) -> None:
 
 
 def test_rcan_weights_are_hans_backbone(rcan_arch) -> None:
-    """A HAN that uses only the map of conv_after_body is RCAN: same keys, same pixels."""
+    """A HAN that uses only the output of conv_after_body equals RCAN: same keys, same pixels."""
     settings = {"num_feat": 8, "num_group": 2, "num_block": 2, "squeeze_factor": 4, "upscale": 4}
     rcan = rcan_arch.RCAN(3, 3, **settings)
     han = HAN(3, 3, **settings)

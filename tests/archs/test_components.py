@@ -1,4 +1,4 @@
-"""Attention components by name: ours, a user's own, and those from a lookup."""
+"""Attention components selected by name: built-in, registered by a user, and found by a lookup."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ SMALL = {"num_feat": 8, "num_group": 2, "num_block": 1, "squeeze_factor": 4, "up
 
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo the registrations of a test at its end."""
+    """Undo the registrations of a test when it ends."""
     monkeypatch.setattr(components, "COMPONENTS", dict(components.COMPONENTS))
     monkeypatch.setattr(components, "LOOKUPS", list(components.LOOKUPS))
 

@@ -1,4 +1,4 @@
-"""LAM's forms, the fusions and several CSAMs against loops and hand-written networks."""
+"""Compare LAM's forms, the fusions and several CSAMs with loops and hand-written networks."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The fast forms against the plain ones: results, gradients, memory."""
+"""Compare the fast forms with the plain forms: outputs, gradients, memory."""
 
 import copy
 
@@ -76,7 +76,7 @@ def test_compilers_take_the_plain_form() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_channel_gate_equals_its_modules(dtype: torch.dtype) -> None:
-    """The attention's own layers, called one by one."""
+    """The fast form equals the layers of ChannelAttention, called one by one."""
     torch.manual_seed(0)
     gate = ChannelAttention(8, 2).to(dtype)
     x, y = torch.randn(2, 2, 8, 5, 6, dtype=dtype)
@@ -149,7 +149,7 @@ def test_lam_gradients_against_finite_differences(form: str) -> None:
 
 
 class LargestResult(TorchDispatchMode):
-    """Records the largest tensor that an operation newly writes."""
+    """Record the size of the largest new tensor that an operation writes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class LargestResult(TorchDispatchMode):
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_no_operation_builds_a_second_stack(batch: int) -> None:
-    """Neither forward nor backward; the plain form does, as the counter shows."""
+    """Neither forward nor backward builds a tensor as large as all maps together; the plain form does."""
     n, c, side = 6, 8, 200
     stack_numbers = batch * n * c * side * side
     torch.manual_seed(0)
@@ -183,8 +183,8 @@ def test_no_operation_builds_a_second_stack(batch: int) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_maps_larger_than_a_slice(monkeypatch: pytest.MonkeyPatch, channels_last: bool) -> None:
-    """Inner products and their gradient from many slices, the last one shorter."""
-    monkeypatch.setattr(fused, "SLICE_NUMBERS", 2 * 4 * 7)  # 7 numbers a map and image
+    """Inner products and their gradient are right for many slices of which the last one is shorter."""
+    monkeypatch.setattr(fused, "SLICE_NUMBERS", 2 * 4 * 7)  # 7 values per map and image
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     feats = [feat.to(memory_format=memory_format).requires_grad_() for feat in random_feats()]
     assert feats[0].numel() / 2 % 7  # the last slice is not full

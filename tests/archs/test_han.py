@@ -1,4 +1,4 @@
-"""HAN as a whole: interface, sizes, mistakes in arguments, numbers of parameters."""
+"""The complete HAN: interface, sizes, wrong arguments, number of parameters."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from han_arch import HAN
 
 SMALL = {"num_feat": 8, "num_group": 3, "num_block": 1, "squeeze_factor": 4}
-MEAN_SHIFT_PARAMETERS = 24  # the authors' two constant 1x1 convolutions, a buffer here
+MEAN_SHIFT_PARAMETERS = 24  # two constant 1x1 convolutions of the authors; here a buffer replaces them
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_any_number_of_groups_and_features(num_group: int, num_feat: int) -> Non
 
 
 def test_forward_follows_the_description() -> None:
-    """Step by step from the text of the design, with modules by name, LAM and CSAM switched on."""
+    """HAN equals the documented steps, one by one, with alpha and beta not 0."""
     torch.manual_seed(0)
     net = HAN(3, 3, upscale=2, **SMALL).double()
     net.lam.alpha.data.fill_(0.3)

@@ -1,4 +1,4 @@
-"""HAN across sizes, types, copies and compilers."""
+"""HAN with different image sizes, dtypes, copies and compilers."""
 
 import copy
 import pickle
@@ -64,7 +64,7 @@ def test_input_in_either_memory_format_and_sliced() -> None:
 
 
 def test_every_map_is_in_channels_last() -> None:
-    """Even if input and weights are not; convolutions are twice as fast in it."""
+    """Even if input and weights have another format, because convolutions are twice as fast in channels_last."""
     net = network()
     seen: list[bool] = []
 

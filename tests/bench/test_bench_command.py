@@ -17,7 +17,7 @@ TINY = ["--num_block", "1", "--num_feat", "8", "--lr_sizes", "8"]
 
 
 def rows_of(printed: str) -> list[tuple[str, str]]:
-    """Return case and network of the table's rows."""
+    """Return the case and the network of each row of the table."""
     cells = [line.strip("| ").split(" | ") for line in printed.splitlines() if ", LR " in line and line[0] == "|"]
     return [(row[0], row[1]) for row in cells if row[0] != "network"]
 

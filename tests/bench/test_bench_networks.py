@@ -1,4 +1,4 @@
-"""The networks of `basicsr bench`: equal weights, equal pixels, counts by hand."""
+"""The networks of `basicsr bench`: equal weights, equal pixels, and counts checked by hand."""
 
 import importlib.util
 
@@ -15,7 +15,7 @@ TINY = Size(num_block=1, num_feat=8)
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bare_convolutions_are_those_of_the_network(scale: int) -> None:
-    """PyTorch's FLOP counter sees equal counts once the attentions are gone."""
+    """PyTorch's FLOP counter counts the same for HAN without attentions and for its bare convolutions."""
     net = build_ours(Size(num_block=1, num_feat=8, scale=scale)).eval()
     net.lam = net.csam = None
     found = []
@@ -49,7 +49,7 @@ def test_both_memory_formats_give_the_same_pixels() -> None:
 
 @pytest.mark.usefixtures("basicsr")
 def test_counts_by_hand() -> None:
-    """Weights times positions of every convolution of RCAN."""
+    """The count equals weights times positions, summed over all convolutions of RCAN."""
     nets = {key: build(key, TINY) for key in ("rcan", "edsr", "rcan-channels-last")}
     lines = counts(nets).splitlines()[2:]
     assert [line.split(" | ")[0] for line in lines] == ["| RCAN (BasicSR)", "| EDSR (BasicSR)"]

@@ -1,4 +1,4 @@
-"""The arithmetic of `basicsr bench` and its table."""
+"""The ratios and the table of `basicsr bench`."""
 
 import time
 
@@ -25,7 +25,7 @@ def test_the_function_before_a_run_is_not_timed() -> None:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    """The whole machine is half as fast in one round, one network alone is slow in another."""
+    """In one round the machine is half as fast; in another round only one network is slow."""
     ours, theirs = Measurement("case", OURS, (1.0, 2.0, 1.0)), Measurement("case", AUTHORS, (1.5, 3.0, 9.0))
     assert quotient(theirs, ours) == ratio_to_authors(ours, [ours, theirs]) == 1.5  # the ratio of medians is 3
     assert quotient(Measurement("other", AUTHORS, theirs.values), ours) == 3.0

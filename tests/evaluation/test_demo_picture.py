@@ -1,4 +1,4 @@
-"""The demo's picture and table."""
+"""The picture and the table of the demo."""
 
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ from han_arch.evaluation.score import Score
 
 @pytest.fixture
 def demo_picture(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/demo_picture.py, imported."""
+    """Import scripts/demo_picture.py and return the module."""
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(repository / "scripts"))
     import demo_picture

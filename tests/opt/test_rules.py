@@ -110,7 +110,7 @@ def test_where_winograd_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"network_g:num_feat": 24}, "num_feat that is a multiple of 16; got 24"),
         ({"train:precision": "bf16"}, "precision fp32; got bf16"),
         ({"train:compile": True}, "got compile true"),
-        ({"num_gpu": 1}, "the CPU; got a GPU"),
+        ({"num_gpu": 1}, "needs the CPU; the device is a GPU"),
     ):
         (problem,) = found({**wanted, **change})
         assert problem.startswith("warning: winograd has no effect")

@@ -13,7 +13,7 @@ from han_arch.speed.compilation import compile_blocks
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The modules that are compiled during the test."""
+    """List of the modules that the test compiles."""
     modules: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda module, **_: modules.append(module))
     return modules

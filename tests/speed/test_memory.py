@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, unless the user has settings of their own; peaks are measured."""
+"""Freed memory stays in the process, unless the user has other settings. Peak memory is measured."""
 
 import platform
 import subprocess
@@ -38,13 +38,13 @@ SET = "from han_arch.speed import memory; assert memory.keep_freed_memory()"
 def test_repeated_temporaries_cause_no_page_faults() -> None:
     plain = page_faults()
     kept = page_faults(SET)
-    assert plain > 100  # 5 x 64 MiB, in pages of 4 KiB, or fewer larger ones
+    assert plain > 100  # 5 x 64 MiB, in pages of 4 KiB or in fewer, larger pages
     assert kept < plain / 20
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_kept_memory_can_be_given_back() -> None:
-    """Page faults are as at the start, and kept memory does not stay resident."""
+    """Afterwards there are as many page faults as without keeping, and kept memory is not resident."""
     undone = page_faults(f"{SET}; memory.give_back_freed_memory()")
     assert undone > 0.9 * page_faults()
     program = (
@@ -73,7 +73,7 @@ def test_other_systems_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 def test_added_at_peak_sees_memory_that_is_freed_again() -> None:
-    """In a process of its own, whose heap hides nothing."""
+    """The test uses a new process, because its heap has no freed memory to reuse."""
     program = (
         "import torch\nfrom han_arch.speed import memory\n"
         "def run():\n    for _ in range(3):\n        torch.empty(64 * 2**20).fill_(1.0)\n"  # 256 MiB at a time

@@ -1,4 +1,4 @@
-"""Compiling the kernels once for this processor, and the errors on a machine that cannot."""
+"""The kernels compile once for this processor. A machine that cannot compile them gives a clear error."""
 
 import os
 import platform
@@ -64,7 +64,7 @@ def test_loads_nothing_from_a_folder_that_others_can_write_to(tmp_path: Path) ->
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of another processor family")
 @pytest.mark.parametrize(("without", "feature"), [("-mno-avx512f", "avx512f"), ("-mno-avx512f -mno-avx2", "avx2")])
 def test_older_processors(tmp_path: Path, without: str, feature: str) -> None:
-    """The same source with registers half and a quarter as wide; each build has its own file name."""
+    """The source also works with registers half and a quarter as wide; each build has a different file name."""
     assert check(tmp_path).stdout == "right\n"
     done = check(tmp_path, CC=f"cc {without}")
     assert done.stdout == "right\n", done.stderr
@@ -93,7 +93,7 @@ def test_an_unusable_cache_folder(tmp_path: Path) -> None:
 
 
 def refusal(tmp_path: Path, **environment: str) -> str:
-    """The error of `basicsr upscale --winograd`: one line, status 2, no file written."""
+    """Run `basicsr upscale --winograd`; return its one-line error. The status is 2, and no output file is written."""
     import cv2
     import numpy as np
 

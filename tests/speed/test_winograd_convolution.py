@@ -1,4 +1,4 @@
-"""Winograd's convolution against a direct one in float64, and the layers and calls that use it."""
+"""Compare Winograd's convolution with a direct one in float64; test the layers and calls that use it."""
 
 import copy
 import pickle
@@ -17,7 +17,7 @@ from han_arch.speed.winograd.convolution import conv3x3
 
 pytestmark = pytest.mark.usefixtures("winograd_compiler")
 
-# b, c, o, h, w: from one position to several blocks and tiles, full and cut; every count of registers; several images.
+# b, c, o, h, w: one position up to several blocks and tiles, complete and cut; all register counts; several images.
 SHAPES = [
     (1, 16, 16, 1, 1), (1, 16, 16, 2, 3), (2, 16, 32, 3, 1), (1, 32, 16, 4, 6), (3, 16, 48, 5, 7), (1, 48, 16, 7, 47),
     (1, 16, 64, 8, 48), (2, 64, 64, 9, 49), (1, 64, 80, 6, 54), (1, 80, 112, 4, 96), (1, 16, 16, 31, 97),
@@ -38,7 +38,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def largest_error(got: Tensor, wanted: Tensor) -> float:
-    """Return the largest error in units of the standard deviation of the result."""
+    """Return the largest error, divided by the standard deviation of the wanted values (at least 1)."""
     assert got.shape == wanted.shape
     got, wanted = got.detach(), wanted.detach()
     return float((got.double() - wanted).abs().max() / wanted.std(unbiased=False).clamp(min=1))
@@ -64,7 +64,7 @@ def test_result_and_gradients(shape: tuple[int, ...], with_bias: bool) -> None:
 
 
 def test_any_memory_layout() -> None:
-    """Slices, expanded pixels and permuted dimensions, for input, weight and gradient."""
+    """Input, weight and gradient may be slices, expanded pixels or permuted dimensions."""
     large, kernels = random(2, 40, 20, 60), random(32, 40, 5, 3, seed=1) / 12
     weight, bias = kernels[:16, 3:19, 1:4], random(32, seed=2)[::2]
     for x in (
@@ -75,7 +75,10 @@ def test_any_memory_layout() -> None:
         wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
         assert largest_error(conv3x3(x, weight, bias), wanted) < 2e-5
     x, weight = large[:, 5:21].detach().requires_grad_(), weight.detach().requires_grad_()
-    for total in (conv3x3(x, weight).sum(), -F.conv2d(x, weight, padding=1).sum()):  # gradients are one expanded number
+    for total in (
+        conv3x3(x, weight).sum(),
+        -F.conv2d(x, weight, padding=1).sum(),
+    ):  # gradients: one expanded value
         total.backward()
     assert float(x.grad.abs().max()) < 1e-4
     assert float(weight.grad.abs().max()) < 1e-2
@@ -163,7 +166,7 @@ def test_layers_that_can_run_by_winograd(layer: nn.Module, taken: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_other_calls_do_not_change() -> None:
-    """Bit for bit: tiny maps, other dtypes, autocast, compiled and exported code."""
+    """Tiny maps, other dtypes, autocast, compiled and exported code give the same bits as before."""
     plain = conv()
     fast = copy.deepcopy(plain)
     use_winograd(fast)
@@ -219,7 +222,7 @@ def test_the_default_dtype_does_not_matter(dtype: torch.dtype) -> None:
 
 
 def test_many_threads_for_few_tiles() -> None:
-    """Blocks become narrower, so each thread has one; the result stays equal to the bit."""
+    """Blocks become narrower, so that each thread has one. The output stays the same, bit for bit."""
     x, weight = random(1, 16, 5, 100), random(32, 16, 3, 3)
     before = torch.get_num_threads()
     results = []

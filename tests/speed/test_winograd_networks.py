@@ -1,4 +1,4 @@
-"""Networks by Winograd's algorithm: pixels as with direct convolutions and as the authors', gradients too."""
+"""Networks that use Winograd's algorithm: pixels and gradients equal direct convolutions and the authors' code."""
 
 import copy
 from types import ModuleType

@@ -52,7 +52,7 @@ def _can_change(conv: nn.Conv2d) -> bool:
 
 
 def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
-    """Call `use_winograd` on equal networks. Log how many convolutions of each can use it; warn if none can."""
+    """Call `use_winograd` on networks of the same size; log the number of convolutions, or warn if it is 0."""
     count = min(use_winograd(net) for net in nets)
     level = logging.INFO if count else logging.WARNING
     log.log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
@@ -111,5 +111,5 @@ def self_test() -> str:
     return (
         "Winograd's convolutions are correct"
         if error < 1e-3
-        else "BROKEN Winograd's convolutions give wrong values; do not use winograd"
+        else "BROKEN Winograd's convolutions give wrong values; do not use the option winograd"
     )

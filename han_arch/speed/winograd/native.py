@@ -1,6 +1,6 @@
 """Compile kernels.c for this processor at its first use, and load it.
 
-A wheel with compiled code would need one build per platform, and each build would have to run on the oldest processor.
+A wheel with compiled code would need one build per platform, and each build would have to run even on old processors.
 The user's own C compiler takes a second and uses all instructions of this processor.
 
 The compiled file stays in the cache folder. Its file name is a hash of the source, the options and the compiler's
@@ -116,6 +116,6 @@ def _check_memory(failed: int | None, *_: object) -> None:
 
 def _unusable(why: str) -> UserError:
     return UserError(
-        f"Winograd's algorithm needs a C compiler with OpenMP, which compiles it at its first use: {why}; "
+        f"Winograd's algorithm is compiled at its first use and needs a C compiler with OpenMP, but {why}; "
         "install gcc, set CC to another compiler, or turn Winograd off"
     )
