@@ -222,9 +222,7 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(
-                f"{name}: the file is missing or was edited; edit the table in scripts/make_options.py and run that script"
-            )
+            print(f"{name}: missing or edited; change the table in scripts/make_options.py and run that script")
         for name in strangers:
             print(f"{name}: the table in scripts/make_options.py does not have this file; delete it or add it there")
         return 1 if differing or strangers else 0
