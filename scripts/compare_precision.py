@@ -44,7 +44,11 @@ def main() -> int:
         help=f"number of iterations of each training (default: {whole}, as in the demo)",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds; each seed trains twice (default: 0 1 2)"
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="seeds; the script trains twice with each seed (default: 0 1 2)",
     )
     parser.add_argument("--bound", type=float, default=0.1, help="largest allowed mean difference in dB (default: 0.1)")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Train and test a small HAN on photos that scikit-image ships. Each step runs a `basicsr` command.
 
 HR photos -> LR images, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
-The exit status is 1 if HAN's PSNR does not exceed that of bicubic by the margin.
+The exit status is 1 if HAN's PSNR does not exceed bicubic's PSNR by the margin.
 
 Examples:
   python scripts/demo.py

@@ -28,7 +28,7 @@ class LAM(nn.Module):
 
         released    softmax_j(max_k(E_ik) - E_ij)                   the authors' code: large for dissimilar layers
         paper       softmax_j(E_ij)                                 the paper: large for similar layers
-        cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: as in the paper, but at any image size
+        cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: large for similar layers, at any image size
 
     alpha is learned and starts at 0, so an untrained LAM is the identity. In "released" and "paper", E is so large that
     the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. The
@@ -105,7 +105,7 @@ class CSAM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        bound = 27**-0.5  # nn.Conv3d(1, 1, 3) starts in the same range
+        bound = 27**-0.5  # the same initial range as in nn.Conv3d(1, 1, 3)
         self.weight = nn.Parameter(torch.empty(3, 3, 3).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(1).uniform_(-bound, bound))
         self.beta = nn.Parameter(torch.zeros(1))

@@ -1,4 +1,4 @@
-"""Registry of attention components: `layer_attention` and `spatial_attention` in option files are their names.
+"""Attention components. The options `layer_attention` and `spatial_attention` select a component by its name.
 
 A component fills one of HAN's two slots:
 

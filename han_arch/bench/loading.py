@@ -1,4 +1,4 @@
-"""Measure the speed of data loading (folders and LMDB), of training steps, and of our and BasicSR's imresize."""
+"""Measure the speed of data loading (folders and LMDB), of training steps, and of imresize (ours and BasicSR's)."""
 
 import copy
 import time

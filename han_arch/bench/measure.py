@@ -116,7 +116,7 @@ def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchR
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         for key in sorted(
             settings.networks, key=lambda key: NETWORKS[key].runtime is not None
-        ):  # exported files come last
+        ):  # exported networks come last
             try:
                 if NETWORKS[key].runtime is None or "inference" in settings.cases:
                     result.built[key] = _build(key, size, Path(folder))
@@ -246,7 +246,7 @@ def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
 
 
 def added_by_inference(key: str, size: Size, lr_size: int) -> int:
-    """Return how many bytes of resident memory inference on lr_size x lr_size pixels adds to this process.
+    """Run inference on an LR image of lr_size x lr_size pixels; return how many bytes of memory it adds.
 
     Raises:
         UserError: the system does not report the peak memory of a process.

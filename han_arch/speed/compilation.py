@@ -6,7 +6,7 @@ from torch import nn
 def compile_blocks(net: nn.Module) -> None:
     """Compile each block of `net.body` in place (HAN, RCAN, EDSR). Without `body`, compile the network as one piece.
 
-    Compiling a deep network as one piece takes many minutes and makes it little faster. The first forward pass compiles
+    Compiling a deep network as one piece takes many minutes and gains little speed. The first forward pass compiles
     one block of each type; the other blocks of that type reuse its code. State-dict keys stay the same. A new batch or
     image size is compiled again.
 

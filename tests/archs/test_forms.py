@@ -135,7 +135,7 @@ def test_several_csams_follow_the_last_groups() -> None:
 @pytest.mark.parametrize("form", LAM_FORMS)
 def test_gradients_reach_every_parameter_of_every_form(form: str, fusion: str, num_csam: int) -> None:
     torch.manual_seed(0)
-    # Small features, so the softmax passes gradients; many squeezed channels, so some are alive.
+    # Small features, so the softmax passes gradients; many squeezed channels, so ReLU keeps some.
     net = HAN(3, 3, 16, 3, 1, 2, 2, img_range=0.1, lam_form=form, fusion=fusion, num_csam=num_csam)
     for module in net.modules():
         if isinstance(module, CSAM):

@@ -64,7 +64,7 @@ def test_input_in_either_memory_format_and_sliced() -> None:
 
 
 def test_every_map_is_in_channels_last() -> None:
-    """Even if input and weights have another format, because convolutions are twice as fast in channels_last."""
+    """Maps are in channels_last, the fastest format, even if input and weights have another format."""
     net = network()
     seen: list[bool] = []
 

@@ -61,7 +61,7 @@ def test_loads_nothing_from_a_folder_that_others_can_write_to(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("winograd_compiler")
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of another processor family")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86_64 processor")
 @pytest.mark.parametrize(("without", "feature"), [("-mno-avx512f", "avx512f"), ("-mno-avx512f -mno-avx2", "avx2")])
 def test_older_processors(tmp_path: Path, without: str, feature: str) -> None:
     """The source also works with registers half and a quarter as wide; each build has a different file name."""
@@ -157,7 +157,7 @@ def test_a_failing_compiler(tmp_path: Path) -> None:
     assert all(part in line for part in (str(script), "cc: error: unrecognized option -fopenmp", "install gcc"))
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc, which can check the source strictly")
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, which checks the source strictly")
 def test_the_source_has_no_warnings(tmp_path: Path) -> None:
     strict = ["-Wall", "-Wextra", "-Werror"]
     command = ["gcc", *native.OPTIONS, *strict, "-c", str(native.SOURCE), "-o", str(tmp_path / "out")]

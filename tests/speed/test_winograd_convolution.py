@@ -222,7 +222,7 @@ def test_the_default_dtype_does_not_matter(dtype: torch.dtype) -> None:
 
 
 def test_many_threads_for_few_tiles() -> None:
-    """Blocks become narrower, so that each thread has one. The output stays the same, bit for bit."""
+    """With more threads, blocks become narrower, so each thread has one. The output stays the same, bit for bit."""
     x, weight = random(1, 16, 5, 100), random(32, 16, 3, 3)
     before = torch.get_num_threads()
     results = []
@@ -240,7 +240,7 @@ def test_copies_and_state_dicts() -> None:
     keys = list(layer.state_dict())
     use_winograd(layer)
     assert list(layer.state_dict()) == keys
-    assert use_winograd(layer) == 1, "it already is one"
+    assert use_winograd(layer) == 1, "the layer already is a WinogradConv2d"
     x = random(1, 16, 32, 40)
     for same in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert isinstance(same, WinogradConv2d)

@@ -59,7 +59,7 @@ def find_compiler() -> list[str]:
 
 @cache
 def library() -> ctypes.CDLL:
-    """Load the compiled kernels.c from the cache. If it is not there, compile it first.
+    """Load the compiled kernels.c from the cache; compile it first if the cache does not have it.
 
     Raises:
         UserError: there is no C compiler, or it cannot compile the file.
