@@ -24,7 +24,7 @@ RCAN = """\
   img_range: 255.
   rgb_mean: [0.4488, 0.4371, 0.4040]"""
 HAN = f"""{RCAN.replace("RCAN", "HAN")}
-  layer_attention: LAM  # or the name of another registered component; ~ switches it off
+  layer_attention: LAM  # or the name of a registered component; ~ switches it off
   spatial_attention: CSAM
   lam_form: released
   fusion: conv
@@ -52,7 +52,7 @@ NETWORKS = {
     # All networks of the ablation except EDSR have the backbone of HAN-demo. EDSR-demo has 158,979 parameters, HAN-demo
     # 159,405.
     "RCAN-backbone": RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4),
-    "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # or the name of another registered component; ~ switches it off",
+    "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # or the name of a registered component; ~ switches it off",
                                    "layer_attention: ~  # switched off; conv_lam stays"),
     "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # switched off; conv_fuse stays"),
     "HAN-cosine-LAM": HAN_DEMO.replace("lam_form: released", "lam_form: cosine"),
