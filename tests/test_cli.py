@@ -133,7 +133,7 @@ def test_debug_has_its_own_experiment_folder(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "HANModle"}, "model_type: nothing named 'HANModle' is registered; did you mean HANModel"),
+        ({"model_type": "HANModle"}, "model_type: 'HANModle' is not a registered name; did you mean HANModel"),
         ({"network_g": {**NETWORKS["HAN"], "type": "HANN"}}, "did you mean HAN"),
         ({"network_g": {**NETWORKS["HAN"], "squeeze_factor": 16}}, "HAN cannot be built: num_feat must be at least"),
         ({"network_g": {**NETWORKS["HAN"], "num_feet": 3}}, "num_feet"),

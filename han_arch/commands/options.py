@@ -1,4 +1,4 @@
-"""`basicsr options`: list and copy the shipped option files, print their JSON schema."""
+"""The command `basicsr options`: list or copy the shipped option files, or print their JSON schema."""
 
 import argparse
 import sys
@@ -13,18 +13,20 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the arguments of `basicsr options` to the parser."""
     parser.epilog = EXAMPLES
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="list the shipped option files with their titles")
-    copy = actions.add_parser("copy", help="copy one file or all, to edit them; never overwrites")
-    copy.add_argument("name", help="a shipped name, or: all")
+    copy = actions.add_parser(
+        "copy", help="copy one or all shipped option files, so that you can edit them; never overwrites a file"
+    )
+    copy.add_argument("name", help="name of a shipped option file, or all")
     copy.add_argument("target", nargs="?", default=".", help="file or folder to copy to (default: the current folder)")
-    actions.add_parser("schema", help="print the JSON schema, with which editors complete and check option files")
+    actions.add_parser("schema", help="print the JSON schema that editors use to complete and check option files")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, copy, or print the schema."""
+    """List or copy option files, or print their JSON schema."""
     if args.action == "schema":
         from han_arch.opt import schema
 

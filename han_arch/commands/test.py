@@ -1,4 +1,4 @@
-"""`basicsr test`."""
+"""The command `basicsr test`."""
 
 import argparse
 
@@ -9,15 +9,15 @@ EXAMPLES = """examples:
   basicsr test -opt options/test_HAN_x4.yml
   basicsr test -opt test_HAN_x4 --force_yml path:pretrain_network_g=net_g_latest.pth
 
-Writes results/NAME under the current folder."""
+The test writes to results/NAME in the current folder, where NAME is the option `name`."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the arguments of `basicsr test` to the parser."""
     parser.epilog = EXAMPLES
     add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the test."""
+    """Run the test and return the exit status."""
     return start.run(args, is_train=False)

@@ -1,4 +1,4 @@
-"""`basicsr train`."""
+"""The command `basicsr train`."""
 
 import argparse
 
@@ -13,37 +13,50 @@ EXAMPLES = """examples:
   torchrun --nproc_per_node 4 -m han_arch train -opt options/train_HAN_x4.yml --launcher pytorch
   srun --ntasks-per-node 4 --kill-on-bad-exit=1 basicsr train -opt train_HAN_x4 --launcher slurm
 
-Exit status 0: all iterations are done; 3: SIGINT or SIGTERM stopped the run after saving.
-Writes experiments/NAME and tb_logger/NAME under the current folder."""
+Exit status: 0 if all iterations are done; 3 if SIGINT or SIGTERM stopped the run, after it saved a checkpoint.
+The run writes to experiments/NAME and tb_logger/NAME in the current folder, where NAME is the option `name`."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the arguments of `basicsr train` to the parser."""
     parser.epilog = EXAMPLES
     add_flags(parser)
     parser.add_argument(
-        "--fresh", action="store_true", help="rename the folder of an unfinished run of that name, start from 0"
+        "--fresh",
+        action="store_true",
+        help="start at iteration 0; rename the folder of an unfinished run with the same name",
     )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add BasicSR's flags, which train and test share."""
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file: a path, or a shipped name")
+    """Add the flags that `basicsr train` and `basicsr test` share."""
     parser.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="the program that started this process"
+        "-opt", required=True, metavar="FILE", help="option file: a path, or the name of a shipped option file"
     )
-    parser.add_argument("--auto_resume", action="store_true", help="resume from the newest training state, if any")
-    parser.add_argument("--debug", action="store_true", help="log every iteration, validate and save every 8")
-    parser.add_argument("--check", action="store_true", help="check the options, print them as a run would use them")
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm"],
+        default="none",
+        help="program that starts the processes: none, torchrun (pytorch) or slurm",
+    )
+    parser.add_argument(
+        "--auto_resume", action="store_true", help="resume from the newest training state, if there is one"
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="log every iteration, and validate and save every 8 iterations"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check the options, print them as the run would use them, and stop"
+    )
     parser.add_argument(
         "--force_yml",
         nargs="+",
         default=[],
         metavar="KEY:KEY=VALUE",
-        help="change options, or add known ones, e.g. train:total_iter=1000 train:precision=bf16",
+        help="options to change or add, with their values, e.g. train:total_iter=1000 train:precision=bf16",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train."""
+    """Run the training and return the exit status."""
     return start.run(args, is_train=True)

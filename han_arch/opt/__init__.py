@@ -1,4 +1,5 @@
-"""Option files: read -> normalise -> check; `load` does all three.
+"""Option files. The three steps are read, normalise and check; `load` does all of them.
 
-All but `read`, `known` and `schema` need BasicSR imported and the plugins loaded, for the names in its registries.
+BasicSR must be imported and the plugins loaded, because the check looks up names in BasicSR's registries. Only the
+modules `read`, `known` and `schema` work without BasicSR.
 """

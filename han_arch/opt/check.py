@@ -1,4 +1,4 @@
-"""Check the options of a file one by one, the files that they name, and whether the network can be built."""
+"""Check each option of an option file, check that the files in it exist, and try to build the network."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ _ROOTS = ("dataroot_gt", "dataroot_lq")
 
 @dataclass(frozen=True)
 class Problem:
-    """An error in the options, or a warning."""
+    """An error or a warning about the options of a run."""
 
-    where: str  # key:key of the option; empty for the whole file
-    text: str  # what was wanted and what was found; `where` comes before it
-    warning: bool = False  # the run can start
+    where: str  # path of the option, such as train:total_iter; empty for the complete option file
+    text: str  # what is wrong; in the message, it follows `where`
+    warning: bool = False  # True: the run can start nevertheless
 
     def __str__(self) -> str:
         return f"{self.where or 'the option file'}{self.text}"
@@ -29,20 +29,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class _CheckedRun:
-    """The run that options are checked for."""
+    """The command and the model that read the options."""
 
-    command: str  # train or test
-    model: Any  # its name in the options
-    bases: tuple[str, ...]  # names of the model's class and its bases; empty if another package may read more options
-    closed: bool  # an unknown option of the section has no effect; else another package may read it
+    command: str  # "train" or "test"
+    model: Any  # value of the option model_type
+    bases: tuple[str, ...]  # names of the model's class and base classes; empty for a model of another package
+    closed: bool  # True: an unknown option in the section is an error; False: another package may read it
 
 
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
-    """Find options that are missing, unknown, of the wrong type, out of range, or name nothing that is registered.
+    """Find missing and unknown options, values of a wrong type or out of range, and names that are not registered.
 
     Args:
-        opt: the option file's content, with the names and whole numbers of `normalise`.
-        is_train: whether `basicsr train` reads them; else `basicsr test`.
+        opt: options from `normalise`, without the options that `normalise` adds.
+        is_train: True for `basicsr train`, False for `basicsr test`.
     """
     models: Mapping[str, Any] = entries("model")
     model: Any = opt.get("model_type")
@@ -53,10 +53,11 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 
 
 def try_network(network: Any) -> list[Problem]:
-    """Build the network of the section `network_g` to see if its constructor accepts the options.
+    """Build the network of the section `network_g`, to find options that its constructor does not accept.
 
-    It is built on the meta device, without memory for weights. If its constructor reads values of tensors, which the
-    meta device does not have, it is built on the CPU. A section that is no mapping is a problem of `check_options`.
+    The network is built on PyTorch's meta device, so its weights take no memory. Constructors that read the values of
+    tensors fail there, because a meta tensor has no values. Such networks are built on the CPU instead. A section that
+    is not a mapping is skipped, because `check_options` reports it.
     """
     if not isinstance(network, dict):
         return []
@@ -66,17 +67,17 @@ def try_network(network: Any) -> list[Problem]:
             with torch.random.fork_rng(devices=[]), torch.device(device):
                 entries("network")[network["type"]](**arguments)
             break
-        except Exception as error:  # constructors of other packages may raise anything
+        except Exception as error:  # constructors of other packages may raise any exception
             if device == "cpu" or "meta" not in str(error):
                 return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
     squeeze, features = arguments.get("squeeze_factor"), arguments.get("num_feat")
     if isinstance(squeeze, int) and isinstance(features, int) and squeeze > features:
-        return [Problem("network_g:squeeze_factor", f" must be at most num_feat, {features}; got {squeeze}")]
+        return [Problem("network_g:squeeze_factor", f" must be at most num_feat ({features}); got {squeeze}")]
     return []
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:
-    """Find named files that are missing, and data sets without images or with unequal numbers of GT and LQ images."""
+    """Find missing files and folders, and data sets with no images or with unequal numbers of GT and LQ images."""
     problems: list[Problem] = []
     for name, dataset in as_mapping(opt.get("datasets")).items():
         if isinstance(dataset, dict):
@@ -89,11 +90,13 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 
 
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    """Return the options that a section may hold, each with whether it is a section; `*` is any other name.
+    """Return the options that `--force_yml` may add to a section: name -> whether the option is a section itself.
+
+    The name `*` in the result means that the user may choose other names too.
 
     Args:
-        opt: the option file's content.
-        keys: the keys that lead to the section; empty: the top level.
+        opt: content of the option file.
+        keys: keys from the top level down to the section; empty for the top level itself.
     """
     node, content = OPTIONS, opt
     for key in keys:
@@ -114,9 +117,9 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: _Che
     by_table = [key for key, child in keys.items() if child.need in ("always", run.command)]
     required = dict.fromkeys([*options.required, *by_table])
     for key in required:
-        # `~` is as bad as no entry, unless it is allowed.
+        # A required option with the value `~` counts as missing, unless the option accepts `~`.
         if content.get(key) is None and not (key in content and keys[key].null):
-            yield Problem(where, f" lacks {key}: {keys[key].describe()}")
+            yield Problem(where, f" lacks {key}; add it: {keys[key].describe()}")
     for key, value in content.items():
         child = keys.get(key) or node.other(key)
         if child is not None:
@@ -128,7 +131,7 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: _Che
 
 def _check_option(value: Any, node: Node, where: str, run: _CheckedRun) -> Iterator[Problem]:
     if node.only and run.bases and node.only not in run.bases:
-        yield Problem(where, f" works with model_type {node.only} only; got {run.model}")
+        yield Problem(where, f" works only with model_type {node.only}; got model_type {run.model}")
     elif not node.accepts(value):
         if node is not ANYTHING:
             yield Problem(where, f" must be {node.describe()}; got {value!r}")
@@ -138,14 +141,14 @@ def _check_option(value: Any, node: Node, where: str, run: _CheckedRun) -> Itera
 
 def _check_registered(where: str, name: Any, known: Any) -> Iterator[Problem]:
     if isinstance(name, str) and name not in known:
-        yield Problem(where, f": nothing named {name!r} is registered; {errors.hint(name, known)}")
+        yield Problem(where, f": {name!r} is not a registered name; {errors.hint(name, known)}")
 
 
 def _unknown(key: Any, known: Any, where: str, *, warning: bool) -> Problem:
     if not where and key in MOVED:
-        return Problem(key, f" is no option of the top level; it is {MOVED[key]}", warning)
-    reader = " (another package may read it)" if warning else ""
-    return Problem(f"{where}:{key}".removeprefix(":"), f": no such option{reader}; {errors.hint(key, known)}", warning)
+        return Problem(key, f" is not a top-level option; use {MOVED[key]} instead", warning)
+    reader = " (but another package may read it)" if warning else ""
+    return Problem(f"{where}:{key}".removeprefix(":"), f": unknown option{reader}; {errors.hint(key, known)}", warning)
 
 
 def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
@@ -155,7 +158,8 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")))
     if wanted is None:
         return
-    yield from (Problem(where, f" lacks {key}: a folder, or an .lmdb") for key in wanted if dataset.get(key) is None)
+    for key in (key for key in wanted if dataset.get(key) is None):
+        yield Problem(where, f" lacks {key}; add it: a folder of images, or an LMDB (*.lmdb)")
     if missing or not set(wanted) <= set(named):
         return
     counts = {}
@@ -166,22 +170,24 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{where}:{key}", f": {error}")
             continue
         if counts[key] == 0:
-            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images; subfolders are not read")
+            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images (its subfolders are not searched)")
     if len(set(counts.values())) > 1:
         gt, lq = counts.values()
         yield Problem(where, f" has {gt} GT and {lq} LQ images; the numbers must be equal")
 
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
-    """Count the images that BasicSR will find; raise FileNotFoundError if it would fail."""
+    """Count the images that BasicSR will find in a folder; raise FileNotFoundError if BasicSR would fail to read it."""
     if as_mapping(dataset.get("io_backend")).get("type") == "lmdb":
         if root.suffix != ".lmdb":
-            raise FileNotFoundError(f"io_backend lmdb needs a folder named *.lmdb; got {str(root)!r}")
+            raise FileNotFoundError(
+                f"with io_backend type lmdb, the folder's name must end in .lmdb; got {str(root)!r}"
+            )
         listing = root / "meta_info.txt"
         if not listing.is_file():
-            raise FileNotFoundError(f"{str(root)!r} is no LMDB of `basicsr data prepare`: meta_info.txt is missing")
+            raise FileNotFoundError(f"{str(root)!r} has no meta_info.txt; make it again with `basicsr data prepare`")
     elif (root / "data.mdb").is_file():
-        raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend: type: lmdb, or give a folder of images")
+        raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend to {{type: lmdb}} or use an image folder")
     elif dataset.get("meta_info_file"):
         listing = Path(dataset["meta_info_file"])
     else:
@@ -192,9 +198,10 @@ def _count(root: Path, dataset: dict[str, Any]) -> int:
 def _missing(where: str, path: str) -> list[Problem]:
     path = str(Path(path).expanduser())
     hint = "; make data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
-    return [] if Path(path).exists() else [Problem(where, f": {path!r} does not exist, from {Path.cwd()}{hint}")]
+    text = f": {path!r} does not exist (current folder: {Path.cwd()}){hint}"
+    return [] if Path(path).exists() else [Problem(where, text)]
 
 
 def as_mapping(value: Any) -> dict[Any, Any]:
-    """Return a mapping as it is, and nothing in place of any other value."""
+    """Return the value if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}

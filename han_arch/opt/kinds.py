@@ -1,4 +1,7 @@
-"""The kinds of options: a value, a list of values, a section; and the options of a section by the `type` it names."""
+"""The three kinds of options: a single value, a list of values, and a section (a mapping of options).
+
+`options_of` returns the options that a section may contain. They can depend on the section's `type`.
+"""
 
 import inspect
 import re
@@ -7,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a number", "text": "text"}
-# Parameters that BasicSR passes to a registered class or function itself.
+# Parameters that BasicSR itself passes to a registered class or function. Option files cannot set them.
 _SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
-_EXTRA = {"metric": ("better",)}  # BasicSR reads it; metrics receive it and ignore it
-_TRUSTED = ("basicsr", "han_arch", "torch")  # the table has ranges for their parameters; their **kwargs are unused
+_EXTRA = {"metric": ("better",)}  # BasicSR reads `better`; metric functions receive it and ignore it
+# The table has ranges for the parameters of these packages. Their classes ignore additional **kwargs.
+_TRUSTED = ("basicsr", "han_arch", "torch")
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,16 @@ class Value:
     """An option with a single value.
 
     Args:
-        kind: flag, whole, number or text.
-        doc: one line for the schema.
-        low, above, high, below: bounds of a number; `above` and `below` exclude the bound.
-        choices: the only values.
-        word: a text that is allowed too.
-        pattern: regular expression for the whole text.
-        wanted: description of the values for messages, instead of kind and bounds.
-        null: `~` is allowed.
-        need: the command that needs it: "train", "test" or "always".
-        only: the class of models that reads it.
+        kind: type of the value: "flag", "whole", "number" or "text".
+        doc: description of the option in one line, for the JSON schema.
+        low, above, high, below: bounds of a number: value >= low, value > above, value <= high, value < below.
+        choices: all accepted values; if empty, every value of the kind is accepted.
+        word: one more accepted text, such as "auto".
+        pattern: regular expression that must match the complete text.
+        wanted: description of the accepted values for error messages; if empty, `describe` writes it.
+        null: True if `~` (YAML's null) is accepted.
+        need: command that requires the option: "train", "test" or "always" (both); if empty, the option may be missing.
+        only: name of the model class that reads the option, as do its subclasses; if empty, all models read it.
     """
 
     kind: str
@@ -45,10 +49,10 @@ class Value:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted values for a message."""
-        bounds = [("from", self.low), ("above", self.above), ("to", self.high), ("below", self.below)]
-        in_range = [f"{word} {bound}" for word, bound in bounds if bound is not None]
-        words = self.wanted or " or ".join(self.choices) or " ".join([_KINDS[self.kind], *in_range])
+        """Describe the accepted values for an error message."""
+        bounds = [(">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below)]
+        in_range = " and ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
+        words = self.wanted or " or ".join(self.choices) or f"{_KINDS[self.kind]} {in_range}".strip()
         return words + (f" or {self.word}" if self.word else "") + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
@@ -80,9 +84,9 @@ class Values:
     """An option with a list of values.
 
     Args:
-        item: the kind of each value.
-        length: number of values; None: one or more.
-        doc, null, need, only: as for a Value.
+        item: kind of each value in the list.
+        length: number of values in the list; None: one or more.
+        doc, null, need, only: see Value.
     """
 
     item: Value
@@ -93,8 +97,8 @@ class Values:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted lists for a message."""
-        count = "a list" if self.length is None else f"a list of {self.length}"
+        """Describe the accepted lists for an error message."""
+        count = f"a list of {self.length or 'one or more'} values"
         return f"{count}, each {self.item.describe()}" + (" or ~" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
@@ -107,15 +111,16 @@ class Values:
 
 @dataclass(frozen=True)
 class Section:
-    """A mapping of options.
+    """A section: a mapping of option names to options.
 
     Args:
-        keys: the options.
-        others: the kind of options that users name themselves, as in `val: metrics`; None: there are none.
-        others_named: regular expression for the names of `others`.
-        registry: the registry that `type` is looked up in; the parameters of the entry are options too.
-        closed_types: entries that take the whole mapping and read nothing but the options of `keys`.
-        doc, null, need, only: as for a Value.
+        keys: options with fixed names, keyed by name.
+        others: kind of the options with names that the user chooses, as in `val: metrics`; None: no such options.
+        others_named: regular expression that the names of `others` must match.
+        registry: kind of registry (see `entries`) that contains the section's `type`. The parameters of this class or
+            function are options of the section.
+        closed_types: types that get the complete mapping and read only the options in `keys`.
+        doc, null, need, only: see Value.
     """
 
     keys: Mapping[str, "Node"] = field(default_factory=dict)
@@ -129,36 +134,36 @@ class Section:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted mappings for a message."""
-        return "a mapping" + (f" with the type of a {self.registry}" if self.registry else "")
+        """Describe the accepted mappings for an error message."""
+        return "a mapping of options" + (f" with the name of a {self.registry} as `type`" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
-        """Return whether the value is a mapping, or an allowed `~`; its options are checked separately."""
+        """Return whether the value is a mapping, or an accepted `~`. The options in the mapping are not checked."""
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
-        """Return the kind of an option that a user names so, or None if the name is not allowed."""
+        """Return the kind of an option with this name that a user chose, or None if the name is not allowed."""
         return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 
 Node: TypeAlias = Value | Values | Section
-ANYTHING = Value("text", wanted="a value")  # a parameter known by its name only
+ANYTHING = Value("text", wanted="a value")  # an option with a known name and without a check of its value
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options that a section may hold."""
+    """The options that a section may contain."""
 
-    keys: Mapping[str, Node]  # options with a fixed name
-    required: Sequence[str] = ()  # those that a signature requires
-    complete: bool = True  # no other option has an effect
+    keys: Mapping[str, Node]  # options with fixed names, keyed by name
+    required: Sequence[str] = ()  # names of the options that the signature of the `type` requires
+    complete: bool = True  # False: another package may read more options
 
 
 def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
-    """Return the classes or functions of a registry by name.
+    """Return the classes or functions in a registry, keyed by name.
 
     Args:
-        registry: dataset, loss, metric, model, network, optimizer or scheduler.
+        registry: kind of registry: "dataset", "loss", "metric", "model", "network", "optimizer" or "scheduler".
     """
     from basicsr.utils import registry as registries
 
@@ -173,12 +178,12 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
         return ours[registry]()
     attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
     found = dict(iter(getattr(registries, attribute)))
-    # BasicSR looks a name up with this suffix too.
+    # BasicSR finds the entry NAME_basicsr by NAME too.
     return {name.removesuffix("_basicsr"): entry for name, entry in found.items()} | found
 
 
 def options_of(node: Section, content: Mapping[str, Any]) -> Options:
-    """Return the options that a section may hold, given the `type` in its content."""
+    """Return the options that a section with this content may contain. They depend on the `type` in the content."""
     if not node.registry:
         return Options(node.keys)
     named, known = content.get("type"), entries(node.registry)
@@ -194,9 +199,10 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
 
 
 def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
-    """Return the parameters of an entry, each with whether it has no default, and whether the entry takes any others.
+    """Return the parameters of a class or function, and whether it accepts any other keyword arguments.
 
-    A class that passes `**kwargs` on has the parameters of its bases too.
+    The parameters are a dict: name -> whether a value is required. If the constructor of a class accepts `**kwargs`,
+    the parameters of its base classes are included.
     """
     functions = [entry]
     if inspect.isclass(entry):

@@ -1,4 +1,4 @@
-"""Load an option file: read, normalise and check it before anything of the run is built."""
+"""Load an option file: read it, complete it and check it before the run builds anything."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,19 @@ from han_arch.opt.normalise import RunRequest, normalise, without_added
 
 
 def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
-    """Load an option file for a run, in place of BasicSR's `parse_options`.
+    """Load the option file of a run; this function replaces BasicSR's `parse_options`.
 
     Returns:
-        The options, complete and checked (see `normalise`), and the warnings.
+        The complete and checked options (see `normalise`), and the warnings.
 
     Raises:
-        UserError: the file or an override is wrong; the message has all problems, one a line.
+        UserError: the file or an override is wrong; the message lists all problems, one per line.
     """
     content = read.read(path)
     read.override(content, request.overrides, check.addable)
     opt, problems = normalise(content, request)
     problems += find_problems(opt)
-    # A problem that two checks find is reported once.
+    # Two checks may find the same problem. It is reported once.
     errors = list(dict.fromkeys(str(problem) for problem in problems if not problem.warning))
     if len(errors) == 1:
         raise UserError(f"{path}: {errors[0]}")
@@ -32,7 +32,7 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
 
 
 def find_problems(opt: dict[str, Any]) -> list[Problem]:
-    """Find all problems of the options from `normalise`: single ones, files, those that do not fit, the network."""
+    """Find all problems of options from `normalise`: in single options, files, combinations, and the network."""
     problems = check.check_options(without_added(opt), is_train=opt["is_train"]) + check.check_files(opt)
     problems += rules.cross_check(opt, problems)
     if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):
@@ -41,5 +41,5 @@ def find_problems(opt: dict[str, Any]) -> list[Problem]:
 
 
 def as_file(opt: dict[str, Any]) -> str:
-    """Return the options of a run as the text of an option file for the same run."""
+    """Return the text of an option file that starts a run with these options."""
     return read.dump(without_added(opt))

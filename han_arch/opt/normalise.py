@@ -1,7 +1,7 @@
-"""Complete the content of an option file: the only place that writes to the options of a run.
+"""Complete the content of an option file. No other module changes the options of a run.
 
-Nothing changes the options later. Code that derives values from them keeps these in an object of its own, and BasicSR's
-functions that write to options get a copy.
+Code that derives values from the options must store them in another object. BasicSR functions that write to the options
+get a copy.
 """
 
 import os
@@ -18,7 +18,7 @@ from han_arch.opt.check import Problem
 from han_arch.opt.kinds import Node, Section, Value, Values, options_of
 from han_arch.opt.known import CLOSED_MODELS, CLOSED_SETS, OLD_NAMES, OPTIONS
 
-# Section -> the options that `normalise` adds to it and that option files do not have.
+# Section -> names of the options that `normalise` adds to it. Option files must not contain these options.
 ADDED = {
     "": ("is_train", "auto_resume", "root_path", "dist", "rank", "world_size"),
     "datasets:*": ("phase", "scale"),
@@ -28,22 +28,22 @@ ADDED = {
 
 @dataclass(frozen=True)
 class Place:
-    """The place of this process among the processes of its run."""
+    """The rank of this process, and the number of processes of its run."""
 
-    dist: bool = False  # a launcher started it
+    dist: bool = False  # True: torchrun or slurm started the process
     rank: int = 0
     world_size: int = 1
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a command adds to its option file.
+    """The settings of a run that its command adds to the option file.
 
     Args:
-        is_train: whether the command is `basicsr train`; else `basicsr test`.
-        root: the folder for experiments/ and tb_logger/, or results/.
-        overrides, auto_resume, debug: the flags `--force_yml`, `--auto_resume` and `--debug`.
-        place: this process among those of the run.
+        is_train: True for `basicsr train`, False for `basicsr test`.
+        root: folder in which the run makes experiments/ and tb_logger/, or results/.
+        overrides, auto_resume, debug: values of the flags `--force_yml`, `--auto_resume` and `--debug`.
+        place: rank of this process and number of processes of the run.
     """
 
     is_train: bool
@@ -55,29 +55,31 @@ class RunRequest:
 
 
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the options of a run, and the problems of names.
+    """Return the complete options of a run, and the problems with names of options.
 
-    For content that passes the check afterwards:
+    If the check finds no error in the result, then:
 
-    - options have the names of this BasicSR version, and whole numbers are ints (`5e3` becomes 5000);
-    - `num_gpu` is the number of GPUs that the run uses, at most those of this machine; `manual_seed` is a number;
-    - everything that BasicSR's `parse_options` adds is there: see `ADDED`;
-    - `path` is a dict, and its checkpoints and the roots of the data sets have no `~`;
-    - with `--debug` the name starts with debug, and the run logs, validates and saves as BasicSR's debug mode does.
+    - all options have their current names, and whole numbers are ints (`5e3` becomes 5000);
+    - `num_gpu` is the number of GPUs that the run uses, at most the number of GPUs in this machine;
+    - `manual_seed` is a number;
+    - the options that BasicSR's `parse_options` adds are present (see `ADDED`);
+    - `path` is a dict, and `~` in the paths of checkpoints and data sets is replaced by the home folder;
+    - with `--debug`, the name of the run starts with `debug`. Such a run logs every iteration, and validates and saves
+      every 8 iterations, like BasicSR's debug mode.
 
     Args:
-        content: an option file's content, which may be wrong in any way; it is not changed.
-        request: the flags and the folder of the command.
+        content: content of an option file, which may contain any mistake; it is not changed.
+        request: settings that the command adds.
     """
     opt = deepcopy(content)
     problems = [*_rename_old(opt), *_added_by_hand(opt)]
     opt = _with_whole_numbers(opt, OPTIONS)
     if OPTIONS.keys["num_gpu"].accepts(opt.get("num_gpu")):
         available = torch.cuda.device_count()
-        # Upstream's option files have num_gpu: 1; BasicSR fails on them on a machine without a GPU.
+        # BasicSR's own option files set num_gpu to 1. On a machine without a GPU, BasicSR fails with them.
         opt["num_gpu"] = available if isinstance(opt["num_gpu"], str) else min(opt["num_gpu"], available)
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)  # several processes will agree on rank 0's
+        opt["manual_seed"] = random.randint(1, 10000)  # several processes use the largest of their numbers
     _add_request(opt, request)
     for where, dataset in find_sections(opt, "datasets:*"):
         dataset["phase"] = where.partition(":")[2].split("_")[0]
@@ -93,22 +95,23 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
 
 
 def without_added(opt: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a run's options as an option file has them: without `ADDED`."""
+    """Return a copy of the options of a run without the options in `ADDED`, as in an option file."""
     own = deepcopy(opt)
     for pattern, names in ADDED.items():
         for _, section in find_sections(own, pattern):
             for name in names:
-                if name != "scale" or "scale" in own:  # else the scale is the data set's own
+                if name != "scale" or "scale" in own:  # else the file itself sets the scale of the data set
                     section.pop(name, None)
     return own
 
 
 def find_sections(opt: dict[str, Any], pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the sections of a pattern that are mappings, each with its key:key.
+    """Yield the path and the content of each section that matches a pattern, if the content is a mapping.
 
     Args:
-        opt: the options.
-        pattern: keys joined by `:`, such as `datasets:*`; `*` matches every key; empty: the options themselves.
+        opt: options of a run.
+        pattern: keys joined by `:`, such as `datasets:*`, where `*` matches every key. An empty pattern matches `opt`
+            itself.
     """
     found: list[tuple[str, Any]] = [("", opt)]
     for part in filter(None, pattern.split(":")):
@@ -127,7 +130,7 @@ def _rename_old(opt: dict[str, Any]) -> Iterator[Problem]:
         for where, section in find_sections(opt, parent):
             if _reads_table_only(opt, where, section) and old in section and new not in section:
                 section[new] = section.pop(old)
-                yield Problem(where, f":{old} is called {new} in this BasicSR; it is read as {new}", warning=True)
+                yield Problem(where, f":{old} is the old name of {new}, and is read as {new}; rename it", warning=True)
 
 
 def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
@@ -135,11 +138,13 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
         for where, section in find_sections(opt, pattern):
             if _reads_table_only(opt, where, section):
                 for name in (name for name in names if name in section):
-                    yield Problem(f"{where}:{name}".removeprefix(":"), ": no such option; the command sets it")
+                    yield Problem(
+                        f"{where}:{name}".removeprefix(":"), ": remove this option, because the command sets it"
+                    )
 
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
-    """Return whether only known code reads the section; else another package may give any name its own meaning."""
+    """Return whether the table lists all options of the section. If not, another package may define more options."""
     if where.startswith("datasets"):
         return section.get("type") in CLOSED_SETS
     return opt.get("model_type") in CLOSED_MODELS

@@ -1,6 +1,7 @@
-"""Find and read option files, the user's and the shipped ones, and apply `--force_yml` overrides.
+"""Find and read option files (the user's and the shipped ones), and apply `--force_yml` overrides.
 
-They are plain data that cannot run code. BasicSR's own loader executes YAML tags, and it passes overrides to `exec`.
+Option files and overrides are plain data, so they cannot run code. BasicSR's own loader is not safe: it executes YAML
+tags, and it passes overrides to `exec`.
 """
 
 import re
@@ -17,14 +18,16 @@ Addable: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """SafeLoader that reads `1e-4` as a number, as YAML 1.2 does, and refuses duplicate keys."""
+    """A SafeLoader that reads `1e-4` as a number (as in YAML 1.2) and raises an error for duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []  # a list, for the super class refuses keys that cannot be hashed
+        seen: list[Any] = []  # a list and not a set, because keys may be unhashable
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} appears twice", key_node.start_mark
+                )
             seen.append(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -35,36 +38,43 @@ _OptionLoader.add_implicit_resolver(
 
 
 class _OptionDumper(yaml.SafeDumper):
-    """SafeDumper without aliases: BasicSR would change all places of an alias at once."""
+    """A SafeDumper that writes no YAML aliases. If BasicSR changed one use of an alias, all uses would change."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def find(path_or_name: str) -> Path:
-    """Return the option file for `-opt`: a path, or a shipped name with or without `options/` and `.yml`.
+    """Return the path of an option file.
+
+    Args:
+        path_or_name: path of a file, or name of a shipped option file with or without `options/` and `.yml`.
 
     Raises:
-        UserError: there is no such file.
+        UserError: neither such a file nor such a shipped option file exists.
     """
     path = Path(path_or_name)
     if path.is_file():
         return path
     wanted, known = f"{path.name.removesuffix('.yml')}.yml", shipped_files()
-    # In another folder than options/ the user means a file of that folder, never a shipped one.
+    # With any folder except options/, the user means a file in that folder and not a shipped file.
     if wanted in known and str(path.parent) in (".", "options"):
         return known[wanted]
     raise UserError(
-        f"no option file {path_or_name!r}: neither a path from {Path.cwd()} nor a shipped name; "
-        f"{errors.hint(wanted, known)} (`basicsr options list` lists them all)"
+        f"no option file {path_or_name!r} (current folder: {Path.cwd()}), and no shipped option file with this name; "
+        f"{errors.hint(wanted, known)} (`basicsr options list` prints all shipped names)"
     )
 
 
 def parse(text: str, source: str) -> Any:
-    """Parse YAML text; error messages call it `source`.
+    """Parse YAML text.
+
+    Args:
+        text: the YAML text.
+        source: origin of the text for error messages, such as a file name.
 
     Raises:
-        UserError: the text is no YAML, or has a duplicate key or a tag that would run code.
+        UserError: the text is not valid YAML, or it contains a duplicate key or a tag that would run code.
     """
     try:
         return yaml.load(text, _OptionLoader)
@@ -75,40 +85,44 @@ def parse(text: str, source: str) -> Any:
 
 
 def read(path_or_name: Path | str) -> dict[str, Any]:
-    """Read an option file: a path or a shipped name, as for `find`.
+    """Read an option file.
+
+    Args:
+        path_or_name: path or shipped name, see `find`.
 
     Raises:
-        UserError: `find` or `parse` fails, or the file does not hold a mapping.
+        UserError: `find` or `parse` fails, or the content of the file is not a mapping.
     """
     path = find(str(path_or_name))
     options = parse(path.read_text("utf-8"), str(path))
     if not isinstance(options, dict):
-        raise UserError(f"{path} must hold a mapping of options; got {type(options).__name__}")
+        raise UserError(f"{path} must contain a mapping of options; got {type(options).__name__}")
     return options
 
 
 def dump(options: dict[str, Any]) -> str:
-    """Return YAML text that `parse` and BasicSR's loader read as the same options."""
+    """Return the options as YAML text, which both `parse` and BasicSR's loader can read."""
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
 def override(options: dict[str, Any], entries: Iterable[str], addable: Addable = lambda options, section: {}) -> None:
-    """Change options in place by `--force_yml` entries such as `train:optim_g:lr=1e-3`; values are YAML.
+    """Change options in place with `--force_yml` entries such as `train:optim_g:lr=1e-3`.
 
     Args:
-        options: the file's content.
-        entries: strings key:key=value.
-        addable: function of the options and the keys of a section. It returns the names that may be added there, each
-            with whether it is a section itself; the name `*` allows any name for a mapping. Default: no names.
+        options: content of the option file.
+        entries: texts of the form key:key=value, where the value is YAML.
+        addable: function that returns the names that may be added to a section. It gets the options and the keys down
+            to the section, and returns name -> whether the new option is a section itself. The name `*` allows any
+            name if the new value is a mapping. Default: no names may be added.
 
     Raises:
-        UserError: an entry is not key:key=value, or a key is neither in the file nor addable.
+        UserError: an entry does not have this form, or contains a key that is neither in the file nor addable.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")
         keys = [key.strip() for key in key_path.split(":")]
         if not equals or not all(keys):
-            raise UserError(f"--force_yml takes key:key=value, such as train:optim_g:lr=1e-3; got {entry!r}")
+            raise UserError(f"--force_yml must be key:key=value, such as train:optim_g:lr=1e-3; got {entry!r}")
         value = parse(text, f"--force_yml {entry!r}")
         target: Any = options
         for depth, key in enumerate(keys):
@@ -126,50 +140,54 @@ def override(options: dict[str, Any], entries: Iterable[str], addable: Addable =
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the shipped option files: han_arch/options if installed, options/ in a checkout.
+    """Return the folder of the shipped option files: han_arch/options in an installed package, options/ in a checkout.
 
     Raises:
-        FileNotFoundError: neither exists.
+        FileNotFoundError: neither folder contains option files.
     """
     package = Path(__file__).parents[1]
     for candidate in (package / "options", package.parent / "options"):
         if any(candidate.glob("*.yml")):
             return candidate
-    raise FileNotFoundError(f"the option files are missing: no .yml in {package}/options or {package.parent}/options")
+    raise FileNotFoundError(
+        f"no option files (*.yml) in {package}/options or {package.parent}/options; install the package again"
+    )
 
 
 def shipped_files() -> dict[str, Path]:
-    """Return the shipped option files by their names, sorted."""
+    """Return file name -> path of each shipped option file, sorted by file name."""
     return {path.name: path for path in sorted(shipped_folder().glob("*.yml"))}
 
 
 def run_names() -> list[str]:
-    """Return the names for `basicsr train` and `basicsr test`, without those for `basicsr leaderboard`."""
+    """Return the names of the shipped option files for `basicsr train` and `basicsr test`."""
     return [name for name in shipped_files() if not name.startswith("leaderboard_")]
 
 
 def shipped_titles() -> dict[str, str]:
-    """Return the first line of every shipped option file by its name."""
+    """Return file name -> title of each shipped option file. The title is the first line of the file."""
     first = {name: path.read_text("utf-8").partition("\n")[0] for name, path in shipped_files().items()}
     return {name: line.removeprefix("#").strip() for name, line in first.items()}
 
 
 def copy_shipped(name: str, target: str) -> list[Path]:
-    """Copy a shipped option file, or all; return the copies, which refer to the schema of the package.
+    """Copy one or all shipped option files. Return the paths of the copies, which refer to the package's JSON schema.
 
     Args:
-        name: a name as for `find`, or "all".
-        target: a file, or a folder; a folder that does not exist yet ends with `/`.
+        name: name of a shipped option file (see `find`), or "all".
+        target: file or folder to copy to. The path of a folder that does not exist yet must end with `/`.
 
     Raises:
-        UserError: no such shipped file, or a new file exists already.
+        UserError: the shipped option file does not exist, or a copy would overwrite a file.
     """
     sources = list(shipped_files().values()) if name == "all" else [find(name)]
     into_folder = name == "all" or Path(target).is_dir() or target.endswith("/")
     pairs = {(Path(target) / source.name if into_folder else Path(target)): source for source in sources}
     existing = [str(path) for path in pairs if path.exists()]
     if existing:
-        raise UserError(f"would overwrite {', '.join(existing)}; choose another target or remove it")
+        raise UserError(
+            f"the copy would overwrite {', '.join(existing)}; choose another target or remove the old files"
+        )
     schema = (shipped_folder() / "schema.json").resolve().as_uri()
     for path, source in pairs.items():
         path.parent.mkdir(parents=True, exist_ok=True)

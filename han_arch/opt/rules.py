@@ -1,6 +1,6 @@
-"""Check options against each other: each rule names the options that it reads and returns what is wrong.
+"""Check combinations of options. Each rule reads a few options and describes what is wrong with them.
 
-A rule is skipped if an option that it reads is missing, `~`, or already a problem by itself.
+A rule is skipped if an option that it reads is missing, is `~`, or has a problem already.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,24 +13,30 @@ from han_arch.opt.known import CLOSED_MODELS, LOSSES
 from han_arch.speed import winograd
 
 Find: TypeAlias = Callable[..., str | None]
-# Each rule: the options that it reads, its function, whether it only warns.
+# For each rule: paths of the options that it reads, function, whether its problem is only a warning.
 RULES: list[tuple[tuple[str, ...], Find, bool]] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Find options from `normalise` that do not fit each other; options in `known_problems` are skipped."""
+    """Find options from `normalise` that contradict each other.
+
+    Args:
+        opt: options from `normalise`.
+        known_problems: problems of `check_options`. A rule that reads an option with an error is skipped.
+    """
     bad = {problem.where for problem in known_problems if not problem.warning}
     return [problem for rule in RULES for problem in _apply(*rule, opt, bad)]
 
 
 def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
-    """Register a function as a rule: it maps values of options to a description of what is wrong, or to None.
+    """Register a function as a rule. It gets the values of options, and returns what is wrong with them, or None.
 
     Args:
-        reads: the options that it reads; a problem is reported at the first. `*` matches every name, the same one in
-            all of them, and the function gets the name first. An option with `?` at the end may be missing; its value
-            is None then.
-        warning: the run can start.
+        reads: paths of the options that the rule reads, such as `train:total_iter`. A problem is reported for the first
+            path. If paths contain `*`, the rule is applied to each name in that section: the name replaces `*` in all
+            paths, and is the first argument of the function. A path that ends in `?` is an option that may be missing.
+            Its value is then None.
+        warning: True if the run can start in spite of the problem.
     """
 
     def add(find: Find) -> Find:
@@ -65,25 +71,27 @@ def _value(opt: Any, path: str) -> Any:
 
 @_rule("network_g:upscale", "scale")
 def _network_scale(upscale: Any, scale: int) -> str | None:
-    return None if upscale == scale else f"must be the scale, {scale}; got {upscale!r}"
+    return None if upscale == scale else f"must be equal to scale ({scale}); got {upscale!r}"
 
 
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
-    # A warning: EDSR's own validation crops more. The papers' tables crop the scale.
-    return None if border == scale else f"is {border}; the papers' tables crop the scale, {scale}: values will differ"
+    # This is only a warning, because the authors of EDSR crop more pixels than the scale when they validate.
+    text = f"is {border}, but the papers crop as many pixels as the scale ({scale}), so scores are not comparable"
+    return None if border == scale else text
 
 
 @_rule("datasets:*:gt_size", "scale")
 def _crop_size(name: str, size: int, scale: int) -> str | None:
     lower = size // scale * scale
     legal = f"{lower} or {lower + scale}" if lower else str(scale)
-    return None if size % scale == 0 else f"must be a multiple of the scale, {scale}, such as {legal}; got {size}"
+    return None if size % scale == 0 else f"must be a multiple of scale ({scale}), such as {legal}; got {size}"
 
 
 @_rule("datasets:*:type", "scale?")
 def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
-    return "PairedImageDataset needs scale at the top level" if kind == "PairedImageDataset" and not scale else None
+    missing = kind == "PairedImageDataset" and not scale
+    return "is PairedImageDataset, which needs the top-level option scale" if missing else None
 
 
 # Data
@@ -92,7 +100,7 @@ def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
 @_rule("datasets:*:prefetch_mode")
 def _cpu_prefetch(name: str, mode: str) -> str | None:
     why = "BasicSR's CPU prefetcher hangs at an unreadable image"
-    return f"must not be cpu: {why}; use ~ and more workers" if mode == "cpu" else None
+    return f"must not be cpu, because {why}; use ~ and more data workers" if mode == "cpu" else None
 
 
 @_rule("datasets:*:prefetch_mode", "num_gpu", "datasets:*:pin_memory?")
@@ -100,25 +108,27 @@ def _cuda_prefetch(name: str, mode: str, num_gpu: int, pinned: bool | None) -> s
     if mode != "cuda":
         return None
     if num_gpu == 0:
-        return "cuda needs a GPU, and this run has none; use ~"
-    return None if pinned else "cuda needs pin_memory: true beside it"
+        return "is cuda, but this run does not use a GPU; set prefetch_mode to ~"
+    return None if pinned else "is cuda, which needs pin_memory: true in the same section"
 
 
 @_rule("datasets:*:persistent_workers", "datasets:*:num_worker_per_gpu?")
 def _persistent(name: str, wanted: bool, workers: int | None) -> str | None:
     if not wanted or (name == "train" and workers):
         return None
-    return "needs num_worker_per_gpu above 0" if name == "train" else "must be false: only training has data workers"
+    why = "only the training set has data workers"
+    return "needs num_worker_per_gpu above 0" if name == "train" else f"must be false, because {why}"
 
 
 @_rule("datasets:*:use_shuffle", warning=True)
 def _shuffle(name: str, wanted: bool) -> str | None:
-    return None if wanted else "has no effect: training data are always shuffled"
+    return None if wanted else "has no effect, because training data are always shuffled"
 
 
 @_rule("datasets:*:dataset_enlarge_ratio", warning=True)
 def _enlarge_ratio(name: str, ratio: int) -> str | None:
-    return None if ratio == 1 else "has no effect: an epoch is one pass over the images, without a pause at its end"
+    why = "an epoch is always one pass over the images, and the next epoch starts without a pause"
+    return None if ratio == 1 else f"has no effect, because {why}"
 
 
 @_rule("datasets", "is_train")
@@ -126,14 +136,15 @@ def _phases(datasets: dict[str, Any], is_train: bool) -> str | None:
     phases = ("train", "val") if is_train else ("val", "test")
     wrong = [name for name in datasets if str(name).split("_")[0] not in phases]
     wanted = "train, val, val_1, val_2, ..." if is_train else "test_1, test_2, ..."
-    return f"must be named {wanted}; got {', '.join(map(str, wrong))}" if wrong else None
+    return f"must have only the keys {wanted}; got {', '.join(map(str, wrong))}" if wrong else None
 
 
 @_rule("datasets")
 def _set_names(datasets: dict[str, Any]) -> str | None:
     names = [one.get("name") for key, one in datasets.items() if key != "train" and isinstance(one, dict)]
     twice = sorted({str(name) for name in names if name is not None and names.count(name) > 1})
-    return f"must have different names, else their images and results mix; twice: {', '.join(twice)}" if twice else None
+    why = "the images and scores of data sets with the same name would be mixed"
+    return f"must have different names, because {why}; used twice: {', '.join(twice)}" if twice else None
 
 
 @_rule("datasets:*:type", "val:metrics")
@@ -141,7 +152,8 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
     if kind != "SingleImageDataset":
         return None
     needing = [key for key, one in metrics.items() if isinstance(one, dict) and one.get("type") != "calculate_niqe"]
-    return f"SingleImageDataset has no GT; val:metrics {', '.join(needing)} need it" if needing else None
+    text = f"is SingleImageDataset, which has no GT images, but val:metrics {', '.join(needing)} need them"
+    return text if needing else None
 
 
 # Learning rate and training
@@ -149,16 +161,21 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
 
 @_rule("train:scheduler:periods", "train:total_iter")
 def _cosine_covers(periods: list[int], total: int) -> str | None:
+    why = "BasicSR's scheduler fails after the last period"
     if sum(periods) >= total:
         return None
-    return f"must add up to total_iter, {total}, or more: BasicSR's scheduler fails after them; got {sum(periods)}"
+    return f"must have a sum of at least total_iter ({total}), because {why}; got the sum {sum(periods)}"
 
 
 @_rule("train:scheduler:periods", "train:scheduler:restart_weights?")
 @_rule("train:scheduler:restarts", "train:scheduler:restart_weights?")
 def _restart_weights(starts: list[int], weights: list[float] | None) -> str | None:
     weights = weights or [1]
-    return None if len(starts) == len(weights) else f"has {len(starts)} entries, restart_weights {len(weights)}"
+    return (
+        None
+        if len(starts) == len(weights)
+        else f"has {len(starts)} values, restart_weights has {len(weights)}; make them equal"
+    )
 
 
 @_rule("train:scheduler:milestones", "train:warmup_iter", "model_type")
@@ -166,23 +183,24 @@ def _milestones_after_warmup(milestones: list[int], warmup: int, model: str) -> 
     early = [milestone for milestone in milestones if milestone <= warmup]
     if model == "HANModel" or not early:
         return None
-    return f"must come after the warm-up, which ends at {warmup}: {model} skips earlier ones; got {early}"
+    return f"must be above warmup_iter ({warmup}), because {model} skips milestones in the warm-up; got {early}"
 
 
 @_rule("train:scheduler:milestones", "train:total_iter", warning=True)
 def _milestones_reached(milestones: list[int], total: int) -> str | None:
-    return None if min(milestones) < total else f"are not before total_iter, {total}: the learning rate never falls"
+    return None if min(milestones) < total else f"are not below total_iter ({total}), so the learning rate never falls"
 
 
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
 def _warmup_ends(warmup: int, total: int) -> str | None:
-    return None if warmup < total else f"is {warmup}; from total_iter, {total}, on the learning rate only rises"
+    return None if warmup < total else f"is {warmup}, not below total_iter ({total}), so the learning rate only rises"
 
 
 @_rule("train:optim_g:type", "model_type")
 def _optimizer(kind: str, model: str) -> str | None:
     fits = kind == "Adam" or model == "HANModel" or model not in CLOSED_MODELS
-    return None if fits else f"must be Adam for {model}; got {kind}; HANModel takes every optimizer of PyTorch"
+    text = f"must be Adam for model_type {model}; got {kind}; only HANModel accepts all optimizers of PyTorch"
+    return None if fits else text
 
 
 @_rule("train:*:type", "model_type")
@@ -191,7 +209,8 @@ def _of_pytorch(name: str, kind: str, model: str) -> str | None:
         return None
     entry = entries("scheduler" if name == "scheduler" else "loss").get(kind)
     of_pytorch = entry is not None and entry.__module__.startswith("torch.")
-    return f"{kind} of PyTorch works with model_type HANModel only; got {model}" if of_pytorch else None
+    text = f"is {kind} of PyTorch, which works only with model_type HANModel; got model_type {model}"
+    return text if of_pytorch else None
 
 
 @_rule("train:*:type", warning=True)
@@ -199,7 +218,7 @@ def _loss_name(name: str, kind: str) -> str | None:
     if not name.endswith("_opt") or name in LOSSES:
         return None
     near = errors.nearest(name, LOSSES, likeness=0.75)
-    return f"{kind} is one more loss; did you mean {near}?" if near else None
+    return f"is {kind}, an additional loss under the new name {name}; did you mean {near}?" if near else None
 
 
 @_rule("train", "model_type")
@@ -207,7 +226,7 @@ def _some_loss(train: dict[str, Any], model: str) -> str | None:
     if model not in ("SRModel", "SwinIRModel", "HANModel"):
         return None
     found = any(str(name).endswith("_opt") and value for name, value in train.items())
-    return None if found else "needs a loss: pixel_opt or perceptual_opt"
+    return None if found else "must contain a loss: pixel_opt or perceptual_opt"
 
 
 @_rule("winograd", "num_gpu?", "train:precision?", "train:compile?", "network_g:num_feat?", warning=True)
@@ -219,9 +238,9 @@ def _winograd(wanted: bool, gpus: int | None, precision: str | None, compiled: A
 
 @_rule("winograd")
 def _winograd_compiler(wanted: bool) -> str | None:
-    # The kernels are compiled at their first use. A check only looks for the compiler.
+    # The check looks for a compiler but does not start it, because the kernels are compiled at their first use.
     why = winograd.no_compiler()
-    return f"must be false here: {why}" if wanted and why else None
+    return f"must be false on this machine: {why}" if wanted and why else None
 
 
 # Validation and log
@@ -230,9 +249,9 @@ def _winograd_compiler(wanted: bool) -> str | None:
 @_rule("logger:keep_best", "val:metrics?")
 def _best_metric(best: str, metrics: dict[str, Any] | None) -> str | None:
     names = metrics or {}
-    return None if best in names else f"must be one of val:metrics; got {best!r}; {errors.hint(best, names)}"
+    return None if best in names else f"must be a name in val:metrics; got {best!r}; {errors.hint(best, names)}"
 
 
 @_rule("logger:wandb:project", "logger:use_tb_logger")
 def _wandb(project: str, tensorboard: bool) -> str | None:
-    return None if tensorboard else "needs use_tb_logger: true: wandb copies from TensorBoard"
+    return None if tensorboard else "needs use_tb_logger: true, because wandb copies the values from TensorBoard"

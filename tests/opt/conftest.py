@@ -1,4 +1,4 @@
-"""Fixtures of the option tests."""
+"""Fixtures for the tests of option files."""
 
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,7 @@ import han_arch
 
 @pytest.fixture
 def demo_folder(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make stand-ins for the files that the demo's option files name, in the current folder; register HAN."""
+    """Register HAN. In a new current folder, make empty images and a checkpoint for the demo's option files."""
     han_arch.register()
     for name in ("demo_HAN_x4", "demo_test_HAN_x4"):
         make_files(sound_options(name), tmp_path)

@@ -1,4 +1,4 @@
-"""`--check` of the train and test commands: shipped files, files with upstream's options, what is printed."""
+"""Tests of `--check` in `basicsr train` and `basicsr test` with shipped option files and with BasicSR's own."""
 
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,7 @@ TAIL = {
 }  # fmt: skip
 CHANNELS = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 16, "num_block": 1, "upscale": 4, "res_scale": 1,
             "img_range": 255.0, "rgb_mean": [0.4488, 0.4371, 0.4040]}  # fmt: skip
-# The options of upstream's train_EDSR_Lx4, train_RCAN_x2 and train_SwinIR_SRx4_scratch, by today's and by former names.
+# Options of BasicSR's train_EDSR_Lx4, train_RCAN_x2 and train_SwinIR_SRx4_scratch, with current and old names.
 UPSTREAM: dict[str, dict[str, Any]] = {
     "EDSR": {"network_g": {"type": "EDSR", **CHANNELS}, "path:strict_load": False, "path:pretrain_model_g": "x2.pth",
              "datasets:train:use_flip": True},
@@ -123,7 +123,7 @@ def test_wrong_files_give_2_and_a_line_for_each_problem(folder: Path, capsys: py
 
 
 def test_training_itself_is_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The check runs without --check too, before anything is written."""
+    """Without --check, the options are checked too, before the run writes anything."""
     opt = changed(sound_options(), {"val:metrics:psnr:test_ychannel": True})
     make_files(opt, folder)
     (folder / "own.yml").write_text(yaml.safe_dump(opt))

@@ -1,4 +1,4 @@
-"""`normalise`: the one place that completes the options of a run."""
+"""Tests of `normalise`, which completes the options of a run."""
 
 import copy
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_whole_numbers_and_old_names() -> None:
     changes = {"val:val_freq": 4e2, "train:scheduler:periods": [1.2e3], TRAIN + "use_flip": True,
                TRAIN + "use_hflip": DELETE, "train:optim_g:lr": 1.0}  # fmt: skip
     (problem,) = found(changes)
-    assert problem.startswith("warning: datasets:train:use_flip is called use_hflip")
+    assert problem.startswith("warning: datasets:train:use_flip is the old name of use_hflip")
     opt = complete(changes)
     assert opt["datasets"]["train"]["use_hflip"] is True
     assert "use_flip" not in opt["datasets"]["train"]
@@ -73,7 +73,8 @@ def test_without_added_is_the_file_again() -> None:
 @pytest.mark.parametrize("path", ["rank", TRAIN + "phase", "datasets:val:scale", "path:models"])
 def test_files_have_no_options_that_the_command_sets(path: str) -> None:
     (problem,) = found({path: 1})
-    assert problem == f"{path}: no such option; the command sets it"
+    assert problem.startswith(f"{path}: ")
+    assert "the command sets it" in problem
     foreign = {path: 1, "model_type": "Foreign", TRAIN + "type": "Foreign", "datasets:val:type": "Foreign"}
     assert not any(problem.startswith(f"{path}:") for problem in found(foreign))
 

@@ -1,6 +1,6 @@
-"""Option files and `--force_yml` are data: numbers are numbers, duplicates are errors, nothing in them runs.
+"""Option files and `--force_yml` are plain data: numbers are read as numbers, duplicate keys are errors, no code runs.
 
-`--force_yml` adds options that the table or a signature knows, and refuses others with the nearest known name.
+`--force_yml` can add known options: those in the table or in a signature. For others, the error has the nearest name.
 """
 
 from pathlib import Path
@@ -33,14 +33,14 @@ def test_tags_run_nothing(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_duplicate_keys_are_errors() -> None:
-    with pytest.raises(UserError, match=r"x.yml, line 3: key 'lr' is there twice"):
+    with pytest.raises(UserError, match=r"x.yml, line 3: the key 'lr' appears twice"):
         read.parse("train:\n  lr: 1\n  lr: 2\n", "x.yml")
 
 
 def test_broken_files(tmp_path: Path) -> None:
     path = tmp_path / "x.yml"
     path.write_text("- just\n- a list\n")
-    with pytest.raises(UserError, match="must hold a mapping of options; got list"):
+    with pytest.raises(UserError, match="must contain a mapping of options; got list"):
         read.read(path)
     path.write_text("a: 1\n? [b, c]\n: 2\n")
     with pytest.raises(UserError, match=r"x.yml, line 2: found unhashable key"):
@@ -63,7 +63,7 @@ def test_overrides_are_yaml_values() -> None:
         ("train:lrr=1", "train has no key 'lrr'; did you mean lr"),
         ("trian:lr=1", "top level has no key 'trian'; did you mean train"),
         ("train:lr:x=1", "train:lr has no key 'x'"),
-        ("train:lr", "takes key:key=value"),
+        ("train:lr", "must be key:key=value"),
         ("train:__import__('os').system('touch ran')=1", "has no key"),
     ],
 )
@@ -101,7 +101,7 @@ def test_known_options_are_added(entry: str, value: Any, capsys: pytest.CaptureF
     for key in way[:-1]:
         before = before.get(key) or {}
     if way[-1] != "num_csam":
-        assert way[-1] not in before  # else this would show nothing
+        assert way[-1] not in before  # if the option was there before, the test would prove nothing
     assert main(forced(entry)) == 0, capsys.readouterr().err
     resolved: Any = yaml.safe_load(capsys.readouterr().out)
     for key in way:
@@ -133,7 +133,7 @@ def test_others_are_refused(entry: str, parts: tuple[str, ...], capsys: pytest.C
 def test_models_of_others_may_read_more_but_the_file_must_name_it(
     demo_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An option that only another package knows can be changed if the file has it, but not added."""
+    """`--force_yml` can change an option that only another package knows, but cannot add it to the file."""
     opt = read.read("demo_HAN_x4")
     opt["model_type"] = "RealESRNetModel"
     opt["train"]["own"] = 1

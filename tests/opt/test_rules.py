@@ -1,4 +1,4 @@
-"""Rules between options, and the files that options name: each rule fails once and passes once."""
+"""Rules for combinations of options, and checks of the files in the options. Each rule fails once and passes once."""
 
 import sys
 from pathlib import Path
@@ -20,12 +20,12 @@ SINGLE = {"name": "real", "type": "SingleImageDataset", "dataroot_lq": "datasets
           "io_backend": {"type": "disk"}}  # fmt: skip
 NIQE = {"niqe": {"type": "calculate_niqe", "crop_border": 4}}
 
-# changes, the place of the problem and parts of its text, changes that fix it
+# changes; path of the problem and parts of its text; changes that fix the problem
 RULES = [
-    ({"network_g:upscale": 2}, "network_g:upscale | the scale, 4 | 2", {"network_g:upscale": 4}),
-    ({"val:metrics:psnr:crop_border": 2}, "warning: val:metrics:psnr:crop_border | 2 | scale, 4",
+    ({"network_g:upscale": 2}, "network_g:upscale | scale (4) | 2", {"network_g:upscale": 4}),
+    ({"val:metrics:psnr:crop_border": 2}, "warning: val:metrics:psnr:crop_border | 2 | scale (4)",
      {"val:metrics:psnr:crop_border": 4}),
-    ({TRAIN + "gt_size": 130}, "datasets:train:gt_size | a multiple of the scale, 4, such as 128 or 132 | 130",
+    ({TRAIN + "gt_size": 130}, "datasets:train:gt_size | a multiple of scale (4), such as 128 or 132 | 130",
      {TRAIN + "gt_size": 132}),
     ({"scale": DELETE}, "datasets:train:type | PairedImageDataset | scale", {"scale": 4}),
     ({TRAIN + "prefetch_mode": "cpu"}, "datasets:train:prefetch_mode | cpu | ~",
@@ -45,33 +45,33 @@ RULES = [
     ({"datasets:val_2": SINGLE}, "datasets:val_2:type | no GT | val:metrics psnr, ssim",
      {"val:metrics": NIQE}),
     ({SCHEDULER + "periods": [700, 400], SCHEDULER + "restart_weights": [1, 1]},
-     "train:scheduler:periods | total_iter, 1200 | 1100",
+     "train:scheduler:periods | total_iter (1200) | 1100",
      {SCHEDULER + "periods": [700, 500]}),
-    ({SCHEDULER + "periods": [600, 600]}, "train:scheduler:periods | 2 | restart_weights 1",
+    ({SCHEDULER + "periods": [600, 600]}, "train:scheduler:periods | 2 | restart_weights has 1",
      {SCHEDULER + "restart_weights": [1, 0.5]}),
-    ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts | 2 | restart_weights 1",
+    ({"train:scheduler": {**STEPS, "restarts": [0, 5]}}, "train:scheduler:restarts | 2 | restart_weights has 1",
      {SCHEDULER + "restart_weights": [1, 0.5]}),
     ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
      "train:scheduler:milestones | warm-up | 600 | SRModel | [600]",
      {"train:warmup_iter": 599}),
     ({"train:scheduler": STEPS, "train:warmup_iter": 600, "model_type": "SRModel"},
      "train:scheduler:milestones | warm-up", {"model_type": "HANModel"}),
-    ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones | total_iter, 600",
+    ({"train:scheduler": STEPS, "train:total_iter": 600}, "warning: train:scheduler:milestones | total_iter (600)",
      {"train:total_iter": 601}),
     ({"train:warmup_iter": 1200}, "warning: train:warmup_iter | 1200 | total_iter",
      {"train:warmup_iter": 9}),
     ({"train:optim_g:type": "AdamW", "model_type": "SRModel"},
-     "train:optim_g:type | Adam for SRModel | AdamW",
+     "train:optim_g:type | Adam for model_type SRModel | AdamW",
      {"model_type": "HANModel"}),
     ({"train:scheduler": {"type": "StepLR", "step_size": 5}, "model_type": "SRModel"},
-     "train:scheduler:type | StepLR | HANModel only | SRModel", {"model_type": "HANModel"}),
+     "train:scheduler:type | StepLR | only with model_type HANModel | SRModel", {"model_type": "HANModel"}),
     ({"train:pixel_opt": {"type": "HuberLoss"}, "model_type": "SRModel"},
-     "train:pixel_opt:type | HuberLoss | HANModel only | SRModel", {"model_type": "HANModel"}),
+     "train:pixel_opt:type | HuberLoss | only with model_type HANModel | SRModel", {"model_type": "HANModel"}),
     ({"train:pixl_opt": {"type": "L1Loss"}},
      "warning: train:pixl_opt:type | L1Loss | pixel_opt", {"train:pixl_opt": None}),
     ({"train:pixel_opt": None}, "train | loss | pixel_opt or perceptual_opt",
      {"train:second_opt": {"type": "MSELoss"}}),
-    ({"logger:keep_best": "psn"}, "logger:keep_best | one of val:metrics | 'psn' | psnr",
+    ({"logger:keep_best": "psn"}, "logger:keep_best | val:metrics | 'psn' | psnr",
      {"logger:keep_best": "ssim"}),
     ({"logger:wandb:project": "han", "logger:use_tb_logger": False}, "logger:wandb:project | use_tb_logger: true",
      {"logger:use_tb_logger": True}),
@@ -80,11 +80,11 @@ RULES = [
     # files
     ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt | 'gone.lmdb' | basicsr data prepare",
      {TRAIN + "dataroot_gt": "datasets/demo_train/GT_sub_x4.lmdb"}),
-    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val | dataroot_lq: a folder, or an .lmdb",
+    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val | dataroot_lq; | a folder | LMDB",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
     ({"datasets:val:dataroot_lq": "datasets"}, "datasets:val:dataroot_lq | 'datasets' | no images",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
-    ({"datasets:val:io_backend:type": "lmdb"}, "datasets:val:dataroot_gt | io_backend | *.lmdb",
+    ({"datasets:val:io_backend:type": "lmdb"}, "datasets:val:dataroot_gt | io_backend | .lmdb",
      {"datasets:val:io_backend:type": "disk"}),
     ({"path:pretrain_network_g": "gone.pth"}, "path:pretrain_network_g | 'gone.pth'",
      {"path:pretrain_network_g": "experiments/demo_HAN_x4/models/net_g_latest.pth"}),
@@ -126,7 +126,7 @@ def test_winograd_with_a_num_feat_that_is_no_number(monkeypatch: pytest.MonkeyPa
 def test_the_check_looks_for_winograds_compiler_and_does_not_start_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The compiler is a script that leaves a file; the cache of compiled kernels is empty."""
+    """The compiler of this test is a script that makes a file. The cache of compiled kernels is empty."""
     compiler = tmp_path / "compiler"
     compiler.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     compiler.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The JSON schema says what the table of options says, and accepts every shipped file."""
+"""The JSON schema accepts the same values as the table of options, and accepts every shipped file."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SAMPLES = [None, True, False, -2, -1, 0, 1, 2, 10**6, 2**40, -0.5, 0.5, 1.5, "",
 
 
 def nodes(node: Node, schema: dict[str, Any], where: str = "") -> Iterator[tuple[str, Node, dict[str, Any]]]:
-    """Every option of the table with its part of the schema."""
+    """Yield the path of every option, with its row of the table and its part of the schema."""
     yield where, node, schema
     if isinstance(node, Section):
         part = next((one for one in schema["anyOf"] if one.get("type") == "object"), schema) if node.null else schema

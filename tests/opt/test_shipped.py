@@ -1,4 +1,4 @@
-"""The shipped option files: they equal their templates, and each follows its recipe."""
+"""Tests of the shipped option files: each equals the output of its template, and contains the values of its recipe."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ EXPECTED = {
 
 
 def upstream_load(path: Path, basicsr: ModuleType) -> dict:
-    """The file as BasicSR's own loader reads it."""
+    """Read an option file with BasicSR's own loader."""
     import yaml
     from basicsr.utils.options import ordered_yaml
 
