@@ -72,8 +72,8 @@ STEP = {
     "precision": "fp32  # or bf16, fp16",
     "channels_last": "false",
     "compile": "false",
-    "accumulate": "1  # number of parts that a batch is split into",
-    "grad_clip": "~  # upper bound of the gradient's norm",
+    "accumulate": "1  # number of parts of a batch that run one after another, to save memory",
+    "grad_clip": "~  # maximum norm of the gradient, such as 10.",
     "guard": "{factor: 10., action: skip}  # skips steps with a loss above 10 times the usual; or action: rollback",
 }
 # Options for a fast step on a processor with bfloat16 instructions.
