@@ -1,4 +1,4 @@
-"""The subcommands of `basicsr`, one file each: arguments in, a call, an exit status out."""
+"""The subcommands of `basicsr`. Each file parses the arguments of one command and returns its exit status."""
 
 import argparse
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import Any
 def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     """Return a function that adds one subcommand to a parser.
 
-    The parsed arguments hold the chosen subcommand's function as `run_subcommand`.
+    After parsing, the attribute `run_subcommand` of the arguments is the function of the chosen subcommand.
     """
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add the subcommand of a function _NAME; return the function that adds its arguments."""
+        """Add the subcommand NAME for a function _NAME; return the function that adds arguments to the subcommand."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,

@@ -1,4 +1,4 @@
-"""`basicsr data`: make, download, check and time data sets."""
+"""The command `basicsr data`: prepare, download and check data sets, and measure the speed of loading them."""
 
 import argparse
 import sys
@@ -18,54 +18,63 @@ from han_arch.errors import UserError
 
 PREPARE = """Make training or test data from a folder of HR images.
 
-Output in OUT, here for --scale 4 (BDx3, x2, x3 and x8 likewise):
+Output in the folder OUT for --scale 4 (the names at other scales and for BD follow the same pattern):
 
-  GT_x4/NAME.png            HR, cut to sides that are multiples of 4
-  LR_BIx4/NAME.png          its LR, same file name
-  GT_sub_x4/NAME_s001.png   HR sub-images, 480 x 480, step 240
-  LR_sub_BIx4/...           the same places of the LR image
-  GT_sub_x4.lmdb            the sub-images as LMDBs for BasicSR:
-  LR_sub_BIx4.lmdb            dataroot_gt, dataroot_lq with io_backend: type: lmdb
+  GT_x4/NAME.png            HR images, cropped to sides that are multiples of 4
+  LR_BIx4/NAME.png          LR images with the same file names
+  GT_sub_x4/NAME_s001.png   HR sub-images of 480 x 480 pixels, step 240
+  LR_sub_BIx4/...           LR sub-images at the same positions
+  GT_sub_x4.lmdb            the sub-images as LMDBs; option files use them as
+  LR_sub_BIx4.lmdb            dataroot_gt and dataroot_lq, with io_backend: type: lmdb
 
-The command first checks all HR files and names every one that it cannot use. You can stop it at any moment: the
-unfinished part is called NAME.partial, and the same command continues there. It does not touch finished parts."""
+The command first checks all HR files and lists every file that it cannot use. You can stop the command at any time.
+The unfinished data set is then called NAME.partial, and the same command continues it. Finished data sets stay as they
+are."""
 
 PREPARE_EXAMPLES = """  basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 2 3 4
   basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 4 --only lmdb
   basicsr data prepare Set5/HR -o datasets/Set5 --scale 2 3 4 --benchmark
   basicsr data prepare Set5/HR -o datasets/Set5 --scale 3 --degradation BD --benchmark"""
 
-DOWNLOAD = f"""Download data sets from their official addresses: DIV2K (HR, and with --scale the official LR), and the
-benchmark sets {", ".join(DOWNLOADS[1:])} (HR only).
+DOWNLOAD = f"""Download data sets from their official addresses: DIV2K, and the benchmark sets
+{", ".join(DOWNLOADS[1:])}. The images are HR images. With --scale, the command also downloads the
+official LR images of DIV2K.
 
-Run the same command again to resume a broken transfer. Sizes and hashes are checked. If nobody published a hash, the
-first download's is recorded in OUT/downloads/downloads.json, and later ones must equal it.
+To resume an interrupted download, run the same command again. The command checks the hash of each zip file. If nobody
+published a hash, the command records the hash of the first download in OUT/downloads/downloads.json. Later downloads
+must have the same hash.
 
-  OUT/DIV2K/DIV2K_train_HR/0001.png               DIV2K, and DIV2K_valid_HR
-  OUT/DIV2K/DIV2K_train_LR_bicubic_X4/0001x4.png  official LR of --scale 4 (x8: DIV2K_train_LR_x8)
-  OUT/Set5/HR/img_001.png                         benchmark sets"""
+  OUT/DIV2K/DIV2K_train_HR/0001.png               HR images of DIV2K (also DIV2K_valid_HR)
+  OUT/DIV2K/DIV2K_train_LR_bicubic_X4/0001x4.png  official LR images at --scale 4 (at 8: DIV2K_train_LR_x8)
+  OUT/Set5/HR/img_001.png                         HR images of a benchmark set"""
 
 DOWNLOAD_EXAMPLES = """  basicsr data download DIV2K -o datasets
   basicsr data download DIV2K --scale 4 --split valid -o datasets
   basicsr data download Set5 Set14 B100 Urban100 -o datasets
   basicsr data download --list"""
 
-VERIFY = f"""Check data sets: folders of images and LMDBs, alone or as GT and LR.
+VERIFY = f"""Check folders of images and LMDBs, alone or as a GT set with its LR set.
 
-The command checks counts, names, pairs, sizes against the scale, every image to its last byte, and an LMDB's keys
-against its meta_info.txt. It finds the convention that made the LR images and the share of samples that differ.
-It knows: {", ".join(CONVENTIONS)}.
-Exit status: 0 good, 1 bad, 2 nothing to check."""
+The command checks:
+  - the number of images, and that each GT image has an LR image of the right size
+  - that every image can be decoded to its end
+  - that an LMDB and its meta_info.txt have the same keys
 
-VERIFY_EXAMPLES = """  basicsr data verify datasets/DIV2K                      all that basicsr data prepare made there
-  basicsr data verify HR_FOLDER LR_FOLDER --scale 4       one pair; folders and LMDBs may be mixed
+It also finds the method that made the LR images, and the share of pixel values that this method makes differently.
+It knows these methods: {", ".join(CONVENTIONS)}.
+Exit status: 0 good, 1 faults found, 2 wrong arguments."""
+
+VERIFY_EXAMPLES = """  basicsr data verify datasets/DIV2K                      all data sets in a folder
+  basicsr data verify HR_FOLDER LR_FOLDER --scale 4       GT and LR; each is a folder or an LMDB
   basicsr data verify HR_FOLDER LR_FOLDER --degradation BIx4
-  basicsr data verify datasets/DIV2K/GT_sub_x4.lmdb       one set
-  basicsr data verify datasets/Set5/HR --benchmark Set5   is it Set5?"""
+  basicsr data verify datasets/DIV2K/GT_sub_x4.lmdb       one data set alone
+  basicsr data verify datasets/Set5/HR --benchmark Set5   check that these images are Set5"""
 
-BENCH = """Measure how fast training samples are read from LMDB and from folders with an option file's patch, batch and
-workers, and how fast the network trains on them. The slower of the two is the bottleneck.
-With --imresize, time imresize against BasicSR's on a 2040x1356 RGB image; exit status 1 if it is slower."""
+BENCH = """Measure how many training samples per second are loaded from an LMDB and from folders, and how many samples
+per second the network trains on. The slower of the two is the bottleneck. The option file sets patch size, batch size
+and number of workers.
+With --imresize, compare the speed of our imresize and BasicSR's on a 2040x1356 RGB image. The exit status is 1 if ours
+is slower."""
 
 BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
   basicsr data bench -opt options/train_HAN_x4.yml --no-network
@@ -73,53 +82,105 @@ BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands and their arguments."""
+    """Add the subcommands of `basicsr data` and their arguments to a parser."""
     command = subcommands(parser)
-    workers = {"type": int, "default": default_workers(), "help": "processes (default: one a core)"}
+    workers = {
+        "type": int,
+        "default": default_workers(),
+        "help": "number of worker processes (default: one per CPU core)",
+    }
     kinds = [
-        f"{kind.name}: {kind.doc}, {' '.join(f'x{scale}' for scale in kind.scales)}" for kind in DEGRADATIONS.values()
+        f"{kind.name} ({kind.doc}, at {' '.join(f'x{scale}' for scale in kind.scales)})"
+        for kind in DEGRADATIONS.values()
     ]
     scales = sorted({scale for kind in DEGRADATIONS.values() for scale in kind.scales})
 
     add = command(
         _prepare, "make LR images, sub-images and LMDBs from a folder of HR images", PREPARE_EXAMPLES, PREPARE
     )
-    add("hr_folder", metavar="HR_FOLDER", type=Path, help="the HR images (not in sub-folders)")
-    add("-o", "--out", metavar="OUT", type=Path, required=True, help="output folder")
-    add("--scale", type=int, nargs="+", required=True, choices=scales, help="one or more scales")
-    add("--degradation", choices=tuple(DEGRADATIONS), default="BI", help=f"{'; '.join(kinds)} (default: BI)")
-    add("--border", choices=BORDERS, default=BORDERS[0], help="border of BI; replicate makes LR_BIx4_replicate")
-    add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS, help="make these only (default: all)")
-    add("--benchmark", action="store_true", help="a test set: whole images only, any size, grey files stay grey")
+    add("hr_folder", metavar="HR_FOLDER", type=Path, help="folder with the HR images; sub-folders are skipped")
+    add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder for the data sets")
+    add("--scale", type=int, nargs="+", required=True, choices=scales, help="one or more scale factors")
+    add(
+        "--degradation",
+        choices=tuple(DEGRADATIONS),
+        default="BI",
+        help=f"method that makes LR images: {', '.join(kinds)} (default: BI)",
+    )
+    add(
+        "--border",
+        choices=BORDERS,
+        default=BORDERS[0],
+        help="how BI extends an image at its border (default: symmetric); for replicate, LR names contain _replicate",
+    )
+    add(
+        "--only",
+        choices=PRODUCTS,
+        nargs="+",
+        default=PRODUCTS,
+        help="output to make: complete images, sub-images, LMDBs of sub-images (default: all)",
+    )
+    add(
+        "--benchmark",
+        action="store_true",
+        help="prepare a test set: complete images only, of any size; grey files stay grey",
+    )
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
-    add("--step", type=int, default=240, help="distance between sub-images (default: 240)")
-    add("--gt-size", type=int, help=f"training patch that every image must contain (default: {LQ_PATCH} x scale)")
-    add("--grey", choices=GREY_POLICIES, help="grey files: refuse (default), keep, or make three equal channels")
+    add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
+    add(
+        "--gt-size",
+        type=int,
+        help=f"side of a training patch in HR pixels; smaller HR images are an error (default: {LQ_PATCH} x scale)",
+    )
+    add(
+        "--grey",
+        choices=GREY_POLICIES,
+        help="what to do with grey files: stop (refuse, default), keep them grey (keep), or convert them to RGB (rgb)",
+    )
     add("--workers", **workers)
 
     add = command(
-        _download, "fetch DIV2K and the benchmark sets from their official addresses", DOWNLOAD_EXAMPLES, DOWNLOAD
+        _download, "download DIV2K and the benchmark sets from their official addresses", DOWNLOAD_EXAMPLES, DOWNLOAD
     )
-    add("sets", metavar="SET", nargs="*", help=", ".join(DOWNLOADS))
-    add("-o", "--out", metavar="OUT", type=Path, default=Path("datasets"), help="default: datasets")
-    add("--scale", type=int, nargs="+", choices=(2, 3, 4, 8), default=[], help="DIV2K's official LR of these scales")
-    add("--split", nargs="+", choices=tuple(SPLITS), default=list(SPLITS), help="of DIV2K (default: both)")
-    add("--keep-archives", action="store_true", help="keep the zip files")
-    add("--list", action="store_true", help="show the benchmark sets, their licences and traps")
+    add("sets", metavar="SET", nargs="*", help=f"data sets to download: {', '.join(DOWNLOADS)}")
+    add("-o", "--out", metavar="OUT", type=Path, default=Path("datasets"), help="output folder (default: datasets)")
+    add(
+        "--scale",
+        type=int,
+        nargs="+",
+        choices=(2, 3, 4, 8),
+        default=[],
+        help="also download DIV2K's official LR images at these scales",
+    )
+    add(
+        "--split",
+        nargs="+",
+        choices=tuple(SPLITS),
+        default=list(SPLITS),
+        help="parts of DIV2K to download (default: both)",
+    )
+    add("--keep-archives", action="store_true", help="keep the zip files after unpacking")
+    add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
-    add("gt", metavar="PATH", type=Path, help="a prepared folder, or the HR folder or LMDB")
-    add("lr", metavar="LR", type=Path, nargs="?", help="the LR folder or LMDB of these HR images")
-    add("--scale", type=int, help="HR side / LR side (default: the scale of the first pair)")
-    add("--degradation", help="the degradation of LR, such as BIx4; any other is then a fault")
-    add("--benchmark", metavar="SET", help=f"also compare PATH with the record of {', '.join(BENCHMARKS)}")
+    add("gt", metavar="PATH", type=Path, help="folder that basicsr data prepare made, or folder or LMDB with HR images")
+    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of these HR images")
+    add(
+        "--scale",
+        type=int,
+        help="scale factor, HR side / LR side (default: scale of --degradation, else of the first image pair)",
+    )
+    add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")
+    add("--benchmark", metavar="SET", help=f"also check that PATH is this benchmark set: {', '.join(BENCHMARKS)}")
     add("--workers", **workers)
 
-    add = command(_bench, "compare the speed of loading and network, and time imresize", BENCH_EXAMPLES, BENCH)
-    add("-opt", metavar="FILE", type=Path, help="a training option file")
-    add("--imresize", action="store_true", help="time imresize against BasicSR's")
-    add("--seconds", type=float, default=10, help="duration of each measurement (default: 10)")
-    add("--no-network", action="store_true", help="measure the loading only")
+    add = command(
+        _bench, "compare the speed of data loading and training; measure the speed of imresize", BENCH_EXAMPLES, BENCH
+    )
+    add("-opt", metavar="FILE", type=Path, help="training option file")
+    add("--imresize", action="store_true", help="compare the speed of our imresize and BasicSR's")
+    add("--seconds", type=float, default=10, help="duration of each measurement in seconds (default: 10)")
+    add("--no-network", action="store_true", help="measure only the data loading, not the training")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -159,7 +220,7 @@ def _verify(args: argparse.Namespace) -> int:
     expected = Expectation(args.scale or (wanted.scale if wanted else None), wanted)
     for path in (args.gt, args.lr):
         if path is not None and not path.is_dir():
-            raise UserError(f"no folder {path}")
+            raise UserError(f"{path} does not exist or is not a folder")
     faults = 0
     for what, report in _reports(args, expected):
         _say(f"{what}: {'bad' if report.faults else 'good'}")
@@ -172,7 +233,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[str, Report]]:
     if args.benchmark is not None:
-        yield f"{args.gt} as {args.benchmark}", Report(*compare_with_benchmark(args.benchmark, args.gt))
+        yield f"{args.gt} compared with {args.benchmark}", Report(*compare_with_benchmark(args.benchmark, args.gt))
     if args.lr is not None:
         yield f"{args.gt} and {args.lr}", verify_pair(args.gt, args.lr, expected, args.workers)
     else:
@@ -181,7 +242,7 @@ def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[
 
 def _bench(args: argparse.Namespace) -> int:
     if args.opt is None and not args.imresize:
-        raise UserError("nothing to measure: give -opt FILE or --imresize")
+        raise UserError("nothing to measure; pass -opt FILE or --imresize")
     is_slower = _time_imresize() if args.imresize else False
     if args.opt is not None:
         _bench_loading(args)
@@ -190,10 +251,10 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _time_imresize() -> bool:
     results = compare_imresize()
-    _say("imresize of 2040x1356 RGB, best of alternating runs:")
+    _say("time of imresize on a 2040x1356 RGB image, best of several runs:")
     for scale, ours, theirs in results:
         times = theirs / ours
-        _say(f"  x{scale}: {ours * 1e3:6.1f} ms; BasicSR's {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
+        _say(f"  x1/{scale}: ours {ours * 1e3:6.1f} ms, BasicSR's {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
     return any(ours > theirs for _, ours, theirs in results)
 
 
@@ -201,7 +262,7 @@ def _bench_loading(args: argparse.Namespace) -> None:
     options = read_options(args.opt)
     rates = []
     for rate in loader_rates(options, args.seconds):
-        _say(f"{rate.per_second:9.1f} samples/s from {rate.what}; first batch after {rate.start:.1f} s")
+        _say(f"{rate.per_second:9.1f} samples/s loaded from {rate.what}; first batch after {rate.start:.1f} s")
         rates.append(rate)
     if args.no_network:
         return

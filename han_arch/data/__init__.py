@@ -1,1 +1,1 @@
-"""Making, packing, checking and loading data sets."""
+"""Make, pack, check and load data sets of images."""

@@ -1,6 +1,6 @@
-"""Published data sets: contents, terms, traps, downloads, and how to recognise a copy.
+"""Records of published data sets: number and sizes of images, licence, known traps, download address, pixel hash.
 
-To add a benchmark set, add its record to `BENCHMARKS`. Commands, checks and downloads follow from it.
+To add a benchmark set, add its record to `BENCHMARKS`. The commands, checks and downloads then include the set.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ class Archive:
     """A zip file of images.
 
     Attributes:
-        remote: address, file name, hash.
-        folder: folder of the images, below the output folder.
-        images: number of images.
-        limit: maximum of their bytes together.
-        members: which files to take, see `unpack_zip`; None takes all.
+        remote: address, file name and hash of the zip file.
+        folder: folder for the unpacked images, relative to the output folder.
+        images: number of images that the folder must contain.
+        limit: maximum total size of the unpacked files in bytes.
+        members: regular expression for the files to unpack, see `unpack_zip`. None: all files.
     """
 
     remote: RemoteFile
@@ -40,21 +40,22 @@ class Archive:
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """One benchmark set.
+    """The record of one benchmark set.
 
     Attributes:
-        name: as in tables and folders.
-        images: number of images.
-        source: origin of the HR images.
+        name: name of the set in commands, tables and folders.
+        images: number of images in the set.
+        source: publication or address that the HR images come from.
         licence: terms of use.
-        notes: known traps.
-        download: zip file with the HR images, and which of its files to take, as in `Archive`.
-        in_papers: whether the tables of the HAN paper have it; the shipped test and leaderboard files then use it.
-        sizes: (width, height) of the HR images in the order of their names, or the sizes that occur if
-            `any_order`; empty if they are not known here.
-        any_order: whether every image may have any of `sizes`.
-        grey: stems of the grey files.
-        pixels: SHA-256 of shapes and pixels of the HR files as distributed; None if it is not known here.
+        notes: known traps for users of the set.
+        download: zip file with the HR images, and its `Archive.members`. None: this package cannot download the set.
+        in_papers: whether the tables of the HAN paper contain the set. If so, the shipped option files for tests and
+            leaderboards use it.
+        sizes: (width, height) of each HR image, sorted by file name; with `any_order`, all sizes that occur in the
+            set. Empty if the sizes are unknown.
+        any_order: whether each image may have any of `sizes`.
+        grey: file names of the grey images, without extension.
+        pixels: SHA-256 of the shapes and pixels of all HR files, as published. None: the hash is unknown.
     """
 
     name: str
@@ -70,18 +71,22 @@ class BenchmarkSet:
     pixels: str | None = None
 
     def describe(self) -> str:
-        """Describe the set in a few lines: size, source, terms, traps."""
+        """Return a few lines about the set: number of images, source, licence, known traps."""
         lines = [f"{self.name}: {self.images} images; {self.source}", f"  licence: {self.licence}"]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
 def _selfexsr(name: str, key: str, scale: int) -> tuple[RemoteFile, str]:
-    # Links of SelfExSR's README; nobody published hashes. `scale`: the folder with the least cropped HR.
+    # The links come from SelfExSR's README; nobody published hashes. SelfExSR has one folder of cropped HR images for
+    # each scale; `scale` selects the folder whose images lost the fewest pixels.
     remote = RemoteFile(f"https://uofi.box.com/shared/static/{key}.zip", f"{name}_SelfExSR.zip")
     return remote, rf"image_SRF_{scale}/(img_\d+)_SRF_{scale}_HR(\.png)"
 
 
-_CROPPED = "SelfExSR's HR of each scale is cropped to it; data prepare crops, so one HR folder serves every scale"
+_CROPPED = (
+    "SelfExSR has differently cropped HR images for each scale; one HR folder is enough here, because basicsr data "
+    "prepare crops the images for each scale"
+)
 
 BENCHMARKS = {
     row.name: row
@@ -89,9 +94,9 @@ BENCHMARKS = {
         BenchmarkSet(
             "Set5",
             5,
-            f"Bevilacqua et al., BMVC 2012; images as in {SELFEXSR}",
+            f"Bevilacqua et al., BMVC 2012; images from {SELFEXSR}",
             "research use",
-            ("woman (img_005) is BSDS500's 302003.jpg: leave it out of training", _CROPPED),
+            ("woman (img_005) is image 302003.jpg of BSDS500; do not train on that image", _CROPPED),
             _selfexsr("Set5", "kfahv87nfe8ax910l85dksyl2q212voc", 2),
             in_papers=True,
             sizes=((512, 512), (288, 288), (256, 256), (280, 280), (228, 344)),
@@ -100,11 +105,12 @@ BENCHMARKS = {
         BenchmarkSet(
             "Set14",
             14,
-            f"Zeyde et al., 2010; images as in {SELFEXSR}",
+            f"Zeyde et al., 2010; images from {SELFEXSR}",
             "research use",
             (
-                "img_003 is grey: networks are scored on it as three equal channels (grey: as_rgb); only the published "
-                "bicubic row compares its grey values directly (grey: direct), 0.09 dB less on the mean",
+                "img_003 is grey; scores of networks use it as three equal channels (option grey: as_rgb); only the "
+                "published bicubic scores compare its grey values directly (option grey: direct), which lowers the "
+                "mean PSNR by 0.09 dB",
                 _CROPPED,
             ),
             _selfexsr("Set14", "igsnfieh4lz68l926l8xbklwsnnk8we9", 2),
@@ -119,9 +125,9 @@ BENCHMARKS = {
         BenchmarkSet(
             "B100",
             100,
-            f"the val part of BSDS500, Martin et al., ICCV 2001; images as in {SELFEXSR} (BSD100)",
+            f"the val part of BSDS500, Martin et al., ICCV 2001; images from {SELFEXSR} (there called BSD100)",
             "non-commercial research and education (UC Berkeley)",
-            ("leave BSDS500's val part out of training: it is this set", _CROPPED),
+            ("B100 is the val part of BSDS500; do not train on that part", _CROPPED),
             _selfexsr("B100", "qgctsplb8txrksm9to9x01zfa4m61ngq", 3),
             in_papers=True,
             sizes=((480, 321), (321, 480)),
@@ -133,16 +139,16 @@ BENCHMARKS = {
             100,
             f"Huang et al., CVPR 2015; {SELFEXSR}",
             "research use; photos from Flickr under Creative Commons",
-            ("SelfExSR's x2 folder holds HR of half size: take the x4 folder's HR for every scale",),
+            ("SelfExSR's x2 folder has HR images of half size; use the HR images of the x4 folder at all scales",),
             _selfexsr("Urban100", "65upg43jjd0a4cwsiqgl6o6ixube6klm", 4),
             in_papers=True,
         ),
         BenchmarkSet(
             "Manga109",
             109,
-            "Matsui et al., 2017; on application at http://www.manga109.org",
-            "academic use on application; redistribution not allowed",
-            ("published SR results use one page of each of the 109 volumes, not the whole data set",),
+            "Matsui et al., 2017; request access at http://www.manga109.org",
+            "academic use only, after a request for access; redistribution is not allowed",
+            ("published scores use one page from each of the 109 volumes, not all pages of the data set",),
             in_papers=True,
         ),
         BenchmarkSet(
@@ -151,15 +157,15 @@ BENCHMARKS = {
             "DIV2K_valid_HR (0801 to 0900), Agustsson and Timofte, CVPRW 2017",
             "academic research only",
             (
-                "many recipes choose checkpoints on it: no unseen test set then",
-                "data verify finds the border convention of DIV2K's own LR files",
+                "many training recipes choose their checkpoint on this set; do not use it as a test set for them",
+                "basicsr data verify finds the border convention of DIV2K's official LR files",
             ),
         ),
     )
 }
 DOWNLOADS = ("DIV2K", *(row.name for row in BENCHMARKS.values() if row.download))
 
-# No hash is published with DIV2K. Catalyst and torchSR check their downloads with these MD5 sums.
+# The authors of DIV2K published no hashes. The toolboxes Catalyst and torchSR check DIV2K against these MD5 sums.
 DIV2K_MD5 = {
     "DIV2K_train_HR": "bdc2d9338d4e574fe81bf7d158758658",
     "DIV2K_valid_HR": "9fcdda83005c5e5997799b69f955ff88",
@@ -175,7 +181,7 @@ DIV2K_MD5 = {
 
 
 def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return DIV2K's HR archive of each split, and its official LR archive of each scale (2, 3, 4, 8)."""
+    """Return the archives of DIV2K for each split: HR images, and official LR images at each scale (2, 3, 4, 8)."""
     archives = []
     for split in splits:
         for kind in ("HR", *("LR_x8" if scale == 8 else f"LR_bicubic_X{scale}" for scale in scales)):
@@ -186,10 +192,15 @@ def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive
 
 
 def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return the archives of a name in `DOWNLOADS`; scales and splits as in `div2k_archives`, for DIV2K only.
+    """Return the archives to download for a data set.
+
+    Args:
+        name: name of the data set, one of `DOWNLOADS`.
+        scales: scales of DIV2K's LR images; other sets ignore this argument.
+        splits: parts of DIV2K, keys of `SPLITS`; other sets ignore this argument.
 
     Raises:
-        UserError: no such set, or no download of it; the message has the remedy.
+        UserError: the data set is unknown or cannot be downloaded; the message suggests available sets.
     """
     if name == "DIV2K":
         return div2k_archives(scales, splits)
@@ -197,22 +208,24 @@ def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list
         raise unknown("data set", name, DOWNLOADS)
     row = BENCHMARKS[name]
     if row.download is None:
-        raise UserError(f"{name} has no download here: {row.source}. Available: {', '.join(DOWNLOADS)}")
+        available = ", ".join(DOWNLOADS)
+        raise UserError(f"{name} cannot be downloaded by this command: {row.source}. Available sets: {available}")
     remote, members = row.download
     return [Archive(remote, f"{name}/HR", row.images, 8 * GIB, members)]
 
 
 def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) -> Path:
-    """Download and unpack an archive unless its folder exists; return the folder of images.
+    """Download and unpack an archive if its folder does not exist; return the folder with the images.
 
     Args:
-        archive: what to obtain.
-        out: output folder; its folder `downloads` gets the archives and their recorded hashes.
-        keep: keep the zip file.
-        say: callback for one line for each check.
+        archive: the archive to download.
+        out: output folder; its subfolder `downloads` gets the zip files and a record of their hashes.
+        keep: whether to keep the zip file after unpacking.
+        say: function that is called with one line of text after each check.
 
     Raises:
-        UserError: the download failed or has wrong content, or an existing folder has another number of images.
+        UserError: the download failed, the hash or content of the zip file is wrong, or the folder has the wrong
+            number of images.
     """
     folder = out / archive.folder
     if not folder.exists():
@@ -223,24 +236,29 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
             file.unlink()
     count = len(list_files(folder))
     if count != archive.images:
-        raise DownloadError(f"{folder} has {count} images instead of {archive.images}; remove it and try again")
+        raise DownloadError(
+            f"{folder} has {count} images instead of {archive.images}; remove the folder and run the command again"
+        )
     say(f"{folder}: {count} images")
     return folder
 
 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Compare HR images with the record of a benchmark set; return notes and faults, one line each.
+    """Compare a folder of HR images with the record of a benchmark set.
 
-    The images may be cut at the bottom and right (mod-cropped) by less than 12 pixels.
+    The images may be cropped at the bottom and right by less than 12 pixels, for example to multiples of a scale.
+
+    Returns:
+        Notes and faults, one line for each.
 
     Raises:
-        UserError: no such set.
+        UserError: the benchmark set is unknown.
     """
     if name not in BENCHMARKS:
         raise unknown("benchmark set", name, BENCHMARKS)
     row = BENCHMARKS[name]
     files = list_files(folder)
-    faults = [] if len(files) == row.images else [f"{folder}: {len(files)} images; {name} has {row.images}"]
+    faults = [] if len(files) == row.images else [f"{folder} has {len(files)} images; {name} has {row.images}"]
     digest = hashlib.sha256()
     for index, file in enumerate(files):
         try:
@@ -253,19 +271,23 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
         size = (pixels.shape[1], pixels.shape[0])
         allowed = row.sizes if row.any_order else row.sizes[index : index + 1]
         if allowed and not any(_is_cropped_from(size, whole) for whole in allowed):
-            faults.append(f"{file}: {size[0]}x{size[1]}; {name} has {' or '.join(f'{w}x{h}' for w, h in allowed)}")
+            wanted = " or ".join(f"{w}x{h}" for w, h in allowed)
+            faults.append(f"{file} is {size[0]}x{size[1]}; the image in {name} is {wanted}")
         if row.sizes and (pixels.ndim == 2) != (file.stem in row.grey):
-            faults.append(f"{file}: {'grey' if pixels.ndim == 2 else 'colour'}, unlike in {name}")
+            found, wanted = ("grey", "in colour") if pixels.ndim == 2 else ("in colour", "grey")
+            faults.append(f"{file} is {found}; the image in {name} is {wanted}")
     notes = [f"{name}: {note}" for note in row.notes]
     if row.pixels is None:
-        notes.insert(0, f"{name}: only the number of images is known, neither sizes nor hashes")
+        notes.insert(
+            0, f"{name}: only the number of images was checked, because the sizes and hashes of this set are unknown"
+        )
     elif not faults:
         is_same = digest.hexdigest() == row.pixels
-        differ = "sizes fit; pixels differ from the published files (cropped, or another copy)"
-        notes.insert(0, f"{name}: {'every pixel as in the published files' if is_same else differ}")
+        differ = "the sizes are right, but pixels differ from the published files (cropped images, or another copy)"
+        notes.insert(0, f"{name}: {'every pixel is the same as in the published files' if is_same else differ}")
     return notes, faults
 
 
 def _is_cropped_from(size: tuple[int, int], whole: tuple[int, int]) -> bool:
-    # Other copies of the sets have a pixel or two that SelfExSR's crop removed.
+    # Images in other copies of the sets can be up to 2 pixels larger, because SelfExSR cropped its images.
     return all(-2 <= full - cut < 12 for full, cut in zip(whole, size, strict=True))

@@ -1,6 +1,6 @@
-"""The degradations that make LR images from HR images, and how to recognise which one made an LR image.
+"""Degradations, which make LR images from HR images, and `identify`, which finds out how LR images were made.
 
-To add a degradation, add its record to `DEGRADATIONS`. Names, checks, help texts and `identify` follow from it.
+To add a degradation, add its record to `DEGRADATIONS`. Names, checks, help texts and `identify` then include it.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,18 @@ BD_KERNEL_SIZE, BD_SIGMA, BD_PHASE = 7, 1.6, 1
 
 
 def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Shrink an image (uint8, (h, w) or (h, w, c)) as MATLAB's `imresize` does; `border` is one of `BORDERS`."""
+    """Shrink an image (uint8, (h, w) or (h, w, c)) like MATLAB's `imresize`; `border` is one of `BORDERS`."""
     return imresize(gt, 1 / scale, border)
 
 
 def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Blur an image (uint8, (h, w) or (h, w, c)), round to 8 bits, keep the pixels [1::scale, 1::scale]: BD.
+    """Apply the BD degradation to an image (uint8, (h, w) or (h, w, c)).
 
-    `border` is not used: the blur always repeats the edge pixel.
+    It blurs the image, keeps the pixels [1::scale, 1::scale] and rounds them to 8 bits. `border` has no effect, because
+    the blur always repeats the edge pixels.
 
-    Source: a 7x7 Gaussian of sigma 1.6, normalised; the papers use scale 3 only. The bicubic upscaling of this kernel,
-    border and phase gives the published BD rows.
+    Source: a normalised 7x7 Gaussian with sigma 1.6; the papers use BD at scale 3 only. With this kernel, border and
+    phase, bicubic upscaling of the LR images gives the published BD scores of the method Bicubic.
     """
     kernel = cv2.getGaussianKernel(BD_KERNEL_SIZE, BD_SIGMA, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -39,15 +40,15 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Degradation:
-    """A way to make LR images from HR images.
+    """An operation that makes LR images from HR images.
 
     Attributes:
-        name: the kind in options, commands and tables, such as "BI"; letters only.
-        doc: the operation in words, for "photos shrunk by MATLAB's bicubic".
-        make: function of gt (uint8, (h, w) or (h, w, c), sides multiples of the scale), scale and border;
-            returns lq (uint8, sides divided by the scale).
-        scales: the scales that have a name, such as BIx4.
-        borders: the border conventions that lead to different LR images.
+        name: name in options, commands and tables, such as "BI"; letters only.
+        doc: description that completes the sentence "photos shrunk by ...", such as "MATLAB's bicubic".
+        make: function (gt, scale, border) -> lq. gt is uint8, (h, w) or (h, w, c), with sides that are multiples of
+            the scale; lq is uint8, with sides divided by the scale.
+        scales: the scales at which the degradation exists; BI at scale 4 is called BIx4.
+        borders: the values of `BORDERS` that give different LR images.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Degradation:
     borders: tuple[str, ...] = BORDERS[:1]
 
     def convention(self, border: str) -> str:
-        """Return the name of LR images of this kind in `CONVENTIONS`."""
+        """Return the key in `CONVENTIONS` of this degradation with the given border."""
         return f"{self.name} {border}" if len(self.borders) > 1 else self.name
 
 
@@ -75,9 +76,9 @@ class ScaledDegradation:
     """A degradation at one scale, such as BIx4.
 
     Attributes:
-        kind: a key of `DEGRADATIONS`.
-        scale: HR side / LR side.
-        border: the pixels outside the image for `imresize`, one of `BORDERS`.
+        kind: a key of `DEGRADATIONS`, such as "BI".
+        scale: scale factor, HR side / LR side.
+        border: how `imresize` extends the image at its border, one of `BORDERS`.
     """
 
     kind: str
@@ -86,27 +87,35 @@ class ScaledDegradation:
 
     @property
     def name(self) -> str:
-        """The name in options, commands and folders: "BIx4", or "BIx4_replicate" with the border of RCAN's files."""
+        """Name in options, commands and folders: "BIx4", or "BIx4_replicate" if the border is "replicate"."""
         return f"{self.kind}x{self.scale}" + ("" if self.border == BORDERS[0] else f"_{self.border}")
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:
-        """Make the LR image (uint8, (h / scale, w / scale) or with channels) of a mod-cropped HR image.
+        """Make the LR image from an HR image.
+
+        Args:
+            gt: HR image, uint8, (h, w) or (h, w, c); `mod_crop` makes its sides multiples of the scale.
+
+        Returns:
+            LR image, uint8, (h / scale, w / scale) or (h / scale, w / scale, c).
 
         Raises:
-            ValueError: a side of `gt` (uint8, (h, w) or (h, w, c)) is not a multiple of the scale.
+            ValueError: a side of `gt` is not a multiple of the scale.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
-            raise ValueError(f"{self.name} needs sides that are multiples of {self.scale}; got {height}x{width}")
+            raise ValueError(
+                f"{self.name} needs height and width to be multiples of {self.scale}; got {height}x{width}"
+            )
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size: the "Bicubic" row of the tables."""
+        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size by bicubic, as for the tables' row "Bicubic"."""
         return imresize(lq, self.scale, self.border)
 
 
 def all_degradations() -> dict[str, ScaledDegradation]:
-    """Return every kind at each of its scales and borders, by name."""
+    """Return all degradations at all of their scales and borders, keyed by name, such as "BIx4"."""
     every = [
         ScaledDegradation(record.name, scale, border)
         for record in DEGRADATIONS.values()
@@ -117,41 +126,48 @@ def all_degradations() -> dict[str, ScaledDegradation]:
 
 
 def get_degradation(name: str) -> ScaledDegradation:
-    """Return the degradation of a name such as "BIx4"; UserError with the nearest name if there is none."""
+    """Return the degradation with a name such as "BIx4".
+
+    Raises:
+        UserError: the name is unknown; the message suggests known names.
+    """
     known = all_degradations()
     if name in known:
         return known[name]
     kind, _, scale = name.partition("x")
     if kind in DEGRADATIONS and scale.isdigit():
-        return degradation_at(kind, int(scale))  # raises with the scales of this kind
+        return degradation_at(kind, int(scale))  # raises UserError, which lists the valid scales
     raise unknown("degradation", name, known)
 
 
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
-    """Return the degradation of a kind at a scale; a border that the kind does not distinguish has no effect.
+    """Return the degradation of a kind, such as "BI", at a scale.
+
+    The border has no effect if all borders give the same LR images, as for BD.
 
     Raises:
-        UserError: no such kind, or not at this scale.
+        UserError: the kind is unknown, or does not exist at this scale.
     """
     if kind not in DEGRADATIONS:
         raise unknown("degradation", kind, DEGRADATIONS)
     record = DEGRADATIONS[kind]
     if scale not in record.scales:
         names = ", ".join(f"{kind}x{known}" for known in record.scales)
-        raise UserError(f"no degradation '{kind}x{scale}', only {names}")
+        raise UserError(f"unknown degradation '{kind}x{scale}'; {kind} exists only as {names}")
     return ScaledDegradation(kind, scale, border if border in record.borders else BORDERS[0])
 
 
 def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
-    """Cut the image (h, w) or (h, w, c) at the bottom and right to sides that are multiples of `scale`."""
+    """Crop an image, (h, w) or (h, w, c), at the bottom and right, so that its sides are multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
 
-# The same convention reproduces an image without a difference, or with a few ties that another program rounded the
-# other way. BasicSR's imresize, the nearest of the others, differs from MATLAB's in 11 % of the samples and more.
+# Largest share of differing pixel values at which two images count as made by the same convention. Two programs with
+# the same convention can round halves differently, so a few pixel values differ. Of the other programs, BasicSR's
+# imresize is the closest to MATLAB's, and it differs in at least 11 % of the pixel values.
 SAME_WAY = 0.02
-# LR pixels at the edge of a sub-image depend on HR pixels outside it.
+# Width in LR pixels of the edge of a sub-image. There, pixels depend on HR pixels outside the sub-image.
 EDGE = 4
 UNKNOWN = "unknown"
 
@@ -177,7 +193,7 @@ def _basicsr(gt: np.ndarray, scale: int) -> np.ndarray:
     return (np.asarray(small).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-# The conventions that `identify` tries: our degradations, then other programs.
+# The conventions that `identify` tries, as functions (gt, scale) -> lq: our degradations, then those of other programs.
 CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     **{
         record.convention(border): partial(_ours, record, border)
@@ -188,17 +204,17 @@ CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "Pillow's bicubic": _pillow,
     "BasicSR's imresize": _basicsr,
 }
-_CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basicsr)  # BasicSR alone needs torch
+_CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basicsr)  # without torch
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The convention that made LR images.
+    """The result of `identify`: the convention (way to make LR images) that made a set of LR images.
 
     Attributes:
         name: a key of `CONVENTIONS`, or `UNKNOWN`.
-        edge: LR pixels at the border that were not compared, because the images are parts of larger ones.
-        shares: share of differing samples, 0..1, for every convention that was tried.
+        edge: width in LR pixels of the border that was not compared; 0 except for sub-images of larger images.
+        shares: share (0..1) of pixel values that differ, for each convention that was tried.
     """
 
     name: str
@@ -206,14 +222,14 @@ class Verdict:
     shares: dict[str, float]
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Whether this is how `wanted` makes LR images; without the edges, all borders of a kind are equal."""
+        """Return whether `wanted` can have made the LR images; its border counts only if the edges were compared."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def __str__(self) -> str:
         if self.name == UNKNOWN:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-            return f"an unknown convention; samples that differ: {shares}"
+            return f"an unknown method (pixel values that differ from the known methods: {shares})"
         if not self.edge:
             return self.name
         kind = self.name.split()[0]
@@ -221,14 +237,17 @@ class Verdict:
 
 
 def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int = 0) -> tuple[int, int]:
-    """Count the samples in which an LR image differs from the one that a convention makes, and the compared samples.
+    """Compare an LR image with the LR image that a convention makes from its HR image.
 
     Args:
-        gt: uint8, (scale * h, scale * w) or with channels.
-        lq: uint8, (h, w) or with channels, as `gt`.
-        scale: HR side / LR side.
+        gt: HR image, uint8, (scale * h, scale * w) or (scale * h, scale * w, c).
+        lq: LR image, uint8, (h, w) or (h, w, c).
+        scale: scale factor, HR side / LR side.
         convention: a key of `CONVENTIONS`.
-        edge: LR pixels at each border that are not compared.
+        edge: width in LR pixels of the border that is not compared.
+
+    Returns:
+        Number of pixel values that differ, and number of pixel values that were compared.
     """
     made = CONVENTIONS[convention](gt, scale)
     inside = slice(edge, -edge or None)
@@ -237,11 +256,17 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention that made most of the LR images of (gt, lq) pairs as in `differing`."""
+    """Find the convention that made the LR images, or most of them.
+
+    Args:
+        pairs: (gt, lq) images as in `differing`.
+        scale: scale factor, HR side / LR side.
+    """
     shares: dict[str, float] = {}
     for names in (_CHEAP, tuple(CONVENTIONS)):
         whole, inside = (_best(pairs, scale, names, edge) for edge in (0, EDGE))
-        # Sub-images differ at their edges only; with whole images, leaving the edges out changes little.
+        # Sub-images differ only at their edges, so their share of differing pixel values falls a lot without the edges.
+        # For complete images, the edges make almost no difference.
         verdict = inside if inside.shares[inside.name] < whole.shares[whole.name] / 4 else whole
         if verdict.shares[verdict.name] <= SAME_WAY:
             return verdict

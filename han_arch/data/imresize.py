@@ -1,4 +1,4 @@
-"""MATLAB's `imresize(image, scale, 'bicubic')` on 8-bit images, to the bit."""
+"""MATLAB's `imresize(image, scale, 'bicubic')` for 8-bit images, reproduced bit by bit."""
 
 import math
 
@@ -9,33 +9,35 @@ BORDERS = ("symmetric", "replicate")
 
 
 def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.ndarray:
-    """Resize by bicubic interpolation with MATLAB's arithmetic; antialias when shrinking.
+    """Resize an image by bicubic interpolation with MATLAB's arithmetic, with antialiasing if the image shrinks.
 
-    `out = round(W_w round(W_h image))`: all rows first, then all columns, in double precision. Each of the two passes
-    rounds half up to 0..255. Most other implementations lack the rounding between the passes.
+    `out = round(W_w round(W_h image))` in double precision: W_h changes the height, then W_w changes the width. After
+    each of the two passes, values are rounded (halves up) and clipped to 0..255. Most other implementations do not
+    round between the passes.
 
     Args:
         image: uint8, (h, w) or (h, w, c), any number of channels in any order.
-        scale: factor of both sides; 1/4 shrinks to a quarter, 2 doubles.
-        border: the pixels outside the image: "symmetric" (mirrored, the edge pixel repeated; today's MATLAB) or
-            "replicate" (the edge pixel only; the files released with RCAN and SelfExSR).
+        scale: factor for both sides; 1/4 makes each side a quarter as long, 2 makes it twice as long.
+        border: how to extend the image at its border. "symmetric" mirrors the image including its edge pixels, as
+            MATLAB does today. "replicate" repeats the edge pixels, as in the files released with RCAN and SelfExSR.
 
     Returns:
         uint8, (ceil(scale * h), ceil(scale * w)) and the channels of `image`.
 
     Raises:
         TypeError: the image is not uint8.
-        ValueError: not two or three dimensions, an empty image, a scale that is not a positive finite number, an
-            unknown border.
+        ValueError: the image is empty or does not have two or three dimensions, the scale is not a positive finite
+            number, or the border is unknown.
 
     Source: MATLAB's documented algorithm (kernel of Keys 1981, a = -0.5; kernel widened by 1/scale when shrinking).
-    Deviation: at 1/3 the weights are no binary fractions, and one of 160 sums lies on a half to within rounding errors.
-    The result then follows from adding in index order; no MATLAB output was available to compare it with.
+    Deviation: at scale 1/3, floating-point numbers cannot represent the weights exactly. One of 160 sums is then so
+    close to a half that the order of the additions decides how it is rounded. This function adds in index order; no
+    MATLAB output at this scale was available for a comparison.
     """
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8; got {image.dtype}")
     if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"image must be (h, w) or (h, w, c) and not empty; got {image.shape}")
+        raise ValueError(f"image must be (h, w) or (h, w, c) and not empty; got shape {image.shape}")
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a positive finite number; got {scale}")
     if border not in BORDERS:
@@ -46,7 +48,7 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
-    """Return Keys' cubic kernel with a = -0.5 at distances in pixels; zero beyond 2."""
+    """Return the values of Keys' cubic kernel (a = -0.5) at distances in pixels; beyond 2 pixels they are zero."""
     x = np.abs(distance)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -54,15 +56,16 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the weights and the indices of the input samples for every output sample along a side of n = `length`.
+    """Compute which input pixels each output pixel uses along one side of an image, and their weights.
 
-    Both are (ceil(scale * n), k). Each row of weights has sum 1. The indices are in 0..n-1; near the border, an index
-    may occur twice in a row.
+    Returns:
+        Weights and input indices, both (ceil(scale * n), k) with n = `length`: one row for each output pixel. The
+        weights of a row have the sum 1. Indices are in 0..n-1; near the border, an index may occur twice in a row.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink
     position = np.arange(1, math.ceil(scale * length) + 1, dtype=np.float64)
-    center = position / scale + 0.5 * (1 - 1 / scale)  # in input samples, the first one at 1
+    center = position / scale + 0.5 * (1 - 1 / scale)  # in input pixels; the first one has position 1
     taps = np.floor(center - width / 2)[:, None] + np.arange(math.ceil(width) + 2)
     weights = shrink * cubic(shrink * (center[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -77,9 +80,9 @@ def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, 
 def _resize_rows(image: np.ndarray, scale: float, border: str) -> np.ndarray:
     weights, indices = resize_weights(image.shape[0], scale, border)
     row_starts = np.arange(0, weights.size + 1, weights.shape[1])
-    # A product with a CSR matrix adds in index order, as MATLAB does, and skips the zeros of a dense matrix.
+    # The product with a CSR matrix adds the terms in index order, like MATLAB. It also skips the many zero weights.
     matrix = sparse.csr_matrix((weights.ravel(), indices.ravel(), row_starts), (len(weights), image.shape[0]))
     resized = matrix @ image.reshape(image.shape[0], -1).astype(np.float64)
     resized += 0.5
-    np.clip(resized, 0, 255, out=resized)  # the cast truncates: floor(x + 0.5) rounds half up
+    np.clip(resized, 0, 255, out=resized)  # the cast removes decimals; + 0.5 makes it round
     return resized.astype(np.uint8).reshape(len(weights), *image.shape[1:])

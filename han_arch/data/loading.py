@@ -1,6 +1,7 @@
-"""Repair BasicSR's data loading on today's stack: `install()` probes each part and replaces only broken ones.
+"""Repair the parts of BasicSR's data loading that fail with current packages.
 
-Option files keep BasicSR's names (`type: PairedImageDataset`, `io_backend: type: lmdb`).
+`install()` tests each part and replaces only the broken ones. Option files stay the same, because the replacements have
+BasicSR's names (`type: PairedImageDataset`, `io_backend: type: lmdb`).
 """
 
 import functools
@@ -23,24 +24,25 @@ from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image
 from han_arch.images.write import encode_png
 
-# A spawned worker imports this module before it unpickles BasicSR's classes.
+# Call this at import, because a spawned worker imports this module before it unpickles BasicSR's classes.
 compat.install_import_fallbacks()
 
 
 class SampleError(UserError):
-    """A training or validation sample cannot be used; the message names its file, or its LMDB and key."""
+    """A training or validation image cannot be used; the message contains its file, or its LMDB and key."""
 
 
 class SharedLmdbBackend:
-    """BasicSR's LMDB backend on environments that a whole process shares; it can be pickled.
+    """LMDB backend for BasicSR that opens each LMDB only once in a process and can be pickled.
 
     Args:
         db_paths: LMDB folders.
-        client_keys: the dataset's names for them, such as "lq" and "gt"; one for each folder.
-        readonly, lock, readahead: BasicSR's; no effect: the LMDBs are read-only, without lock and readahead.
+        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each folder.
+        readonly, lock, readahead: arguments of BasicSR's backend, ignored here. The LMDBs are always opened read-only,
+            without lock and readahead.
 
     Raises:
-        ValueError: not as many keys as folders.
+        ValueError: the number of client keys differs from the number of folders.
     """
 
     def __init__(
@@ -54,26 +56,28 @@ class SharedLmdbBackend:
         folders = [db_paths] if isinstance(db_paths, str) else db_paths
         keys = [client_keys] if isinstance(client_keys, str) else client_keys
         if len(folders) != len(keys):
-            raise ValueError(f"{len(folders)} LMDBs need as many client keys; got {', '.join(keys)}")
+            raise ValueError(
+                f"{len(folders)} LMDBs need {len(folders)} client keys; got {len(keys)}: {', '.join(keys)}"
+            )
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """Return the bytes of a key of one LMDB; LmdbFault if they cannot be read."""
+        """Return the bytes at key `filepath` of the LMDB `client_key`; raise LmdbFault if they cannot be read."""
         return lmdb_value(self.folders[client_key], str(filepath))
 
     def get_text(self, filepath: str) -> str:
-        """Refuse: an LMDB here holds images only."""
-        raise NotImplementedError("an LMDB of images has no text")
+        """Raise NotImplementedError, because these LMDBs contain only images."""
+        raise NotImplementedError("text cannot be read from an LMDB of images")
 
 
 class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
-    """BasicSR's PairedImageDataset with the same options and samples, and errors that name the file.
+    """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
 
-    Deviations: the pairs are in the order of their names on every machine; a sample that cannot be used raises
-    SampleError with its file, or LmdbFault with its LMDB and key; the options stay unchanged.
+    Deviations: the pairs are sorted by GT path on every machine. An image that cannot be used raises SampleError with
+    its file, or LmdbFault with its LMDB and key. The mapping of options is not changed.
 
     Raises:
-        SampleError: no pair in the folders.
+        SampleError: the folders contain no image.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -84,8 +88,8 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         self.opt, self.paths = opt, self.inner.paths
         self.paths.sort(key=lambda pair: pair["gt_path"])
         if not self.paths:
-            raise SampleError(f"no image in {self.inner.gt_folder} (sub-folders are not searched)")
-        # Opened here, since BasicSR would remove `type` from the options at the first sample.
+            raise SampleError(f"{self.inner.gt_folder} contains no image (sub-folders are skipped)")
+        # Create the client here, because BasicSR would remove `type` from the options when it reads the first image.
         backend = dict(self.inner.io_backend_opt)
         self.inner.file_client = FileClient(backend.pop("type"), **backend)
 
@@ -93,7 +97,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the sample as BasicSR does; SampleError or LmdbFault names the file at fault."""
+        """Return the same item as BasicSR; raise SampleError or LmdbFault with the file name of a damaged image."""
         try:
             return self.inner[index]
         except LmdbFault:
@@ -110,16 +114,17 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
                 shapes.append(decode_image(client.get(name, side)).shape)
             except (ImageError, OSError) as fault:
                 return f"{where}: {fault}"
-        return f"{where} (LR {shapes[1]}) and its GT {pair['gt_path']} ({shapes[0]}): {error}"
+        return f"LR image {where} has shape {shapes[1]} and GT image {pair['gt_path']} has {shapes[0]}: {error}"
 
 
 def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
-    """Seed a data worker from torch's seed for it, which differs for every worker, rank and epoch.
+    """Seed `random` and NumPy in a data worker from torch's seed, which differs for each worker, rank and epoch.
 
-    The arguments are BasicSR's. BasicSR's own function gives a worker the same seed in every epoch.
+    This replaces BasicSR's function, which gives a worker the same seed in every epoch. The arguments are those of
+    BasicSR's function and are ignored.
     """
-    install()  # a spawned worker has its own BasicSR
-    drawn = torch.initial_seed()  # base seed of this epoch, drawn in the main process, plus the worker's number
+    install()  # a spawned worker imports BasicSR without the repairs
+    drawn = torch.initial_seed()  # the epoch's random base seed from the main process + the worker's number
     random.seed(drawn)
     np.random.seed(drawn % 2**32)
 
@@ -137,19 +142,23 @@ def install() -> None:
 
     if not is_lmdb_shared():
         backends = {**FileClient._backends, "lmdb": SharedLmdbBackend}
-        why = "its LMDB backend opens an LMDB twice in a process, which lmdb 3 refuses, and does not pickle"
+        why = (
+            "BasicSR's LMDB backend cannot be pickled and opens an LMDB twice in a process, which lmdb 3 does not allow"
+        )
         compat.replace("basicsr.utils.file_client", "FileClient._backends", backends, why)
     if not is_seed_new_each_epoch():
-        why = "its data workers draw the same crops in every epoch"
+        why = "BasicSR's data workers draw the same crops in every epoch"
         compat.replace("basicsr.data", "worker_init_fn", worker_init_fn, why)
     if not is_bad_file_named():
         datasets = {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset}
-        why = "its PairedImageDataset does not name the file of a bad sample and reads folders in no fixed order"
+        why = (
+            "BasicSR's PairedImageDataset reads folders in no fixed order, and its errors do not contain the file name"
+        )
         compat.replace("basicsr.utils.registry", "DATASET_REGISTRY._obj_map", datasets, why)
 
 
 def is_lmdb_shared() -> bool:
-    """Probe whether BasicSR's LMDB backend opens one LMDB twice in a process and can be pickled."""
+    """Test whether BasicSR's LMDB backend can be pickled and can open the same LMDB twice in a process."""
     from basicsr.utils.file_client import FileClient
 
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +167,7 @@ def is_lmdb_shared() -> bool:
             transaction.put(b"key", b"value")
         environment.close()
         try:
-            # BasicSR's backend keeps its environments as long as it lives, so the probe holds both.
+            # BasicSR's backend keeps its LMDB open as long as the object exists, so keep both objects.
             clients = [FileClient("lmdb", db_paths=folder) for _ in range(2)]
             values = [client.get("key", "default") for client in (*clients, pickle.loads(pickle.dumps(clients[0])))]
         except (lmdb.Error, TypeError):
@@ -167,7 +176,7 @@ def is_lmdb_shared() -> bool:
 
 
 def is_seed_new_each_epoch() -> bool:
-    """Probe whether BasicSR seeds a data worker differently in two epochs."""
+    """Test whether BasicSR gives a data worker different seeds in two epochs."""
     import basicsr.data
 
     states = random.getstate(), np.random.get_state()
@@ -183,7 +192,7 @@ def is_seed_new_each_epoch() -> bool:
 
 
 def is_bad_file_named() -> bool:
-    """Probe whether the registered PairedImageDataset names the file of a damaged sample."""
+    """Test whether an error of the registered PairedImageDataset contains the file name of the damaged image."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Process many items in worker processes, with a progress bar; stop cleanly at any moment."""
+"""Process many items in worker processes, with a progress bar. No worker runs on after an interrupt or a kill."""
 
 import os
 import signal
@@ -20,27 +20,27 @@ Result = TypeVar("Result")
 
 
 class WorkerDied(UserError):
-    """A worker process ended without an exception: it was killed, or it crashed in a library."""
+    """A worker process ended without a Python exception: it was killed, or a library crashed."""
 
 
 def default_workers() -> int:
-    """Return the number of cores that this process may use: one worker for each."""
+    """Return the default number of workers: the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work_through(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Apply a function to all items and yield (item, result) as each is done, in no fixed order.
+    """Apply a function to all items; yield (item, result) as soon as an item is finished, in no fixed order.
 
     Args:
-        function: importable by name; an exception in it ends the iteration.
-        items: the items; few results wait at a time, however many items there are.
-        workers: number of processes; with 0 or 1 this process does the work.
-        label: text of the progress bar, which also shows the rate and the time left.
+        function: function of one item; it must be picklable. An exception in it ends the iteration.
+        items: the items. At most 2 * workers of them are in progress at a time, which limits the memory for results.
+        workers: number of worker processes; with 0 or 1, this process does the work itself.
+        label: text in front of the progress bar, which also shows the speed and the remaining time.
 
     Raises:
-        WorkerDied: a process ended without an exception, most likely for lack of memory.
+        WorkerDied: a worker process ended without an exception, most likely because memory ran out.
     """
     if not items:
         return
@@ -52,7 +52,7 @@ def work_through(
 
 
 def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
-    """Return `function(item)`, computed in a separate process; WorkerDied if that ends without an exception."""
+    """Return `function(item)`, computed in a separate process; raise WorkerDied if that process crashes."""
     (done,) = _in_processes(function, [item], 1)
     return done[1]
 
@@ -61,7 +61,7 @@ def _in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result]]:
     waiting = iter(items)
-    # Spawned, not forked: OpenCV's and tqdm's threads do not survive a fork.
+    # Start the workers by spawn, because the threads of OpenCV and tqdm do not survive a fork.
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
     try:
         running: dict[Future[Result], Item] = {
@@ -73,22 +73,22 @@ def _in_processes(
                 running.update((executor.submit(function, item), item) for item in islice(waiting, 1))
     except BrokenProcessPool:
         raise WorkerDied(
-            "a worker process died, most likely for lack of memory; run the command again with fewer --workers, "
-            "finished work is kept"
+            "a worker process was killed or crashed, most likely because memory ran out; run the command again with "
+            "fewer --workers (finished images are kept)"
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group; only the parent acts on it.
+    # Ctrl-C interrupts the parent and all workers. The workers ignore it, because the parent stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    # A killed parent cannot stop its workers; they would wait for work for ever.
+    # A killed parent cannot stop its workers. So this thread waits for the end of the parent, then ends the worker.
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,7 +1,8 @@
-"""Make everything that training and testing at a scale need from a folder of HR images.
+"""Make the data sets for training and testing from a folder of HR images.
 
-The products of x4 are GT_x4 and LR_BIx4 (whole images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
-sub-images; x2, x3, x8 and BDx3 likewise. Each scale has its own GT, since the scales cut the image at different places.
+At scale 4, these are GT_x4 and LR_BIx4 (complete images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
+sub-images. The names at other scales and for BD follow the same pattern. Each scale has its own GT images, because each
+scale crops the HR images differently.
 """
 
 import hashlib
@@ -21,62 +22,65 @@ from han_arch.errors import UserError
 from han_arch.images.read import read_image
 from han_arch.images.write import encode_png
 
-# The parts of a product's name before the scale and after it. Sub-images are called NAME_s001, also as keys of LMDBs.
+# Product -> the parts of its folder name before and after the scale. Sub-images are called NAME_s001, also in LMDBs.
 PRODUCTS = {"images": ("", ""), "sub": ("_sub", ""), "lmdb": ("_sub", ".lmdb")}
-LQ_PATCH = 48  # the LR patch that HAN is trained with
+LQ_PATCH = 48  # side in LR pixels of the patches that HAN is trained on
 
 
 def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
-    """Return the names of a product's GT set and LR set, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
+    """Return the folder names of a product's GT and LR images, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
     sub, ending = PRODUCTS[product]
     return f"GT{sub}_x{degradation.scale}{ending}", f"LR{sub}_{degradation.name}{ending}"
 
 
 @dataclass(frozen=True)
 class CropGrid:
-    """Overlapping square windows over an HR image.
+    """Overlapping square windows that divide an HR image into sub-images.
 
     Attributes:
-        size: side of a window in HR pixels.
-        step: distance between neighbouring windows in HR pixels.
+        size: side of each window in HR pixels.
+        step: distance between the starts of neighbouring windows in HR pixels.
     """
 
     size: int = 480
     step: int = 240
 
     def check(self, scale: int) -> None:
-        """Raise UserError if size or step is not a positive multiple of `scale`; name the nearest legal values."""
+        """Raise UserError if size or step is not a positive multiple of `scale`; the message suggests valid values."""
         for name, value in (("crop size", self.size), ("step", self.step)):
             if value < 1 or value % scale:
                 below = max(value - value % scale, scale)
                 raise UserError(
-                    f"{name} {value} is not a multiple of scale {scale}; the nearest are {below}, {below + scale}"
+                    f"{name} {value} is not a positive multiple of scale {scale}; use {below} or {below + scale}"
                 )
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along a side; the last one ends flush with it. A short side is one window."""
+        """Return the windows along one side of an image; the last one ends at the edge. A short side is one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return an image's windows (rows, columns) row by row, by sub-image name as in BasicSR's script: 0001_s001."""
+        """Return the windows (rows, columns) of an image, keyed by sub-image name, such as 0001_s001.
+
+        The windows are numbered row by row, and the names are those that BasicSR's script gives.
+        """
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
     def at_lr(self, scale: int) -> "CropGrid":
-        """Return the grid with the same windows on the LR image, if `check(scale)` passes."""
+        """Return the grid of the same windows on the LR image; size and step must be multiples of `scale`."""
         return CropGrid(self.size // scale, self.step // scale)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The products of every HR image and their settings.
+    """The products that `prepare` makes from each HR image, and their settings.
 
     Attributes:
-        products: which of `PRODUCTS`: whole images, sub-images, LMDBs of sub-images.
+        products: keys of `PRODUCTS`: "images" (complete images), "sub" (sub-images), "lmdb" (LMDBs of sub-images).
         grid: the windows of the sub-images.
-        grey: the treatment of grey files, one of `image_sets.GREY_POLICIES`.
-        patch: training patch in HR pixels that every image must contain; None means `LQ_PATCH` times the scale.
+        grey: how to treat grey files, one of `image_sets.GREY_POLICIES`.
+        patch: side of a training patch in HR pixels; smaller HR images are an error. None: `LQ_PATCH` times the scale.
     """
 
     products: Sequence[str] = tuple(PRODUCTS)
@@ -90,28 +94,29 @@ class Recipe:
         return bool({"sub", "lmdb"} & set(self.products))
 
     def patch_at(self, scale: int) -> int:
-        """Return the training patch in HR pixels at a scale."""
+        """Return the side of a training patch in HR pixels at a scale."""
         return LQ_PATCH * scale if self.patch is None else self.patch
 
     def check(self, scale: int) -> None:
-        """Raise UserError if the windows or the training patch do not fit the scale or each other."""
+        """Raise UserError if the windows and the training patch do not fit the scale or each other."""
         patch = self.patch_at(scale)
         if self.has_sub_images:
             self.grid.check(scale)
         if patch % scale:
-            raise UserError(f"training patch {patch} is not a multiple of scale {scale}")
+            raise UserError(f"training patch {patch} is not a multiple of scale {scale}; change --gt-size")
         if self.has_sub_images and self.grid.size < patch:
-            raise UserError(f"crop size {self.grid.size} is smaller than the training patch {patch}")
+            sizes = f"crop size {self.grid.size} is smaller than the training patch {patch}"
+            raise UserError(f"{sizes}; increase --crop-size or reduce --gt-size")
 
 
 @dataclass(frozen=True)
 class PlannedSet:
-    """One of the data sets to make.
+    """A data set that `prepare` must make.
 
     Attributes:
-        store: where its images are written.
-        content: the side, "GT" or "LR", and whether it holds sub-images: a key of the result of `make_images`.
-        names: the names of its images, by HR file.
+        store: folder or LMDB for the images.
+        content: (side, whether the images are sub-images) with side "GT" or "LR"; a key of what `make_images` returns.
+        names: names of the images to make from each HR file.
     """
 
     store: Store
@@ -119,27 +124,28 @@ class PlannedSet:
     names: dict[Path, list[str]]
 
     def all_names(self) -> set[str]:
-        """Return the names of all images that it has when it is whole."""
+        """Return the names of all images in the finished data set."""
         return {name for names in self.names.values() for name in names}
 
 
 def prepare(
     hr_folder: Path, out: Path, degradations: Sequence[ScaledDegradation], recipe: Recipe, workers: int
 ) -> list[Path]:
-    """Make the data sets of every degradation, or continue where an earlier run stopped.
+    """Make the data sets of all degradations, or continue where an earlier run stopped.
 
     Args:
-        hr_folder: the HR images.
-        out: the folder of the data sets.
-        degradations: one for each scale.
+        hr_folder: folder with the HR images.
+        out: folder for the data sets.
+        degradations: the degradations, one for each scale.
         recipe: products and their settings.
-        workers: processes.
+        workers: number of worker processes.
 
     Returns:
-        The finished data sets: new ones, and those that were already whole.
+        Folders of the data sets, including those that an earlier run finished.
 
     Raises:
-        UserError: sizes that do not fit the scale, unusable HR files (all of them), or other results in `out`.
+        UserError: the window or patch size does not fit the scale, HR files are unusable (the message lists all of
+            them), or `out` contains data sets that were made with other settings.
     """
     for degradation in degradations:
         recipe.check(degradation.scale)
@@ -152,7 +158,7 @@ def prepare(
 
 
 def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe) -> list[PlannedSet]:
-    """List the data sets of one degradation; the settings of each store hold everything that decides its content."""
+    """List the data sets to make for one degradation; the settings of each store determine its images completely."""
     scale, grid = degradation.scale, recipe.grid
     whole, subs = {}, {}
     for source in sources:
@@ -193,7 +199,11 @@ def _make_sets(sets: Sequence[PlannedSet], degradation: ScaledDegradation, recip
 
 
 def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[tuple[str, bool], dict[str, bytes]]:
-    """Make all images of one HR file: PNG bytes by name, for each side (GT, LR) and whether they are sub-images."""
+    """Make all GT and LR images from one HR file.
+
+    Returns:
+        (side, whether the images are sub-images) -> image name -> PNG bytes, with side "GT" or "LR".
+    """
     scale = degradation.scale
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":

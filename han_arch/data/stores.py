@@ -1,10 +1,10 @@
-"""The one reader of LMDBs, and the stores that `basicsr data prepare` writes: folders of PNG files, and LMDBs.
+"""Read LMDBs, and write the data sets of `basicsr data prepare`: folders of PNG files, and LMDBs.
 
-A store is called NAME.partial until it is whole. A kill at any moment leaves a NAME.partial: no reader takes it for a
-data set, and the next run continues it.
+An unfinished data set is called NAME.partial. If the process is killed, NAME.partial stays; training does not read it,
+and the next run of the command continues it.
 
-BasicSR's own LMDB maker is not used: a partial LMDB from it reads as a smaller whole one, it can fill its map, and an
-unreadable image stops it without the image's name.
+This module does not use BasicSR's LMDB maker for three reasons. Its unfinished LMDB looks like a smaller finished one.
+It can exceed the LMDB's maximum size. Its error about an unreadable image does not contain the file name.
 """
 
 import json
@@ -22,27 +22,27 @@ from han_arch.errors import UserError, hint
 from han_arch.images.png16 import PNG_END, png_header
 from han_arch.images.write import PNG_LEVEL
 
-RECORD = ".prepare.json"  # hidden, so that BasicSR's folder scan skips it
+RECORD = ".prepare.json"  # the settings of a data set; a hidden file, which BasicSR does not take for an image
 
 
 class LmdbFault(UserError):
-    """An LMDB or one of its keys cannot be read; the message names the file and the fault."""
+    """An LMDB or one of its keys cannot be read; the message contains the file and the reason."""
 
 
 def open_lmdb(folder: Path) -> lmdb.Environment:
-    """Open an LMDB, read-only, if its data.mdb is as long as its header says; the caller closes it.
+    """Check that an LMDB's data.mdb is not cut short, and open the LMDB read-only. The caller closes it.
 
-    LMDB reads through a memory map: in a file cut short, a page beyond the end kills the process by SIGBUS.
+    LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
 
     Raises:
-        LmdbFault: no data.mdb, not an LMDB, or cut short.
+        LmdbFault: data.mdb does not exist, is not an LMDB, or is cut short.
     """
     data = folder / "data.mdb"
     if not data.is_file():
         raise LmdbFault(f"{folder} has no data.mdb")
     size = data.stat().st_size
     if size < 2 * 4096:
-        raise LmdbFault(f"{data} is cut short: {size} bytes are less than its header")
+        raise LmdbFault(f"{data} is cut short: it has only {size} bytes, less than an LMDB header")
     try:
         env = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
@@ -50,7 +50,7 @@ def open_lmdb(folder: Path) -> lmdb.Environment:
     wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if size < wanted:
         env.close()
-        raise LmdbFault(f"{data} is cut short: {size} of {wanted} bytes")
+        raise LmdbFault(f"{data} is cut short: it has {size} of {wanted} bytes")
     return env
 
 
@@ -64,8 +64,8 @@ _opening = threading.Lock()
 
 
 def _shared(folder: Path) -> lmdb.Environment:
-    # py-lmdb 3 refuses to open a folder twice in a process. An environment must not be used across a fork, so no
-    # reader keeps it: a forked child opens its own.
+    # py-lmdb 3 cannot open a folder twice in one process, so the readers share one environment. They do not keep it,
+    # because an environment must not be used after a fork: a forked child opens the folder again.
     resolved = folder.resolve()
     with _opening:
         if resolved not in _environments:
@@ -74,7 +74,7 @@ def _shared(folder: Path) -> lmdb.Environment:
 
 
 def lmdb_keys(folder: Path) -> list[str]:
-    """Return all keys of an LMDB in their order; LmdbFault if they cannot be read."""
+    """Return all keys of an LMDB in sorted order; raise LmdbFault if they cannot be read."""
     try:
         return _keys_of(_shared(folder))
     except lmdb.Error as error:
@@ -82,19 +82,19 @@ def lmdb_keys(folder: Path) -> list[str]:
 
 
 def lmdb_value(folder: Path, key: str) -> bytes:
-    """Return the bytes at a key of an LMDB; LmdbFault if there is no such key or it cannot be read."""
+    """Return the bytes at a key of an LMDB; raise LmdbFault if the key is missing or cannot be read."""
     try:
         with _shared(folder).begin() as transaction:
             data = transaction.get(key.encode())
     except lmdb.Error as error:
-        raise LmdbFault(f"{folder / 'data.mdb'} is damaged, key {key} cannot be read: {error}") from error
+        raise LmdbFault(f"{folder / 'data.mdb'} is damaged; key {key} cannot be read: {error}") from error
     if data is None:
         raise LmdbFault(f"{folder} has no key {key}; {hint(key, lmdb_keys(folder))}")
     return bytes(data)
 
 
 def close_lmdbs() -> None:
-    """Close the LMDBs that this process has open; the next read opens them again."""
+    """Close all LMDBs that this process has open; the next `lmdb_keys` or `lmdb_value` opens its LMDB again."""
     for environment in _environments.values():
         environment.close()
     _environments.clear()
@@ -102,21 +102,22 @@ def close_lmdbs() -> None:
 
 def _reset_after_fork() -> None:
     global _opening
-    _opening = threading.Lock()  # a thread of the parent may have held the old one
+    _opening = threading.Lock()  # the old lock may be held by a thread that exists only in the parent
     close_lmdbs()
 
 
-# py-lmdb's list of open folders survives a fork, so the child closes what it inherited before it opens its own.
+# A forked child inherits py-lmdb's list of open folders. It closes them, so that it can open them again itself.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 class Store(ABC):
-    """One prepared data set on the disk.
+    """A data set of `basicsr data prepare` on the disk, finished or unfinished.
 
     Args:
-        path: its place when it is whole.
-        settings: its source and how it is made (plain JSON values). Two runs may share a result if these are equal.
+        path: path of the finished data set; the unfinished data set is at the same path with the ending .partial.
+        settings: everything that determines the images, as plain JSON values. A run continues or keeps the data set of
+            an earlier run only if the settings are equal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -125,10 +126,11 @@ class Store(ABC):
         self.settings = settings
 
     def is_whole(self, names: Collection[str]) -> bool:
-        """Return whether the finished data set exists with exactly these images, each of them complete.
+        """Return whether the finished data set exists and has exactly the images `names`, all of them complete.
 
         Raises:
-            UserError: the path holds something else, or a damaged data set beside a partial one.
+            UserError: the path exists but is not a data set with these settings, or there is both a damaged data set
+                and an unfinished one.
         """
         if not self.path.exists():
             return False
@@ -136,17 +138,19 @@ class Store(ABC):
         if self.present(self.path) == set(names):
             return True
         if self.partial.exists():
-            raise UserError(f"both {self.path} (damaged) and {self.partial} exist; remove one of them")
+            raise UserError(f"both {self.path} (damaged) and {self.partial} (unfinished) exist; remove one of them")
         return False
 
     def begin(self) -> set[str]:
-        """Open or create the partial data set and return the names that it has already.
+        """Open or create the unfinished data set; return the names of the images that it already has.
 
-        A finished data set at the path is damaged, since `is_whole` said no; it becomes the partial one.
+        Call this only after `is_whole` returned False. A data set at the final path is then damaged and becomes the
+        unfinished one.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
-        # A kill right after the folder was made leaves hidden files at most; anything else must be ours.
+        # A run that was killed right after it made the folder leaves only hidden files. If there are others, the record
+        # must show that the folder is ours.
         if self.partial.exists() and any(not path.name.startswith(".") for path in self.partial.iterdir()):
             self._check_record(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
@@ -154,17 +158,17 @@ class Store(ABC):
         return self._open_partial()
 
     def finish(self, names: Collection[str]) -> None:
-        """Turn the partial data set, which has all of `names`, into the finished one."""
+        """Turn the unfinished data set, which must have all of `names`, into the finished one; delete other images."""
         self._close_partial(set(names))
         os.replace(self.partial, self.path)
 
     @abstractmethod
     def put(self, images: dict[str, bytes]) -> None:
-        """Add PNG files by name without extension, each whole or not at all."""
+        """Add images, given as name -> PNG bytes. After a kill, each image is either complete or missing."""
 
     @abstractmethod
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the complete images in a folder of this store."""
+        """Return the names of the complete images in `folder`, the finished or the unfinished data set."""
 
     def _open_partial(self) -> set[str]:
         return self.present(self.partial)
@@ -173,13 +177,13 @@ class Store(ABC):
     def _close_partial(self, names: set[str]) -> None: ...
 
     def _check_record(self, folder: Path) -> None:
-        advice = "remove it or choose another -o"
+        advice = "remove it, or pass another output folder with -o"
         try:
             made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
-            raise UserError(f"{folder} exists and was not made by this command; {advice}") from None
+            raise UserError(f"{folder} exists but has no readable {RECORD} of basicsr data prepare; {advice}") from None
         differences = "; ".join(
-            f"{key}: {_shortened(made_with.get(key))}, now {_shortened(self.settings.get(key))}"
+            f"{key} was {_shortened(made_with.get(key))}, is now {_shortened(self.settings.get(key))}"
             for key in sorted({*made_with, *self.settings})
             if made_with.get(key) != self.settings.get(key)
         )
@@ -192,15 +196,15 @@ def _shortened(value: Any) -> str:
 
 
 class FolderStore(Store):
-    """A folder of PNG files."""
+    """A data set as a folder of PNG files."""
 
     def put(self, images: dict[str, bytes]) -> None:
-        """Write each file whole or not at all."""
+        """Write each image to NAME.png. After a kill, each file is either complete or missing."""
         for name, data in images.items():
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the PNG files that have a PNG file's end; after a power cut some may lack it."""
+        """Return the names of the PNG files that end with PNG's last chunk; a power cut can leave files without it."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:
@@ -216,12 +220,12 @@ def _ends_as_png(path: Path) -> bool:
 
 
 class LmdbStore(Store):
-    """An LMDB with BasicSR's meta_info.txt; the keys are the names."""
+    """A data set as an LMDB with BasicSR's meta_info.txt; the LMDB keys are the image names."""
 
     _env: lmdb.Environment
 
     def put(self, images: dict[str, bytes]) -> None:
-        """Add the images in one transaction; enlarge the map if it is full."""
+        """Add the images in one transaction; if the LMDB reaches its maximum size, double that size and try again."""
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
@@ -232,11 +236,11 @@ class LmdbStore(Store):
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def present(self, folder: Path) -> set[str]:
-        """Return the keys of an LMDB; none if it is damaged or disagrees with its meta_info.txt."""
+        """Return the keys of the LMDB `folder`, or an empty set if it is damaged or meta_info.txt has other keys."""
         try:
             with open_lmdb(folder) as env:
                 keys = set(_keys_of(env))
-            # BasicSR takes each line up to its first dot as the key.
+            # BasicSR takes the text before the first dot of each line as the key.
             lines = (folder / "meta_info.txt").read_text("utf-8").splitlines()
             return keys if keys == {line.split(".")[0] for line in lines} else set()
         except (LmdbFault, lmdb.Error, FileNotFoundError):
@@ -246,7 +250,7 @@ class LmdbStore(Store):
         try:
             with open_lmdb(self.partial) as env:
                 _keys_of(env)
-        except (LmdbFault, lmdb.Error):  # none, or cut short: to open it for writing would kill the process
+        except (LmdbFault, lmdb.Error):  # missing or cut short; opening a cut file for writing would kill this process
             (self.partial / "data.mdb").unlink(missing_ok=True)
         self._env = lmdb.open(str(self.partial), map_size=2**26)
         return set(_keys_of(self._env))

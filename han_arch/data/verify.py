@@ -1,4 +1,4 @@
-"""Check data sets, folders and LMDBs, alone and as GT-LR pairs, and find out how the LR images were made."""
+"""Check folders and LMDBs, alone or as a GT set with its LR set, and find out how the LR images were made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +24,14 @@ from han_arch.errors import nearest
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image
 
-SAMPLE = 9  # pairs on which all conventions are tried; all pairs are then compared with the best one
+SAMPLE = 9  # number of pairs that all conventions are tried on; the best convention is then tried on all pairs
 _READ_FAULTS = (ImageError, OSError, LmdbFault)
 Pair = tuple[ImageRef, ...]  # a GT image and its LR image, or one image that is checked alone
 
 
 @dataclass
 class Report:
-    """The result for one set or pair: notes, and faults that make it bad; one line each."""
+    """The result of a check: notes and faults, one line for each. The data set is good if there are no faults."""
 
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -39,12 +39,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Expectation:
-    """Requirements that a pair of sets must meet.
+    """Requirements for a GT set and its LR set.
 
     Attributes:
-        scale: HR side / LR side; None takes the scale of the first readable pair.
-        degradation: the required degradation of the LR images; None accepts any.
-        tolerance: share of an LR image's samples that may differ; 0 for sets made by `basicsr data prepare`.
+        scale: scale factor, HR side / LR side. None: the scale of the first readable pair.
+        degradation: degradation that the LR images must have. None: any degradation.
+        tolerance: maximum share (0..1) of pixel values in which an LR image may differ from the image that the detected
+            convention makes; 0 for data sets of `basicsr data prepare`.
     """
 
     scale: int | None = None
@@ -54,12 +55,13 @@ class Expectation:
 
 @dataclass
 class Findings:
-    """The result for one pair, or for all pairs of two sets.
+    """The result of `examine` for one pair, or the sum of the results for all pairs.
 
     Attributes:
-        shapes: (height, width, channels) of every image that could be decoded.
-        faults: one line each.
-        unlike, compared: differing and compared LR samples; the set's convention makes the reference from GT.
+        shapes: (height, width, channels) of each image that could be decoded.
+        faults: faults of the images, one line for each.
+        unlike: number of LR pixel values that differ from the image that the detected convention makes.
+        compared: number of LR pixel values that were compared.
     """
 
     shapes: dict[ImageRef, tuple[int, ...]] = field(default_factory=dict)
@@ -69,7 +71,10 @@ class Findings:
 
 
 def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    """Check all sets in a folder that `basicsr data prepare` made, or else its own images; yield names and reports."""
+    """Check all data sets that `basicsr data prepare` made in a folder; yield the name and report of each.
+
+    If the folder contains no such data set, check the images in the folder itself.
+    """
     folders = sorted(inner.name for inner in path.iterdir() if inner.is_dir())
     gt_of = {}
     for degradation in all_degradations().values():
@@ -91,7 +96,7 @@ def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
 
 
 def verify_single(path: Path, workers: int) -> Report:
-    """Check one folder or LMDB: its listing, and that every image can be decoded."""
+    """Check one folder or LMDB alone: decode every image, and compare an LMDB with its meta_info.txt."""
     images = load_set(path)
     report = Report(faults=list(images.faults))
     if images.images:
@@ -104,13 +109,14 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     """Check a GT set and its LR set.
 
     Args:
-        gt_path: folder or LMDB of HR images.
-        lq_path: folder or LMDB of LR images; one template, such as "{}x4", makes their names from those of GT.
-        expected: scale, degradation and tolerance.
-        workers: processes.
+        gt_path: folder or LMDB with the HR images.
+        lq_path: folder or LMDB with the LR images. Their names may differ from the GT names by a template, such as
+            "{}x4", which turns 0001 into 0001x4.
+        expected: required scale, degradation and tolerance.
+        workers: number of worker processes.
 
     Returns:
-        Notes (counts, name template, convention of LR) and faults.
+        A report with faults, and with notes: numbers of images, template of the names, convention of the LR images.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
@@ -123,24 +129,24 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     sample = list(_readable(pairs[:: max(1, len(pairs) // SAMPLE)]))
     scale = expected.scale or next((gt.shape[0] // lq.shape[0] for gt, lq in sample), 0)
     if scale == 0:
-        report.faults.append(f"{gt_path} and {lq_path}: no scale from the first readable pair; give --scale")
+        report.faults.append(f"{gt_path} and {lq_path}: cannot compute the scale from the image sizes; pass --scale")
         return report
     verdict = identify([(gt, lq) for gt, lq in sample if _size_fault(gt, lq, scale) is None], scale)
     wanted = expected.degradation
     if wanted is not None and not verdict.fits(wanted):
-        report.faults.append(f"{lq_path}: should be made by {wanted.name}; it is made by {verdict}")
+        report.faults.append(f"{lq_path}: should be made by {wanted.name}, but was made by {verdict}")
     look = partial(examine, scale=scale, verdict=verdict, tolerance=expected.tolerance)
     total = _examine_all([gt_set, lq_set], pairs, look, workers)
     report.faults += total.faults
     note = f"{lq_path}: x{scale}, made by {verdict}"
     if total.compared:
-        note += f": {total.unlike} of {total.compared} samples differ ({total.unlike / total.compared:.4%})"
+        note += f": {total.unlike} of {total.compared} pixel values differ ({total.unlike / total.compared:.4%})"
     report.notes.append(note)
     return report
 
 
 def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
-    """Find the template, such as "{}x4", that turns most GT names into LR names: BasicSR's `filename_tmpl`."""
+    """Find the template, such as "{}x4", that turns most GT names into LR names, for the option `filename_tmpl`."""
     first = min(gt_names)
     known = set(lq_names)
     templates = {"{}"} | {name.replace(first, "{}", 1) for name in lq_names if first in name}
@@ -148,13 +154,14 @@ def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = SAME_WAY) -> Findings:
-    """Decode a pair and compare its images; runs in worker processes.
+    """Decode one image, or decode a GT and an LR image and compare them. Worker processes call this function.
 
     Args:
-        pair: one or two images.
-        scale: HR side / LR side.
-        verdict: how the set's LR images were made; an LR image made in another way is a fault. None for one image.
-        tolerance: share of LR samples that may differ from the result of the verdict's convention.
+        pair: one image, or a GT image and its LR image.
+        scale: scale factor, HR side / LR side.
+        verdict: the convention that made the LR set; an LR image that another convention made is a fault. None: do not
+            compare the images.
+        tolerance: maximum share (0..1) of LR pixel values that may differ from the image that the convention makes.
     """
     findings = Findings()
     decoded = []
@@ -166,7 +173,7 @@ def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, toleranc
             continue
         height, width, channels = np.atleast_3d(pixels).shape
         if channels in (2, 4):
-            findings.faults.append(f"{ref}: has an alpha channel, which BasicSR drops silently")
+            findings.faults.append(f"{ref}: has an alpha channel, which BasicSR ignores without a warning")
         findings.shapes[ref] = (height, width, channels)
         decoded.append(pixels)
     if verdict is None or len(decoded) < 2:
@@ -178,22 +185,30 @@ def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, toleranc
     elif verdict.name != UNKNOWN:
         findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
         if findings.unlike > tolerance * findings.compared:
-            share = f"{findings.unlike} of {findings.compared} samples"
-            findings.faults.append(f"{pair[1]}: {share} are not what {verdict} makes of its GT; not its pair?")
+            share = f"{findings.unlike} of {findings.compared} pixel values differ from those that {verdict} makes"
+            findings.faults.append(
+                f"{pair[1]}: {share} from GT; the LR image was changed or belongs to another GT image"
+            )
     return findings
 
 
 def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pair]:
     template = infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
-        report.notes.append(f"{lq_set.path}: names are those of GT in filename_tmpl: '{template}'")
+        report.notes.append(
+            f"{lq_set.path}: LR names differ from GT names; option files need filename_tmpl: '{template}'"
+        )
     gt_names = {template.replace("{}", name): name for name in gt_set.images}
     surplus = lq_set.images.keys() - gt_names
     for lq_name in sorted(gt_names.keys() - lq_set.images):
         near = nearest(lq_name, surplus)
-        hint = f"; did you mean {near}?" if near else ""
-        report.faults.append(f"{lq_set.path}: no {lq_name} for {gt_names[lq_name]} of {gt_set.path}{hint}")
-    report.faults += [f"{gt_set.path}: nothing for {lq_name} of {lq_set.path}" for lq_name in sorted(surplus)]
+        hint = f"; the most similar name is {near}" if near else ""
+        report.faults.append(
+            f"{lq_set.path} has no LR image {lq_name} for GT image {gt_names[lq_name]} of {gt_set.path}{hint}"
+        )
+    report.faults += [
+        f"{gt_set.path} has no GT image for LR image {lq_name} of {lq_set.path}" for lq_name in sorted(surplus)
+    ]
     both = sorted(gt_names.keys() & lq_set.images)
     return [(gt_set.images[gt_names[name]], lq_set.images[name]) for name in both]
 
@@ -208,17 +223,17 @@ def _readable(pairs: Sequence[Pair]) -> Iterator[list[np.ndarray]]:
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
     if gt.shape[2:] != lq.shape[2:]:
-        return "grey and colour do not go together in GT and LR"
+        return "one of the GT and LR images is grey and the other is in colour"
     if gt.shape[0] != lq.shape[0] * scale or gt.shape[1] != lq.shape[1] * scale:
-        return f"LR {lq.shape[1]}x{lq.shape[0]} times {scale} is not GT {gt.shape[1]}x{gt.shape[0]}"
+        return f"LR size {lq.shape[1]}x{lq.shape[0]} times {scale} is not the GT size {gt.shape[1]}x{gt.shape[0]}"
     return None
 
 
 def _examine_all(
     sets: Sequence[ImageSet], pairs: Sequence[Pair], look: Callable[[Pair], Findings], workers: int
 ) -> Findings:
-    """Examine every image and pair of one or two sets; compare the shapes with those in the LMDBs' meta_info.txt."""
-    # Garbage in LMDB's pages can crash the process that reads them: never this one.
+    """Call `look` for all pairs and add up the findings; compare image shapes with the LMDBs' meta_info.txt."""
+    # Read LMDBs only in worker processes, because damaged LMDB pages can crash the process that reads them.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)
     total = Findings()
@@ -229,11 +244,13 @@ def _examine_all(
             total.unlike += findings.unlike
             total.compared += findings.compared
     except WorkerDied:
-        total.faults.append(f"{sets[-1].path}: reading it crashed the process; data.mdb is damaged (or memory ran out)")
+        total.faults.append(
+            f"{sets[-1].path}: a worker process crashed while it read images; data.mdb is damaged, or memory ran out"
+        )
     for images in sets:
         for key, noted in images.shapes.items():
             found = total.shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)
             if found != noted:
-                total.faults.append(f"{images.path}: {key} is {found}; meta_info.txt says {noted}")
+                total.faults.append(f"{images.path}: image {key} has shape {found}, but meta_info.txt contains {noted}")
     total.faults.sort()
     return total

@@ -10,7 +10,7 @@ from han_arch.data.prepare import Recipe, prepare
 
 
 def write_pictures(folder: Path) -> Path:
-    """Write five pictures, none of which divides by 2, 3 and 4."""
+    """Write five pictures; most of their sides are not multiples of 2, 3 and 4."""
     for seed, (name, (height, width)) in enumerate(SIZES.items()):
         write_image(folder / f"{name}.png", make_picture(height, width, seed))
     return folder
@@ -25,7 +25,7 @@ def hr_folder(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_template(tmp_path_factory) -> Path:
-    """Everything that prepare makes at x2 from five pictures; tests copy it."""
+    """The data sets that prepare makes at x2 from five pictures; tests that change them use a copy."""
     hr = write_pictures(tmp_path_factory.mktemp("hr"))
     out = tmp_path_factory.mktemp("prepared")
     prepare(hr, out, [degradation_at("BI", 2)], Recipe(grid=GRID, patch=24), workers=1)

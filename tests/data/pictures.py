@@ -12,11 +12,11 @@ SIZES = {"a": (70, 101), "b": (48, 96), "c": (61, 40), "d": (97, 50), "e": (50, 
 
 
 def make_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A smooth, coloured RGB picture, in which no two places are alike."""
+    """A smooth RGB picture without two equal parts."""
     small = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write RGB or grey as PNG, in another way than the package does."""
+    """Write an RGB or grey image as PNG by OpenCV, without the package's writer."""
     path.write_bytes(cv2.imencode(".png", image if image.ndim == 2 else image[:, :, ::-1])[1].tobytes())

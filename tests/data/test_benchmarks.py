@@ -1,4 +1,4 @@
-"""The records of the benchmark sets against the sets, the faults they find, and downloads without the internet."""
+"""The records of the benchmark sets: they match the real sets, and they find faults. Downloads from a local server."""
 
 import io
 import shutil
@@ -49,7 +49,11 @@ def test_missing_wrong_and_coloured_files_are_found(shared_data, tmp_path, capsy
     (tmp_path / "HR" / "img_014.png").unlink()
     assert main(["data", "verify", str(tmp_path / "HR"), "--benchmark", "Set14", "--workers", "1"]) == 1
     printed = capsys.readouterr().out
-    for fault in ("13 images; Set14 has 14", "img_001.png: 100x100; Set14 has 500x480", "img_003.png: colour"):
+    for fault in (
+        "13 images; Set14 has 14",
+        "img_001.png is 100x100; the image in Set14 is 500x480",
+        "img_003.png is in colour",
+    ):
         assert fault in printed
 
 
@@ -69,7 +73,7 @@ def test_every_record_names_licence_and_traps():
 
 @pytest.fixture
 def serve(tmp_path):
-    """Serve bytes under a name from this machine; the function returns the address."""
+    """A function (name, content) that serves a file from this machine and returns its address."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -147,7 +151,7 @@ def test_div2k_is_complete():
 
 
 def test_sets_without_a_download_name_the_remedy(capsys):
-    with pytest.raises(UserError, match=r"on application at .*manga109.*DIV2K, Set5, Set14, B100, Urban100"):
+    with pytest.raises(UserError, match=r"http.*manga109.*DIV2K, Set5, Set14, B100, Urban100"):
         archives_of("Manga109", [], [])
     assert main(["data", "download", "Sett5"]) == 2
     assert "did you mean Set5?" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The named degradations: BD against a plain loop, names, refusals, one record for each; how LR images were made."""
+"""The degradations: BD equals a plain loop; names and errors; one record adds one; `identify` finds the method."""
 
 import argparse
 from math import exp, floor
@@ -70,9 +70,9 @@ def test_sides_that_do_not_divide_are_refused_and_mod_crop_fixes_them():
 def test_unknown_names_get_the_nearest_one():
     with pytest.raises(UserError, match=r"did you mean BIx4\?"):
         get_degradation("BIX4")
-    with pytest.raises(UserError, match="'BDx2', only BDx3"):
+    with pytest.raises(UserError, match="'BDx2'; BD exists only as BDx3"):
         degradation_at("BD", 2)
-    with pytest.raises(UserError, match="'BDx4', only BDx3"):
+    with pytest.raises(UserError, match="'BDx4'; BD exists only as BDx3"):
         get_degradation("BDx4")
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: no partial result looks whole, no worker stays, and the same command finishes the work."""
+"""After SIGKILL, no unfinished data set looks finished, no worker stays, and the same command finishes the work."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def command(hr: Path, out: Path) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files but lock.mdb; an LMDB's pages depend on the order of writing, so its values are compared elsewhere."""
+    """All files except those of LMDBs, whose pages depend on the order of writing."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -42,12 +42,12 @@ def group_members(group: int) -> list[int]:
 
 
 def count_images(folder: Path) -> int:
-    """PNG files below the folder, while folders in it may be renamed."""
+    """The number of PNG files in a folder and its sub-folders, which another process may rename meanwhile."""
     return sum(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
 
 
 def kill_when(arguments: list[str], out: Path, files: int) -> None:
-    """Start the command in its own process group and kill the main process only, once that many files exist."""
+    """Start the command in its own process group; kill only its main process as soon as `files` PNG files exist."""
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 60

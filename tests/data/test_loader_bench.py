@@ -1,4 +1,4 @@
-"""basicsr data bench: it measures what exists and names the bottleneck."""
+"""basicsr data bench: it measures the LMDB, the folders and the network, and prints the bottleneck."""
 
 import pytest
 import yaml
@@ -41,8 +41,8 @@ def test_disk_lmdb_and_network_are_measured(basicsr, option_file, capsys):
     assert main(["data", "bench", "-opt", str(option_file), "--seconds", "0.1"]) == 0
     printed = capsys.readouterr().out
     for words in (
-        "samples/s from lmdb",
-        "samples/s from disk",
+        "samples/s loaded from lmdb",
+        "samples/s loaded from disk",
         "samples/s trained by EDSR on cpu",
         "is the bottleneck",
     ):

@@ -1,4 +1,4 @@
-"""BasicSR's loaders on our data sets: shared LMDBs, workers by fork and spawn, new crops, errors with names."""
+"""BasicSR's loaders on our data sets: shared LMDBs, forked and spawned workers, new crops, clear errors."""
 
 import copy
 import pickle
@@ -68,7 +68,7 @@ def loader_of(opt: dict, workers: int = 0, start: str | None = None, rank: int =
 
 
 def crops(loader) -> list[bytes]:
-    """The pixels of each drawn sample, in the order of the names of their images."""
+    """The pixels of each crop, sorted by the name of its image."""
     drawn = [
         (name, pixels.numpy().tobytes())
         for batch in loader
@@ -185,7 +185,7 @@ def test_folders_are_read_in_the_order_of_names(prepared, monkeypatch):
 def test_empty_folders_are_refused(tmp_path):
     for folder in ("GT_sub_x2", "LR_sub_BIx2"):
         (tmp_path / folder).mkdir()
-    with pytest.raises(SampleError, match="no image in"):
+    with pytest.raises(SampleError, match="contains no image"):
         build(options(tmp_path, "disk"))
 
 
@@ -216,5 +216,5 @@ def test_the_module_imports_without_basicsr():
 
 
 def test_backend_needs_a_client_key_for_each_lmdb():
-    with pytest.raises(ValueError, match="2 LMDBs need as many client keys"):
+    with pytest.raises(ValueError, match="2 LMDBs need 2 client keys; got 1: lq"):
         SharedLmdbBackend(["a", "b"], ["lq"])

@@ -1,4 +1,4 @@
-"""basicsr data prepare: its windows and output, how it recognises earlier results, and what it refuses."""
+"""basicsr data prepare: windows and output, reuse of earlier data sets, and errors."""
 
 import json
 
@@ -128,7 +128,7 @@ def test_results_of_other_settings_or_images_are_refused(hr_folder, tmp_path, ca
         assert run(hr_folder, out, "--scale", "2", "--only", "sub", "--step", "12") == 2
     error = capsys.readouterr().err
     assert "GT_sub_x2 was made with other settings" in error
-    assert ("step: 24, now 12" if change == "settings" else "hr_images") in error
+    assert ("step was 24, is now 12" if change == "settings" else "hr_images") in error
 
 
 @pytest.mark.parametrize("name", ["GT_x2", "GT_x2.partial"])
@@ -136,7 +136,7 @@ def test_folders_of_others_are_not_touched(hr_folder, tmp_path, capsys, name):
     (tmp_path / "out" / name).mkdir(parents=True)
     (tmp_path / "out" / name / "precious.png").write_bytes(b"mine")
     assert run(hr_folder, tmp_path / "out", "--scale", "2") == 2
-    assert "was not made by this command" in capsys.readouterr().err
+    assert "no readable .prepare.json" in capsys.readouterr().err
     assert (tmp_path / "out" / name / "precious.png").read_bytes() == b"mine"
 
 
@@ -188,13 +188,13 @@ def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, ca
         "text.png": "not an image",
         "cut.png": "damaged",
         "jpeg.jpg": "damaged",
-        "grey.png": "grey; --grey rgb",
+        "grey.png": "--grey rgb",
         "alpha.png": "alpha",
         "deep.png": "16 bits",
         "deepgrey.png": "16 bits",
-        "tiny.png": "60x20 is smaller than the 24 pixels",
+        "tiny.png": "60x20 is smaller than a training patch of 24x24",
         "a.png": "same name as a.bmp",
-        "dot.ted.png": "dot in the name",
+        "dot.ted.png": "more than one dot",
         "sp ace.png": "a space",
         "cmyk.jpg": "CMYK",
     }
@@ -209,10 +209,10 @@ def test_every_unusable_file_is_named_before_work_starts(hr_folder, tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scale", "8"], "crop size 50 is not a multiple of scale 8; the nearest are 48, 56"),
+        (["--scale", "8"], "crop size 50 is not a positive multiple of scale 8; use 48 or 56"),
         (["--scale", "3", "--gt-size", "25", "--crop-size", "48"], "training patch 25 is not a multiple of scale 3"),
         (["--scale", "2", "--gt-size", "60"], "crop size 50 is smaller than the training patch 60"),
-        (["--scale", "2", "--degradation", "BD"], "degradation 'BDx2', only BDx3"),
+        (["--scale", "2", "--degradation", "BD"], "degradation 'BDx2'; BD exists only as BDx3"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(hr_folder, tmp_path, capsys, arguments, message):
@@ -223,7 +223,7 @@ def test_sizes_that_do_not_fit_are_refused(hr_folder, tmp_path, capsys, argument
 def test_empty_and_nested_folders_are_refused(tmp_path, capsys):
     (tmp_path / "hr" / "inner").mkdir(parents=True)
     assert run(tmp_path / "hr", tmp_path / "out", "--scale", "2") == 2
-    assert "it has the folders inner" in capsys.readouterr().err
+    assert "contains the folders inner" in capsys.readouterr().err
     assert run(tmp_path / "nowhere", tmp_path / "out", "--scale", "2") == 2
 
 
@@ -272,6 +272,6 @@ def test_papers_grid_on_a_div2k_image():
 
 @pytest.mark.parametrize(("size", "step"), [(100, 48), (96, 50), (0, 48), (96, -48)])
 def test_sizes_that_do_not_divide_name_the_nearest(size, step):
-    with pytest.raises(UserError, match="not a multiple of scale 8; the nearest are"):
+    with pytest.raises(UserError, match=r"not a positive multiple of scale 8; use \d+ or \d+"):
         CropGrid(size, step).check(8)
     CropGrid(96, 48).check(8)

@@ -1,4 +1,4 @@
-"""basicsr data verify: good sets are good, each kind of damage is found and named, conventions are distinguished."""
+"""basicsr data verify: good sets pass, each kind of damage is found and reported, conventions are recognised."""
 
 import re
 import shutil
@@ -50,7 +50,7 @@ def test_good_sets_are_good(prepared, capsys):
     assert verify(prepared) == 0
     printed = capsys.readouterr().out
     assert printed.count(": good") == 3
-    assert re.search(r"LR_BIx2: x2, made by BI symmetric: 0 of \d+ samples differ \(0.0000%\)", printed)
+    assert re.search(r"LR_BIx2: x2, made by BI symmetric: 0 of \d+ pixel values differ \(0.0000%\)", printed)
 
 
 def lost_lq(root):
@@ -184,32 +184,32 @@ def one_stem_twice(root):
 
 
 DAMAGES = {
-    lost_lq: "no a for a of",
-    extra_lq: "nothing for z of",
+    lost_lq: "LR_BIx2 has no LR image a for GT image a of",
+    extra_lq: "GT_x2 has no GT image for LR image z of",
     cut_short: "b.png: damaged",
     flipped_bytes: "a_s001.png: damaged",
     no_image: "a.png: not an image",
     empty_file: "a.png: empty file",
-    wrong_size: "times 2 is not GT",
-    swapped: "a_s001.png: .* not its pair",
-    one_sample_changed: r"a.png: 1 of \d+ samples are not what BI symmetric makes",
+    wrong_size: "times 2 is not the GT size",
+    swapped: "a_s001.png: .* belongs to another GT image",
+    one_sample_changed: r"a.png: 1 of \d+ pixel values differ from those that BI symmetric makes",
     deep: "a.png: 16 bits",
     alpha: "a.png: has an alpha channel",
-    grey_partner: "grey and colour",
-    other_convention: "should be made by BIx2; it is made by OpenCV's bicubic",
-    truncated_mdb: r"data.mdb is cut short: \d+ of \d+ bytes",
+    grey_partner: "one of the GT and LR images is grey",
+    other_convention: "should be made by BIx2, but was made by OpenCV's bicubic",
+    truncated_mdb: r"data.mdb is cut short: it has \d+ of \d+ bytes",
     lost_mdb: "GT_sub_x2.lmdb has no data.mdb",
     garbage_header: "data.mdb is not an LMDB or its header is damaged",
     lost_meta: "no meta_info.txt",
-    key_lost: "key a_s001 is in meta_info.txt and not in the LMDB",
-    key_extra: "key stray is in the LMDB and not in meta_info.txt",
+    key_lost: "key a_s001 is in meta_info.txt but not in the LMDB",
+    key_extra: "key stray is in the LMDB but not in meta_info.txt",
     value_damaged: "GT_sub_x2.lmdb: a_s001: damaged",
-    value_of_another: "LR_sub_BIx2.lmdb: a_s001: .* not its pair",
-    meta_shape: r"a_s001 is \(48, 48, 3\); meta_info.txt says \(48, 47, 3\)",
-    meta_blank_line: "line 2 is not",
-    meta_twice: "names a_s001 twice",
+    value_of_another: "LR_sub_BIx2.lmdb: a_s001: .* belongs to another GT image",
+    meta_shape: r"a_s001 has shape \(48, 48, 3\), but meta_info.txt contains \(48, 47, 3\)",
+    meta_blank_line: "line 2 of meta_info.txt must be",
+    meta_twice: "contains key a_s001 twice",
     unfinished: "GT_x2.partial: not finished",
-    both_lost: "4 images; 5 were made",
+    both_lost: "has 4 images; basicsr data prepare made 5",
     one_stem_twice: "same name as",
     record_damaged: "prepare.json is damaged",
 }
@@ -271,7 +271,7 @@ def test_matlab_files_and_name_templates(shared_data, tmp_path, capsys):
 
 def test_wrong_scale_is_found(prepared, capsys):
     assert verify(prepared / "GT_x2", prepared / "LR_BIx2", "--scale", "4") == 1
-    assert "times 4 is not GT" in capsys.readouterr().out
+    assert "times 4 is not the GT size" in capsys.readouterr().out
 
 
 def test_missing_folders_and_empty_ones(tmp_path, capsys):
