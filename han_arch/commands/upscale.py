@@ -1,4 +1,4 @@
-"""`basicsr upscale`: arguments and exit status."""
+"""The command `basicsr upscale`: its arguments and its exit status."""
 
 import argparse
 import sys
@@ -12,17 +12,17 @@ from han_arch.inference.files import Outputs, UpscaleSettings, collect, upscale_
 from han_arch.inference.plan import DEFAULT_BUDGET, parse_size
 from han_arch.speed.precision import PRECISIONS
 
-DESCRIPTION = f"""Super-resolve images: files, folders with their subfolders, patterns, or standard input.
+DESCRIPTION = f"""Enlarge images by super-resolution: files, folders with their subfolders, patterns, or standard input.
 
 Reads {listed((form.label for form in FORMATS.values()), "and")}: 8 or 16 bit, grey or colour, with or without alpha.
 Writes {listed((form.label for form in WRITTEN.values()), "and")}.
-Keeps each image's format unless --format is given. Applies EXIF orientation; keeps ICC profile and DPI.
-Overwrites nothing without --overwrite.
-Exit status: 0 all done, 1 some failed (each is reported), 2 nothing was started."""
+Keeps each image's format (but BMP becomes PNG), unless --format or OUT selects another one.
+Applies the EXIF orientation; keeps ICC profile and DPI. Replaces existing files only with --overwrite.
+Exit status: 0 if all images were upscaled, 1 if some failed (with a message for each), 2 if none was started."""
 
 EXAMPLES = """examples:
-  basicsr upscale photo.jpg -o large.png             four times the size
-  basicsr upscale photos -o large                    a folder, and all folders in it
+  basicsr upscale photo.jpg -o large.png             four times as wide and high
+  basicsr upscale photos -o large                    a folder with all its subfolders
   basicsr upscale "scans/*.tif" -o large --scale 2 --format png
   basicsr upscale photo.jpg -o . --suffix _x4 --model net_g_latest.pth --compare
   basicsr upscale photo.jpg -o large.png --model han-s-x4.onnx --runtime onnx
@@ -31,42 +31,43 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the description and the arguments of `basicsr upscale` to a parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     lossy = listed((form.label for form in WRITTEN.values() if form.lossy), "and")
     add = parser.add_argument
-    add("paths", metavar="PATH", nargs="+", help="an image, a folder, a pattern, or - for standard input")
-    add("-o", "--out", metavar="OUT", required=True, help="a folder, an image's name, or - for standard output")
+    add("paths", metavar="PATH", nargs="+", help="image file, folder, pattern, or - for standard input")
+    add("-o", "--out", metavar="OUT", required=True, help="output folder, output file, or - for standard output")
     add = parser.add_argument_group("model").add_argument
-    add("--model", metavar="MODEL", help="a network's name or checkpoint (default: han-s-x4, or by --scale)")
-    add("--scale", type=int, choices=(2, 3, 4, 8), help="how many times larger (default: the model's, 4)")
-    add("--self-ensemble", action="store_true", help="mean of eight turned copies: 8 times the time, slightly better")
-    add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="the network's precision (default: fp32)")
-    add("--winograd", action="store_true", help="fp32 on a CPU in about two thirds of the time; needs a C compiler")
+    add("--model", metavar="MODEL", help="name of a zoo model, or checkpoint file (default: han-s-xN for --scale N)")
+    add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: the model's; 4 without --model)")
+    add("--self-ensemble", action="store_true", help="average over 8 flips and turns: slightly better, 8 times slower")
+    add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
+    add("--winograd", action="store_true", help="save 1/3 of the time (only fp32 on a CPU); needs a C compiler")
     add(
         "--runtime",
         choices=("torch", *RUNTIMES),
         default="torch",
-        help=f"{', '.join(RUNTIMES)}: MODEL is from basicsr export",
+        help=f"library that runs MODEL; {listed(RUNTIMES)} needs a file from basicsr export (default: torch)",
     )
-    add("--device", default="auto", metavar="|".join(DEVICES), help="default: auto, the first available")
-    add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="for the process, without the result (default: 2G)")
+    device = "device that runs the model (default: auto, the first available)"
+    add("--device", default="auto", metavar="|".join(DEVICES), help=device)
+    add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="memory limit, output image not counted (default: 2G)")
     files = parser.add_argument_group("files")
     add = files.add_argument
-    add("--format", choices=tuple(WRITTEN), help="of the results (default: by OUT's or the source's name)")
-    add("--quality", type=int, default=95, metavar="1..100", help=f"of {lossy} (default: 95)")
-    add("--lossless", action="store_true", help="write WebP without loss")
-    add("--png-level", type=int, default=6, metavar="0..9", help="compression of PNG and 16-bit TIFF (default: 6)")
-    add("--suffix", default="", help="appended to the results' names, such as _x4")
-    add("--compare", action="store_true", help="also write NAME_compare.png: bicubic on the left, the result right")
+    add("--format", choices=tuple(WRITTEN), help="output format (default: by OUT's suffix, else the source's or PNG)")
+    add("--quality", type=int, default=95, metavar="1..100", help=f"quality of {lossy} files (default: 95)")
+    add("--lossless", action="store_true", help="write WebP files without loss")
+    add("--png-level", type=int, default=6, metavar="0..9", help="compression level of PNG, 16-bit TIFF (default: 6)")
+    add("--suffix", default="", help="text to append to the names of output files, such as _x4")
+    add("--compare", action="store_true", help="also write NAME_compare.png: bicubic on the left, output on the right")
     there = files.add_mutually_exclusive_group()
-    there.add_argument("--overwrite", action="store_true", help="replace existing results")
-    there.add_argument("--skip-existing", action="store_true", help="skip images that have a result")
-    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="reject larger images (default: 256M)")
+    there.add_argument("--overwrite", action="store_true", help="replace existing files")
+    there.add_argument("--skip-existing", action="store_true", help="skip images that already have an output file")
+    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="limit on pixels per input image (default: 256M)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Upscale; return 1 when an image failed."""
+    """Run the command; return the exit status: 0 if all images were upscaled, 1 if an image failed."""
     settings = UpscaleSettings(
         write=WriteOptions(args.quality, args.lossless, args.png_level),
         budget=parse_size(args.memory),
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing)
     jobs = collect(args.paths, outputs)
     if not jobs:
-        sys.stdout.write("all results exist already\n")
+        sys.stdout.write("all output files exist already; nothing to do\n")
         return 0
     engine = choose_engine(args.runtime, args.model, args.scale, args.device, args.dtype, args.winograd)
     failed = upscale_files(jobs, engine, settings)

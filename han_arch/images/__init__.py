@@ -1,1 +1,1 @@
-"""Read and write image files; no network."""
+"""Read, convert and write image files. The code here does not run neural networks."""

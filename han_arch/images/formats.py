@@ -1,4 +1,4 @@
-"""The table of image formats: one record for each, which all checks, choices and help texts read."""
+"""The table of image formats, with one `ImageFormat` per format. All checks, option values and help texts use it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -13,34 +13,35 @@ from han_arch.images.png16 import read_png16
 from han_arch.images.tiff16 import read_colour_tiff16, read_tiff16
 from han_arch.images.write import WriteOptions, fit_tiff, write_jpeg, write_png, write_tiff, write_webp
 
-PILLOW_BYTES = 5  # memory for a pixel while Pillow reads or writes a file; measured on 12 megapixels: 4
+PILLOW_BYTES = 5  # bytes of memory per pixel while Pillow reads or writes a file; measured on 12 megapixels: 4
 
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Refuse: the writer of a format that is only read."""
-    raise ImageError(f"this format is only read; wanted {listed(other.label for other in WRITTEN.values())}")
+    """Raise ImageError: this package can read the format, but cannot write it."""
+    raise ImageError(f"cannot write this format; use {listed(other.label for other in WRITTEN.values())}")
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """A format of image files.
+    """An image file format: its name, its limits, and the functions that read and write it.
 
     Attributes:
-        label: the format's name in texts; in capitals, Pillow's name.
-        suffixes: endings of file names; new files get the first.
-        write: writes a picture that `fit` returned. Its arguments are a seekable file, the picture, options, and the
-            Software for the metadata. By default the format is only read.
-        bits: the most bits of a sample that `write` stores, 8 or 16.
-        grey: whether `write` stores grey; if not, grey is written as RGB.
-        alpha: whether `write` stores alpha.
-        lossy: whether the quality option applies.
-        longest_side: the most pixels of a side; None: no limit.
-        adapt: a further conversion or check before `write`, with notes.
-        bytes_a_pixel: memory that `write` needs for a pixel besides the picture.
-        read: reads samples that Pillow would cut to 8 bits: (Pillow's image, the file's bytes) -> (h, w, 1 to 4) of
-            uint16. It returns None where Pillow reads all bits.
-        read_other: reads files that Pillow cannot: (the file's bytes, the most pixels) -> picture.
-        signatures: first bytes of the files that `read_other` reads.
+        label: name of the format in messages; Pillow has the same name, in capitals.
+        suffixes: file name suffixes of the format; new files get the first one.
+        write: function that writes a picture. Its arguments are a seekable file, a picture from `fit`, the options,
+            and the text for the metadata field Software. The default raises ImageError (the format can only be read).
+        bits: largest number of bits per pixel value that `write` can store, 8 or 16.
+        grey: whether `write` can store grey images; if not, `fit` converts grey to RGB.
+        alpha: whether `write` can store an alpha channel.
+        lossy: whether `write` uses the option `quality`.
+        longest_side: largest height or width in pixels; None if there is no limit.
+        adapt: function that `fit` calls last, for more conversions or checks. It adds notes to the picture it returns.
+        bytes_a_pixel: function that returns the bytes of memory per pixel that `write` needs, besides the picture.
+        read: function for pixel values that Pillow would reduce to 8 bits. It takes Pillow's image and the file's
+            bytes, and returns uint16 (h, w, 1 to 4). It returns None if Pillow itself reads all bits.
+        read_other: function for files that Pillow cannot read. It takes the file's bytes and the largest allowed
+            number of pixels, and returns a picture. None if the format has no such function.
+        signatures: byte strings; a file that starts with one of them can be passed to `read_other`.
     """
 
     label: str
@@ -59,37 +60,38 @@ class ImageFormat:
 
     @property
     def name(self) -> str:
-        """The name in options, such as "png"."""
+        """The name of the format in command-line options, such as "png"."""
         return self.label.lower()
 
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
-        """Convert a picture to samples that the format stores, with notes on the changes.
+        """Convert a picture to pixel values that the format can store, and add a note for each change.
 
         Args:
-            picture: the result; or the input, to find problems before the work starts.
-            height, width: pixels of the result.
+            picture: the upscaled picture, or a piece of the input picture to find problems before the work starts.
+            height, width: size in pixels of the upscaled picture.
 
         Raises:
-            ImageError: the format cannot store it.
-            UserError: the package that writes it is not installed.
+            ImageError: the format cannot store the upscaled picture.
+            UserError: the package that writes the format is not installed.
         """
         channels = picture.pixels.shape[2]
         if self.longest_side is not None and max(height, width) > self.longest_side:
             others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
             raise ImageError(
-                f"{self.name} stores sides of at most {self.longest_side} pixels, not {width}x{height}; use {others}"
+                f"{self.name} allows at most {self.longest_side} pixels per side, but the upscaled image would have "
+                f"{width}x{height}; use --format {others}"
             )
         if not self.alpha and channels in (2, 4):
             others = listed(other.name for other in WRITTEN.values() if other.alpha)
-            raise ImageError(f"{self.name} stores no alpha; use --format {others}")
+            raise ImageError(f"{self.name} cannot store the image's alpha channel; use --format {others}")
         pixels, icc, notes = picture.pixels, picture.icc, picture.notes
         if pixels.dtype == np.uint16 and self.bits == 8:
             pixels = _eight_bits(pixels)
-            notes += (f"rounded 16 bits to 8, the most that {self.name} stores",)
+            notes += (f"rounded 16 bits per channel to 8, the most that {self.name} can store",)
         if not self.grey and channels < 3:
             pixels = np.take(pixels, [0, 0, 0] + [1] * (channels == 2), axis=2)
             icc = None
-            notes += (f"converted grey to RGB, because {self.name} stores no grey",)
+            notes += (f"converted grey to RGB, because {self.name} cannot store grey images",)
         return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
 
 
@@ -97,7 +99,7 @@ FORMATS = {
     image_format.name: image_format
     for image_format in (
         ImageFormat("PNG", (".png",), write_png, bits=16, read=read_png16),
-        # also MPO, which phones write: Pillow gives the first picture
+        # Pillow's JPEG reader also opens MPO files, which phones write, and returns their first picture.
         ImageFormat(
             "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65_500
         ),
@@ -108,7 +110,7 @@ FORMATS = {
             grey=False,
             lossy=True,
             longest_side=16_383,
-            # Measured on 12 megapixels: 18, without loss 42.
+            # Bytes per pixel, measured on 12 megapixels: 18 lossy, 42 lossless.
             bytes_a_pixel=lambda options: 46 if options.lossless else 20,
         ),
         ImageFormat(
@@ -130,19 +132,19 @@ WRITTEN_SUFFIXES = tuple(suffix for image_format in WRITTEN.values() for suffix 
 
 
 def written_format(path: Path) -> ImageFormat | None:
-    """Return the format that a file's name asks for; None when no writer has this suffix."""
+    """Return the format that a file name's suffix selects; None if no format with this suffix can be written."""
     suffix = path.suffix.lower()
     return next((image_format for image_format in WRITTEN.values() if suffix in image_format.suffixes), None)
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:
-    """Join words for a text: "PNG, JPEG or BMP"."""
+    """Join words for a message, such as "PNG, JPEG or BMP"."""
     *first, end = words
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     result = np.empty(pixels.shape, np.uint8)
-    for row in range(len(pixels)):  # row by row: no copy of the whole in wider numbers
+    for row in range(len(pixels)):  # row by row, to avoid a uint32 copy of the complete image
         result[row] = (pixels[row].astype(np.uint32) + 128) // 257
     return result

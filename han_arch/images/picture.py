@@ -1,4 +1,4 @@
-"""A picture: its samples with colour profile, resolution and EXIF data; conversion from and to Pillow images."""
+"""The class `Picture` (pixel values and metadata of an image), and its conversion from and to Pillow images."""
 
 import contextlib
 import io
@@ -14,15 +14,20 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
-# Modes that are converted, and the mode they become: bilevel, palettes, premultiplied alpha.
+# Pillow mode of an image -> mode that it is converted to: bilevel, palettes, premultiplied alpha and others.
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGB", "RGBX": "RGB", "YCbCr": "RGB"}
-_WORDS = {"1": "black and white", "P": "palette", "PA": "palette"}  # modes in notes
-_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF orientations
-# EXIF tags that describe the photo; the other tags describe the source file (size, thumbnail, strips) and are dropped.
+# Words for Pillow modes in notes to the user.
+_WORDS = {"1": "black and white", "P": "palette", "PA": "palette", "L": "grey", "LA": "grey with alpha"}
+_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (
+    (5, 6, 7, 8),
+    (3, 4, 7, 8),
+    (2, 3, 6, 7),
+)  # values of the EXIF tag Orientation
+# The EXIF tags that are kept: they describe the photo. Other tags describe the source file (size, thumbnail, strips).
 _KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
-_PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # a maker's note holds offsets into the source file
+_PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # EXIF's MakerNote contains offsets into the source file
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
-# What Pillow raises for damaged files and metadata.
+# The exceptions that Pillow raises for damaged files and metadata.
 _FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
@@ -30,21 +35,21 @@ _FAULTS = (
 
 
 class ImageError(ValueError):
-    """An image that cannot be read or written; the message gives the reason without the file's name."""
+    """Error for an image that cannot be read or written. The message has the reason; callers add the file name."""
 
 
 class NotForPillow(ImageError):
-    """Pillow cannot read the file; another reader may."""
+    """Error for a file that Pillow cannot read. `ImageFormat.read_other` may be able to read it."""
 
 
 def too_large(width: int, height: int, max_pixels: int) -> ImageError:
-    """Return the error for a picture that exceeds the limit."""
-    return ImageError(f"{width}x{height} are more than {max_pixels:,} pixels; raise --max-pixels to read it")
+    """Return the error for a picture with more than max_pixels pixels."""
+    return ImageError(f"the image has {width}x{height} pixels; the limit is {max_pixels:,}; pass a larger --max-pixels")
 
 
 @contextlib.contextmanager
 def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[None]:
-    """Raise `ImageError` for the errors that a library raises while it reads a damaged file."""
+    """Context manager that turns `faults`, the exceptions of a library for damaged files, into `ImageError`."""
     try:
         yield
     except ImageError:
@@ -52,19 +57,20 @@ def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[N
     except UnidentifiedImageError:
         raise ImageError("not an image") from None
     except faults as error:
-        raise ImageError(f"damaged or cut short: {error}") from error
+        raise ImageError(f"damaged or incomplete file: {error}") from error
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Samples and their metadata.
+    """An image's pixel values and metadata.
 
     Attributes:
-        pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; upright; uint8, uint16 or float32 in [0, 1].
-        icc: ICC profile of the samples.
-        dpi: pixels per inch, horizontal and vertical.
-        exif: EXIF data without orientation and thumbnail, as Pillow writes it.
-        notes: conversions so far, for the user.
+        pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, or RGB and alpha; uint8, uint16 or float32 in [0, 1]. The
+            EXIF orientation is already applied.
+        icc: ICC profile of the pixel values, or None.
+        dpi: pixels per inch, horizontal and vertical, or None.
+        exif: EXIF data without orientation and thumbnail, as bytes in the form that Pillow writes; or None.
+        notes: messages for the user about the conversions so far.
     """
 
     pixels: np.ndarray
@@ -75,14 +81,14 @@ class Picture:
 
 
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:
-    """Convert a Pillow image to an upright picture.
+    """Convert a Pillow image to a picture, and apply its EXIF orientation.
 
     Args:
-        image: the image; it is loaded, not changed.
-        samples: (h, w, 1 to 4), used in place of Pillow's, which would have only 8 bits.
+        image: the Pillow image. Its pixels are loaded, but not changed.
+        samples: pixel values (h, w, 1 to 4) to use in place of Pillow's, which would have only 8 bits.
 
     Raises:
-        ImageError: unsupported colour mode.
+        ImageError: the image has an unsupported colour mode.
     """
     exif, orientation, notes = _exif(image)
     icc = image.info.get("icc_profile") or None
@@ -94,14 +100,14 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """Convert a picture of uint8 or grey uint16 samples to a Pillow image; ICC profile and DPI go into its info.
+    """Convert a picture of uint8 or grey uint16 values to a Pillow image, with ICC profile and DPI in its `info`.
 
     Raises:
-        ImageError: Pillow has no mode for these samples.
+        ImageError: Pillow has no mode for the picture's dtype and number of channels.
     """
     pixels = picture.pixels
     if pixels.dtype != np.uint8 and not (pixels.dtype == np.uint16 and pixels.shape[2] == 1):
-        raise ImageError(f"Pillow has no mode for {pixels.shape[2]} channels of {pixels.dtype}")
+        raise ImageError(f"a Pillow image cannot have {pixels.shape[2]} channels of {pixels.dtype}")
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if picture.icc:
         image.info["icc_profile"] = picture.icc
@@ -111,29 +117,33 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Return a view of (h, w, c) samples with an EXIF orientation applied."""
+    """Apply an EXIF orientation (1 to 8) to pixel values, (h, w, c); return a view."""
     if orientation in _TRANSPOSED:
         samples = samples.transpose(1, 0, 2)
     return samples[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
 
 
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
-    """Decode a file's 16-bit samples with OpenCV: uint16, (h, w, 1, 3 or 4). Pillow has opened the same file as image.
+    """Decode a file's 16-bit pixel values with OpenCV; return uint16, (h, w, 1, 3 or 4).
+
+    Args:
+        image: the same file, opened by Pillow, to check the size and whether the file is truncated.
+        data: the file's bytes.
 
     Raises:
-        ImageError: OpenCV cannot decode them.
+        ImageError: OpenCV cannot decode the pixel values.
     """
-    image.load()  # raises for a truncated file, which OpenCV does not report
+    image.load()  # raises an exception if the file is truncated; OpenCV would not report that
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16 or samples.shape[:2] != (image.height, image.width):
-        raise ImageError("OpenCV cannot read these 16-bit samples")
+        raise ImageError("OpenCV cannot decode the file's 16-bit pixel values")
     if samples.ndim == 2:
         return samples[..., None]
     return cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, samples)
 
 
 def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Return samples (h, w, c), their ICC profile, and notes."""
+    """Return an image's pixel values (h, w, c), their ICC profile, and notes for the user."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16, copy=False)[..., None], icc, ()
     if image.mode == "CMYK":
@@ -142,42 +152,42 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
     if "transparency" in image.info and image.mode in ("1", "L", "RGB", "P"):
         mode = "LA" if image.mode in ("1", "L") else "RGBA"
     if mode not in _SAMPLES:
-        wanted = "grey or RGB of 8 or 16 bits, a palette, or CMYK"
-        raise ImageError(f"colour mode {image.mode} is not supported; wanted {wanted}")
+        raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
     samples = np.asarray(image if image.mode == mode else image.convert(mode))
-    note = () if image.mode in _SAMPLES else (f"converted {_WORDS.get(image.mode, image.mode)} to {mode}",)
+    before, after = (_WORDS.get(name, name) for name in (image.mode, mode))
+    note = () if image.mode in _SAMPLES else (f"converted {before} to {after}",)
     return (samples if samples.ndim == 3 else samples[..., None]), icc, note
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Convert to sRGB with the image's profile, or to RGB with Pillow's formula when it has none."""
-    note = "converted CMYK without ICC profile to RGB with a simple formula"
+    """Convert a CMYK image to sRGB by its ICC profile; without a usable profile, to RGB by Pillow's simple formula."""
+    note = "converted CMYK without ICC profile to RGB by a simple formula"
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             rgb = cast(Image.Image, ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB"))
-            return np.asarray(rgb), srgb.tobytes(), ("converted CMYK to sRGB with its ICC profile",)
+            return np.asarray(rgb), srgb.tobytes(), ("converted CMYK to sRGB by the image's ICC profile",)
         except (ImageCms.PyCMSError, OSError):
-            note = "converted CMYK to RGB without its ICC profile, which is damaged"
+            note = "converted CMYK to RGB by a simple formula, because the image's ICC profile is damaged"
     return np.asarray(image.convert("RGB")), None, (note,)
 
 
 def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return the profile if it fits the number of channels, else None and a note."""
+    """Return the ICC profile, or None and a note if it is damaged or does not fit the number of channels."""
     if icc is None:
         return None, ()
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space
     except (ImageCms.PyCMSError, OSError):
-        return None, ("dropped its ICC profile, which is damaged",)
+        return None, ("dropped the image's ICC profile, because it is damaged",)
     if space != _SPACES[channels]:
-        return None, (f"dropped its ICC profile, which is for {space.strip()}",)
+        return None, (f"dropped the image's ICC profile, because it is for the colour space {space.strip()}",)
     return icc, ()
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """Return the EXIF data to keep, the orientation, and notes."""
+    """Return an image's EXIF data with only the tags to keep, its orientation, and notes for the user."""
     try:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)
@@ -189,12 +199,12 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
                 exif[ifd] = kept
         content = exif.tobytes() if len(exif) else None
     except _FAULTS:
-        return None, 1, ("dropped its EXIF data, which is damaged",)
+        return None, 1, ("dropped the image's EXIF data, because it is damaged",)
     return content, orientation if isinstance(orientation, int) else 1, ()
 
 
 def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
-    """Return the resolution from Pillow's info, else from the EXIF data, where WebP stores it."""
+    """Return the upright image's pixels per inch from Pillow's `info` or, for WebP, from EXIF; None if unknown."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
         unit = 2.54 if exif.get(_RESOLUTION_UNIT) == _CENTIMETRE else 1
@@ -208,14 +218,14 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
 
 
 def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Find the size x size window with the largest sum of absolute steps between neighbouring pixels.
+    """Find the square window with the most detail: the largest sum of absolute differences of neighbouring pixels.
 
     Args:
-        image: (h, w, channels), of any type and range.
-        size: at most min(h, w).
+        image: (h, w, channels), with any dtype and range.
+        size: side of the window in pixels, at most min(h, w).
 
     Returns:
-        Top and left edge of the window; the first such window when several are equal.
+        Row and column of the window's top left pixel. If several windows are equal, the first one is returned.
     """
     grey = image.astype(np.float64).mean(axis=-1)
     detail = np.zeros_like(grey)
@@ -225,7 +235,7 @@ def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
 
 
 def largest_window(values: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Find the window of (h, w) values with the largest sum; return the first one's top and left edge."""
+    """Find the height x width window of values, (h, w), with the largest sum; return its top row and left column."""
     total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(sums.argmax(), sums.shape)

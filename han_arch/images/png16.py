@@ -1,4 +1,4 @@
-"""PNG files: the header; 16-bit samples, which neither Pillow nor OpenCV writes with colour, alpha and ICC profile."""
+"""Read and write 16-bit PNG files: neither Pillow nor OpenCV can write them with colour, alpha and ICC profile."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from han_arch.images.picture import ImageError, Picture, opencv_samples
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # PNG's colour type -> channels
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type in a PNG header -> number of channels
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND_BYTES = 1 << 22
 _INCH = 0.0254
@@ -21,7 +21,7 @@ _INCH = 0.0254
 
 @dataclass(frozen=True)
 class PngHeader:
-    """A PNG file's sides in pixels, channels, and bits of a sample."""
+    """Header of a PNG file: height and width in pixels, number of channels, and depth in bits per pixel value."""
 
     height: int
     width: int
@@ -30,7 +30,7 @@ class PngHeader:
 
 
 def png_header(data: bytes) -> PngHeader:
-    """Read sides, channels and depth from the first 26 bytes of a PNG file; ImageError for other files."""
+    """Read the header from the first 26 bytes of a PNG file; raise ImageError if the bytes are not from a PNG file."""
     if len(data) < 26 or not data.startswith(PNG_SIGNATURE) or data[25] not in _CHANNELS:
         raise ImageError("not a PNG file")
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
@@ -38,20 +38,27 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return a file's 16-bit samples, (h, w, 1 to 4) of uint16; None for a file of 8 bits. See `ImageFormat.read`."""
+    """Return a PNG file's 16-bit pixel values, uint16 (h, w, 1 to 4); None for fewer bits. See `ImageFormat.read`."""
     header = png_header(data)
     if header.depth != 16:
         return None
     samples = opencv_samples(image, data)
     if header.channels > 2 or samples.shape[2] == 1:
         return samples
-    return samples[..., [0, 3]] if header.channels == 2 else samples[..., :1]  # OpenCV repeats grey in three channels
+    # OpenCV returns grey and alpha as three equal channels and alpha.
+    return samples[..., [0, 3]] if header.channels == 2 else samples[..., :1]
 
 
 def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write uint16 samples band by band, with ICC profile, DPI, EXIF and the Software, in Latin-1.
+    """Write a picture of uint16 values as a PNG file, band by band, with ICC profile, DPI and EXIF data.
 
-    Source: the PNG specification, third edition; every row is predicted by the one above it (filter 2).
+    Args:
+        file: the file to write to.
+        picture: the picture.
+        software: text for the metadata field Software; characters outside Latin-1 become "?".
+        level: compression level, 0 to 9.
+
+    Source: the PNG specification, third edition. Every row is predicted from the row above it (filter type 2).
     """
     height, width, channels = picture.pixels.shape
     file.write(PNG_SIGNATURE)

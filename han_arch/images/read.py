@@ -1,4 +1,4 @@
-"""Read image files: every format of the table for upscaling; strictly 8 bits for data sets and measurements."""
+"""Read image files: `read_picture` for upscaling; `read_image` for data sets and scores, with 8-bit images only."""
 
 import contextlib
 import io
@@ -18,26 +18,26 @@ MAX_PIXELS = 256_000_000
 
 
 def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read height and width, without EXIF orientation, from a file's header.
+    """Read an image's height and width from the file header. The EXIF orientation is not applied.
 
     Raises:
-        ImageError: as `read_picture`.
+        ImageError: see `read_picture`.
     """
     with _opened(file, max_pixels) as image:
         return image.height, image.width
 
 
 def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a file; 16-bit samples stay 16-bit.
+    """Read an image file from its bytes. 16-bit pixel values stay 16-bit.
 
     Args:
         data: the file's bytes.
-        max_pixels: the limit; larger images are rejected before they are decoded.
+        max_pixels: largest allowed number of pixels. Larger images are rejected before they are decoded.
 
     Raises:
-        ImageError: an empty, truncated or damaged file, an unknown format, too many pixels, several pictures, or
-            unsupported samples.
-        UserError: a package that reads this file is not installed.
+        ImageError: the file is empty, truncated or damaged; its format is unknown; it has too many pixels, several
+            pictures, or unsupported pixel values.
+        UserError: the package that can read this file is not installed.
     """
     try:
         with _opened(io.BytesIO(data), max_pixels) as image:
@@ -55,21 +55,21 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
-    """Open with Pillow, without decoding; check the size and that there is one picture."""
-    start = file.read(16)  # enough to guess the format
+    """Open an image file with Pillow, without decoding it; reject too many pixels and several pictures."""
+    start = file.read(16)  # 16 bytes are enough to guess the format
     if not start:
-        raise ImageError("an empty file")
+        raise ImageError("empty file")
     file.seek(0)
     with damage_reported(), _identified(file, start) as image:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
-            raise ImageError(f"{pictures} pictures in one {image.format} file; wanted a single still image")
+            raise ImageError(f"{pictures} pictures in one {image.format} file; the file must have exactly one")
         yield image
 
 
 def _identified(file: BinaryIO, start: bytes) -> Image.Image:
-    # Pillow has a limit for the whole process; the caller checks ours before anything is decoded.
+    # Switch off Pillow's global pixel limit: the caller checks `max_pixels` before Pillow decodes the image.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -77,34 +77,40 @@ def _identified(file: BinaryIO, start: bytes) -> Image.Image:
             return Image.open(file, formats=[image_format.label.upper() for image_format in FORMATS.values()])
         except UnidentifiedImageError:
             wanted = listed(image_format.label for image_format in FORMATS.values())
-            raise NotForPillow(f"{_guess(start)}; wanted {wanted}") from None
+            raise NotForPillow(f"{_guess(start)}; use {wanted}") from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
 def _guess(start: bytes) -> str:
     if start.startswith(b"GIF8"):
-        return "GIF"
-    return "HEIC or AVIF" if start[4:12] in (b"ftypheic", b"ftypmif1", b"ftypavif") else "not an image"
+        return "GIF is not supported"
+    if start[4:12] in (b"ftypheic", b"ftypmif1", b"ftypavif"):
+        return "HEIC and AVIF are not supported"
+    return "not an image"
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode a whole file with 8-bit samples, in any format that Pillow reads.
+    """Decode an image file with 8-bit pixel values, in any format that Pillow reads.
+
+    Args:
+        data: the file's bytes.
 
     Returns:
-        uint8: (h, w) grey, (h, w, 3) RGB, or (h, w, 2 or 4) with alpha last.
+        uint8: (h, w) for grey, (h, w, 3) for RGB, or (h, w, 2 or 4) for grey or RGB with alpha last.
 
     Raises:
-        ImageError: an empty, truncated or damaged file, no image, or more than 8 bits a sample.
+        ImageError: the file is empty, truncated, damaged, not an image, has more than 8 bits per pixel value, or an
+            unsupported colour mode.
     """
     if not data:
         raise ImageError("empty file")
     # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
-        raise ImageError("16 bits a sample; wanted 8")
+        raise ImageError("the image has 16 bits per channel; convert the image to 8 bits")
     with damage_reported(), Image.open(io.BytesIO(data)) as image:
         if image.mode.startswith(("I", "F")):
-            raise ImageError("16 or more bits a sample; wanted 8")
+            raise ImageError("the image has 16 or more bits per channel; convert the image to 8 bits")
         image.load()
         return np.asarray(_plain(image))
 
@@ -116,11 +122,11 @@ def _plain(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode in ("1", "P"):
         return image.convert({"1": "L", "P": "RGB"}[image.mode])
-    raise ImageError(f"colour mode {image.mode}; wanted grey or RGB")
+    raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a file as `decode_image` does; the ImageError names the file."""
+    """Read an image file as `decode_image` does; the message of its ImageError starts with the path."""
     try:
         return decode_image(path.read_bytes())
     except ImageError as error:
@@ -128,5 +134,5 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List a folder's files by name, without hidden ones (leading dot), as BasicSR does."""
+    """List the files in a folder, sorted by name, without hidden files (leading dot), as BasicSR does."""
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""TIFF files with 16-bit samples: written by the tifffile package; read by OpenCV, or by tifffile where that fails."""
+"""TIFF files with 16-bit pixel values: tifffile writes them; OpenCV reads them, or tifffile where OpenCV cannot."""
 
 import io
 from typing import BinaryIO
@@ -18,12 +18,12 @@ from han_arch.images.picture import (
     upright,
 )
 
-_INCHES = {2: 1.0, 3: 2.54}  # TIFF's resolution unit -> units per inch
+_INCHES = {2: 1.0, 3: 2.54}  # value of TIFF's ResolutionUnit -> units per inch
 _BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 
 
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write uint16 samples with ICC profile and DPI, deflated (level 0 to 9)."""
+    """Write a picture of uint16 values as a TIFF file, with ICC profile, DPI and compression level 0 to 9."""
     channels = picture.pixels.shape[2]
     require("tifffile", "tiff").imwrite(
         file,
@@ -42,34 +42,38 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
 
 
 def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return a colour file's 16-bit samples, (h, w, 3 or 4) of uint16; None for other files. See `ImageFormat.read`.
+    """Return an RGB or RGBA file's 16-bit pixel values, uint16 (h, w, 3 or 4); None for other files.
+
+    See `ImageFormat.read`.
 
     Raises:
-        NotForPillow: the samples are in planes, which OpenCV reads wrongly.
+        NotForPillow: the file stores each channel as a separate plane, which OpenCV reads wrongly.
     """
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (8,))
     if image.mode not in ("RGB", "RGBA") or set(bits if isinstance(bits, tuple) else (bits,)) != {16}:
         return None
     if tags.get(_PLANES) == _SEPARATE:
-        raise NotForPillow("16-bit samples in planes")
+        raise NotForPillow("the file stores 16-bit channels as separate planes")
     return opencv_samples(image, data)
 
 
 def read_tiff16(data: bytes, max_pixels: int) -> Picture:
-    """Read 16-bit samples in 1 to 4 channels, interleaved or in planes.
+    """Read a TIFF file with 16-bit pixel values in 1 to 4 channels, interleaved or in separate planes.
 
     Raises:
-        ImageError: another kind of samples, a damaged file, or too many pixels.
-        UserError: tifffile is not installed.
+        ImageError: the file is damaged, or has other pixel values, several pictures or too many pixels.
+        UserError: the package tifffile is not installed.
     """
     package = require("tifffile", "tiff")
-    # tifffile raises many kinds of errors for a damaged file
+    # For a damaged file, tifffile raises many types of exceptions.
     with damage_reported((Exception,)), package.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         channels = page.samplesperpixel
         if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
-            raise ImageError("unsupported TIFF samples; wanted one picture of 8 or 16 bit integers in 1 to 4 channels")
+            raise ImageError(
+                "unsupported TIFF file; it must have one picture with 1 to 4 channels of 8 or 16 bit integers"
+            )
         if page.imagelength * page.imagewidth > max_pixels:
             raise too_large(page.imagewidth, page.imagelength, max_pixels)
         samples = page.asarray()

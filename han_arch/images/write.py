@@ -1,4 +1,4 @@
-"""Writers of PNG, JPEG, WebP and TIFF, which `formats.py` lists; `encode_png` for data sets."""
+"""Functions that write PNG, JPEG, WebP and TIFF files, for the table in formats.py; `encode_png` for data sets."""
 
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -15,21 +15,21 @@ from han_arch.images.png16 import write_png16
 from han_arch.images.tiff16 import write_tiff16
 
 _SOFTWARE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 305, 282, 283, 296, 2
-PNG_LEVEL = 1  # of data sets, as in BasicSR; photos are 1 % larger than at level 3, in three quarters of the time
-_FINE_CHROMA_QUALITY = 90  # from this quality on, JPEG keeps colour at full resolution
+PNG_LEVEL = 1  # compression level for data sets, as in BasicSR; 1 % larger than at level 3, in 3/4 of the time
+_FINE_CHROMA_QUALITY = 90  # from this quality upwards, JPEG stores colour at full resolution
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Options of the writers.
+    """Options for writing image files.
 
     Attributes:
-        quality: 1 to 100, for JPEG and WebP.
-        lossless: write WebP without loss.
-        png_level: compression level of PNG and 16-bit TIFF, 0 to 9.
+        quality: quality of JPEG and WebP files, 1 to 100.
+        lossless: whether WebP files are written without loss.
+        png_level: compression level of PNG and 16-bit TIFF files, 0 to 9.
 
     Raises:
-        UserError: a number out of its range.
+        UserError: quality or png_level is out of its range.
     """
 
     quality: int = 95
@@ -44,7 +44,7 @@ class WriteOptions:
 
 
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a PNG file of 8 or 16 bits; see `ImageFormat`."""
+    """Write a picture as a PNG file with 8 or 16 bits; the arguments are those of `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, software, options.png_level)
     else:
@@ -54,18 +54,18 @@ def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software:
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a JPEG file; see `ImageFormat`."""
+    """Write a picture as a JPEG file; the arguments are those of `ImageFormat.write`."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
     _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a WebP file; see `ImageFormat`."""
+    """Write a picture as a WebP file; the arguments are those of `ImageFormat.write`."""
     _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a TIFF file of 8 or 16 bits; see `ImageFormat`."""
+    """Write a picture as a TIFF file with 8 or 16 bits; the arguments are those of `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
@@ -73,14 +73,14 @@ def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software
 
 
 def fit_tiff(picture: Picture) -> Picture:
-    """Check that 16-bit samples can be written; drop the EXIF data that TIFF is written without, with a note.
+    """Check that 16-bit TIFF can be written; drop EXIF data that cannot be written to TIFF, and add a note.
 
     Raises:
-        UserError: tifffile is not installed.
+        UserError: the picture has 16 bits, and the package tifffile is not installed.
     """
     if picture.pixels.dtype == np.uint16:
         require("tifffile", "tiff")
-        note = ("dropped its EXIF data: 16-bit TIFF is written without",) if picture.exif else ()
+        note = ("dropped the EXIF data, which cannot be written to 16-bit TIFF",) if picture.exif else ()
         return replace(picture, exif=None, notes=picture.notes + note)
     exif = Image.Exif()
     exif.load(picture.exif or b"")
@@ -89,17 +89,17 @@ def fit_tiff(picture: Picture) -> Picture:
         return picture
     for ifd in nested:
         del exif[ifd]
-    note = ("dropped the camera's and GPS's EXIF data: Pillow cannot write these to a compressed TIFF",)
+    note = ("dropped camera and GPS data from EXIF, because Pillow cannot write them to a compressed TIFF",)
     return replace(picture, exif=exif.tobytes() if len(exif) else None, notes=picture.notes + note)
 
 
 def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options: Any) -> None:
-    """Write 8-bit samples with Pillow."""
+    """Write a picture of 8-bit values with Pillow; pass the options to Pillow's writer."""
     exif = Image.Exif()
     if picture.exif:
         exif.load(picture.exif)
     exif[_SOFTWARE] = software
-    if picture.dpi and name == "webp":  # WebP has no other place for it
+    if picture.dpi and name == "webp":  # WebP can store the resolution only in EXIF
         exif.update({_X_RESOLUTION: picture.dpi[0], _Y_RESOLUTION: picture.dpi[1], _RESOLUTION_UNIT: _INCH})
     elif picture.dpi:
         options["dpi"] = picture.dpi
@@ -111,5 +111,5 @@ def encode_png(image: np.ndarray) -> bytes:
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, buffer = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not done:
-        raise RuntimeError(f"OpenCV could not write an image of shape {image.shape} as PNG")
+        raise RuntimeError(f"OpenCV could not encode an image of shape {image.shape} as PNG")
     return buffer.tobytes()

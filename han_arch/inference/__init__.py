@@ -1,1 +1,1 @@
-"""Run a network over an image: engines, memory plans, tiles, and the variants of validation."""
+"""Super-resolve images with a network: engines, memory plans, tiles, and variants such as self-ensemble."""

@@ -1,4 +1,4 @@
-"""Engines: networks that are ready to run, here in PyTorch; the choice of the device."""
+"""Engines: networks that are ready to run, such as HAN in PyTorch (`TorchEngine`). Choice of the device."""
 
 import copy
 import threading
@@ -19,19 +19,19 @@ from han_arch.speed.winograd import winograd_copy
 from han_arch.zoo.load import load_model
 
 DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
-_LOADING = threading.Lock()  # so that several threads load a model once
+_LOADING = threading.Lock()  # makes several threads load the same model only once
 
 
 class Engine(Protocol):
-    """A network that is ready to run. Several threads may use it at once.
+    """A network that is ready to run. Several threads may use it at the same time.
 
     Attributes:
-        name: its name for messages and metadata.
-        device: the device that it runs on.
-        dtype: the precision that it computes in.
-        scale: how many times larger its results are.
-        channels: channels of its input and result, 1 or 3.
-        cost: the memory that it needs.
+        name: name of the network in messages and metadata.
+        device: device that the network runs on, such as "cpu".
+        dtype: precision of the computation, such as "fp32".
+        scale: upscaling factor of the network.
+        channels: number of channels of the network's input and output, 1 or 3.
+        cost: numbers that determine how much memory the network needs.
     """
 
     name: str
@@ -42,37 +42,43 @@ class Engine(Protocol):
     cost: MemoryCost
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Super-resolve lq, (b, channels, h, w) float32 in [0, 1] on the CPU.
+        """Super-resolve images, and yield the output in horizontal strips from top to bottom, without gaps.
+
+        Args:
+            lq: (b, channels, h, w), float32 in [0, 1], on the CPU.
 
         Yields:
-            The first row in the result, and the strip (b, channels, rows, scale*w) that begins there: float32 on the
-            CPU, not clamped. Strips come from the top, without gaps.
+            (row, strip): a strip of the output, (b, channels, rows, scale*w), float32 on the CPU, not clamped; and the
+            number of its first row in the output.
         """
         ...
 
     def in_float32(self) -> "Engine | None":
-        """Return the same network in float32, for use after an overflow; None when this one is in float32."""
+        """Return an engine of the same network in float32, for use after an overflow; None if this one is float32."""
         ...
 
 
 class TorchEngine:
-    """HAN in PyTorch.
+    """The engine for a HAN network in PyTorch.
 
     Args:
-        net: the network, in float32; it is not changed.
-        name, dtype: see `Engine`; dtype is "fp32", "bf16" or "fp16".
-        device: a name from `choose_device`.
-        winograd: convolve by Winograd's algorithm, see `han_arch.use_winograd`; for fp32 on the CPU.
+        net: the network, in float32. The engine does not change it.
+        name: name of the network in messages and metadata.
+        device: device name that `choose_device` returned.
+        dtype: precision of the computation: "fp32", "bf16" or "fp16".
+        winograd: whether to use Winograd's algorithm for convolutions (see `han_arch.use_winograd`); only for fp32 on
+            the CPU.
 
     Raises:
-        UserError: unknown dtype; Winograd's algorithm does not suit device, dtype or network; not 1 or 3 channels.
+        UserError: dtype is unknown; the network does not have 1 or 3 channels; or Winograd's algorithm cannot be used
+            with this device, dtype or network.
     """
 
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
         if dtype not in PRECISIONS:
             raise UserError(f"dtype must be one of {', '.join(PRECISIONS)}; got {dtype!r}")
         if net.conv_last.out_channels not in (1, 3):
-            raise UserError(f"{name} takes {net.conv_last.out_channels} channels; wanted a network of 1 or 3")
+            raise UserError(f"{name} takes {net.conv_last.out_channels} channels; use a network with 1 or 3 channels")
         self.name, self.device, self.dtype = name, device, dtype
         self.scale, self.channels, self.cost = net.upscale, net.conv_last.out_channels, MemoryCost.of(net)
         if winograd:
@@ -82,20 +88,20 @@ class TorchEngine:
         self._net = net if dtype == "fp32" else _in_half(net, PRECISIONS[dtype].dtype)
         self._wide = None if dtype == "fp32" else TorchEngine(net, name, device, "fp32")
 
-    @torch.inference_mode()  # of a generator: not while the caller runs between strips
+    @torch.inference_mode()  # active only inside this generator, not in the caller between two strips
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """See `Engine`."""
+        """Super-resolve images in strips; see `Engine.strips`."""
         feat = self._net.features(lq.to(self.device))
         for row, strip in each_strip(self._net, feat, self.cost.strip_pixels):
             yield row, strip.float().cpu()
 
     def in_float32(self) -> Engine | None:
-        """See `Engine`."""
+        """Return the engine in float32, or None; see `Engine.in_float32`."""
         return self._wide
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """Copy to dtype all but the first and last step, which need more than bfloat16's 8 bits."""
+    """Copy a network to half precision; but keep mean and conv_last, which need more than bfloat16's 8 bits."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -105,10 +111,10 @@ def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
 
 
 def choose_device(device: str = "auto") -> str:
-    """Return the device's name; "auto" becomes the first available of cuda, xpu, mps and cpu.
+    """Return the name of the device; "auto" becomes the first available of cuda, xpu, mps and cpu.
 
     Raises:
-        UserError: unknown or unavailable device.
+        UserError: the device is unknown or not available.
     """
     kind = device.partition(":")[0]
     if kind not in DEVICES:
@@ -117,7 +123,7 @@ def choose_device(device: str = "auto") -> str:
         return next(name for name in DEVICES[1:] if _is_available(name))
     if not _is_available(kind):
         available = ", ".join(filter(_is_available, DEVICES[1:]))
-        raise UserError(f"device {device} is not available; wanted auto or {available}")
+        raise UserError(f"device {device} is not available; use auto or {available}")
     return device
 
 
@@ -127,24 +133,26 @@ def _is_available(kind: str) -> bool:
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
-    """Return the engine for a model; the four used last stay loaded.
+    """Return the engine for a model. The four most recently used engines stay in memory.
 
     Args:
-        model: a name or path that `han_arch.load_model` takes, or a network.
-        device: see `choose_device`; "auto" leaves a network on its own device.
-        dtype, winograd: see `TorchEngine`.
+        model: name or path of a model for `han_arch.load_model`, or a HAN network.
+        device: device name for `choose_device`. "auto" leaves a HAN network on its current device.
+        dtype: precision of the computation: "fp32", "bf16" or "fp16".
+        winograd: whether to use Winograd's algorithm for convolutions, see `TorchEngine`.
 
     Raises:
-        UserError: see `choose_device`, `TorchEngine` and `load_model`; no compiler for Winograd's algorithm.
-        FileNotFoundError: see `load_model`.
-        TypeError: model is neither a name, a path nor a HAN.
+        UserError: the model cannot be loaded; device or dtype is unknown or not available; or Winograd's algorithm
+            cannot be used, for example without a C compiler.
+        FileNotFoundError: the model file does not exist.
+        TypeError: model is not a name, a path or a HAN network.
     """
     if isinstance(model, HAN):
         own = str(next(model.parameters()).device)
         device = own if device == "auto" else choose_device(device)
         return TorchEngine(model, type(model).__name__, device, dtype, winograd)
     if isinstance(model, nn.Module) or not isinstance(model, (str, Path)):
-        raise TypeError(f"model must be a name, a path or a HAN; got {type(model).__name__}")
+        raise TypeError(f"model must be a name, a path or a HAN network; got {type(model).__name__}")
     path = Path(model)
     changed = path.stat().st_mtime_ns if path.is_file() else 0
     with _LOADING:
@@ -153,6 +161,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model; a file with another time of change is loaded again."""
+    """Load a model as a cached engine. A new value of `changed`, the file's time of change, loads the file again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

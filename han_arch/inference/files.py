@@ -1,4 +1,4 @@
-"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then do file after file."""
+"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then upscale one by one."""
 
 import glob
 import io
@@ -24,21 +24,22 @@ from han_arch.inference.plan import Plan, PlanRequest, choose, size_text
 from han_arch.version import __version__
 
 STREAM = "-"  # standard input or output
-COMPARED_SIDE = 2048  # of each half of a comparison; of larger results the middle is shown
-_real = os.path.realpath  # resolves links; unlike Path.resolve, it accepts circular ones
+COMPARED_SIDE = 2048  # largest side in pixels of each half of a comparison; a larger image is cropped to its middle
+_real = os.path.realpath  # resolves links; unlike Path.resolve, it accepts circular links
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where results go, and what happens to existing files.
+    """Where upscaled images are written, and what happens to existing files.
 
     Attributes:
-        out: a folder; "-"; or, for a single image, a file name with an image's suffix.
-        format: a name in `WRITTEN`; None: by out's suffix, else the source's own format, or PNG if that has no writer.
-        suffix: appended to each result's name, such as "_x4".
-        compare: also write a comparison with bicubic interpolation.
-        overwrite: replace existing results.
-        skip_existing: skip images that have a result.
+        out: a folder; "-" for standard output; or, for a single image, a file name with the suffix of an image format.
+        format: name of a format in `WRITTEN`. None: the format of out's suffix; for a folder, the source's format, or
+            PNG if that format cannot be written; for "-", PNG.
+        suffix: text to append to the name of each upscaled file, such as "_x4".
+        compare: whether to write a comparison with bicubic interpolation, too.
+        overwrite: whether to replace existing files.
+        skip_existing: whether to skip images that already have an upscaled file.
     """
 
     out: str
@@ -51,7 +52,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class UpscaleJob:
-    """One image: source, target (None: standard input, standard output), format, and whether to write a comparison."""
+    """One image to upscale. Source None means standard input; target None means standard output."""
 
     source: Path | None
     target: Path | None
@@ -60,26 +61,26 @@ class UpscaleJob:
 
     @property
     def name(self) -> str:
-        """The source, for messages."""
+        """The path of the source, or "standard input", for messages."""
         return "standard input" if self.source is None else str(self.source)
 
     @property
     def comparison(self) -> Path | None:
-        """The file for the comparison; None when there is none."""
+        """The path of the comparison file; None if no comparison is written."""
         return self.target.with_name(f"{self.target.stem}_compare.png") if self.target and self.compare else None
 
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """Settings for all images.
+    """Settings that apply to all images.
 
     Attributes:
-        write: options of the writers.
-        budget: bytes for the process, without the finished image.
-        memory: the budget as the user wrote it.
-        self_ensemble: take the mean of eight runs.
-        overwrite: replace existing files.
-        max_pixels: reject larger images.
+        write: options for writing image files.
+        budget: memory limit of the program in bytes, not counting the upscaled image.
+        memory: the same memory limit as the user wrote it, such as "2G".
+        self_ensemble: whether to average the outputs for eight flips and transposes of the image.
+        overwrite: whether to replace existing files.
+        max_pixels: largest number of pixels of a source; larger images are rejected.
     """
 
     write: WriteOptions
@@ -91,29 +92,30 @@ class UpscaleSettings:
 
 
 def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
-    """Return the jobs of a command line; none if `skip_existing` skips all.
+    """Return one job for each image of a command line; an empty list if `skip_existing` skips all images.
 
-    Paths are files, folders, patterns such as "photos/*.jpg", or "-". A folder means all images in and below it, by
-    suffix; they keep their places below out. Links to folders, hidden files and out itself are skipped.
+    A path is a file, a folder, a pattern such as "photos/*.jpg", or "-". A folder means all files in it and in its
+    subfolders that have the suffix of an image format; the output folder gets the same subfolders. Links to folders,
+    hidden files and the output folder itself are skipped.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        UserError: no images, two results of one name, a result in place of a source, an existing result, or an
-            unsuitable out or suffix.
+        UserError: no image was found; an upscaled file would replace a source, another upscaled file or an existing
+            file; or out or suffix is not suitable.
     """
     out = outputs.out
     if Path(outputs.suffix).name != outputs.suffix:
-        raise UserError(f"--suffix must be part of a name, such as _x4; got {outputs.suffix!r}")
+        raise UserError(f"--suffix must be part of a file name, such as _x4; got {outputs.suffix!r}")
     if out == STREAM and (outputs.compare or sys.stdout.isatty()):
-        raise UserError("-o - writes the image to standard output; send that to a file or a pipe, without --compare")
+        raise UserError("-o - writes to standard output; redirect it to a file or a pipe, and do not pass --compare")
     target = None if out == STREAM else Path(out)
     found = list(dict.fromkeys(pair for path in paths for pair in _sources(path, target)))
     if not found:
-        raise UserError(f"no images in {', '.join(paths)}; wanted names that end in {' '.join(SUFFIXES)}")
+        raise UserError(f"found no images in {', '.join(paths)}; file names must end in {' '.join(SUFFIXES)}")
     given = FORMATS[outputs.format] if outputs.format else None
     if out == STREAM or _names_a_file(out):
         if len(found) > 1:
-            raise UserError(f"{len(found)} images do not fit into one file ({out}); wanted a folder after -o")
+            raise UserError(f"cannot write {len(found)} images to one file ({out}); pass a folder after -o")
         ((source, _),) = found
         jobs = [UpscaleJob(source, target, given or written_format(Path(out)) or FORMATS["png"], outputs.compare)]
     else:
@@ -123,13 +125,13 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
         jobs = [job for job in jobs if job.target is None or not os.path.lexists(job.target)]
     there = [file for job in jobs for file in (job.target, job.comparison) if file and os.path.lexists(file)]
     if there and not outputs.overwrite:
-        more = f" and {len(there) - 1} more" if there[1:] else ""
+        more = f" and {len(there) - 1} more files" if there[1:] else ""
         raise UserError(f"{there[0]}{more} would be overwritten; pass --overwrite or --skip-existing")
     return jobs
 
 
 def _sources(path: str, out: Path | None) -> Iterator[tuple[Path | None, Path]]:
-    """Yield sources, and their places below the output folder."""
+    """Yield each source of a path, and the source's relative path, which the output folder keeps."""
     if path == STREAM:
         yield None, Path("stdin")
         return
@@ -156,8 +158,8 @@ def _names_a_file(out: str) -> bool:
         return False
     named = written_format(Path(out)) is not None
     if Path(out).is_file() and not named:
-        raise UserError(f"{out} is a file; wanted a folder, or a file name that ends in {' '.join(WRITTEN_SUFFIXES)}")
-    return named  # "new.png" is a folder only if it exists
+        raise UserError(f"{out} is a file; pass a folder, or a file name that ends in {' '.join(WRITTEN_SUFFIXES)}")
+    return named  # "new.png" means a folder only if a folder of this name exists
 
 
 def _into_folder(source: Path | None, place: Path, given: ImageFormat | None, outputs: Outputs) -> UpscaleJob:
@@ -176,32 +178,32 @@ def _check_targets(jobs: list[UpscaleJob]) -> None:
             continue
         key = _real(job.target).casefold()  # some file systems do not distinguish upper and lower case
         if key in taken:
-            raise UserError(f"{taken[key].name} and {job.name} would both become {job.target}; use two folders")
+            raise UserError(f"{taken[key].name} and {job.name} would both become {job.target}; use two output folders")
         taken[key] = job
         if _real(job.target) in sources:
-            raise UserError(f"{job.target} is itself an image to upscale; choose another folder, or --suffix _x4")
+            raise UserError(f"{job.target} would replace a source; use another folder or pass --suffix _x4")
 
 
 def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSettings) -> int:
-    """Do the jobs in order, with progress and messages; report each that fails. Return the number that failed."""
+    """Run the jobs in order, with progress bars and messages; print each error, and return the number of failures."""
     sizes = [_pixels(job, settings.max_pixels) for job in jobs]
     failed = 0
     progress_bar = partial(tqdm, unit="pixel", unit_scale=True, dynamic_ncols=True)
-    with progress_bar(total=sum(sizes), desc="all") as bar:
+    with progress_bar(total=sum(sizes), desc="all images") as bar:
         for job, size in zip(jobs, sizes, strict=True):
             with progress_bar(desc=Path(job.name).name, leave=False) as own:
                 try:
                     _FileRun(job, engine, settings, _updating(bar, own, size)).upscale()
                 except (ImageError, NotFinite, UserError, OSError, MemoryError) as error:
                     failed += 1
-                    reason = "not enough memory to read or write it" if isinstance(error, MemoryError) else error
+                    reason = "not enough memory to read or write the image" if isinstance(error, MemoryError) else error
                     tqdm.write(f"basicsr upscale: {job.name}: {reason}", file=sys.stderr)
     return failed
 
 
 def _pixels(job: UpscaleJob, max_pixels: int) -> int:
-    """Return the LR pixels for the progress bar; 0 if unknown."""
-    if job.source is None or not job.source.is_file():  # opening a pipe would block
+    """Return the number of pixels of a job's source, for the progress bar; 0 if unknown."""
+    if job.source is None or not job.source.is_file():  # opening a named pipe would block
         return 0
     try:
         with job.source.open("rb") as file:
@@ -211,7 +213,7 @@ def _pixels(job: UpscaleJob, max_pixels: int) -> int:
 
 
 def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int, int], None]:
-    """Return the callback that updates the bar of all images and the image's own; size is its part of the first."""
+    """Return a progress callback. It updates two bars: `own` for one image of `size` pixels, `bar` for all images."""
     start = bar.n
 
     def update(done: int, total: int) -> None:
@@ -224,7 +226,7 @@ def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int,
 
 @dataclass(frozen=True)
 class _FileRun:
-    """Upscale one file."""
+    """A job with its engine, settings and progress callback; `upscale` runs it."""
 
     job: UpscaleJob
     engine: Engine
@@ -242,7 +244,7 @@ class _FileRun:
         plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
         self._say(
             f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
-            f"{plan.describe(height, width)}, at most {size_text(plan.peak)} of {size_text(settings.budget)}"
+            f"{plan.describe(height, width)}; memory at most {size_text(plan.peak)}, limit {size_text(settings.budget)}"
         )
         for note in notes:
             self._say(f"  {note}")
@@ -253,22 +255,22 @@ class _FileRun:
         if job.comparison:
             both = side_by_side(picture.pixels, result.pixels, scale, COMPARED_SIDE)
             comparison = Picture(both, picture.icc, picture.dpi)
-        del picture  # frees its memory before the result is written
+        del picture  # frees the memory of the source before the upscaled image is written
         finished = job.format.fit(finished, scale * height, scale * width)
         self._write(finished, job.target, job.format, result.plan)
         if comparison is not None:
             self._write(comparison, job.comparison, FORMATS["png"], result.plan)
-            self._say(f"  {job.comparison}: bicubic on the left, {engine.name} on the right")
+            self._say(f"  {job.comparison}: bicubic interpolation on the left, {engine.name} on the right")
 
     def _read(self) -> bytes:
         if self.job.source is None:
-            limit = 8 * self.settings.max_pixels + (1 << 24)  # 16-bit RGBA without compression, and headers
+            limit = 8 * self.settings.max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
             data = sys.stdin.buffer.read(limit + 1)
             if len(data) > limit:
-                raise ImageError(f"more than {limit:,} bytes, the most for --max-pixels {self.settings.max_pixels}")
+                raise ImageError(f"more than {limit:,} bytes, the limit for --max-pixels {self.settings.max_pixels}")
             return data
         if not self.job.source.is_file():
-            raise ImageError("not a file" if self.job.source.exists() else "a link to nothing")
+            raise ImageError("not a regular file" if self.job.source.exists() else "a link to a missing file")
         return self.job.source.read_bytes()
 
     def _write(self, picture: Picture, target: Path | None, image_format: ImageFormat, plan: Plan) -> None:
@@ -283,7 +285,7 @@ class _FileRun:
             image_format.write(file, picture, self.settings.write, self._software(plan))
 
     def _software(self, plan: Plan) -> str:
-        """Describe the run for the result's metadata, in ASCII as EXIF requires."""
+        """Return a description of the run for the metadata field Software, in ASCII as EXIF requires."""
         engine, ensemble = self.engine, "yes" if self.settings.self_ensemble else "no"
         text = (
             f"han_arch {__version__} upscale; model={engine.name}; scale={engine.scale}; plan={plan}; "

@@ -1,4 +1,7 @@
-"""Run an image's pixels through an engine by a plan; `basicsr upscale` and `han_arch.upscale` share every bit of it."""
+"""Super-resolve an image's pixels with an engine, following a plan.
+
+`basicsr upscale` and `han_arch.upscale` both use this code, so that their pixels are equal.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +17,9 @@ from han_arch.inference.plan import TILES, Plan, size_text
 from han_arch.inference.tiles import Region, Tiling, blended
 from han_arch.inference.variants import self_ensemble
 
-LUMA = (0.299, 0.587, 0.114)  # BT.601, for a grey image from a colour network
-# Messages of PyTorch's allocators, and of oneDNN, which gives no reason but fails for no other in these networks.
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B (BT.601), which convert the output of a colour network to grey
+# Parts of error messages that mean "out of memory", from PyTorch's allocators and oneDNN. oneDNN's messages (the
+# last two) do not mention memory, but with these networks it is their only cause.
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -28,12 +32,12 @@ _OUT_OF_MEMORY = (
 
 
 class NotFinite(ValueError):
-    """The network's result has nan or infinite values, even in float32."""
+    """Error for a network that returns nan or infinite values, even in float32."""
 
 
 @dataclass(frozen=True)
 class Upscaled:
-    """A finished image, (scale*h, scale*w, channels) of the input's dtype, and the plan that made it."""
+    """An upscaled image, (scale*h, scale*w, channels) with the input's dtype, and the plan that was used for it."""
 
     pixels: np.ndarray
     plan: Plan
@@ -52,24 +56,25 @@ def upscale_pixels(
 ) -> Upscaled:
     """Super-resolve an image.
 
-    When memory runs out, retry with tiles of half the side. Compute values that are not finite in half precision again
-    in float32. Each comes with a warning.
+    If memory runs out, the image is computed again with tiles of half the side length. If half precision gives values
+    that are not finite, they are computed again in float32. Both cases cause a warning.
 
     Args:
-        pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or floats in [0, 1].
-        engine: the network.
-        plan: from `choose`.
-        ensemble: return the mean over the eight flips and transposes.
+        pixels: image, (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or floats in [0, 1].
+        engine: the engine of the network.
+        plan: a plan, for example from `choose`.
+        ensemble: whether to return the mean of the outputs for the eight flips and transposes of the image.
         listener: callbacks for progress and warnings.
 
     Returns:
-        The result and the plan that was followed in the end. Values are clipped to the range; integers are rounded to
-        the nearest. Alpha is upscaled by bicubic interpolation. A colour network gets a grey image as three equal
-        channels, and the result's luma is taken. A grey network gets a colour image channel by channel.
+        The upscaled image, and the plan that was used in the end. Values are clipped to the dtype's range (floats to
+        [0, 1]); integers are rounded to the nearest. Alpha is upscaled by bicubic interpolation. A colour network gets
+        a grey image as three equal channels; the luma of its output is used. A grey network runs once for each channel
+        of a colour image.
 
     Raises:
         UserError: memory runs out even with the smallest tiles.
-        NotFinite: the network gives nan or infinite values in float32.
+        NotFinite: the network returns nan or infinite values in float32.
     """
     run = _ImageRun(pixels, engine, ensemble, listener or Listener())
     backend = getattr(torch, engine.device.partition(":")[0], None)
@@ -81,24 +86,26 @@ def upscale_pixels(
             message = str(error).lower()
             if not isinstance(error, MemoryError) and not any(text in message for text in _OUT_OF_MEMORY):
                 raise
-        # Outside the handler: the traceback would hold the maps that filled the memory.
+        # Not inside the except block: there, the traceback would keep the feature maps in memory.
         getattr(backend, "empty_cache", lambda: None)()
         smaller = plan.halved(*pixels.shape[:2])
         if smaller is None:
             planned = size_text(plan.peak)
-            raise UserError(f"out of memory with the smallest tiles ({plan}, planned for {planned}); free some memory")
-        run.listener.warn(f"out of memory with {plan}; retries with {smaller}, which changes pixels")
+            raise UserError(
+                f"out of memory with the smallest tiles ({plan}, expected memory {planned}); free some memory"
+            )
+        run.listener.warn(f"out of memory with plan {plan}; trying again with {smaller}, which changes the pixels")
         plan = smaller
 
 
 def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) -> np.ndarray:
-    """Return the image enlarged by bicubic interpolation on the left, the result on the right.
+    """Return a comparison: bicubic interpolation of the image on the left, the network's output on the right.
 
     Args:
-        pixels: (h, w, channels).
-        result: (scale*h, scale*w, channels).
-        scale: the network's.
-        side: the most pixels of each half's sides; of a larger image the middle is shown.
+        pixels: the image, (h, w, channels).
+        result: the network's output, (scale*h, scale*w, channels).
+        scale: upscaling factor of the network.
+        side: largest height and width of each half, in pixels; a larger output is cropped to its middle.
     """
     height, width = (min(length, side // scale) for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -108,7 +115,7 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) 
 
 
 class _ImageRun:
-    """One image and its result."""
+    """An image, its engine, and the upscaled image, which `follow` computes."""
 
     def __init__(self, pixels: np.ndarray, engine: Engine, ensemble: bool, listener: Listener) -> None:
         self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
@@ -122,7 +129,7 @@ class _ImageRun:
 
     @torch.inference_mode()
     def follow(self, plan: Plan) -> None:
-        """Fill the result."""
+        """Super-resolve the image according to the plan, and write the pixels to `self.result`."""
         height, width = self.pixels.shape[:2]
         if plan.kind == TILES:
             self._follow_tiles(Tiling(height, width, self.engine.scale, plan.tile, plan.overlap))
@@ -151,20 +158,20 @@ class _ImageRun:
         return next(tile for tile in tiles if torch.isfinite(tile).all())
 
     def _engines(self) -> Iterator[Engine]:
-        """Yield the engine, then its float32 twin if the result was not finite."""
+        """Yield the engine; then, if the caller asks for another one, the same network in float32, with a warning."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:
             if not self.warned:
-                self.listener.warn(f"values that are not finite in {self.engine.dtype}; computed again in float32")
+                self.listener.warn(f"values are not finite in {self.engine.dtype}; computing them again in float32")
             self.warned = True
             yield wide
-        raise NotFinite(f"the network ({self.engine.name}) gives values that are not finite in float32")
+        raise NotFinite(f"the network {self.engine.name} returns values that are not finite in float32")
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
-        """Yield the region's result as rows and strips (1, colours, rows, columns)."""
+        """Super-resolve a region of the image; yield pairs of a first row and a strip, (1, colours, rows, columns)."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
-        # Always channels_last: for other orders in memory, other kernels run and round differently.
+        # Always channels_last: with another memory format, PyTorch selects other kernels, which round differently.
         lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2) / self.white
         if self.ensemble:
             yield 0, self_ensemble(lambda turned: _joined(_colours(engine, turned)), lq)
@@ -172,7 +179,7 @@ class _ImageRun:
             yield from _colours(engine, lq)
 
     def _put(self, row: int, column: int, block: Tensor) -> bool:
-        """Write a block (colours, rows, columns) to the result; return False if a value is not finite."""
+        """Write a block, (colours, rows, columns), to the upscaled image; return False if a value is not finite."""
         if not torch.isfinite(block).all():
             return False
         block = block.clamp(0, 1)
@@ -184,7 +191,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield strips of as many channels as lq has, from an engine of 1 or 3."""
+    """Super-resolve lq, grey or RGB, with an engine for grey or RGB; yield strips with lq's number of channels."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:
@@ -201,7 +208,7 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge (h, w) or (h, w, channels) by bicubic interpolation, with pixel centres at the network's."""
+    """Enlarge (h, w) or (h, w, channels) by bicubic interpolation; pixels are aligned as in the network's output."""
     size = (scale * image.shape[1], scale * image.shape[0])
     enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
     return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

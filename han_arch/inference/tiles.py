@@ -1,9 +1,9 @@
-"""Overlapping tiles, blended across their borders; produced block by block, so that no whole image of floats is held.
+"""Super-resolve an image in overlapping tiles, and blend their borders. Blocks are yielded one by one to save memory.
 
-Each tile is computed with `overlap` LR pixels of context on every side. The outer half of the context is thrown away,
-because zero padding spoils it. Over the inner half, the weight passes linearly from one tile to the next: HAN's
-attention is global over its input, so neighbouring tiles differ slightly. A convolutional network that reaches at most
-half the overlap gives the whole image's result.
+The network gets each tile with `overlap` more LR pixels (context) on every side. The outer half of the context is cut
+off from the output, because zero padding changes it. In the inner half, two neighbouring tiles are blended with linear
+weights: their pixels differ slightly, because HAN's attention is global over its input. For a purely convolutional
+network that reaches at most half the overlap, the blended output equals the output for the complete image.
 """
 
 import math
@@ -14,20 +14,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-# Default numbers, in LR pixels. docs/upscale.md shows what the overlap is worth.
-TILE = 96  # a tile's side without overlap, in validation and on boards; upscale chooses it by its memory budget
+# Default sizes in LR pixels. docs/upscale.md has measurements for several sizes and overlaps.
+TILE = 96  # side of a tile without overlap, in validation and leaderboards; for upscaling, `choose` finds the side
 OVERLAP = 32
-SMALLEST_TILE = 32  # of upscale
+SMALLEST_TILE = 32  # smallest side of a tile that `choose` returns
 
 Region = tuple[int, int, int, int]  # top, bottom, left, right, in LR pixels
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile's place along one side, in LR pixels.
+    """The position of a tile along one axis of the image, in LR pixels.
 
-    `low` to `high` goes into the network; of its result, `first` to `last` is used. The first `fade_in` and the last
-    `fade_out` of these are blended with the neighbours.
+    The network gets the pixels from `low` to `high`. Of its output, the part from `first` to `last` is used. The first
+    `fade_in` and the last `fade_out` pixels of this part are blended with the neighbouring tiles.
     """
 
     low: int
@@ -40,16 +40,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Tiling:
-    """An image's division into tiles.
+    """The division of an image into tiles.
 
     Attributes:
-        height, width: LR pixels of the image.
-        scale: the network's scale.
-        size: the largest side of a tile, in LR pixels, without overlap. All tiles are equal up to a pixel.
-        overlap: LR pixels of context on each side, as far as the image reaches.
+        height, width: size of the image in LR pixels.
+        scale: upscaling factor of the network.
+        size: largest side of a tile in LR pixels, without overlap. All tiles have the same size, up to one pixel.
+        overlap: number of LR pixels that a tile also reads on each side; fewer at the borders of the image.
 
     Raises:
-        ValueError: size below 1 or overlap below 0.
+        ValueError: size is below 1 or overlap is below 0.
     """
 
     height: int
@@ -60,21 +60,21 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.overlap < 0:
-            raise ValueError(f"tiles need size >= 1 and overlap >= 0; got {self.size} and {self.overlap}")
+            raise ValueError(f"tiles need size >= 1 and overlap >= 0; got size {self.size} and overlap {self.overlap}")
 
     @property
     def rows(self) -> list[Span]:
-        """The tiles' places from top to bottom."""
+        """The vertical positions of the tiles, from top to bottom."""
         return self._spans(self.height)
 
     @property
     def columns(self) -> list[Span]:
-        """The tiles' places from left to right."""
+        """The horizontal positions of the tiles, from left to right."""
         return self._spans(self.width)
 
     @property
     def pixels(self) -> int:
-        """LR pixels that go through the network, overlaps included."""
+        """Number of LR pixels in all tiles, overlaps included."""
         return math.prod(sum(span.high - span.low for span in spans) for spans in (self.rows, self.columns))
 
     def _spans(self, length: int) -> list[Span]:
@@ -92,19 +92,21 @@ class Tiling:
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
     """Super-resolve lq, (b, channels, h, w), tile by tile; return (b, channels, scale*h, scale*w).
 
-    The tiling is for an image of lq's size. Each result of run, of floats, is changed in place.
+    run is the network; it must return floats, which are changed in place. The tiling must be for lq's height and width.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
 
 
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
-    """Put blocks into one result, (b, channels, height, width); a block of that size is the result itself.
+    """Copy blocks into one output, (b, channels, height, width); a block of this size is returned without a copy.
 
-    Each comes with its first row and column in the result: (row, column, (b, channels, rows, columns)).
+    Args:
+        blocks: tuples (row, column, block) of a block, (b, channels, rows, columns), and its position in the output.
+        height, width: size of the output in pixels.
 
     Raises:
-        ValueError: no blocks.
+        ValueError: there are no blocks.
     """
     result: Tensor | None = None
     for row, column, block in blocks:
@@ -114,23 +116,24 @@ def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int
             result = block.new_empty((*block.shape[:2], height, width))
         result[..., row : row + block.shape[2], column : column + block.shape[3]] = block
     if result is None:
-        raise ValueError(f"wanted an image of at least one pixel; got a result of {height} x {width}")
+        raise ValueError(f"an image must have at least one pixel; got an output of {height}x{width} pixels")
     return result
 
 
 def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[int, int, Tensor]]:
-    """Super-resolve tile by tile, in rows, with blended borders.
+    """Super-resolve an image tile by tile, row by row, and blend the borders of the tiles.
 
     Args:
-        run: a region of the image -> its result, (b, channels, scale*h, scale*w) in floats; changed in place.
-        tiling: the tiles.
+        run: function from a region of the image to its output, floats (b, channels, scale*h, scale*w). The output is
+            changed in place.
+        tiling: the division of the image into tiles.
 
     Yields:
-        Row and column in the result, and the finished block (b, channels, rows, columns) that begins there. The blocks
-        cover the result once.
+        (row, column, block): a finished block, (b, channels, rows, columns), and its first row and column in the
+        output. The blocks do not overlap, and together they cover the complete output.
     """
     scale, columns = tiling.scale, tiling.columns
-    left = above = below = torch.empty(0)  # what the tiles to the left and above add to the borders
+    left = above = below = torch.empty(0)  # weighted border pixels of the tiles to the left and above
     for row in tiling.rows:
         for column in columns:
             tile = run((row.low, row.high, column.low, column.high))
@@ -153,7 +156,7 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    """Weight both borders: from 0 to 1 and from 1 to 0, at pixel centres."""
+    """Multiply the borders of a block by linear weights along dim: 0 to 1 at the start, 1 to 0 at the end."""
     for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
         ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
         ramp = ramp.view((-1, 1) if dim == 2 else -1)
@@ -161,6 +164,6 @@ def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
 
 
 def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Return a copy of the last `length` rows or columns, and the part before them."""
+    """Split a block along dim; return a copy of its last `length` rows or columns, and a view of the rest."""
     keep = block.shape[dim] - length
     return block.narrow(dim, keep, length).clone(), block.narrow(dim, 0, keep)

@@ -19,7 +19,9 @@ from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, p
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Run = Callable[["NDArray[np.generic]"], "NDArray[np.generic]"]  # (h, w, 1 to 4) of uint8, uint16 or float32
+Run = Callable[
+    ["NDArray[np.generic]"], "NDArray[np.generic]"
+]  # from an image (h, w, 1 to 4) to an image; uint8, uint16 or float32
 Images = TypeVar("Images", "NDArray[np.generic]", Image.Image, Tensor)
 MODEL = "han-s-x4"
 
@@ -35,36 +37,37 @@ def upscale(
     winograd: bool = False,
     plan: Plan | None = None,
 ) -> Images:
-    """Super-resolve an image; the pixels are those that `basicsr upscale` writes without loss.
+    """Super-resolve an image. The pixels equal those that `basicsr upscale` writes to a lossless file.
 
-    Several threads may call it at once. Models loaded by name or path stay loaded.
+    Several threads may call it at the same time. The last four models that were loaded by name or path stay in memory.
 
     Args:
-        image: one of
+        image: the image, in one of three forms:
             a NumPy array (h, w) or (h, w, c), c 1 to 4: grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or
             float16, float32, float64 in [0, 1];
             a Pillow image; palettes, CMYK and 1 bit become RGB or grey, and its EXIF orientation is applied;
             a tensor (c, h, w) or (b, c, h, w) of floats in [0, 1], c as above, on any device.
-        model: a name or path that `han_arch.load_model` takes, or a network.
-        memory: bytes for the process, without the result: a number, or a text such as "2G". The plan depends on this
-            budget, not on free memory.
+        model: name or path of a model for `han_arch.load_model`, or a HAN network.
+        memory: memory limit of the program, not counting the upscaled image: a number of bytes, or a text such as
+            "2G". The plan depends on this limit, not on free memory.
         device: "auto" (the first available), "cuda", "xpu", "mps" or "cpu".
-        dtype: precision of the network: "fp32", "bf16" or "fp16".
-        self_ensemble: return the mean over the image's eight flips and transposes: eight times the time, slightly
-            better.
-        winograd: convolve by Winograd's algorithm, in fp32 on the CPU: about two thirds of the time, the same up to
-            rounding. It needs a C compiler (see `han_arch.use_winograd`).
-        plan: a plan to follow in place of the budget's.
+        dtype: precision of the computation: "fp32", "bf16" or "fp16".
+        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes: slightly
+            better, but eight times as slow.
+        winograd: whether to use Winograd's algorithm for convolutions, which needs fp32 on the CPU and a C compiler. It
+            takes about two thirds of the time; pixels are the same up to rounding (see `han_arch.use_winograd`).
+        plan: a plan to use in place of the plan for the memory limit.
 
     Returns:
-        The same kind, dtype and number of channels, scale times as high and wide; floats are clipped to [0, 1]. A
-        tensor is on the input's device, without a gradient. A Pillow image keeps ICC profile and DPI.
+        The upscaled image, with the type, dtype and number of channels of `image`, and scale times its height and
+        width. Floats are clipped to [0, 1]. A tensor is on the input's device, without a gradient. A Pillow image
+        keeps ICC profile and DPI.
 
     Raises:
-        TypeError: unsupported kind or dtype of image or model.
-        ValueError: unsupported shape, an empty image, or values that are not finite.
-        UserError: the budget is too small, or device, dtype or model cannot be used. It is a ValueError too.
-        FileNotFoundError: no such model.
+        TypeError: the type or dtype of the image or the model is not supported.
+        ValueError: the image has an unsupported shape or colour mode, no pixels, or values that are not finite.
+        UserError: the memory limit is too small, or device, dtype or model cannot be used. UserError is a ValueError.
+        FileNotFoundError: the model does not exist.
 
     Example:
         >>> import han_arch, numpy as np
@@ -75,9 +78,9 @@ def upscale(
 
     def run(pixels: np.ndarray, writing: int = 0) -> np.ndarray:
         if 0 in pixels.shape:
-            raise ValueError(f"an image must have pixels; got the shape {pixels.shape}")
+            raise ValueError(f"an image must have pixels; got an array of shape {pixels.shape}")
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise ValueError("an image's values must be finite; got nan or infinity")
+            raise ValueError("pixel values must be finite; got nan or infinity")
         request = PlanRequest(pixels.shape, pixels.itemsize, engine.cost, budget, self_ensemble, writing)
         return upscale_pixels(pixels, engine, plan or choose(request), self_ensemble).pixels
 
@@ -93,11 +96,11 @@ def upscale(
 
 def _upscale_array(image: np.ndarray, run: Run) -> np.ndarray:
     if image.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
-        raise TypeError(f"an array must be uint8, uint16, or floats in [0, 1]; got {image.dtype}")
+        raise TypeError(f"an array must contain uint8, uint16, or floats in [0, 1]; got {image.dtype}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
-        raise ValueError(f"an array must be (h, w) or (h, w, 1 to 4); got {image.shape}")
+        raise ValueError(f"an array must have the shape (h, w) or (h, w, 1 to 4); got {image.shape}")
     pixels = image if image.ndim == 3 else image[..., None]
-    if image.dtype.kind == "f":  # the network gets float32 in any case
+    if image.dtype.kind == "f":  # the input of the network is always float32
         pixels = pixels.astype(np.float32)
     result = run(pixels).astype(image.dtype, copy=False)
     return result if image.ndim == 3 else result[..., 0]
@@ -105,12 +108,12 @@ def _upscale_array(image: np.ndarray, run: Run) -> np.ndarray:
 
 def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
     if not image.is_floating_point():
-        raise TypeError(f"a tensor must be of floats in [0, 1]; got {image.dtype}")
+        raise TypeError(f"a tensor must contain floats in [0, 1]; got {image.dtype}")
     if image.dim() not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4):
-        raise ValueError(f"a tensor must be (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
+        raise ValueError(f"a tensor must have the shape (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
     batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
     if not len(batch):
-        raise ValueError("a tensor must hold at least one image; got none")
+        raise ValueError("a tensor must contain at least one image; got an empty batch")
     results = [torch.from_numpy(run(pixels)).permute(2, 0, 1) for pixels in batch]
     stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
     return stacked.to(image.device, image.dtype)

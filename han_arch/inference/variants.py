@@ -1,6 +1,6 @@
-"""Variants of inference, by name: chop, self-ensemble and tiles. Each changes the result, so results name the variant.
+"""Variants of inference: chop, self-ensemble and tiles. Each changes the pixels, so scores are stored with its name.
 
-HAN's attention is global over its input, so whatever divides the image changes the result.
+HAN's attention is global over its input. So chop and tiles, which divide the image, change its output.
 """
 
 import re
@@ -16,33 +16,35 @@ from han_arch.inference.tiles import OVERLAP, TILE, Tiling, assembled, in_tiles
 Run = Callable[[Tensor], Tensor]  # (b, channels, h, w) -> (b, channels, scale*h, scale*w)
 
 FULL = "full"
-WANTED = f"{FULL}, or one or several of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP, joined by +"
+WANTED = f"{FULL}, or one or more of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP, joined by +"
 PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiles(?:-[1-9]\d*-\d+)?")
 _TILES = re.compile(r"tiles(?:-(?P<size>[1-9]\d*)-(?P<overlap>\d+))?")
 _OLD_TILES = re.compile(r"tiled((?:-\d+-\d+)?)")
-CHOP_OVERLAP = 10  # LR pixels that a quadrant reaches beyond its half
-CHOP_PIXELS = 160_000  # quadrants of this many LR pixels or more are split again
+CHOP_OVERLAP = 10  # number of LR pixels that a quadrant extends beyond its half of a side
+CHOP_PIXELS = 160_000  # quadrants with this number of LR pixels or more are split again
 
 
 def check(variant: str) -> None:
-    """Check a variant's name.
+    """Check that a variant's name is valid.
 
-    A name is "full", or parts joined by "+", the innermost first: "chop+self_ensemble". "tiles" has the default
-    numbers of `inference.tiles`; "tiles-64-8" has tiles of 64 LR pixels with an overlap of 8.
+    A name is "full", or parts joined by "+". "chop+self_ensemble" averages eight outputs of chop. "tiles" uses the
+    default size and overlap of `inference.tiles`; "tiles-64-8" uses tiles of 64 LR pixels with an overlap of 8.
 
     Raises:
-        UserError: unknown name.
+        UserError: the name is not valid.
     """
     parts = str(variant).split("+")
     for part in parts:
         if old := _OLD_TILES.fullmatch(part):
-            raise UserError(f"variant {part!r} is now tiles{old[1]}: tiles are blended, so results differ; rename it")
+            raise UserError(
+                f"variant {part!r} is now tiles{old[1]}: tiles are now blended, so scores differ; use the new name"
+            )
     if not re.fullmatch(PATTERN, str(variant)) or len(set(parts)) < len(parts):
         raise UserError(f"variant must be {WANTED}; got {variant!r}")
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return the network, of this scale, as the variant (a name that `check` accepts) runs it."""
+    """Return a function that runs `run`, a network for this scale, in a variant (a name that `check` accepts)."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -61,14 +63,14 @@ def _wrap(part: str, run: Run, scale: int) -> Run:
 
 
 def published_suffix(variant: str) -> str:
-    """Return what papers append to a method's name for the variant: "+" for self-ensemble."""
+    """Return the suffix that papers append to a method's name for a variant: "+" for self-ensemble, else ""."""
     return "+" if "self_ensemble" in variant.split("+") else ""
 
 
 def self_ensemble(run: Run, lq: Tensor) -> Tensor:
-    """Return the mean of run's results for the eight flips and transposes of lq: the "+" of the papers' tables.
+    """Return the mean of the network's outputs for the eight flips and transposes of lq; papers mark it with "+".
 
-    lq is (b, channels, h, w). Each result is turned back; nothing is rounded or clamped before the mean.
+    lq is (b, channels, h, w), and run is the network. Each output is turned back, without rounding or clamping.
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
@@ -77,33 +79,33 @@ def self_ensemble(run: Run, lq: Tensor) -> Tensor:
         turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
         back = torch.flip(run(turned), flipped)
         back = back.transpose(-2, -1) if transposed else back
-        total = back.clone() if total is None else total.add_(back)  # a stack would hold all eight
+        total = back.clone() if total is None else total.add_(back)  # torch.stack would keep all eight in memory
     return total.div_(8)  # type: ignore[union-attr]
 
 
 def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixels: int = CHOP_PIXELS) -> Tensor:
-    """Super-resolve lq in at least four overlapping quadrants, stitched without blending.
+    """Super-resolve images in four overlapping quadrants, joined without blending. Large quadrants are split again.
 
-    The HAN authors' published numbers were made with it.
+    The HAN authors used it for their published scores.
 
     Args:
         run: the network.
-        lq: (b, channels, h, w).
-        scale: run's scale.
-        overlap: LR pixels that each quadrant reaches beyond its half of the image.
-        max_pixels: quadrants of this many LR pixels or more are chopped again.
+        lq: the images, (b, channels, h, w).
+        scale: upscaling factor of the network.
+        overlap: number of LR pixels that a quadrant extends beyond its half of a side.
+        max_pixels: quadrants with this number of LR pixels or more are split again.
 
     Returns:
-        (b, channels, scale*h, scale*w).
+        The upscaled images, (b, channels, scale*h, scale*w).
 
     Raises:
-        ValueError: overlap below 0, max_pixels too small for quadrants to get below it, or an empty lq.
+        ValueError: overlap is below 0, lq is empty, or max_pixels is so small that splitting would not end.
 
     Source: the HAN authors' code, `forward_chop`, taken from EDSR's.
     """
     if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
         raise ValueError(
-            f"chop needs overlap >= 0 and max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}"
+            f"chop needs overlap >= 0, max_pixels > (2 * overlap + 2)^2; got overlap {overlap}, max_pixels {max_pixels}"
         )
     halves = [_halves(length, overlap) for length in lq.shape[2:]]
 
@@ -119,7 +121,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Return the parts along one side as (begin, end, kept from, kept to); one part for a side of one pixel."""
+    """Split a side into two overlapping parts (begin, end, begin and end of kept pixels); one pixel gives one part."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]

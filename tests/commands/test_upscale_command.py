@@ -1,4 +1,4 @@
-"""`basicsr upscale`: places of results, refusals before work starts, exit statuses, streams."""
+"""`basicsr upscale`: paths of output files, errors before work starts, exit statuses, standard input and output."""
 
 import io
 import subprocess
@@ -76,18 +76,18 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: 
     [
         (["gone.png", "-o", "out"], "no such file or folder: gone.png"),
         (["*.gone", "-o", "out"], "no such file or folder: *.gone"),
-        (["photos/below/.hidden", "photos", "-o", "x.png"], "images do not fit into one file"),
+        (["photos/below/.hidden", "photos", "-o", "x.png"], "images to one file (x.png)"),
         (["photos/a.png", "photos/below/../a.png", "-o", "out"], "would both become"),
         (["photos/a.png", "upper/A.png", "-o", "out"], "would both become out/A.png"),
-        (["photos/a.png", "-o", "photos"], "photos/a.png is itself an image to upscale"),
-        (["photos/notes.txt", "-o", "photos/notes.txt"], "photos/notes.txt is a file; wanted a folder"),
+        (["photos/a.png", "-o", "photos"], "photos/a.png would replace a source"),
+        (["photos/notes.txt", "-o", "photos/notes.txt"], "photos/notes.txt is a file; pass a folder"),
         (["photos/a.png", "-o", "out", "--memory", "lots"], "--memory must be a number"),
         (["photos/a.png", "-o", "out", "--quality", "0"], "--quality must be 1 to 100"),
         (["photos/a.png", "-o", "out", "--png-level", "10"], "--png-level must be 0 to 9"),
-        (["photos/a.png", "-o", "out", "--suffix", "../x"], "--suffix must be part of a name"),
+        (["photos/a.png", "-o", "out", "--suffix", "../x"], "--suffix must be part of a file name"),
         (["photos/a.png", "-o", "out", "--scale", "4"], "--scale 4 does not fit tiny.pth, which is for x2"),
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
-        (["photos/a.png", "-o", "-", "--compare"], "without --compare"),
+        (["photos/a.png", "-o", "-", "--compare"], "do not pass --compare"),
         (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16 channels; no convolution of tiny.pth"),
         (
             ["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"],
@@ -132,7 +132,7 @@ def test_nothing_is_overwritten_without_the_flag(
     assert run(tiny_checkpoint, "photos", "-o", "out", "--overwrite") == 0
     assert size(photos / "out" / "below" / "c.png") == (34, 24)
     assert run(tiny_checkpoint, "photos", "-o", "out", "--skip-existing") == 0
-    assert "all results exist already" in capsys.readouterr().out
+    assert "exist already" in capsys.readouterr().out
 
 
 def test_a_file_that_appears_during_the_work_stays(
@@ -150,7 +150,7 @@ def test_a_file_that_appears_during_the_work_stays(
 def test_the_plan_is_printed_and_python_gives_the_same_pixels(
     photos: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In tiles, which a small budget forces, and as a whole image."""
+    """Upscale in tiles, because of a small memory limit, and as a complete image."""
     pixels = photo(260, 300)
     Image.fromarray(pixels).save(photos / "scan.png")
     for budget in ("665M", "2G"):
@@ -158,7 +158,7 @@ def test_the_plan_is_printed_and_python_gives_the_same_pixels(
         printed = capsys.readouterr().out
         assert f"scan.png 300x260 -> {budget}.png 600x520: " in printed
         assert ("tiles-" if budget == "665M" else "full (") in printed
-        assert "MB of 665 MB" in printed or "MB of 2.0 GB" in printed
+        assert "MB, limit 665 MB" in printed or "MB, limit 2.0 GB" in printed
         with Image.open(photos / f"{budget}.png") as image:
             written = np.asarray(image)
             plan = str(image.info["Software"]).split("plan=")[1].split(";")[0]
@@ -170,7 +170,7 @@ def test_the_plan_is_printed_and_python_gives_the_same_pixels(
 
 
 def test_winograd(photos: Path, winograd_compiler: None) -> None:
-    """Results are the same up to rounding, from the command and in Python."""
+    """With Winograd's algorithm, pixels are equal up to rounding, from the command and in Python."""
     pixels = photo(40, 50)
     Image.fromarray(pixels).save(photos / "scan.png")
     results = []
@@ -198,16 +198,16 @@ def test_comparison(photos: Path, tiny_checkpoint: Path) -> None:
         bicubic = np.asarray(image.resize((34, 24), Image.Resampling.BICUBIC)).astype(float)
     with Image.open(photos / "out" / "a.png") as image:
         np.testing.assert_array_equal(halves[1], np.asarray(image))
-    assert np.abs(halves[0] - bicubic).mean() < 4  # OpenCV's cubic has another parameter than Pillow's
+    assert np.abs(halves[0] - bicubic).mean() < 4  # OpenCV's bicubic interpolation uses another parameter than Pillow's
     assert run(tiny_checkpoint, "photos/b.jpg", "-o", "out", "--compare") == 0
     (photos / "out" / "a.png").unlink()
-    assert run(tiny_checkpoint, "photos/a.png", "-o", "out", "--compare") == 2  # the comparison is still there
+    assert run(tiny_checkpoint, "photos/a.png", "-o", "out", "--compare") == 2  # the comparison file still exists
 
 
 def test_standard_input_and_output(
     photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """Streams within the process; test_upscale_docs.py uses a real pipe."""
+    """Replace the standard streams in this Python process; test_upscale_docs.py uses a real pipe."""
     source = (photos / "photos" / "a.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source)))
     assert run(tiny_checkpoint, "-", "-o", "-", "--format", "tiff") == 0
@@ -225,13 +225,13 @@ def test_damaged_standard_input(
     assert run(tiny_checkpoint, "-", "-o", "-") == 1
     printed = capsysbinary.readouterr()
     assert printed.out == b""
-    assert b"basicsr upscale: standard input: damaged or cut short" in printed.err
+    assert b"basicsr upscale: standard input: damaged or incomplete" in printed.err
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from Linux's /proc")
 def test_twenty_four_megapixels_within_two_gigabytes(photos: Path, tiny_checkpoint: Path) -> None:
-    """The peak of the whole process, against the budget and the finished image of 12000 x 8000 x 3 bytes."""
+    """The peak memory of the command is at most the limit plus the output image of 12000 x 8000 x 3 bytes."""
     enlarged = np.kron(photo(400, 600), np.ones((10, 10, 1), np.uint8))
     Image.fromarray(enlarged).save(photos / "scan.jpg", quality=90)
     code = (

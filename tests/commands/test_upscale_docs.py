@@ -23,14 +23,14 @@ PYTHON = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
 
 
 def stand_in(name_or_path: object) -> HAN:
-    """Return a small network of the scale in the name."""
+    """Return a small network for the scale at the end of the model's name."""
     name = str(name_or_path)
     return tiny_net(upscale=int(name[-1]) if name.startswith("han-s-x") else 4)
 
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small networks in place of the zoo's; none stays loaded for other tests."""
+    """Use small networks in place of the zoo's, and remove them from the cache after the test."""
     monkeypatch.setattr(engines, "load_model", stand_in)
     engines.loaded_engine.cache_clear()
     yield
@@ -68,7 +68,7 @@ def test_the_pipe() -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files that the guide assumes."""
+    """Create the files that docs/upscale.md uses."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos" / "below").mkdir(parents=True)
     for name in ("photo.jpg", "photos/a.png", "photos/below/b.jpg", "photos/c.jpg", "scan.tif"):

@@ -39,7 +39,7 @@ def test_same_pixels_as_pytorch(runtime: str, photo: Path, checkpoint: Path, exp
 def test_the_plan_uses_the_file_s_metadata(photo: Path, exported, capsys: pytest.CaptureFixture[str]) -> None:
     model = exported("onnx")
     upscale("full.png", model, "--runtime", "onnx")
-    assert "full.png 122x100: full (the whole image at once)" in capsys.readouterr().out
+    assert "full.png 122x100: full (the complete image at once)" in capsys.readouterr().out
     assert whole_numbers(load_runtime(model, "onnx").metadata, model, num_feat=99, num_group=99) == [8, 1]
 
 

@@ -1,4 +1,4 @@
-"""Bad files: each is refused with a reason, or accepted on purpose; refused files write nothing and stop nothing."""
+"""Bad image files: `basicsr upscale` rejects each with a reason, writes nothing for it, and upscales the others."""
 
 import io
 import os
@@ -62,27 +62,27 @@ def saved(mode: str, format: str) -> Callable[[], bytes]:
 
 
 REFUSED: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "cut short": ("a.png", lambda: png()[:-300], "damaged or cut short"),
-    "cut short, JPEG": ("a.jpg", lambda: saved("RGB", "jpeg")()[:400], "damaged or cut short"),
-    "cut short, 16 bit": ("a.png", sixteen_cut, "damaged or cut short"),
-    "damaged inside": ("a.png", lambda: png()[:60] + b"\xff" * 40 + png()[100:], "damaged or cut short"),
-    "zero bytes": ("a.png", lambda: b"", "an empty file"),
-    "text": ("a.png", lambda: b"this is no picture\n" * 50, "not an image; wanted PNG"),
-    "bomb": ("a.png", bomb, "40000x40000 are more than 256,000,000 pixels"),
-    "GIF": ("a.png", lambda: frames("gif"), "GIF; wanted PNG"),
+    "cut short": ("a.png", lambda: png()[:-300], "damaged or incomplete"),
+    "cut short, JPEG": ("a.jpg", lambda: saved("RGB", "jpeg")()[:400], "damaged or incomplete"),
+    "cut short, 16 bit": ("a.png", sixteen_cut, "damaged or incomplete"),
+    "damaged inside": ("a.png", lambda: png()[:60] + b"\xff" * 40 + png()[100:], "damaged or incomplete"),
+    "zero bytes": ("a.png", lambda: b"", "empty file"),
+    "text": ("a.png", lambda: b"this is no picture\n" * 50, "not an image; use PNG"),
+    "bomb": ("a.png", bomb, "40000x40000 pixels; the limit is 256,000,000"),
+    "GIF": ("a.png", lambda: frames("gif"), "GIF is not supported; use PNG"),
     "animated PNG": ("a.png", lambda: frames("png"), "3 pictures in one PNG file"),
     "animated WebP": ("a.webp", lambda: frames("webp"), "3 pictures in one WEBP file"),
     "pages": ("a.tif", lambda: frames("tiff"), "3 pictures in one TIFF file"),
-    "nan": ("a.tif", float_tiff, "unsupported TIFF samples"),
+    "nan": ("a.tif", float_tiff, "unsupported TIFF file"),
     "32 bit": ("a.tif", saved("I", "tiff"), "colour mode I is not supported"),
     "Lab": ("a.tif", saved("LAB", "tiff"), "colour mode LAB is not supported"),
-    "header only": ("a.tif", lambda: b"II*\0\x08\0\0\0", "damaged or cut short"),
+    "header only": ("a.tif", lambda: b"II*\0\x08\0\0\0", "damaged or incomplete"),
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one good photo in in/."""
+    """A folder with one valid photo, in/good.png."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "good.png").write_bytes(png())
     return tmp_path
@@ -141,7 +141,7 @@ def test_links_in_circles_and_to_nothing(
     (folder / "in" / "self.png").symlink_to(folder / "in" / "self.png")
     (folder / "in" / "nothing.png").symlink_to(folder / "gone.png")
     assert upscale(folder, tiny_checkpoint) == 1
-    assert "nothing.png: a link to nothing" in capsys.readouterr().err
+    assert "nothing.png: a link to a missing file" in capsys.readouterr().err
     assert results(folder) == {"good.png"}
 
 
@@ -150,12 +150,12 @@ def test_a_pipe_in_a_folder_is_refused_at_once(
 ) -> None:
     os.mkfifo(folder / "in" / "pipe.png")
     assert upscale(folder, tiny_checkpoint) == 1
-    assert "pipe.png: not a file" in capsys.readouterr().err
+    assert "pipe.png: not a regular file" in capsys.readouterr().err
 
 
 def test_no_permission(folder: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid() == 0:
-        pytest.skip("root may read every file")
+        pytest.skip("root can read every file")
     (folder / "in" / "closed.png").write_bytes(png())
     (folder / "in" / "closed.png").chmod(0)
     assert upscale(folder, tiny_checkpoint) == 1

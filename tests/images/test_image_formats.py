@@ -1,4 +1,4 @@
-"""Round trips through files of every format: samples, alpha, 16 bits, orientation, ICC profile, DPI and EXIF."""
+"""Files of every format, written and read again: pixel values, alpha, orientation, ICC profile, DPI and EXIF."""
 
 import io
 from pathlib import Path
@@ -40,7 +40,7 @@ def named(path: Path) -> ImageFormat:
 
 
 def through_command(source: Path, target: Path) -> bytes:
-    """Return the file that upscaling writes; every pixel becomes 2 x 2 equal ones."""
+    """Run `basicsr upscale` with a network that repeats every pixel 2 x 2 times; return the output file."""
     job = UpscaleJob(source, target, named(target))
     assert upscale_files([job], Repeat(), UpscaleSettings(LOSSLESS, 2 * 10**9, "2G")) == 0
     return target.read_bytes()
@@ -53,7 +53,7 @@ def through_command(source: Path, target: Path) -> bytes:
 def test_samples_stay_to_the_bit(source: str, target: str, channels: int, dtype: type, tmp_path: Path) -> None:
     pixels = photo(21, 34, channels, dtype)
     if channels in (2, 4):
-        pixels[..., -1] = np.iinfo(dtype).max // 3  # what bicubic interpolation leaves as it is
+        pixels[..., -1] = np.iinfo(dtype).max // 3  # a value that bicubic interpolation does not change
     profile = SRGB if channels > 2 else None
     before = Picture(pixels, profile, (300.0, 200.0))
     (tmp_path / f"in.{source}").write_bytes(encoded(before, source))
@@ -61,7 +61,7 @@ def test_samples_stay_to_the_bit(source: str, target: str, channels: int, dtype:
     after = read_picture(data)
     assert after.pixels.dtype == dtype
     assert after.pixels.shape == (42, 68, channels)
-    assert np.abs(after.pixels.astype(int) - repeated(pixels)).max() <= (dtype is np.uint16)  # luma in float32
+    assert np.abs(after.pixels.astype(int) - repeated(pixels)).max() <= (dtype is np.uint16)  # float32 luma
     assert after.icc == profile
     assert after.dpi == pytest.approx((300, 200), abs=0.02)
 
@@ -79,7 +79,7 @@ def test_a_large_sixteen_bit_png_goes_band_by_band() -> None:
     data = encoded(Picture(pixels), "png", png_level=1)
     np.testing.assert_array_equal(read_picture(data).pixels, pixels)
     with Image.open(io.BytesIO(data)) as image:
-        image.load()  # checks every chunk
+        image.load()  # Pillow checks every chunk of the file
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
@@ -118,7 +118,7 @@ def test_sixteen_bits_into_eight() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
 def test_orientation_is_applied_once(orientation: int, format: str, tmp_path: Path) -> None:
-    """Against Pillow's own exif_transpose."""
+    """Compare with Pillow's own exif_transpose."""
     from PIL import ImageOps
 
     blocks = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3, 1) * 40, np.ones((16, 16, 3), np.uint8))
@@ -137,7 +137,7 @@ def test_orientation_is_applied_once(orientation: int, format: str, tmp_path: Pa
         found = image.getexif()
     assert found.get(0x0112, 1) == 1
     assert found[0x010F] == "Maker"
-    assert found.get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}  # without the old file's width
+    assert found.get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}  # the source file's width is dropped
 
 
 def test_tiff_keeps_the_exif_data_that_it_can_store() -> None:
@@ -216,7 +216,7 @@ def test_texts_come_from_the_table(repository: Path) -> None:
     assert written_format(Path("photo.bmp")) is None
     assert ".bmp" in SUFFIXES
     assert "bmp" not in WRITTEN
-    with pytest.raises(ValueError, match=r"only read.*PNG"):
+    with pytest.raises(ValueError, match=r"cannot write.*PNG"):
         FORMATS["bmp"].write(io.BytesIO(), Picture(photo(2, 2)), WriteOptions(), "test")
 
 
@@ -234,7 +234,7 @@ def test_bmp_is_read() -> None:
 
 
 def test_first_picture_of_a_phones_file() -> None:
-    """MPO: the photo, and previews or depth behind it."""
+    """An MPO file contains the photo, and after it previews or a depth map."""
     first, second = Image.fromarray(photo(40, 48)), Image.new("RGB", (20, 24))
     data = saved(first, "mpo", save_all=True, append_images=[second], quality=95)
     after = read_picture(data)
@@ -281,7 +281,7 @@ def test_sides_that_a_format_cannot_store() -> None:
 
 
 def test_webp_s_encoder_counts_in_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """4 megapixels out: 80 MB for WebP, four times what PNG takes."""
+    """For an output of 4 megapixels, the WebP writer needs 80 MB, four times as much as the PNG writer."""
     Image.fromarray(photo(1000, 1000)).save(tmp_path / "in.png")
     settings = UpscaleSettings(LOSSLESS, 700_000_000, "700M")
     jobs = [UpscaleJob(tmp_path / "in.png", tmp_path / f"out.{name}", FORMATS[name]) for name in ("webp", "png")]

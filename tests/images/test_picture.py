@@ -1,4 +1,4 @@
-"""Pictures from Pillow images; the search for the window with the most detail."""
+"""Conversion of Pillow images to pictures; search for the window with the most detail."""
 
 import numpy as np
 import pytest

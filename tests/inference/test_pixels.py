@@ -1,4 +1,4 @@
-"""Pixels through an engine: channels, alpha, retries; a whole image equals the bare network's result."""
+"""`upscale_pixels`: channels, alpha, retries; without tiles, the output equals that of the network alone."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ def test_samples_keep_their_values(plan: Plan, channels: int, dtype: type) -> No
     assert result.plan is plan
     assert result.pixels.dtype == dtype
     difference = result.pixels.astype(int) - repeated(pixels)
-    assert np.abs(difference).max() <= (0 if dtype == np.uint8 else 1)  # 0.299 + 0.587 + 0.114 in float32
+    assert np.abs(difference).max() <= (
+        0 if dtype == np.uint8 else 1
+    )  # the luma weights 0.299 + 0.587 + 0.114 in float32
 
 
 def test_whole_image_equals_the_network() -> None:
@@ -102,7 +104,7 @@ def test_other_errors_are_not_mistaken_for_memory() -> None:
 
 
 class Half(Repeat):
-    """Overflows where the image is bright, and has a float32 form that does not."""
+    """An engine that overflows where the image is bright; its float32 version does not overflow."""
 
     dtype = "fp16"
 
@@ -125,7 +127,7 @@ def test_overflow_in_half_precision_is_computed_again(plan: Plan, ensemble: bool
     assert "not finite in fp16" in warning
     assert "float32" in warning
     if plan.kind == "tiles":
-        assert max(shape[2] for shape in wide.shapes) < 40  # only the tiles that need it
+        assert max(shape[2] for shape in wide.shapes) < 40  # only the tiles with values that are not finite
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -159,7 +161,7 @@ def test_devices() -> None:
     with pytest.raises(UserError, match="device must be one of"):
         choose_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="device cuda is not available; wanted auto or"):
+        with pytest.raises(UserError, match="device cuda is not available; use auto or"):
             choose_device("cuda")
 
 

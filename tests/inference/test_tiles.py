@@ -1,4 +1,4 @@
-"""Blended tiles: exact for local functions, cover the result once, and leave no seam with a global network."""
+"""Blended tiles are exact for local functions, cover the output once, and show no seam with a global network."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_a_local_function_comes_out_whole(height: int, width: int, size: int, ov
 
 
 def test_the_weight_passes_linearly_between_tiles() -> None:
-    """Two tiles of constants 0 and 1 and a fade of 4 LR pixels at x2: eight steps, at pixel centres."""
+    """Blend two tiles with the constants 0 and 1 over 4 LR pixels at x2: eight equal steps, at pixel centres."""
     values = iter([0.0, 1.0])
     tiling = Tiling(1, 16, 2, 8, 4)
     blocks = blended(lambda region: torch.full((1, 1, 2, 2 * (region[3] - region[2])), next(values)), tiling)
@@ -50,7 +50,7 @@ def test_the_weight_passes_linearly_between_tiles() -> None:
 
 
 def test_tiles_are_equal_up_to_a_pixel() -> None:
-    """A last tile of a few pixels would have other statistics."""
+    """Tiles must have equal sizes: a last tile of a few pixels would have other statistics."""
     shares = [span.high - span.low for span in Tiling(1000, 1000, 2, 300, 0).rows]
     assert len(shares) == 4
     assert max(shares) - min(shares) <= 1
@@ -64,7 +64,7 @@ def test_invalid_sizes(size: int, overlap: int) -> None:
 
 @pytest.fixture
 def net() -> nn.Module:
-    """A convolutional network for x2 that reaches 2 LR pixels."""
+    """A convolutional network for x2, whose output depends on LR pixels at most 2 pixels away."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 12, 3, padding=1), nn.PixelShuffle(2)
@@ -74,7 +74,7 @@ def net() -> nn.Module:
 @pytest.mark.parametrize("height", [1, 5, 8, 9, 23])
 @pytest.mark.parametrize("width", [1, 7, 8, 17])
 def test_equals_the_whole_image(height: int, width: int, net: nn.Module) -> None:
-    """Half the overlap is thrown away: with 4, the network sees 2 pixels beyond every used pixel."""
+    """Half the overlap is not used: with an overlap of 4, the network sees 2 pixels beyond every used pixel."""
     lq = torch.rand(2, 3, height, width, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(in_tiles(net, lq, Tiling(height, width, 2, 8, 4)), net(lq))
@@ -85,7 +85,7 @@ def test_too_little_overlap_shows(net: nn.Module) -> None:
     with torch.no_grad():
         difference = (in_tiles(net, lq, Tiling(20, 20, 2, 10, 1)) - net(lq)).abs()
     assert difference.max() > 1e-3
-    assert difference[..., :16, :16].max() < 1e-12  # away from the border at LR pixel 10
+    assert difference[..., :16, :16].max() < 1e-12  # outside the blended border at LR pixel 10
 
 
 def test_steps_across_borders_are_those_inside_tiles() -> None:
@@ -95,6 +95,6 @@ def test_steps_across_borders_are_those_inside_tiles() -> None:
     steps = np.abs(np.diff(result, axis=1)).mean((0, 2))
     borders = [2 * cut - 1 for cut in range(50, 300, 50)]
     inside = np.delete(steps, borders)
-    parity = inside[1::2].mean()  # a border lies between two LR pixels, where steps differ from those within one
+    parity = inside[1::2].mean()  # a border is between two LR pixels; steps inside one LR pixel are different
     noise = inside[1::2].std() / len(borders) ** 0.5
     assert abs(steps[borders].mean() - parity) < 3 * noise

@@ -1,4 +1,4 @@
-"""`han_arch.upscale` returns the input's kind, with the command's pixels, and refuses unsupported images."""
+"""`han_arch.upscale` returns the input's type and the same pixels as the command, and rejects unsupported images."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Names of variants; chop and self-ensemble on functions with known results."""
+"""Names of variants; chop and self-ensemble with functions that have a known output."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_chop_of_a_local_function_is_that_function(height, width, scale, overlap
 
 
 def test_chop_splits_as_the_authors_do() -> None:
-    """Odd sides: the first half is the shorter; quadrants of 160,000 pixels or more are split again."""
+    """For odd sides, the first half is shorter. Quadrants of 160,000 pixels or more are split again."""
     shapes: list[tuple[int, ...]] = []
 
     def run(part: torch.Tensor) -> torch.Tensor:
@@ -48,10 +48,10 @@ def test_chop_splits_as_the_authors_do() -> None:
     chop(run, torch.zeros(1, 1, 37, 44), 1)
     assert shapes == [(28, 32)] * 4
     shapes.clear()
-    chop(run, torch.zeros(1, 1, 780, 780), 1)  # quadrants 400 x 400
+    chop(run, torch.zeros(1, 1, 780, 780), 1)  # quadrants have 400 x 400 pixels
     assert shapes == [(210, 210)] * 16
     shapes.clear()
-    chop(run, torch.zeros(1, 1, 780, 778), 1)  # quadrants 400 x 399
+    chop(run, torch.zeros(1, 1, 780, 778), 1)  # quadrants have 400 x 399 pixels
     assert shapes == [(400, 399)] * 4
 
 
