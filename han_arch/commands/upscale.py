@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: the model's; 4 without --model)")
     add("--self-ensemble", action="store_true", help="average over 8 flips and turns: slightly better, 8 times slower")
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
-    add("--winograd", action="store_true", help="save 1/3 of the time (only fp32 on a CPU); needs a C compiler")
+    add("--winograd", action="store_true", help="save about 1/3 of the time with fp32 on a CPU; needs a C compiler")
     add(
         "--runtime",
         choices=("torch", *RUNTIMES),

@@ -16,7 +16,7 @@ _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 # Pillow mode of an image -> mode that it is converted to: bilevel, palettes, premultiplied alpha and others.
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGB", "RGBX": "RGB", "YCbCr": "RGB"}
-# Words for Pillow modes in notes to the user.
+# Names of Pillow modes in messages to the user.
 _WORDS = {"1": "black and white", "P": "palette", "PA": "palette", "L": "grey", "LA": "grey with alpha"}
 _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (
     (5, 6, 7, 8),

@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
     def in_float32(self) -> "Engine | None":
-        """Return an engine of the same network in float32, for use after an overflow; None if this one is float32."""
+        """Return an engine of the same network in float32, for use after an overflow; None if this is float32."""
         ...
 
 
@@ -96,12 +96,12 @@ class TorchEngine:
             yield row, strip.float().cpu()
 
     def in_float32(self) -> Engine | None:
-        """Return the engine in float32, or None; see `Engine.in_float32`."""
+        """Return the float32 engine of the same network, or None; see `Engine.in_float32`."""
         return self._wide
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """Copy a network to half precision; but keep mean and conv_last, which need more than bfloat16's 8 bits."""
+    """Copy a network to half precision, but mean and conv_last in float32: they need more than bfloat16's 8 bits."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -161,6 +161,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model as a cached engine. A new value of `changed`, the file's time of change, loads the file again."""
+    """Load a model as a cached engine. A new value of `changed`, the file's modification time, loads it again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

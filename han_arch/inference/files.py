@@ -1,4 +1,4 @@
-"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then upscale one by one."""
+"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then upscale the files."""
 
 import glob
 import io

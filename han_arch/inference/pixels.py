@@ -45,7 +45,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks for progress (done and total LR pixels, overlaps included) and for warnings."""
+    """Callbacks: progress gets the numbers of finished and of all LR pixels, overlaps included; warn gets a text."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -169,7 +169,7 @@ class _ImageRun:
         raise NotFinite(f"the network {self.engine.name} returns values that are not finite in float32")
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
-        """Super-resolve a region of the image; yield pairs of a first row and a strip, (1, colours, rows, columns)."""
+        """Super-resolve a region of the image; yield (first row, strip); strips are (1, colours, rows, columns)."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
         # Always channels_last: with another memory format, PyTorch selects other kernels, which round differently.
         lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2) / self.white

@@ -173,7 +173,7 @@ class PlanRequest:
     writing: int = PILLOW_BYTES
 
     def results(self, height: int, width: int) -> int:
-        """Bytes for float32 copies of the upscaled image: two, or four with self-ensemble (sum and turned output)."""
+        """Bytes of 2 float32 copies of the upscaled image; of 4 with self-ensemble, for a sum and a turned output."""
         return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
 
 
@@ -209,9 +209,8 @@ def choose(request: PlanRequest) -> Plan:
 def _tiles(request: PlanRequest, before: int) -> Plan:
     """Return the plan with the largest tiles that fit the memory limit; `before` is the bytes in use without tiles."""
     (height, width, _), cost = request.shape, request.cost
-    border = (
-        2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT
-    )  # bytes of blended rows, for two rows of tiles
+    # Bytes of the blended border rows, for two rows of tiles.
+    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT
 
     def peak(tile: int) -> int:
         rows, columns = min(height, tile + 2 * OVERLAP), min(width, tile + 2 * OVERLAP)

@@ -19,9 +19,8 @@ from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, p
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Run = Callable[
-    ["NDArray[np.generic]"], "NDArray[np.generic]"
-]  # from an image (h, w, 1 to 4) to an image; uint8, uint16 or float32
+# A function from an image, (h, w, 1 to 4) of uint8, uint16 or float32, to the upscaled image.
+Run = Callable[["NDArray[np.generic]"], "NDArray[np.generic]"]
 Images = TypeVar("Images", "NDArray[np.generic]", Image.Image, Tensor)
 MODEL = "han-s-x4"
 

@@ -28,7 +28,7 @@ def check(variant: str) -> None:
     """Check that a variant's name is valid.
 
     A name is "full", or parts joined by "+". "chop+self_ensemble" averages eight outputs of chop. "tiles" uses the
-    default size and overlap of `inference.tiles`; "tiles-64-8" uses tiles of 64 LR pixels with an overlap of 8.
+    default size and overlap of `inference.tiles`; "tiles-64-8" uses tile sides of 64 LR pixels and an overlap of 8.
 
     Raises:
         UserError: the name is not valid.
@@ -79,7 +79,7 @@ def self_ensemble(run: Run, lq: Tensor) -> Tensor:
         turned = torch.flip(lq.transpose(-2, -1) if transposed else lq, flipped)
         back = torch.flip(run(turned), flipped)
         back = back.transpose(-2, -1) if transposed else back
-        total = back.clone() if total is None else total.add_(back)  # torch.stack would keep all eight in memory
+        total = back.clone() if total is None else total.add_(back)  # torch.stack would keep eight in memory
     return total.div_(8)  # type: ignore[union-attr]
 
 
@@ -121,7 +121,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side into two overlapping parts (begin, end, begin and end of kept pixels); one pixel gives one part."""
+    """Split a side into two overlapping parts, (begin, end, first kept, end of kept); one pixel gives one part."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]

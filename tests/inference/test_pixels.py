@@ -25,9 +25,7 @@ def test_samples_keep_their_values(plan: Plan, channels: int, dtype: type) -> No
     assert result.plan is plan
     assert result.pixels.dtype == dtype
     difference = result.pixels.astype(int) - repeated(pixels)
-    assert np.abs(difference).max() <= (
-        0 if dtype == np.uint8 else 1
-    )  # the luma weights 0.299 + 0.587 + 0.114 in float32
+    assert np.abs(difference).max() <= (0 if dtype == np.uint8 else 1)  # luma weights in float32
 
 
 def test_whole_image_equals_the_network() -> None:
