@@ -18,11 +18,7 @@ _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGB", "RGBX": "RGB", "YCbCr": "RGB"}
 # Names of Pillow modes in messages to the user.
 _WORDS = {"1": "black and white", "P": "palette", "PA": "palette", "L": "grey", "LA": "grey with alpha"}
-_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (
-    (5, 6, 7, 8),
-    (3, 4, 7, 8),
-    (2, 3, 6, 7),
-)  # values of the EXIF tag Orientation
+_TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF orientations
 # The EXIF tags that are kept: they describe the photo. Other tags describe the source file (size, thumbnail, strips).
 _KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
 _PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # EXIF's MakerNote contains offsets into the source file
