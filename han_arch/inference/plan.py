@@ -187,7 +187,7 @@ def choose(request: PlanRequest) -> Plan:
     image = math.prod(request.shape) * request.itemsize
     before = cost.resting + image
     whole = cost.features(height, width)
-    if request.self_ensemble:  # without it, each strip is copied directly into the upscaled image
+    if request.self_ensemble:  # otherwise, strips are copied directly into the upscaled image
         whole += request.results(height, width)
     with_tail = max(whole, int(cost.tail_bytes * height * width))
     if height * width <= cost.strip_pixels and before + with_tail <= budget:
