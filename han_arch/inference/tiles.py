@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # Default sizes in LR pixels. docs/upscale.md has measurements for several sizes and overlaps.
-TILE = 96  # side of a tile without overlap, in validation and leaderboards; for upscaling, `choose` finds the side
+TILE = 96  # side of a tile without overlap, in validation and leaderboards; when upscaling, `plan.choose` selects it
 OVERLAP = 32
 SMALLEST_TILE = 32  # smallest side of a tile that `choose` returns
 
