@@ -151,9 +151,7 @@ def install() -> None:
         compat.replace("basicsr.data", "worker_init_fn", worker_init_fn, why)
     if not is_bad_file_named():
         datasets = {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset}
-        why = (
-            "BasicSR's PairedImageDataset reads folders in no fixed order, and its errors do not contain the file name"
-        )
+        why = "BasicSR's PairedImageDataset reads folders in no fixed order; its errors do not contain the damaged file"
         compat.replace("basicsr.utils.registry", "DATASET_REGISTRY._obj_map", datasets, why)
 
 
