@@ -117,8 +117,8 @@ class Section:
         keys: options with fixed names, keyed by name.
         others: kind of the options with names that the user chooses, as in `val: metrics`; None: no such options.
         others_named: regular expression that the names of `others` must match.
-        registry: kind of registry (see `entries`) that contains the section's `type`. The parameters of this class or
-            function are options of the section.
+        registry: kind of registry (see `entries`) that contains the section's `type`. The parameters of the class or
+            function with this name are options of the section.
         closed_types: types that get the complete mapping and read only the options in `keys`.
         doc, null, need, only: see Value.
     """
@@ -142,7 +142,7 @@ class Section:
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
-        """Return the kind of an option with this name that a user chose, or None if the name is not allowed."""
+        """Return the kind of an option with a name that the user chose; None if the name is not allowed."""
         return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 

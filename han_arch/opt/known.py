@@ -19,7 +19,7 @@ OLD_NAMES = {
     "path:pretrain_model_g": "pretrain_network_g",
     "path:strict_load": "strict_load_g",
 }
-# Options that are at the top level of old option files -> where they must be now.
+# Name of an option at the top level of old option files -> the place of this option today.
 MOVED = {"suffix": "val:suffix", "save_img": "val:save_img", "crop_border": "crop_border in each metric of val:metrics"}
 
 Nodes: TypeAlias = dict[str, Node]
@@ -164,7 +164,9 @@ _LOGGER: Nodes = {
 }
 _PATH: Nodes = {
     "pretrain_network_g": Value("text", "checkpoint to start from: a file, or a name in the model zoo", null=True),
-    "param_key_g": Value("text", "key of the weights in the file, such as params_ema; ~: load all the file", null=True),
+    "param_key_g": Value(
+        "text", "key of the weights in the file, e.g. params_ema; ~: load the complete file", null=True
+    ),
     "strict_load_g": Value("flag", "true: all weights must fit the network; false: load those that fit"),
     "pretrain_network_d": Value("text", "checkpoint of the discriminator to start from", null=True, only="SRGANModel"),
     "param_key_d": Value("text", "key of the weights in the discriminator's file", null=True, only="SRGANModel"),

@@ -79,7 +79,7 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
         # BasicSR's own option files set num_gpu to 1. On a machine without a GPU, BasicSR fails with them.
         opt["num_gpu"] = available if isinstance(opt["num_gpu"], str) else min(opt["num_gpu"], available)
     if opt.get("manual_seed") is None:
-        opt["manual_seed"] = random.randint(1, 10000)  # several processes use the largest of their numbers
+        opt["manual_seed"] = random.randint(1, 10000)  # a distributed run uses the largest seed of its processes
     _add_request(opt, request)
     for where, dataset in find_sections(opt, "datasets:*"):
         dataset["phase"] = where.partition(":")[2].split("_")[0]
@@ -100,7 +100,7 @@ def without_added(opt: dict[str, Any]) -> dict[str, Any]:
     for pattern, names in ADDED.items():
         for _, section in find_sections(own, pattern):
             for name in names:
-                if name != "scale" or "scale" in own:  # else the file itself sets the scale of the data set
+                if name != "scale" or "scale" in own:  # else the option file sets the scale in the data set
                     section.pop(name, None)
     return own
 
