@@ -171,7 +171,7 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0. A resumed run replaces the file after its first iteration."""
+    """Return the inode of train.csv, or 0 if it is missing. A resumed run replaces it after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 

@@ -1,4 +1,7 @@
-"""HAN and its attention components; needs only torch. Imports every module here, so that all components register."""
+"""HAN and its attention components. This package needs only torch.
+
+It imports all its modules, so that every component is registered.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -149,7 +149,7 @@ class HAN(nn.Module):
         return self.conv_fuse(torch.cat([spatial, layered], dim=1)) + shallow  # (b, 2c, h, w) -> (b, c, h, w)
 
     def tail(self, feat: Tensor) -> Tensor:
-        """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), in [0, 1] but not clamped."""
+        """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), about [0, 1], not clamped."""
         # The fast form runs in eager mode. It moves whole pixels, not single values.
         feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
         return self.conv_last(feat) / self.img_range + self.mean

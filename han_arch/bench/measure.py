@@ -219,7 +219,7 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Make the memory allocator keep freed memory or not, then run WARM_STEPS training steps that are not timed."""
+    """Set whether the allocator keeps freed memory, then run WARM_STEPS training steps that are not timed."""
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()

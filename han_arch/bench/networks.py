@@ -103,7 +103,7 @@ def build(key: str, size: Size) -> nn.Module:
 
 
 def build_ours(size: Size) -> HAN:
-    """Build our HAN with the weights of `build_authors`, or with other random weights if super-image is missing."""
+    """Build our HAN with the weights of `build_authors`, or with other random weights without super-image."""
     net = HAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
     try:
         weights = build_authors(size).state_dict()

@@ -22,7 +22,7 @@ _ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Make glibc keep freed memory in the process, so that the process never shrinks; return a log line.
+    """Make glibc keep freed memory in the process, so that its memory never shrinks; return a log line.
 
     Do nothing and return None if the allocator is not glibc's, or if the environment has the user's own settings:
     MALLOC_*, glibc.malloc in GLIBC_TUNABLES, or LD_PRELOAD, which can replace the allocator.
