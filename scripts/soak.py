@@ -197,7 +197,7 @@ def compare(folder: Path, reference: Path) -> Iterator[str]:
         for name in names[0]:
             contents = [torch.load(one / name, weights_only=True) for one in experiments]
             for content in contents:
-                content.pop("options", None)  # they contain the paths of the folders
+                content.pop("options", None)  # the options contain the paths of the folder
             yield from unequal(contents[0], contents[1], name)
     for path in sorted(experiments[1].glob("*.csv")):
         if (experiments[0] / path.name).read_bytes() != path.read_bytes():

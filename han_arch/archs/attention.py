@@ -1,7 +1,7 @@
 """HAN's two attention modules: LAM over the layers, CSAM over channels and positions.
 
 Source: Niu et al., "Single Image Super-Resolution via a Holistic Attention Network", ECCV 2020, sections 3.2 and 3.3,
-and the authors' released code. Where the two differ, the default follows the code.
+and the authors' released code. Where paper and code differ, the default follows the code.
 """
 
 import math

@@ -50,8 +50,8 @@ class HAN(nn.Module):
         ValueError: an argument is out of range.
         UserError: the name of a component is unknown, or the component has the wrong slot.
 
-    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where the two differ, the default
-    follows the code: LAM also reads conv_after_body, and a convolution joins the two outputs that the paper adds.
+    Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the
+    default follows the code: LAM also reads conv_after_body, and a convolution joins the outputs that the paper adds.
     Deviations: n is N + 1 (the code hard-codes 11); res_scale has an effect; a buffer replaces the constant mean-shift
     convolutions; fast forms compute the same output (see fused.py).
     """
