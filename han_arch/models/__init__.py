@@ -1,4 +1,4 @@
-"""HAN under BasicSR: one training step, one validation, and the files that they write."""
+"""BasicSR models that train and validate HAN, and save its checkpoints and training states."""
 
-# What a user can do when the system refuses to write.
-REFUSED_WRITE = "what was saved before is complete: make room, then run the same command with --auto_resume"
+# Last part of the error message when the system refuses to write a file.
+REFUSED_WRITE = "earlier files are complete; free disk space, then run the same command with --auto_resume"

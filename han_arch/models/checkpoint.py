@@ -1,4 +1,4 @@
-"""Checkpoints and training states of a model: written whole or not at all, safe to load, complete."""
+"""Save and load checkpoints and training states, completely or not at all, and without running code from a file."""
 
 import random
 import warnings
@@ -24,41 +24,72 @@ from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
 
 
 class CheckpointModel(SRModel):
-    """SRModel with files that can be trusted.
+    """SRModel with safe files. Differences from SRModel:
 
-    - `save`: writes each file whole or not at all; an error stops the run. A checkpoint holds the options `network_g`
-      beside `params` and `params_ema`.
-    - `load_network`: never runs code from a file. For HAN it also reads the authors' and RCAN's checkpoints, and
-      warm-starts.
+    - `save`, `save_network` and `save_training_state` write a file completely or not at all. A write error stops the
+      run. A checkpoint contains the options `network_g`, and the weights under `params` and `params_ema`.
+    - `load_network` never runs code from a file. For HAN it also reads checkpoints of the authors and of RCAN, and it
+      can start from a checkpoint that fits only partly (warm start).
     """
 
     step: TrainingStep
     guard: LossGuard
-    scheduled_lrs: list[list[float]] | None  # during a warm-up, the schedule's learning rates of each optimizer
+    scheduled_lrs: list[list[float]] | None  # learning rates without the warm-up; None after it
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save networks and training state of an iteration; -1, the end of training, saves the networks as `latest`.
+        """Save the networks and the training state of an iteration; -1 (end of training) saves only `latest` networks.
 
         Raises:
             UserError: the system refused to write.
         """
-        self.save_networks("latest" if current_iter == -1 else current_iter)
-        if current_iter != -1:
-            self.save_training_state(epoch, current_iter)
+        self.save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)
+
+    def save_networks(self, label: int | str) -> None:
+        """Save the trained network, and the averaged network if there is one, in the file `net_g_<label>.pth`.
+
+        Args:
+            label: iteration number, or a word such as "best"; -1 means "latest".
+        """
+        nets = {"params": self.net_g, "params_ema": getattr(self, "net_g_ema", None)}
+        built = {key: net for key, net in nets.items() if net is not None}
+        self.save_network(list(built.values()), "net_g", label, list(built))
 
     @master_only
-    def save_networks(self, label: int | str) -> None:
-        """Save the trained network, and its average where there is one, as `net_g_<label>.pth`."""
-        content: dict[str, Any] = {"network_g": dict(self.opt["network_g"])}
-        nets = {"params": self.get_bare_model(self.net_g), "params_ema": getattr(self, "net_g_ema", None)}
-        for key, net in nets.items():
-            if net is not None:
-                content[key] = {name: value.cpu() for name, value in net.state_dict().items()}
-        self._write(content, "models", f"net_g_{label}.pth")
+    def save_network(
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int | str,
+        param_key: str | list[str] = "params",
+    ) -> None:
+        """Save one or several networks in the file `<net_label>_<current_iter>.pth`, completely or not at all.
+
+        Args:
+            net: the network, or a list of networks.
+            net_label: first part of the file's name. With "net_g" the file also contains the options `network_g`.
+            current_iter: second part of the file's name: iteration number or word; -1 means "latest".
+            param_key: key in the file for the network's state dict; for a list of networks, a list of keys.
+
+        Raises:
+            UserError: the system refused to write.
+        """
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content: dict[str, Any] = {"network_g": dict(self.opt["network_g"])} if net_label == "net_g" else {}
+        for bare, key in zip(map(self.get_bare_model, nets), keys, strict=True):
+            content[key] = {name: value.cpu() for name, value in bare.state_dict().items()}
+        self._write(content, "models", f"{net_label}_{'latest' if current_iter == -1 else current_iter}.pth")
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save as `<iter>.state` what an exact resume needs."""
+        """Save in the file `<current_iter>.state` what an exact resume needs; save nothing if current_iter is -1.
+
+        Raises:
+            UserError: the system refused to write.
+        """
+        if current_iter == -1:
+            return
         state = {
             "epoch": epoch,
             "iter": current_iter,
@@ -79,14 +110,14 @@ class CheckpointModel(SRModel):
             torch.save(content, file)
 
     def roll_back(self) -> str:
-        """Load networks and optimizers of the newest checkpoint; return a line for the log.
+        """Load networks and optimizer states from the newest checkpoint; return a line for the log.
 
-        Iteration, schedule and learning rates stay.
+        The iteration number, the schedule and the learning rates do not change.
         """
         folder = Path(self.opt["path"]["training_states"])
         newest = max((int(path.stem) for path in folder.glob("*.state") if path.stem.isdigit()), default=None)
         if newest is None:
-            return "There is no checkpoint yet to roll back to."
+            return "Could not roll back, because no checkpoint has been saved yet."
         network = str(Path(self.opt["path"]["models"]) / f"net_g_{newest}.pth")
         self.load_network(self.net_g, network, True, "params")
         if hasattr(self, "net_g_ema"):
@@ -99,9 +130,9 @@ class CheckpointModel(SRModel):
         return f"Rolled back to the checkpoint of iteration {newest}."
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Load a training state, complete or as BasicSR's SRModel writes it.
+        """Load a training state that this class or BasicSR's SRModel has saved.
 
-        Where the options of optimizer or schedule differ from the state's, the options hold.
+        If the options of an optimizer or the schedule have changed since then, the current options are used.
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
@@ -121,17 +152,21 @@ class CheckpointModel(SRModel):
             self.scheduled_lrs = None if changed else resume_state["scheduled_lrs"]
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
-        """Give the optimizers the options' values, and move new schedulers to the current iteration.
+        """Set the optimizers to the current options, and advance new schedulers to the current iteration.
 
-        A loaded state would silently keep the old rate and schedule. BasicSR's cosine schedule would end in an error
-        after the old periods. `fresh` holds the groups of each optimizer before the state was loaded.
+        Otherwise the loaded state would silently keep the old learning rate and schedule. BasicSR's cosine schedule
+        would even raise an error after its old periods.
+
+        Args:
+            fresh: for each optimizer, its parameter groups before the state was loaded.
+            done: number of iterations that are already done.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
                 group.update(values)
         self.setup_schedulers()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about scheduler steps before the first optimizer step
+            warnings.simplefilter("ignore", UserWarning)  # "scheduler.step() before optimizer.step()"
             for scheduler in self.schedulers:
                 for _ in range(done - 1):
                     scheduler.step()
@@ -139,17 +174,19 @@ class CheckpointModel(SRModel):
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
-        """Load a checkpoint into net.
+        """Load the weights of a checkpoint into a network.
 
         Args:
-            net: the network, changed in place.
-            load_path: a file in any form that the zoo reads; for HAN also a name of the zoo.
-            strict: every key must exist and fit. Not strict is HAN's warm start: the backbone must fit, and the log
-                lists what is loaded and what starts fresh.
-            param_key: which state dict of the file; if it is missing, the best that the file has.
+            net: the network; its weights are replaced.
+            load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
+            strict: True: the file must contain all weights of the network, and no others. False: a HAN gets a warm
+                start, in which only the backbone must fit, and the log lists the loaded and the fresh weights. Other
+                networks load the weights that fit.
+            param_key: key of the state dict in the file. If the file does not contain this key, the averaged weights
+                are preferred.
 
         Raises:
-            UserError: not a checkpoint, or it does not fit the network.
+            UserError: the file is not a checkpoint, or it does not fit the network.
         """
         bare = self.get_bare_model(net)
         if isinstance(bare, HAN):
@@ -163,7 +200,9 @@ class CheckpointModel(SRModel):
         try:
             bare.load_state_dict(state, strict=strict)
         except RuntimeError as error:
-            raise UserError(f"{load_path} does not fit {type(bare).__name__} as built: {error}") from error
+            raise UserError(
+                f"the weights in {load_path} do not fit the {type(bare).__name__} of the options: {error}"
+            ) from error
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
         bare, options = self.get_bare_model(net), self.opt["network_g"]
@@ -174,20 +213,20 @@ class CheckpointModel(SRModel):
             log(f"{load_path}: {note}.")
         if checkpoint.assumed:
             assumed = ", ".join(f"{key} {(HAN_DEFAULTS | options)[key]}" for key in checkpoint.assumed)
-            log(f"{load_path} does not name all options of its network; assumed from network_g: {assumed}.")
+            log(f"{load_path} does not contain these options; taken from network_g: {assumed}.")
         if strict:
             load_strict(bare, checkpoint, options)
             return
         report = warm_start(bare, checkpoint, options)
         log(f"Warm start from {load_path}: {report.summary}.")
         if net is getattr(self, "net_g_ema", None):
-            # It has random weights of its own; what starts fresh must equal the trained network's.
+            # Fresh weights are random in both networks; the averaged network must start equal to the trained one.
             trained = self.get_bare_model(self.net_g).state_dict()
             bare.load_state_dict({name: trained[name] for name in report.fresh}, strict=False)
 
 
 def _random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and torch's generators, in types that `weights_only=True` loads."""
+    """Return the random states of Python, NumPy and torch, in types that `torch.load(weights_only=True)` accepts."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -198,7 +237,7 @@ def _random_state() -> dict[str, Any]:
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
-    """Load the result of `_random_state`; GPU states only where the number of GPUs is the same."""
+    """Restore the result of `_random_state`; skip the GPUs' states if the number of GPUs has changed."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""Detection of training steps that would spoil the network: a loss or gradient that is not finite, or explodes."""
+"""Detect bad training steps: a loss or gradient is not finite, or a loss is much larger than usual."""
 
 import math
 import statistics
@@ -9,22 +9,22 @@ from typing import Any
 
 from han_arch.errors import UserError
 
-WINDOW = 100  # the usual loss is the median of the last so many good ones
-WARM_UP = 20  # with fewer losses than these none is unusual
+WINDOW = 100  # the usual loss is the median over this number of recent good steps
+WARM_UP = 20  # number of good steps before any loss counts as unusual
 
 
 @dataclass
 class LossGuard:
-    """Judge the losses of each step before the optimizer moves.
+    """Judge the loss and gradient of each training step, before the optimizer changes the weights.
 
     Args:
-        max_loss: a total above it is bad, however usual; None: no such bound.
-        factor: a total above `factor` times the median of the last 100 good ones is bad.
-        give_up_after: so many bad steps in a row end the training.
-        action: "skip" skips the step; "rollback" also reloads the networks of the last checkpoint.
+        max_loss: upper limit for the loss; a step with a larger loss is bad. None: no limit.
+        factor: a step is bad if its loss is more than `factor` times the median loss of the last 100 good steps.
+        give_up_after: number of bad steps in a row after which training ends.
+        action: "skip" skips a bad step; "rollback" also reloads networks and optimizers from the newest checkpoint.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     max_loss: float | None = None
@@ -38,11 +38,17 @@ class LossGuard:
         if self.action not in ("skip", "rollback"):
             raise ValueError(f"guard action must be skip or rollback; got {self.action!r}")
         if self.factor <= 1 or self.give_up_after < 1:
-            got = f"got {self.factor} and {self.give_up_after}"
+            got = f"got factor {self.factor} and give_up_after {self.give_up_after}"
             raise ValueError(f"guard factor must be above 1 and give_up_after at least 1; {got}")
 
     def find_problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
-        """Return what is wrong with a step, with the name of the loss term; None for a good step."""
+        """Return a text that says why a step is bad; None if it is good.
+
+        Args:
+            losses: value of each loss term, keyed by the term's name in the log.
+            total: sum of all loss terms.
+            grad_norm: norm of all gradients.
+        """
         for name, value in losses.items():
             if not math.isfinite(value):
                 return f"{name} is {value}"
@@ -53,11 +59,16 @@ class LossGuard:
             return f"the loss is {total:.4g}, above max_loss {self.max_loss:.4g} (largest term: {largest})"
         usual = statistics.median(self.recent) if len(self.recent) >= WARM_UP else math.inf
         if total > self.factor * usual:
-            return f"the loss is {total:.4g}, {total / usual:.0f} times the usual (largest term: {largest})"
+            return f"the loss is {total:.4g}, {total / usual:.0f} times the usual loss (largest term: {largest})"
         return None
 
     def count(self, problem: str | None, total: float, files: list[str]) -> None:
-        """Count a step as good or bad, by the result of `find_problem`; `files` of the batch are for the error.
+        """Count a step as good or bad.
+
+        Args:
+            problem: result of `find_problem`.
+            total: sum of all loss terms.
+            files: paths of the images in the batch, for the error message.
 
         Raises:
             UserError: the step is the last of `give_up_after` bad steps in a row.
@@ -69,15 +80,15 @@ class LossGuard:
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= self.give_up_after:
             raise UserError(
-                f"training gave up after {self.bad_in_a_row} bad steps in a row; the last: {problem}, in a batch of "
-                f"{', '.join(files)}; lower the learning rate, or add grad_clip or warmup_iter; then --auto_resume"
+                f"training gave up after {self.bad_in_a_row} bad steps in a row. The last: {problem}, in a batch of "
+                f"{', '.join(files)}. Lower the rate, or set grad_clip or warmup_iter; then run with --auto_resume"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to judge in the same way."""
+        """Return the recent losses and the number of bad steps, which a resumed run needs."""
         return {"recent": list(self.recent), "bad_in_a_row": self.bad_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the result of `state_dict`."""
+        """Restore the result of `state_dict`."""
         self.recent = deque(state["recent"], maxlen=WINDOW)
         self.bad_in_a_row = state["bad_in_a_row"]

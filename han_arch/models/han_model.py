@@ -1,4 +1,4 @@
-"""HANModel: one training step and one validation, for HAN and for BasicSR's networks alike."""
+"""HANModel: trains and validates HAN, and also BasicSR's networks."""
 
 import os
 from typing import Any
@@ -21,12 +21,16 @@ from han_arch.speed.compilation import compile_blocks
 
 
 class HANModel(CheckpointModel):
-    """SRModel for HAN, and for BasicSR's EDSR and RCAN too, so that all share one step.
+    """SRModel for HAN, and for BasicSR's EDSR and RCAN, so that all train by the same code.
 
-    Option files choose it by `model_type: HANModel`. Besides SRModel's options it reads, under `train`: `precision`,
-    `channels_last`, `accumulate`, `grad_clip` (see TrainingStep), `compile` and `guard` (see LossGuard). At the top
-    level it reads `winograd` (see `han_arch.use_winograd`). Losses, optimizers and schedules may be BasicSR's, torch's
-    or a plugin's. The methods say where they differ from SRModel's.
+    Option files select this class by `model_type: HANModel`. It supports SRModel's options and these:
+
+    - in the section `train`: `precision`, `channels_last`, `accumulate` and `grad_clip` (see TrainingStep), `compile`,
+      and `guard` (see LossGuard);
+    - at the top level: `winograd` (see `han_arch.use_winograd`).
+
+    BasicSR, torch and plugins provide the losses, optimizers and schedules. If a method differs from SRModel's, its
+    docstring says how.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -35,7 +39,7 @@ class HANModel(CheckpointModel):
             winograd.use_and_log([self.net_g, getattr(self, "net_g_ema", self.net_g)], get_root_logger())
 
     def init_training_settings(self) -> None:
-        """Build the averaged network, losses, optimizer, schedule, and what the step's own options choose."""
+        """Build all parts of the training: averaged network, losses, optimizer, schedule, TrainingStep, LossGuard."""
         train_opt = self.opt["train"]
         options = ("precision", "channels_last", "accumulate", "grad_clip")
         self.step = TrainingStep(self.device, **{name: train_opt[name] for name in options if name in train_opt})
@@ -51,10 +55,10 @@ class HANModel(CheckpointModel):
         self.setup_optimizers()
         self.setup_schedulers()
         if train_opt.get("compile"):
-            compile_blocks(self.get_bare_model(self.net_g))  # batches have one size
+            compile_blocks(self.get_bare_model(self.net_g))  # one version: all batches have one size
 
     def _build_average(self) -> None:
-        """Build the averaged network: from the pretrained file's `params_ema`, or equal to the trained network."""
+        """Build the averaged network, with the weights of the pretrained file or else of the trained network."""
         get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
         self.net_g_ema: nn.Module = build_network(self.opt["network_g"]).to(self.device)
         path = self.opt["path"]
@@ -66,29 +70,35 @@ class HANModel(CheckpointModel):
         self.net_g_ema.eval()
 
     def setup_optimizers(self) -> None:
-        """Build the optimizer of the trained network."""
+        """Build the optimizer for all weights of the trained network that require a gradient."""
         for name, parameter in self.net_g.named_parameters():
             if not parameter.requires_grad:
-                get_root_logger().warning(f"{name} will not be trained.")
+                get_root_logger().warning(
+                    f"The parameter {name} is not trained, because it does not require a gradient."
+                )
         parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
         self.optimizer_g = build("optim_g", self.opt["train"]["optim_g"], parameters)
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
-        """Build the learning-rate schedule of each optimizer."""
+        """Build a learning-rate schedule for each optimizer."""
         settings = self.opt["train"]["scheduler"]
         self.schedulers = [build("scheduler", settings, optimizer) for optimizer in self.optimizers]
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Wrap the network as BasicSR does; without a GPU, DistributedDataParallel gets no device."""
+        """Move a network to its device and wrap it, as SRModel does; distributed runs also work without a GPU."""
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(net, find_unused_parameters=self.opt.get("find_unused_parameters", False))
         return super().model_to_device(net)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Step the schedulers; during a warm-up scale their rate linearly.
+        """Advance the schedules by one iteration; during the warm-up, scale the learning rates up linearly.
 
-        Unlike BasicSR's, the warm-up ends at the schedule's rate, and milestones inside it count.
+        Unlike in BasicSR, the warm-up ends at the learning rate of the schedule, and milestones during it take effect.
+
+        Args:
+            current_iter: number of the iteration that starts.
+            warmup_iter: number of iterations of the warm-up; -1: no warm-up.
         """
         if self.scheduled_lrs is not None:
             self._set_lr(self.scheduled_lrs)
@@ -97,19 +107,23 @@ class HANModel(CheckpointModel):
             for scheduler in self.schedulers:
                 scheduler.step()
         if current_iter < warmup_iter:
-            # Schedulers continue from the rate that they find, so theirs must be restored before their next step.
+            # A scheduler computes its next rate from the current one, so the next call restores these rates first.
             self.scheduled_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
             self._set_lr([[lr * current_iter / warmup_iter for lr in lrs] for lrs in self.scheduled_lrs])
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Take a batch: "lq", in training and for metrics "gt", and the paths of its files."""
+        """Store a batch for the next training step or test.
+
+        Args:
+            data: LR images "lq"; ground truth "gt" for training and metrics; file paths "gt_path" or "lq_path".
+        """
         super().feed_data(data)
         self.files = list(data.get("gt_path") or data.get("lq_path") or [])
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Make one step on the batch of `feed_data`; set `output` and the numbers for the log.
+        """Do one training step on the batch from `feed_data`; set `output` and the losses for the log.
 
-        A bad step (see LossGuard) is skipped, and the log names its files.
+        A bad step (see LossGuard) is skipped, and the log shows the paths of its images.
 
         Raises:
             UserError: too many bad steps in a row.
@@ -117,7 +131,7 @@ class HANModel(CheckpointModel):
         self.output, terms, norm = self.step.backward(self.net_g, self.optimizer_g, self.lq, self.gt, self.losses)
         numbers = {name: float(value) for name, value in self.reduce_loss_dict(terms).items()}
         total = sum(numbers.values())
-        overflowed = self.step.scaler.is_enabled() and not norm.isfinite()  # fp16's scaler skips such steps itself
+        overflowed = self.step.scaler.is_enabled() and not norm.isfinite()  # then the fp16 scaler skips the step
         problem = None if overflowed else self.guard.find_problem(numbers, total, float(norm))
         self.guard.count(problem, total, self.files)
         if problem is None:
@@ -132,7 +146,7 @@ class HANModel(CheckpointModel):
         self.log_dict = {**numbers, "grad_norm": float(norm)}
 
     def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean of each term over the processes, on all of them, so that all judge a step in the same way."""
+        """Average each loss term over all processes. All get the same means, so all skip the same steps."""
         if not self.opt["dist"]:
             return loss_dict
         means = torch.stack(list(loss_dict.values()))
@@ -140,7 +154,7 @@ class HANModel(CheckpointModel):
         return dict(zip(loss_dict, means / self.opt["world_size"], strict=True))
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """Move the averaged network towards the trained one; copy its buffers."""
+        """Update the averaged network: weights = decay * weights + (1 - decay) * trained weights; copy buffers."""
         averaged, trained = self.net_g_ema, self.get_bare_model(self.net_g)
         with torch.no_grad():
             get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(trained.parameters()), 0)
@@ -148,9 +162,10 @@ class HANModel(CheckpointModel):
                 target.copy_(source)
 
     def test(self) -> None:
-        """Set `output` to the result for `lq`, in the way of `val:inference`; the averaged network is preferred.
+        """Upscale `lq` by the inference variant `val:inference`, and store the result in `output`.
 
-        A distributed wrapper is not used: its forward pass would wait for the other processes.
+        Uses the averaged network if there is one. Calls the network without its DistributedDataParallel wrapper, whose
+        forward pass would wait for the other processes.
         """
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = net.training
@@ -161,9 +176,13 @@ class HANModel(CheckpointModel):
         net.train(was_training)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Measure the network on the `dataset` of the loader; the processes share the images.
+        """Compute and log the metrics on a data set; each process handles a share of the images.
 
-        `current_iter` is the experiment's name in a test. Only the first process has a `tb_logger`.
+        Args:
+            dataloader: BasicSR's loader; only its attribute `dataset` is used.
+            current_iter: number of the iteration; in `basicsr test`, the experiment's name.
+            tb_logger: TensorBoard's writer in the first process; None in the others.
+            save_img: save the outputs as PNG files; unlike in BasicSR, each data set has its own folder.
         """
         name = dataloader.dataset.opt["name"]
 
@@ -178,7 +197,9 @@ class HANModel(CheckpointModel):
         save, shown = image_path if save_img else None, show if tb_logger is not None else None
         self.metric_results: dict[str, float] = validate(self, dataloader.dataset, save, shown)
         if not self.metric_results:
-            get_root_logger().info(f"Validation {name}: no metrics, because the set has no GT or val:metrics is empty")
+            get_root_logger().info(
+                f"Validation {name}: no metrics, because val:metrics is empty or there are no GT images"
+            )
             return
         self._initialize_best_metric_results(name)
         for metric, value in self.metric_results.items():
@@ -187,7 +208,7 @@ class HANModel(CheckpointModel):
             self._log_validation_metric_values(current_iter, name, tb_logger)
 
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:
-        """Log the metrics as BasicSR does; a test has no best iteration."""
+        """Log the metrics as SRModel does, but in `basicsr test` without a best iteration."""
         if self.is_train:
             super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
             return

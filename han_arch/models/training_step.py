@@ -1,4 +1,4 @@
-"""One training step: optimizers and schedules by name, and the gradients of a batch."""
+"""Parts of a training step: the optimizer and schedule from the option file, and the gradients of a batch."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -16,7 +16,7 @@ from han_arch.speed.precision import PRECISIONS
 
 
 def _classes(module: Any, base: type, unusable: tuple[str, ...]) -> dict[str, Any]:
-    """Return the public subclasses of base in a module by name, without the unusable ones."""
+    """Return the subclasses of `base` in a module, keyed by class name, without the names in `unusable`."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -24,8 +24,8 @@ def _classes(module: Any, base: type, unusable: tuple[str, ...]) -> dict[str, An
     }
 
 
-# Name in an option file -> class. Unusable are those whose step needs more than gradients, or whose arguments are no
-# plain values. A plugin may add its own.
+# Class name in an option file -> class. Plugins may add classes. Left out are classes that cannot train HAN from an
+# option file: they need a metric, a closure or special gradients, or have functions or objects as arguments.
 OPTIMIZERS = _classes(torch.optim, Optimizer, ("LBFGS", "Muon", "SparseAdam"))
 SCHEDULERS = _classes(
     lr_scheduler,
@@ -42,12 +42,12 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
     """Build an optimizer or a learning-rate schedule.
 
     Args:
-        option: `optim_g` or `scheduler`.
-        settings: its section of the option file: `type` and the options of that class.
-        target: the parameters, or the optimizer.
+        option: "optim_g" or "scheduler".
+        settings: this section of the option file: `type` (a class name) and arguments of the class.
+        target: for an optimizer, the parameters to train; for a schedule, the optimizer.
 
     Raises:
-        UserError: an unknown name or wrong options.
+        UserError: the type is unknown, or an argument is wrong.
     """
     known = SCHEDULERS if option == "scheduler" else OPTIMIZERS
     kind, options = settings["type"], {key: value for key, value in settings.items() if key != "type"}
@@ -56,22 +56,23 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
     try:
         return known[kind](target, **options)
     except (TypeError, ValueError) as error:
-        raise errors.UserError(f"train:{option} does not fit {kind}: {error}") from error
+        raise errors.UserError(f"train:{option} has a wrong option for {kind}: {error}") from error
 
 
 @dataclass
 class TrainingStep:
-    """The forward and backward pass of one batch.
+    """Forward pass, backward pass and optimizer step for one batch.
 
     Args:
         device: device of the network.
-        precision: "fp32", "bf16" or "fp16"; the weights stay float32, fp16 scales its gradients.
-        channels_last: use the channels_last `memory_format` for batches; the network should have it too.
-        accumulate: number of parts of a batch; their gradients add up to those of the whole batch.
-        grad_clip: bound on the norm of all gradients; None: unbounded.
+        precision: number format of the forward pass: "fp32", "bf16" or "fp16". The weights stay float32. With fp16 the
+            loss is scaled up, so that small gradients do not become 0.
+        channels_last: convert batches to the memory format `torch.channels_last`; the network should use it too.
+        accumulate: number of parts into which a batch is split to save memory. The gradients of the parts are added.
+        grad_clip: maximum norm of all gradients together; None: no clipping.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     device: torch.device
@@ -86,7 +87,7 @@ class TrainingStep:
         if self.accumulate < 1:
             raise ValueError(f"accumulate must be at least 1; got {self.accumulate}")
         if self.grad_clip is not None and self.grad_clip <= 0:
-            raise ValueError(f"grad_clip must be above 0, or ~ for none; got {self.grad_clip}")
+            raise ValueError(f"grad_clip must be above 0, or ~ for no clipping; got {self.grad_clip}")
         self.memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
@@ -98,18 +99,18 @@ class TrainingStep:
         gt: Tensor,
         losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Compute the gradients of the mean loss of a batch, clipped, ready for `step`.
+        """Compute and clip the gradients of a batch's mean loss; call `step` afterwards.
 
         Args:
-            net: the network; in distributed training, its wrapper.
-            optimizer: optimizer of the parameters; its old gradients are dropped.
-            lq: (b, c, h, w).
-            gt: (b, c, scale*h, scale*w).
-            losses: function from output and gt to the loss terms by name.
+            net: the network; in distributed training, its DistributedDataParallel wrapper.
+            optimizer: optimizer of the network's parameters; old gradients are deleted.
+            lq: LR images (b, c, h, w).
+            gt: ground truth (b, c, scale*h, scale*w).
+            losses: function that takes output and gt and returns the loss terms, keyed by name.
 
         Returns:
-            output (b, c, scale*h, scale*w) detached, the terms (means over the batch), and the norm of all gradients
-            before clipping.
+            The detached output (b, c, scale*h, scale*w), the loss terms (means over the batch), and the norm of all
+            gradients before clipping.
         """
         optimizer.zero_grad(set_to_none=True)
         parts = list(zip(*(images.chunk(min(self.accumulate, len(lq))) for images in (lq, gt)), strict=True))
@@ -117,7 +118,7 @@ class TrainingStep:
         outputs, sums = [], dict[str, Tensor]()
         for index, (lq_part, gt_part) in enumerate(parts):
             share = len(lq_part) / len(lq)
-            # Ranks exchange gradients once per batch, not once per part.
+            # The processes exchange gradients once per batch, not once per part.
             waits = isinstance(net, DistributedDataParallel) and index < len(parts) - 1
             with net.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with torch.autocast(self.device.type, precision.dtype) if precision.autocast else nullcontext():
@@ -134,6 +135,6 @@ class TrainingStep:
         return torch.cat(outputs), sums, norm
 
     def step(self, optimizer: Optimizer) -> None:
-        """Move the weights. fp16 skips steps with overflowed gradients and lowers its scale."""
+        """Update the weights. With fp16, if gradients overflowed, skip the update and lower the loss scale."""
         self.scaler.step(optimizer)
         self.scaler.update()

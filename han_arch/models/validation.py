@@ -1,4 +1,4 @@
-"""Validation: run a network over a set and measure it; the processes of a run share the images."""
+"""Validation: upscale the images of a data set and compute metrics, shared among the processes of a run."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 SHOWN_IMAGES = 3
-SHOWN_SIDE = 192  # GT pixels
+SHOWN_SIDE = 192  # largest height and width of a shown image, in GT pixels
 
 
 def validate(
@@ -22,22 +22,23 @@ def validate(
     image_path: Callable[[str], str] | None,
     show: Callable[[str, list[Tensor]], None] | None,
 ) -> dict[str, float]:
-    """Return the mean of each metric over a set; every process measures its share and gets the same means.
+    """Return the mean of each metric over a data set. Each process handles a share of the images; all get the means.
 
     Deviations from BasicSR's validation:
 
-    - Images of several sets do not overwrite each other.
-    - An output or a metric that is not finite makes the mean nan, and the log names its file.
-    - A set without GT gives no metrics.
+    - If the network's output is not finite, the metrics of this image are nan.
+    - The log shows the path of an image if its output or a metric is not finite.
+    - A data set without GT images is not compared with images of the last training batch.
 
     Args:
         model: an SRModel with `feed_data`, `test` and `get_current_visuals`.
-        dataset: BasicSR's dataset; its samples have "lq", "lq_path" and perhaps "gt".
-        image_path: function from an image's name to the path of the saved output; None: save no outputs.
-        show: callback for the first images of this process, with the image's name and [LQ, output, GT if any].
+        dataset: BasicSR's dataset, with the keys "lq" and "lq_path" in each item, and "gt" if there is ground truth.
+        image_path: function from an image's name to the path for saving the output; None: outputs are not saved.
+        show: function that receives the first images of this process: name and [LQ, output, GT]; without ground
+            truth [LQ, output]. None: images are not shown.
 
     Returns:
-        metric -> mean; empty when no metric can be computed.
+        Dict from metric name to mean; empty if `val:metrics` or the ground truth is missing.
     """
     opt = model.opt
     metrics = opt["val"].get("metrics") or {}
@@ -48,12 +49,12 @@ def validate(
     for index in tqdm(indices, desc=dataset.opt["name"], unit="image", disable=hides_bar):
         sample = default_collate([dataset[index]])
         if hasattr(model, "gt"):
-            del model.gt  # it belongs to the last training batch
+            del model.gt  # GT of the last training batch or image
         model.feed_data(sample)
         model.test()
         path = Path(sample["lq_path"][0])
         if not model.output.isfinite().all():
-            get_root_logger().warning(f"{path}: the output is not finite; its metrics are nan")
+            get_root_logger().warning(f"{path}: the output is not finite (nan or inf), so its metrics are nan")
             results[index] = dict.fromkeys(metrics, math.nan)
             continue
         visuals = model.get_current_visuals()
@@ -68,7 +69,7 @@ def validate(
             results[index] = {key: float(calculate_metric(images, value)) for key, value in metrics.items()}
             for key, value in results[index].items():
                 if not math.isfinite(value):
-                    get_root_logger().warning(f"{path}: {key} is {value}")
+                    get_root_logger().warning(f"{path}: the metric {key} is {value}")
     if opt["world_size"] > 1:
         shares: list[Any] = [None] * opt["world_size"]
         torch.distributed.all_gather_object(shares, results)
@@ -79,13 +80,14 @@ def validate(
 
 
 def strip(images: list[Tensor]) -> Tensor:
-    """Return the middle of an image in several versions side by side; pixels are repeated up to the largest scale.
+    """Put the middle parts of several versions of one image side by side, enlarged to the same size.
 
     Args:
-        images: (1, 1 or 3, h*s, w*s) in [0, 1], each with its own integer s; the first is the smallest.
+        images: the versions, such as LQ, output and GT: (1, 1 or 3, h*s, w*s) in [0, 1] with an integer s for each;
+            the first one is the smallest. Smaller versions are enlarged by repeating their pixels.
 
     Returns:
-        (3, height, sum of widths) as 8-bit values; each version has at most SHOWN_SIDE pixels a side.
+        uint8 image (3, height, sum of widths); each part is at most SHOWN_SIDE pixels high and wide.
     """
     height, width = images[0].shape[2:]
     largest = max(image.shape[2] for image in images) // height

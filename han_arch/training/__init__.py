@@ -1,1 +1,1 @@
-"""The run of `basicsr train` and `basicsr test`."""
+"""The code that runs `basicsr train` and `basicsr test`."""

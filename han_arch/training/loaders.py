@@ -1,7 +1,7 @@
-"""The loaders of a run. The seed and the position in the run alone decide which samples come when.
+"""Data loaders for training and validation. Only the seed and the iteration decide which images a training batch has.
 
-BasicSR's sampler and workers decide by epoch and process. A stopped run could not resume exactly then, and runs on one
-and on several processes would differ.
+With BasicSR's sampler and workers, the epoch and the process decide too. A stopped run could then not resume exactly,
+and a run on several processes would train on other batches than a run on one process.
 """
 
 import logging
@@ -20,20 +20,21 @@ from torch.utils.data import Dataset, Sampler
 
 from han_arch.errors import UserError
 
-SampleKey = tuple[int, int]  # index in the dataset, seed of the sample's crop and flips
+SampleKey = tuple[int, int]  # index in the dataset, and seed for the random crop and flips of this sample
 
 
 @dataclass(frozen=True)
 class RunSampler(Sampler[SampleKey]):
-    """Keys of the samples of a run: one shuffled pass over the dataset after the other.
+    """Iterate over the keys (SampleKey) of one process's training samples.
 
-    Sample p of the run is the same on any number of processes. With global batches of B, iteration i consists of the
-    samples (i-1)*B to i*B-1, and each process takes every world_size-th of them. The dataset may be smaller than B.
+    The run passes over the dataset again and again, each time in a new random order. The seed alone decides this order.
+    With B samples in a batch over all processes, iteration i uses the samples at positions (i-1)*B to i*B-1. Each
+    process takes every world_size-th of them. The dataset may be smaller than B.
 
     Args:
         size: number of samples in the dataset.
-        positions: positions in the run that this process reads, in order.
-        seed: `manual_seed`.
+        positions: positions of this process's samples in the order of the run, ascending.
+        seed: the option `manual_seed`.
     """
 
     size: int
@@ -54,10 +55,10 @@ class RunSampler(Sampler[SampleKey]):
 
 
 class SeededSamples(Dataset[Any]):
-    """A map-style BasicSR dataset that is read by the keys of RunSampler.
+    """Wrap a map-style BasicSR dataset, so that the keys of RunSampler index it.
 
-    BasicSR's datasets draw crops and flips from the global generators. These are seeded for each sample, and restored
-    after it.
+    BasicSR's datasets draw crops and flips from the global random generators. This class seeds the generators for each
+    sample, and restores their states afterwards.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -81,7 +82,16 @@ class SeededSamples(Dataset[Any]):
 
 
 def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> tuple[Any, list[Any]]:
-    """Build the training loader, with the batches of all iterations after start_iter, and the validation loaders.
+    """Build the data loaders for training and validation.
+
+    Args:
+        opt: options of the run.
+        start_iter: number of iterations that are already done.
+        logger: the run's log.
+
+    Returns:
+        The training loader with the batches of the iterations after start_iter, and a list with one validation loader
+        per validation set.
 
     Raises:
         UserError: the training set is empty.
@@ -104,10 +114,10 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
 
 @contextmanager
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
-    """Iterate over the batches of a loader; stop its workers at the end, by private names of torch.
+    """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
-    Torch stops them when the iterator is deleted, which a persistent loader never does. It ends a busy worker by
-    SIGTERM, which these ignore.
+    It uses private attributes of torch, for two reasons. Torch stops workers only when the iterator is deleted, and a
+    loader with persistent workers keeps its iterator. Torch sends SIGTERM to busy workers, but our workers ignore it.
     """
     batches = iter(loader)
     try:
@@ -124,24 +134,26 @@ def _sampler(
     opt: dict[str, Any], dataset_opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger
 ) -> RunSampler:
     if not size:
-        raise UserError("datasets:train has no samples")
-    # Without a launcher, one BasicSR process feeds all GPUs.
+        raise UserError("the data set datasets:train is empty; check the paths in this section of the option file")
+    # Without a launcher, one process loads the batches for all GPUs, as in BasicSR.
     loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
     batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
     if dataset_opt.get("prefetch_mode"):
-        logger.warning("prefetch_mode has no effect: data workers fetch ahead, and pin_memory speeds up the copy")
+        logger.warning(
+            "prefetch_mode has no effect: workers load batches ahead anyway; pin_memory: true speeds up copies to a GPU"
+        )
     total_iter = int(opt["train"]["total_iter"])
     epochs = math.ceil(total_iter * batch / size)
-    logger.info(f"Training images: {size}; batch {batch}; {total_iter} iterations, that is {epochs} epochs")
+    logger.info(f"Training images: {size}; batch size {batch}; {total_iter} iterations, that is {epochs} epochs")
     positions = range(start_iter * batch + opt["rank"], total_iter * batch, opt["world_size"])
     return RunSampler(size, positions, opt["manual_seed"])
 
 
 def _start_worker(start: Callable[[int], None], worker_id: int) -> None:
-    """Start a worker as BasicSR does; it ignores SIGINT and SIGTERM.
+    """Start a data worker as BasicSR does, but make it ignore SIGINT and SIGTERM.
 
-    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job, and the main process needs its workers to
-    finish the iteration.
+    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job. The main process still needs its workers
+    to finish the current iteration.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""The training loop: BasicSR's data sets, models and option format, in a loop that resumes exactly.
+"""The training loop, for BasicSR's data sets, models and options. A resumed run equals an uninterrupted one.
 
-It replaces `basicsr.train.train_pipeline`. That loop ends early when batches do not divide the set, and restarts its
-data workers each epoch. Its resumed runs differ from uninterrupted ones.
+It replaces `basicsr.train.train_pipeline`. BasicSR's loop ends early when the batch size does not divide the size of
+the data set, it restarts the data workers at each epoch, and a resumed run differs from an uninterrupted one.
 """
 
 import argparse
@@ -21,20 +21,20 @@ STOPPED_BY_SIGNAL = 3
 
 
 def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warnings: list[str]) -> int:
-    """Train as the options say, from the start or from a training state.
+    """Train a network, from iteration 0 or from a training state.
 
     Args:
-        opt: the options of `opt.load`; nothing changes them.
-        args: flags of the command: `opt`, the option file, `force_yml` and `fresh`.
-        environment: versions and plugins, for the log.
-        warnings: of the options' check, for the log.
+        opt: the options from `opt.load`; they are not changed.
+        args: the command's flags; reads `opt` (path of the option file), `force_yml` and `fresh`.
+        environment: lines for the log: installed versions, plugins, and replaced functions of other packages.
+        warnings: warnings from the check of the options, for the log.
 
     Returns:
-        0 when all iterations are done, 3 when a signal ended the run after saving.
+        0 when all iterations are done; 3 when a signal stopped the run and its state is saved.
 
     Raises:
-        UserError: wrong options, an unfinished run of that name without `--auto_resume` or `--fresh`, or a refused
-            write.
+        UserError: an option is wrong, the system refused to write a file, or an unfinished run has the same name and
+            neither `--auto_resume` nor `--fresh` is given.
     """
     from basicsr.models import build_model
 
@@ -58,7 +58,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     ):
         between = BetweenSteps(opt, model, val_loaders, progress)
         if start.state is not None:
-            model.resume_training(start.state)  # after the loaders, which draw from torch's generator
+            model.resume_training(start.state)  # last: building the loaders changes torch's random state
             logger.info(f"Resuming training from epoch: {start.state['epoch']}, iter: {start.start_iter}.")
         for current_iter in range(start.start_iter + 1, progress.total_iter + 1):
             began = time.monotonic()
@@ -74,12 +74,12 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
             between.log(epoch, current_iter, numbers)
             between.validate(current_iter)
             stopped = stop.agreed()
-            # After the validation, so that a state holds the best result up to its own iteration.
+            # Save after the validation, so that the state contains the best scores up to this iteration.
             between.save(epoch, current_iter, now=stopped)
             if stopped and current_iter < progress.total_iter:
                 logger.warning(
-                    f"Stopped by {stop.signal_name or 'a signal to another process'} after iteration {current_iter}, "
-                    "which is saved; the same command with --auto_resume continues the run."
+                    f"Stopped by {stop.signal_name or 'a signal to another process'} after iteration {current_iter}. "
+                    "The training state is saved; run the same command with --auto_resume to continue."
                 )
                 return STOPPED_BY_SIGNAL
     between.finish()
@@ -87,9 +87,9 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
 
 def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write the option file into the experiment, headed by time and command as BasicSR does.
+    """Copy the option file to the experiment's folder, below comments with the time and the command, as BasicSR does.
 
-    With `--force_yml` it holds the changed options.
+    With `--force_yml` the copy contains the changed options.
     """
     text = load.as_file(opt) if args.force_yml else Path(args.opt).read_text("utf-8")
     head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
@@ -97,7 +97,7 @@ def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 class BetweenSteps:
-    """Logging, validation and saving between the training steps."""
+    """The work between two training steps: logging, validation and saving."""
 
     def __init__(self, opt: dict[str, Any], model: Any, val_loaders: list[Any], progress: records.Progress) -> None:
         self.opt, self.model, self.val_loaders, self.progress = opt, model, val_loaders, progress
@@ -106,7 +106,7 @@ class BetweenSteps:
         self.csv_logs: dict[str, records.CsvLog] = {}
 
     def log(self, epoch: int, current_iter: int, numbers: dict[str, float]) -> None:
-        """Log losses, learning rates and speed, every `print_freq` iterations."""
+        """Log losses, learning rates and speed every `print_freq` iterations."""
         if current_iter % self.opt["logger"]["print_freq"]:
             return
         learning_rates = self.model.get_current_learning_rate()
@@ -114,7 +114,10 @@ class BetweenSteps:
         self.progress.write_line(epoch, current_iter, learning_rates, numbers)
 
     def validate(self, current_iter: int) -> None:
-        """Measure on the validation sets every `val_freq` iterations and after the last one; save the best networks."""
+        """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
+
+        With the option `keep_best`, save the networks as `best` whenever that metric reaches a new best value.
+        """
         val = self.opt.get("val")
         if not val or not (current_iter % val["val_freq"] == 0 or self._is_last(current_iter)):
             return
@@ -125,13 +128,16 @@ class BetweenSteps:
             results = getattr(self.model, "metric_results", None)
             if not results:
                 continue
-            # The first set selects the best networks.
+            # Only the first validation set decides which networks are the best.
             if index == 0 and keep_best and self.model.best_metric_results[name][keep_best]["iter"] == current_iter:
                 self.model.save_networks("best")
             self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
-        """Save networks and training state, every `save_checkpoint_freq` iterations, after the last one, and `now`."""
+        """Save networks and training state, every `save_checkpoint_freq` iterations and after the last iteration.
+
+        With `now`, save at any iteration.
+        """
         logger_opt = self.opt["logger"]
         if not now and current_iter % logger_opt["save_checkpoint_freq"] and not self._is_last(current_iter):
             return

@@ -1,4 +1,4 @@
-"""The processes of a run: torchrun or slurm starts them, and a signal to one stops all of them."""
+"""Distributed training: torchrun or slurm starts the processes; a signal to one process stops all of them."""
 
 import datetime
 import os
@@ -14,8 +14,8 @@ import torch
 from han_arch.errors import UserError
 from han_arch.opt.normalise import Place
 
-# Ranks wait for the rank with the largest validation images; torch's default would end the run after 10 to 30 minutes.
-# A dead rank ends the run at once, by its closed connections or by torchrun.
+# How long a process may wait for a slower one, such as the one that validates the largest images. Torch's default would
+# end the run after 10 to 30 minutes. If a process dies, the run ends at once: by closed connections or by torchrun.
 TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
@@ -24,13 +24,13 @@ SLURM = "slurm", "srun --kill-on-bad-exit=1 basicsr train -opt FILE --launcher s
 
 
 def find_place(launcher: str) -> Place:
-    """Find the place of this process in the environment variables of its launcher.
+    """Read this process's rank and the number of processes from the environment variables of the launcher.
 
     Args:
         launcher: "none", "pytorch" (torchrun) or "slurm".
 
     Raises:
-        UserError: a variable is missing.
+        UserError: an environment variable is missing.
     """
     if launcher == "none":
         return Place()
@@ -40,14 +40,15 @@ def find_place(launcher: str) -> Place:
 
 
 def join(launcher: str, settings: Mapping[str, Any]) -> None:
-    """Initialise torch.distributed for a launcher; the variables of `find_place` must be there.
+    """Initialise torch.distributed from the environment variables that `find_place` reads.
 
-    BasicSR's `init_dist` divides by the number of GPUs, knows only NCCL, and hands SLURM_NODELIST to a shell. Here
-    processes without a GPU use gloo.
+    BasicSR's `init_dist` fails without a GPU, because it divides by the number of GPUs and supports only NCCL. It also
+    passes SLURM_NODELIST to a shell. This function uses gloo for processes without a GPU.
 
     Args:
-        launcher: as for `find_place`.
-        settings: the section `dist_params`: `backend` for machines with GPUs, `port` for slurm without MASTER_PORT.
+        launcher: "none" (do nothing), "pytorch" (torchrun) or "slurm".
+        settings: the options `dist_params`. `backend` is used on machines with GPUs. `port` is used with slurm if
+            MASTER_PORT is not set.
     """
     if launcher == "none":
         return
@@ -55,19 +56,22 @@ def join(launcher: str, settings: Mapping[str, Any]) -> None:
         os.environ.update(slurm_as_torchrun(os.environ, settings.get("port") or DEFAULT_PORT))
     backend = "gloo"
     if torch.cuda.is_available():
-        # A slurm task may see only one GPU, whatever its number on the node.
+        # Slurm may let each task see only one GPU, although LOCAL_RANK counts all tasks of the node.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         backend = settings.get("backend") or "nccl"
     torch.distributed.init_process_group(backend, timeout=TIMEOUT)
 
 
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
-    """Return torchrun's variables for a slurm task.
+    """Convert the environment variables of a slurm task to the variables that torchrun sets.
 
     Args:
-        environment: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or SLURM_NODELIST).
-            MASTER_ADDR and MASTER_PORT win if they are set.
-        port: port of the first node for the connections.
+        environment: environment variables with SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or
+            SLURM_NODELIST). If MASTER_ADDR or MASTER_PORT is set, its value is kept.
+        port: port on the first node to which all processes connect.
+
+    Returns:
+        RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         UserError: one of slurm's variables is missing.
@@ -87,24 +91,24 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
 def _require(names: tuple[str, ...], variables: Mapping[str, str], launcher: str, command: str) -> None:
     for name in names:
         if not variables.get(name):
-            why = f"needs the variable {name}, which is not set"
-            raise UserError(f"--launcher {launcher} {why}; start it as: {command}")
+            why = f"needs the environment variable {name}, which is not set"
+            raise UserError(f"--launcher {launcher} {why}; start the run with: {command}")
 
 
 def first_host(nodes: str) -> str:
-    """Return the first of slurm's list of nodes: gpu03 for `gpu[03-05,9],login`."""
+    """Return the first host name in slurm's list of nodes, for example gpu03 for `gpu[03-05,9],login`."""
     first = re.split(r",(?![^\[]*\])", nodes)[0]
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first)
 
 
 def leave() -> None:
-    """Destroy the process group, if there is one."""
+    """Destroy torch.distributed's process group, if this process has joined one."""
     if _joined():
         torch.distributed.destroy_process_group()
 
 
 def largest(number: int) -> int:
-    """Return the largest of the ranks' numbers; with a process group, all ranks must call this."""
+    """Return the largest `number` among all processes; in a distributed run every process must call this."""
     if not _joined():
         return number
     shared = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
@@ -117,9 +121,9 @@ def _joined() -> bool:
 
 
 class StopRequest(ExitStack[None]):
-    """Context that notes SIGINT and SIGTERM in `signal_name`, so that the run can stop between two iterations.
+    """Context that catches SIGINT and SIGTERM, so that the run can stop between two iterations.
 
-    A second signal ends the process at once.
+    The first signal only sets `signal_name`. A second signal ends the process at once.
     """
 
     signal_name: str | None = None
@@ -130,7 +134,7 @@ class StopRequest(ExitStack[None]):
         return self
 
     def agreed(self) -> bool:
-        """Return whether a signal came to any process of the run; each must call this at the same iteration."""
+        """Return True if any process of the run received a signal; every process must call this after each step."""
         return bool(largest(int(self.signal_name is not None)))
 
     def _note(self, number: int, frame: FrameType | None) -> None:

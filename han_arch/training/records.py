@@ -1,4 +1,4 @@
-"""The records of a run: log, live line of a terminal, TensorBoard, CSV files, and the summary at the end."""
+"""Records of a training run: log, progress bar, TensorBoard, CSV files, and the summary at the end."""
 
 import csv
 import datetime
@@ -22,7 +22,10 @@ from han_arch.models import REFUSED_WRITE
 
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log, in the experiment and on stderr, with environment, options and warnings (`notes`)."""
+    """Start the log, which goes to stderr and to a file in the experiment's folder.
+
+    Its first lines contain `environment`, the options, and the warnings in `notes`.
+    """
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 
@@ -32,7 +35,7 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
     logger.info(dict2str(opt))
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            # On a full disk the CSV file, which gets a row with each line, reports it once.
+            # Ignore write errors here: on a full disk, writing the CSV file fails too and ends the run with one error.
             handler.handleError = lambda record: None  # type: ignore[method-assign]
     for note in notes:
         logger.warning(note)
@@ -40,12 +43,15 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
 
 
 def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
-    """Open TensorBoard's writer on tb_logger/NAME, after wandb where that is set.
+    """Open a TensorBoard writer in the folder tb_logger/NAME; start wandb before it if the options contain a project.
 
-    Events after start_iter, the iterations that are done, are hidden: a resumed run writes them again.
+    Args:
+        opt: options of the run.
+        start_iter: number of iterations that are already done. TensorBoard hides later events of an earlier start,
+            because the resumed run writes them again.
 
     Returns:
-        The SummaryWriter; None on other processes than the first, in debug runs, and without `use_tb_logger`.
+        The SummaryWriter. None in debug runs, without `use_tb_logger`, and in all processes but the first.
     """
     settings = opt["logger"]
     if opt["rank"] != 0 or "debug" in opt["name"] or not settings.get("use_tb_logger"):
@@ -61,9 +67,9 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
 
 
 class CsvLog:
-    """A CSV file of numbers, "iter" first, that a resumed run continues as if it had never stopped.
+    """A CSV file of numbers with "iter" as the first column; a resumed run continues the file.
 
-    Rows after start_iter, the iterations that are done, are dropped: a resumed run writes them again.
+    Rows of iterations after start_iter are removed, because the resumed run writes them again.
     """
 
     def __init__(self, path: Path, columns: list[str], start_iter: int) -> None:
@@ -75,7 +81,7 @@ class CsvLog:
         files.write(path, text.getvalue())
 
     def add(self, row: dict[str, object]) -> None:
-        """Append a row; numbers keep all their digits.
+        """Append a row to the file; numbers are written with all their digits.
 
         Raises:
             UserError: the system refused to write.
@@ -85,7 +91,7 @@ class CsvLog:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the complete rows of a CSV file, if it exists; a killed process may leave half a row at the end."""
+    """Return the rows of a CSV file. Skip a half-written row of a killed process; without a file, return no rows."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -93,10 +99,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 class Progress(ExitStack[None]):
-    """Measure the iterations of a run and report them, in place of BasicSR's MessageLogger.
+    """Measure and report the speed of training; it replaces BasicSR's MessageLogger.
 
-    Rates cover training since the last line, without validation and saving. The ETA covers everything since the first
-    iteration of this start. `start_iter` iterations are done; `samples_per_iter` counts those of all processes.
+    Iterations per second cover only the training steps since the last log line. The remaining time (ETA) also
+    includes validation and saving.
+
+    Args:
+        opt: options of the run.
+        start_iter: number of iterations that are already done.
+        samples_per_iter: number of samples in an iteration, over all processes.
+        tb_logger: TensorBoard's writer, or None.
+        logger: the run's log.
     """
 
     def __init__(
@@ -110,7 +123,7 @@ class Progress(ExitStack[None]):
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
 
     def __enter__(self) -> "Progress":
-        # disable=None hides the bar where stderr is no terminal: a log file cannot show a line that rewrites itself.
+        # disable=None hides the bar if stderr is not a terminal: a file cannot show a line that rewrites itself.
         self._bar = self.enter_context(tqdm(
             total=self.total_iter, initial=self.start_iter, desc=self.name, unit="it", dynamic_ncols=True,
             disable=None if self.is_main else True,
@@ -121,7 +134,14 @@ class Progress(ExitStack[None]):
         return self
 
     def count(self, current_iter: int, seconds: float, waited: float, numbers: dict[str, float]) -> None:
-        """Count an iteration of so many seconds, of which it waited for data; numbers as for `write_line`."""
+        """Count one finished iteration, and update the progress bar.
+
+        Args:
+            current_iter: number of the iteration.
+            seconds: duration of the iteration.
+            waited: how many of these seconds the iteration waited for data.
+            numbers: losses (l_...) and other values of the training step, such as grad_norm.
+        """
         self.steps += 1
         self.seconds += seconds
         self.waited += waited
@@ -132,11 +152,15 @@ class Progress(ExitStack[None]):
         self._bar.update()
 
     def write_line(self, epoch: int, current_iter: int, lrs: list[float], numbers: dict[str, float]) -> None:
-        """Write a line to the log and the same numbers to TensorBoard; reset the rates.
+        """Write a line to the log and the same values to TensorBoard; then measure the speed from zero again.
 
-        The numbers are losses (l_...) and other results of the step, such as grad_norm.
+        Args:
+            epoch: number of finished passes over the training set.
+            current_iter: number of the iteration.
+            lrs: learning rates.
+            numbers: losses (l_...) and other values of the training step, such as grad_norm.
         """
-        seconds = self.seconds or float("inf")  # 0 by a coarse clock
+        seconds = self.seconds or float("inf")  # a coarse clock can measure 0
         rate, waited = self.steps / seconds, self.waited / seconds
         samples, memory = rate * self.samples_per_iter, memory_in_use() / 2**20
         speed = f"{rate:.4g} it/s, {samples:.4g} samples/s, data {waited:.0%}"
@@ -156,7 +180,7 @@ class Progress(ExitStack[None]):
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
 
     def _eta(self, current_iter: int) -> float:
-        """Return seconds; the first iteration, which compiles and starts workers, counts only while it is alone."""
+        """Return the remaining seconds; the slow first iteration (it compiles) counts only until the second ends."""
         done = current_iter - self.start_iter - 1
         now = time.monotonic()
         each = (now - self._first_done) / done if done > 0 else now - self._began
@@ -164,9 +188,10 @@ class Progress(ExitStack[None]):
 
 
 def memory_in_use() -> int:
-    """Return the bytes in use: on a GPU the peak of all tensors, on Linux CPUs what the process holds.
+    """Return the memory in use, in bytes; 0 if it is unknown.
 
-    Other systems give the peak of the process; 0 where it is unknown.
+    With a GPU this is the peak GPU memory of all tensors. Without a GPU it is the main memory that the process uses
+    now (Linux), or its peak (macOS).
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
@@ -182,9 +207,11 @@ def memory_in_use() -> int:
 
 
 def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the best and the last value of every validation metric, and the paths of weights, numbers and curves.
+    """Return a text with the best and last value of each validation metric, and the paths of the output files.
 
-    The best of a metric is its highest value, or its lowest with `better: lower` in metrics, the option `val: metrics`.
+    Args:
+        folder: folder of the experiment.
+        metrics: the option `val:metrics`. The best value is the highest, or the lowest with `better: lower`.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
@@ -193,8 +220,8 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
             which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
             best = choose(rows, key=lambda row: row[metric])
             lines.append(
-                f"  {path.stem.removeprefix('val_')} {metric}: {which} {best[metric]:.4f} at {best['iter']:.0f}, "
-                f"last {rows[-1][metric]:.4f} at {rows[-1]['iter']:.0f}"
+                f"  {path.stem.removeprefix('val_')} {metric}: {which} {best[metric]:.4f} "
+                f"at iteration {best['iter']:.0f}, last {rows[-1][metric]:.4f} at iteration {rows[-1]['iter']:.0f}"
             )
     weights = [folder / "models" / name for name in ("net_g_latest.pth", "net_g_best.pth")]
     lines += [f"  weights: {path}" for path in weights if path.exists()]
@@ -204,7 +231,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw the numbers of train.csv and every metric of val_*.csv as curves.png, return its path; needs matplotlib."""
+    """Draw the columns of train.csv and val_*.csv as curves, save them as curves.png, and return its path."""
     from matplotlib.figure import Figure
 
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}

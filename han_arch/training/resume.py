@@ -1,4 +1,4 @@
-"""The experiment of a run that may have started before: its folders, training states and changed options."""
+"""Resume a training run: find its training state, list its changed options, and prepare its folders."""
 
 import copy
 from dataclasses import dataclass, field
@@ -10,13 +10,20 @@ import torch
 from han_arch.errors import UserError
 from han_arch.files import HALF_WRITTEN
 
-# Options that may differ between a run and its continuation without a note.
+STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")  # keys of every training state, also of BasicSR's own
+# Options that may change when a run resumes, without a line in the log.
 IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", "dist")
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a run starts: a training state and its file, None for a fresh start; and warnings for the log."""
+    """Where a run starts: at a training state, or at iteration 0.
+
+    Args:
+        path: file of the training state; None for a start at iteration 0.
+        state: content of this file; None for a start at iteration 0.
+        notes: warnings for the log.
+    """
 
     path: Path | None = None
     state: dict[str, Any] | None = None
@@ -24,59 +31,64 @@ class Resume:
 
     @property
     def start_iter(self) -> int:
-        """Iterations that are done."""
+        """Number of iterations that are already done."""
         return 0 if self.state is None else int(self.state["iter"])
 
     def model_options(self, opt: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the options in which `path` names the networks of the training state, for `build_model`."""
+        """Return a copy of the options for `build_model`, with the paths of the training state's networks in `path`."""
         from basicsr.utils import check_resume
 
         opt = copy.deepcopy(opt)
         if self.path is not None:
             opt["path"]["resume_state"] = str(self.path)
-            check_resume(opt, self.start_iter)  # writes into the options
+            check_resume(opt, self.start_iter)  # writes the paths of the networks into opt
         return opt
 
 
 def find(opt: dict[str, Any]) -> Resume:
-    """Find the training state to resume from.
+    """Find and load the training state to resume from.
 
-    With `auto_resume` it is the newest one that is complete together with its networks; else `path:resume_state`.
+    With `auto_resume` this is the experiment's newest training state that can be read and whose network can be read.
+    Without `auto_resume`, or if the experiment has no training state yet, this is the file `path:resume_state`.
 
     Raises:
-        UserError: the given state cannot be read, or all states of the experiment are damaged.
+        UserError: `path:resume_state` is not a readable training state, or all states of the experiment are damaged.
     """
     given = opt["path"].get("resume_state")
     folder = Path(opt["path"]["training_states"])
     candidates = [folder / f"{iteration}.state" for iteration in saved_iterations(opt)] if opt["auto_resume"] else []
-    if not candidates and given:
+    is_given = bool(given) and not candidates
+    if is_given:
         candidates = [Path(given)]
     notes = []
     for path in candidates:
         try:
-            state = _read(path)
+            state = _read_state(path)
             if opt["auto_resume"] or path.parent == folder:
                 _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
         except UserError as error:
+            if is_given:
+                remedy = "set it to a file ITERATION.state in the folder training_states of a run"
+                raise UserError(f"path:resume_state: {error}; {remedy}") from error
             notes.append(f"Skipped {path.name}: {error}")
             continue
         if isinstance(state.get("options"), dict):
             notes += [f"Changed option: {line}" for line in differences(state["options"], opt)]
         return Resume(path, state, notes)
     if candidates:
-        advice = "no usable training state; delete these files, or replace --auto_resume by --fresh:"
+        advice = "no usable training state; delete these files, or start again with --fresh instead of --auto_resume:"
         raise UserError("\n  ".join([advice, *notes]))
     return Resume()
 
 
 def saved_iterations(opt: dict[str, Any]) -> list[int]:
-    """Return the iterations that have a training state, newest first."""
+    """Return the iteration numbers of the saved training states, newest first."""
     states = Path(opt["path"]["training_states"]).glob("*.state")
     return sorted((int(path.stem) for path in states if path.stem.isdigit()), reverse=True)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the options that differ, one line each: `train:total_iter: 10 -> 20`."""
+    """Compare two sets of options; return one line per difference, such as `train:total_iter: 10 -> 20`."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         where = f"{prefix}{key}"
@@ -91,12 +103,17 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 
 
 def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
-    """Make the folders of a run. A fresh start renames an older run of that name, as BasicSR does.
+    """Make the folders of a run.
 
-    With `fresh` it renames an unfinished run too.
+    A run that starts at iteration 0 first renames the folder of an older run with the same name, as BasicSR does.
+
+    Args:
+        opt: options of the run.
+        resume: where the run starts.
+        fresh: rename the older run's folder even if that run is unfinished.
 
     Raises:
-        UserError: an unfinished run exists, and neither `--auto_resume` nor `--fresh` is given.
+        UserError: an unfinished run has the same name, and neither `--auto_resume` nor `--fresh` is given.
     """
     from basicsr.utils import make_exp_dirs, mkdir_and_rename
 
@@ -104,14 +121,14 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
         for key in ("experiments_root", "models", "training_states", "visualization"):
             folder = Path(opt["path"][key])
             folder.mkdir(parents=True, exist_ok=True)
-            # Left by a killed process; no other process writes here now.
+            # Delete half-written files of a killed process; no other process writes to this folder now.
             for path in folder.glob(HALF_WRITTEN) if opt["rank"] == 0 else ():
                 path.unlink(missing_ok=True)
         return
     done = saved_iterations(opt)
     if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
         raise UserError(
-            f"{opt['path']['experiments_root']} holds a run that was stopped at iteration {done[0]}; "
+            f"{opt['path']['experiments_root']} contains an unfinished run, saved at iteration {done[0]}; "
             "add --auto_resume to continue it, or --fresh to rename its folder and start from iteration 0"
         )
     if opt["rank"] == 0:
@@ -121,21 +138,29 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
 
 
 def keep_last(opt: dict[str, Any], count: int) -> None:
-    """Remove all but the newest `count` training states and their networks."""
+    """Delete all training states but the newest `count`, each with its networks."""
     for iteration in saved_iterations(opt)[count:]:
-        # The state first: a network without a state is never looked for.
+        # Delete the state before its network: a state without a network would be unusable.
         (Path(opt["path"]["training_states"]) / f"{iteration}.state").unlink(missing_ok=True)
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
             network.unlink()
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    state = _read(path)
+    if not state.keys() >= set(STATE_KEYS):
+        found = ", ".join(map(str, list(state)[:5])) or "none"
+        raise UserError(f"{path} is not a training state: wanted the keys {', '.join(STATE_KEYS)}; got {found}")
+    return state
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(f"the file {path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds, some without a message
+    except Exception as error:  # torch.load raises many types of errors, some without a message
         raise UserError(f"{path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}; wanted a dict")
+        raise UserError(f"{path} must contain a dict; got a {type(content).__name__}")
     return content

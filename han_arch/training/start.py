@@ -1,4 +1,4 @@
-"""The start of `basicsr train` and `basicsr test`: plugins, options, processes, environment."""
+"""Start of `basicsr train` and `basicsr test`: load plugins, check options, join processes, then run."""
 
 import argparse
 import sys
@@ -18,13 +18,17 @@ from han_arch.version import __version__
 
 
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
-    """Train, or run BasicSR's test pipeline, in the current folder, by the flags of the command.
+    """Run `basicsr train` or `basicsr test` in the current folder; with `--check`, only check and print the options.
+
+    Args:
+        args: the command's flags.
+        is_train: True trains; False runs BasicSR's test pipeline.
 
     Returns:
-        0, or 3 when a signal stopped the training after saving.
+        0; or 3 when a signal stopped the training and its state is saved.
 
     Raises:
-        UserError: BasicSR does not import, the options are wrong, or the disk is full.
+        UserError: BasicSR cannot be imported, an option is wrong, or the disk is full.
     """
     compat.require_basicsr()
     loading.install()
@@ -48,10 +52,10 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     from basicsr.utils import set_random_seed
 
     environment = _environment(plugins)
-    args.opt = str(path)  # BasicSR copies this file into the experiment
+    args.opt = str(path)  # loop.keep_options copies this file
     processes.join(args.launcher, opt.get("dist_params") or {})
     try:
-        # For `manual_seed: ~` each rank has drawn a number; the ranks share out the samples by one.
+        # With `manual_seed: ~` each process has drawn its own seed. All need the same seed, to divide the samples.
         opt = {**opt, "manual_seed": processes.largest(opt["manual_seed"])}
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if not is_train:
@@ -64,13 +68,15 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 
 
 def load_plugins() -> dict[str, str]:
-    """Call every entry point of the group `basicsr.plugins`: each registers its networks, models and data sets.
+    """Load all installed BasicSR plugins; each registers its networks, models and data sets.
+
+    A plugin is a function that an installed package declares as an entry point in the group `basicsr.plugins`.
 
     Returns:
-        plugin name -> its distribution and version.
+        Dict from plugin name to the name and version of its package.
 
     Raises:
-        UserError: a plugin fails to load.
+        UserError: a plugin cannot be loaded.
     """
     loaded = {}
     for entry, origin in compat.plugins():
@@ -78,25 +84,25 @@ def load_plugins() -> dict[str, str]:
             entry.load()()
         except Exception as error:
             raise UserError(
-                f"the BasicSR plugin {entry.name!r} ({origin}) fails to load: {type(error).__name__}: {error}; "
-                "fix or uninstall it"
+                f"cannot load the BasicSR plugin {entry.name!r} ({origin}): {type(error).__name__}: {error}; "
+                f"fix or uninstall {origin}"
             ) from error
         loaded[entry.name] = origin
-    if "han_arch" not in loaded:  # run from a checkout that is not installed
+    if "han_arch" not in loaded:  # han_arch is not installed but runs from a checkout
         register()
         loaded["han_arch"] = f"han_arch {__version__}"
     return loaded
 
 
 def _test(opt: dict[str, Any], environment: str) -> None:
-    """Run BasicSR's test pipeline with these options."""
+    """Run BasicSR's test pipeline with the options `opt`; its log starts with `environment`."""
     import basicsr.test
 
     def replace(attribute: str, result: Any, why: str) -> None:
         compat.replace("basicsr.test", attribute, lambda *arguments, **settings: result, why)
 
-    replace("parse_options", (opt, None), "its YAML loader and --force_yml can run code")
-    replace("get_env_info", environment, "the log also lists plugins and the changes of compat")
+    replace("parse_options", (opt, None), "BasicSR's YAML loader and --force_yml can run code from an option file")
+    replace("get_env_info", environment, "the log also lists the plugins and what was changed in other packages")
     basicsr.test.test_pipeline(opt["root_path"])
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: tiny models in this process, and the log."""
+"""Fixtures: tiny models, and the messages of BasicSR's log."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ import han_arch
 
 @pytest.fixture
 def build(basicsr: ModuleType, tmp_path: Path):
-    """Build a model from the defaults below and changes to the train options."""
+    """Return a function that builds a model; keyword arguments change the default options of `train`."""
     han_arch.register()
 
     def make(
@@ -53,7 +53,7 @@ def build(basicsr: ModuleType, tmp_path: Path):
 def messages(
     basicsr: ModuleType, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.LogCaptureFixture:
-    """BasicSR's log. Its first call configures the logger, which then passes no messages on."""
+    """Capture BasicSR's log messages. Its logger must be configured first, because that turns off propagation."""
     from basicsr.utils import get_root_logger
 
     monkeypatch.setattr(get_root_logger(), "propagate", True)

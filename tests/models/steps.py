@@ -1,4 +1,4 @@
-"""Steps of tiny models, for the tests of this folder."""
+"""Helpers for the tests of this folder: a batch, training steps, and the comparison of weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bad steps: skipped, rolled back, or the end of the training."""
+"""The guard skips a bad step, rolls back to the last checkpoint, or ends the training."""
 
 import copy
 

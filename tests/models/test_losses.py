@@ -1,4 +1,4 @@
-"""Loss terms by name: of BasicSR, of PyTorch, of this package."""
+"""Losses of BasicSR, of PyTorch and of this package, selected by name in the options."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from han_arch.models import losses
 
 
 def test_loss_terms_come_from_the_option_file(build) -> None:
-    """BasicSR's and PyTorch's losses, each under its own name in the log."""
+    """The log shows a loss of BasicSR and a loss of PyTorch, each under its own name."""
     pixel = {"type": "CharbonnierLoss", "loss_weight": 0.5}
     model = build(pixel_opt=pixel, edge_opt={"type": "HuberLoss", "delta": 0.1}, perceptual_opt=None)
     model.feed_data(batch())
@@ -24,19 +24,19 @@ def test_loss_terms_come_from_the_option_file(build) -> None:
     }
     with pytest.raises(UserError, match=r"train:pixel_opt 'L1Los'; .*L1Loss"):
         build(pixel_opt={"type": "L1Los"})
-    with pytest.raises(UserError, match="no loss"):
+    with pytest.raises(UserError, match="must contain a loss"):
         build(pixel_opt=None)
 
 
 class FeatureLoss(nn.Module):
-    """A loss with two terms, like BasicSR's PerceptualLoss, but without VGG."""
+    """A loss with two terms, like BasicSR's PerceptualLoss, but without the VGG network."""
 
     def forward(self, output: torch.Tensor, gt: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
         return None, (output.mean() - gt.mean()).abs()
 
 
 def test_loss_of_two_terms(build, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The style term of a perceptual loss has its own name; a term of weight 0 is None and not in the log."""
+    """The log shows the style term of a perceptual loss under its own name, but not a term that is None."""
     monkeypatch.setattr(losses, "classes", lambda: {"FeatureLoss": FeatureLoss, "L1Loss": nn.L1Loss})
     model = build(perceptual_opt={"type": "FeatureLoss"}, pixel_opt={"type": "L1Loss"})
     run_steps(model, 1)

@@ -1,4 +1,4 @@
-"""`path.pretrain_network_g` with checkpoints of other codebases, through the commands as users start them."""
+"""Run `basicsr train` and `test` with checkpoints of other codebases as `path:pretrain_network_g`."""
 
 import copy
 import subprocess
@@ -81,7 +81,7 @@ def test_authors_checkpoint_gives_the_authors_pixels(
     (written,) = (tmp_path / "results").rglob("*.png")
     pixels = cv2.imread(str(written))[..., ::-1].transpose(2, 0, 1)
     exact = known[variant].clip(0, 255)
-    assert np.abs(pixels - exact).max() <= 0.5 + 1e-3  # the nearest integers, but for ties within the parity's bound
+    assert np.abs(pixels - exact).max() <= 0.5 + 1e-3  # rounded to integers; 1e-3 allows ties to round either way
 
 
 def training_options(tmp_path: Path, checkpoint: Path) -> dict:
@@ -120,7 +120,7 @@ def training_options(tmp_path: Path, checkpoint: Path) -> dict:
 
 
 def test_warm_start_of_training_lists_what_was_taken(basicsr, tmp_path: Path) -> None:
-    """From BasicSR's RCAN x2; at learning rate 0 the saved weights are those that training began with."""
+    """Start from BasicSR's RCAN x2. The learning rate is almost 0, so the saved weights are the initial ones."""
     from basicsr.archs.rcan_arch import RCAN
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""One training step of HANModel: its options, gradients, optimizers, schedules, and the averaged network."""
+"""HANModel's training step: options, gradients, optimizers, schedules, and the averaged network."""
 
 import copy
 from pathlib import Path
@@ -16,7 +16,7 @@ from han_arch.speed.winograd import WinogradConv2d
 
 
 def test_plain_step_is_basicsrs(build) -> None:
-    """The weights equal those of SRModel, from the construction on."""
+    """HANModel and SRModel start with equal weights, and still have equal weights after some steps."""
     ours, theirs = build(), build(model_type="SRModel")
     assert largest_difference(run_steps(ours), run_steps(theirs)) < 1e-6
     assert largest_difference(ours.net_g_ema.state_dict(), theirs.net_g_ema.state_dict()) < 1e-6
@@ -96,7 +96,7 @@ def test_ema_has_parameters_and_buffers(build) -> None:
 
 
 def test_last_part_of_a_batch_exchanges_gradients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A batch of 4 in 3 parts has 2 chunks of 2: the first does not exchange gradients, the second does."""
+    """A batch of 4 becomes 2 parts of 2 images; the processes exchange gradients only after the last part."""
     waiting = []
     no_sync = DistributedDataParallel.no_sync
     monkeypatch.setattr(DistributedDataParallel, "no_sync", lambda self: waiting.append(1) or no_sync(self))
@@ -146,7 +146,7 @@ CHANGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("warmup", [-1, 7])
 @pytest.mark.parametrize("change", CHANGES, ids=["nothing", "milestones", "cosine", "rate"])
 def test_changed_schedule_holds_after_a_resume(build, change: dict[str, Any], warmup: int, tmp_path: Path) -> None:
-    """The rates from there on are those of a run that had the new options from the start."""
+    """After the resume, the learning rates equal those of a run that used the new options from the start."""
 
     def rates(model: Any, first: int, last: int) -> list[float]:
         found = []

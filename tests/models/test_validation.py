@@ -1,4 +1,4 @@
-"""Validation of HANModel: results, images and variants."""
+"""HANModel's validation: scores, saved images, and inference variants."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from steps import batch
 
 
 class Photos(torch.utils.data.Dataset):
-    """Validation samples as BasicSR's data sets give them."""
+    """A data set with three random images, in the format of BasicSR's data sets."""
 
     def __init__(self, name: str, with_gt: bool = True, spoiled: bool = False) -> None:
         self.opt = {"name": name}
@@ -67,7 +67,9 @@ def test_validation_runs_the_variant(build, variant: str) -> None:
 
     model = build(ema_decay=0)
     model.opt["val"]["inference"] = variant
-    model.feed_data(batch(1, side=40))  # a quadrant of chop reaches 10 pixels beyond its half
+    model.feed_data(
+        batch(1, side=40)
+    )  # large enough for the variant chop, where each quarter overlaps the others by 10 pixels
     model.test()
     net = model.net_g.eval()
     with torch.no_grad():

@@ -13,5 +13,5 @@ class MakeRun(Protocol):
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Make folders with photos and an option file, the same every time."""
+    """Return a function that makes a folder with photos and an option file, always with the same content."""
     return lambda name, workers=0, winograd=False: make_folder(tmp_path / name, workers, winograd)

@@ -1,4 +1,4 @@
-"""Real training runs for the tests: a small option file with synthetic photos, and processes that train with it."""
+"""Real training runs for the tests: an option file for a small network, synthetic photos, and training processes."""
 
 import csv
 import os
@@ -23,7 +23,7 @@ SAVE_EVERY = 5
 def start(
     folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start the training of run.yml; several ranks by torchrun."""
+    """Start training with run.yml in a new process; torchrun starts several processes if `ranks` is above 1."""
     launch = []
     if ranks > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
@@ -42,21 +42,21 @@ def start(
 
 
 def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Return exit status and output of a whole run."""
+    """Run training to its end; return the exit status and the output."""
     process = start(folder, *flags, ranks=ranks, environment=environment)
     text, _ = process.communicate(timeout=300)
     return process.returncode, text
 
 
 def run_until(folder: Path, iteration: int, sent: signal.Signals, *flags: str, to_all: bool = False) -> tuple[int, str]:
-    """Start a run and send it a signal when it has logged an iteration; `to_all` includes its workers."""
+    """Start training, and send a signal when the iteration is in the log; `to_all` sends it to the workers too."""
     process = start(folder, *flags)
     send = os.killpg if to_all else os.kill
     return finish_after(process, iteration, lambda: send(process.pid, sent))
 
 
 def finish_after(process: subprocess.Popen[str], iteration: int, act: Callable[[], object]) -> tuple[int, str]:
-    """Act when a run has logged an iteration; return its exit status and output."""
+    """Call `act` when the iteration is in the log; return the exit status and the output of the run."""
     text = ""
     for line in process.stdout:
         text += line
@@ -68,7 +68,7 @@ def finish_after(process: subprocess.Popen[str], iteration: int, act: Callable[[
 
 
 def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
-    """Make a folder with photos and an option file, the same every time; for Winograd both are larger."""
+    """Fill a folder with photos and an option file, always the same; with winograd, photos and network are larger."""
     generator = np.random.default_rng(0)
     for side, factor in (("gt", 2), ("lq", 1)):
         (folder / side).mkdir(parents=True)
@@ -96,7 +96,7 @@ def make_folder(folder: Path, workers: int = 0, winograd: bool = False) -> Path:
 
 
 def assert_equal(one: object, other: object, where: str = "") -> None:
-    """Compare dicts, lists and tensors to the bit."""
+    """Check that two dicts, lists or tensors are equal in every bit."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where
@@ -121,7 +121,7 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     ):
         loaded = [torch.load(run / "experiments/run" / name, weights_only=True) for run in (folder, reference)]
         for content in loaded:
-            content.pop("options", None)  # they hold auto_resume
+            content.pop("options", None)  # the options differ in auto_resume
         assert_equal(loaded[0], loaded[1], name)
     for name in ("train.csv", "val_demo_test.csv"):
         texts = [(run / "experiments/run" / name).read_text() for run in (folder, reference)]
@@ -129,7 +129,7 @@ def assert_same_run(folder: Path, reference: Path) -> None:
 
 
 def assert_close_weights(folder: Path, reference: Path, iteration: int | str = "latest") -> None:
-    """Compare averaged weights to rounding."""
+    """Check that the averaged weights of two runs are equal except for rounding."""
     path = f"experiments/run/models/net_g_{iteration}.pth"
     weights = [torch.load(one / path, weights_only=True)["params_ema"] for one in (folder, reference)]
     for key, value in weights[0].items():
@@ -137,7 +137,7 @@ def assert_close_weights(folder: Path, reference: Path, iteration: int | str = "
 
 
 def assert_close_scores(folder: Path, reference: Path, count: int) -> None:
-    """Compare the numbers of all validations, `count` of them."""
+    """Check that two runs have equal validation scores, except for rounding, in `count` validations each."""
     for name in ("psnr", "ssim"):
         scores = [
             [float(row[name]) for row in csv.DictReader((one / "experiments/run/val_demo_test.csv").open())]

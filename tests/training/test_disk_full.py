@@ -1,4 +1,4 @@
-"""A full disk: one clear line, the files from before are complete, and the run can resume later."""
+"""On a full disk a run ends with a one-line error, keeps its earlier files complete, and can resume later."""
 
 import os
 import shutil
@@ -29,9 +29,11 @@ def assert_one_line_and_complete_files(code: int, text: str, folder: Path, why: 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files by Linux's prlimit")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the test needs Linux's prlimit to limit the file size of a process"
+)
 def test_refused_writes_stop_the_run_and_it_resumes(make_run) -> None:
-    """From iteration 7 on the system allows files of at most 20 kB, less than the next training state."""
+    """From iteration 7 on, files may have at most 20 kB, which is less than a training state."""
     import resource
 
     reference, limited = make_run("reference"), make_run("limited")
@@ -58,7 +60,7 @@ cp -r "$1/saved/." "$1/experiments"
 head -c 100m /dev/zero > "$1/experiments/filler" 2>/dev/null || true
 rm "$1/experiments/filler"
 free=$(df --output=avail -B1 "$1/experiments" | tail -1)
-head -c $((free - 150000)) /dev/zero > "$1/experiments/filler"  # room for the logs, not for a checkpoint
+head -c $((free - 150000)) /dev/zero > "$1/experiments/filler"  # leaves space for the logs but not for a checkpoint
 set +e
 "$2" -m han_arch train -opt run.yml --auto_resume
 echo "first start: $?"
@@ -73,13 +75,13 @@ rm -rf "$1/saved"; cp -r "$1/experiments" "$1/saved"
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="this user cannot mount a small file system in its own namespace")
 def test_full_file_system(make_run) -> None:
-    """A real full file system, in a mount namespace of this test; TensorBoard's files are on it too."""
+    """Train on a small file system that is really full, and that also contains TensorBoard's files."""
     folder, reference = make_run("full"), make_run("reference")
     for one in (folder, reference):
         text = (one / "run.yml").read_text()
         (one / "run.yml").write_text(text.replace("use_tb_logger: false", "use_tb_logger: true"))
     assert run(reference)[0] == 0
-    assert run(folder, "--force_yml", "train:total_iter=7")[0] == 0  # saves 5 and 7
+    assert run(folder, "--force_yml", "train:total_iter=7")[0] == 0  # saves training states 5 and 7
     (folder / "experiments/run/training_states/7.state").unlink()
     (folder / "experiments").rename(folder / "saved")
     (folder / "experiments").mkdir()

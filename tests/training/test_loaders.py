@@ -1,4 +1,4 @@
-"""The samples of a run: every pass is a permutation, any number of processes sees the same batches."""
+"""Training samples: each pass over the data set is a permutation; batches do not depend on the process count."""
 
 import random
 import re
@@ -44,13 +44,13 @@ def test_ranks_share_the_batches_of_one_process(world_size: int) -> None:
 
 @pytest.mark.usefixtures("basicsr")
 def test_set_smaller_than_a_batch_trains(make_run) -> None:
-    """A batch of 7 from 5 images: some come twice, and each pass over the set is complete."""
+    """With 5 images and a batch of 7, a batch contains some images twice; each pass over the set is complete."""
     folder = make_run("small")
     changes = ("datasets:train:batch_size_per_gpu=7", "datasets:train:dataset_enlarge_ratio=2", "train:total_iter=2")
     code, text = run(folder, "--force_yml", *changes)
     assert code == 0, text
     assert len(re.findall(r"dataset_enlarge_ratio has no effect", text)) == 1
-    assert "Training images: 5; batch 7; 2 iterations, that is 3 epochs" in text
+    assert "Training images: 5; batch size 7; 2 iterations, that is 3 epochs" in text
     keys = [index for index, _ in RunSampler(5, range(14), seed=0)]
     assert sorted(keys[:5]) == sorted(keys[5:10]) == list(range(5))
     assert len(torch.load(folder / "experiments/run/models/net_g_2.pth", weights_only=True)["params"])

@@ -1,4 +1,4 @@
-"""The records of a run: the lines of the log, the live line of a terminal, TensorBoard, CSV files."""
+"""Records of a training run: log lines, progress bar, TensorBoard, CSV files."""
 
 import io
 import logging
@@ -22,7 +22,7 @@ LINE = re.compile(
 
 
 def scalars(folder: Path) -> dict[str, list[Any]]:
-    """Tag -> events, as TensorBoard shows them."""
+    """Return the events that TensorBoard shows, keyed by tag."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
@@ -32,7 +32,7 @@ def scalars(folder: Path) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_log_and_tensorboard_of_a_run(make_run, resumed: bool) -> None:
-    """Also after a resume from an earlier state: no step appears twice."""
+    """No step appears twice, also after a resume from an earlier training state."""
     import cv2
     import numpy as np
 
@@ -53,7 +53,7 @@ def test_log_and_tensorboard_of_a_run(make_run, resumed: bool) -> None:
     assert [line and line[2] for line in lines] == [str(i) for i in range(6 if resumed else 1, 9)]
     assert all(float(line[5]) * 2 == pytest.approx(float(line[6]), rel=2e-3) for line in lines if line)
     assert all(100 < int(line[7].replace(",", "")) < 20_000 for line in lines if line)
-    assert "\r" not in text  # no live line in a file
+    assert "\r" not in text  # no progress bar in a file
 
     shown = scalars(folder / "tb_logger/run")
     steps = {tag: [event.step for event in events] for tag, events in shown.items()}
@@ -79,7 +79,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def logger():
-    """A log that writes to stderr, as BasicSR's."""
+    """A logger without handlers, for a test that adds its own."""
     logger = logging.getLogger("test_progress")
     logger.propagate = False
     logger.setLevel(logging.INFO)
@@ -108,7 +108,9 @@ def test_live_line_is_the_first_process_on_a_terminal(
     if rank == 0 and is_terminal:
         assert "13/100" in text
         assert "loss 0.75" in text
-        assert any(line.startswith("[live][epoch:") for line in re.split(r"[\r\n]+", text))  # not after the bar
+        assert any(
+            line.startswith("[live][epoch:") for line in re.split(r"[\r\n]+", text)
+        )  # on its own line, not behind the bar
 
 
 def test_resumed_csv_file_drops_later_and_half_written_rows(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_resumed_csv_file_drops_later_and_half_written_rows(tmp_path: Path) -> N
     for current_iter in (1, 2, 3):
         log.add({"iter": current_iter, "l_pix": 0.1 * current_iter})
     with path.open("a") as file:
-        file.write("4,0.")  # a killed process
+        file.write("4,0.")  # left by a killed process
     before = path.read_bytes()
     CsvLog(path, ["iter", "l_pix"], 2)
     assert [(row["iter"], float(row["l_pix"])) for row in read_rows(path)] == [("1", 0.1), ("2", 0.2)]
@@ -133,7 +135,7 @@ def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, mo
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     with progress_of(logger) as progress:
-        now[0] += 60  # the first iteration compiles
+        now[0] += 60  # the first iteration is slow, because it compiles
         progress.count(11, 60, 0, {})
         progress.write_line(0, 11, [1e-3], {})
         for current_iter in range(12, 22):
@@ -143,4 +145,4 @@ def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, mo
         progress.write_line(0, 21, [1e-3], {})
     assert "eta: 1:29:00" in lines[0]
     assert "2 it/s" in lines[1]
-    assert "eta: 0:01:19" in lines[1]  # 79 iterations of 1 s
+    assert "eta: 0:01:19" in lines[1]  # 79 iterations are left, 1 s each

@@ -1,7 +1,8 @@
-"""A run that was killed and resumed equals an uninterrupted one, to the bit."""
+"""A run that was killed and resumed has exactly the same results as an uninterrupted run."""
 
 import csv
 import signal
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_only_the_last_states_are_kept(make_run) -> None:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signals_save_and_stop(make_run, sent: signal.Signals) -> None:
-    """The workers get the signal too, as from a shell's Ctrl-C or a scheduler."""
+    """The data workers receive the signal too, as with Ctrl-C in a shell."""
     reference, stopped = make_run("reference", workers=1), make_run("stopped", workers=1)
     assert run(reference)[0] == 0
     code, text = run_until(stopped, 7, sent, to_all=True)
@@ -104,6 +105,24 @@ def test_an_unfinished_run_is_never_renamed_silently(make_run) -> None:
     assert len(list((folder / "experiments").glob("run_archived_*"))) == 1
 
 
+@pytest.mark.parametrize("content", [{"params": {}}, {"epoch": 0, "optimizers": [], "schedulers": []}, {}], ids=list)
+def test_resume_state_must_be_a_training_state(make_run, content: dict[str, Any]) -> None:
+    folder = make_run("wrong_state")
+    torch.save(content, folder / "other.pth")
+    code, text = run(folder, "--force_yml", "path:resume_state=other.pth")
+    assert code == 2, text
+    assert "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if "path:resume_state" in line]
+    for part in (
+        "other.pth is not a training state",
+        "epoch, iter",
+        f"got {', '.join(content) or 'none'}",
+        ".state in",
+    ):
+        assert part in line
+    assert not (folder / "experiments").exists()
+
+
 @pytest.mark.slow
 def test_changed_options_are_shown(make_run) -> None:
     folder = make_run("changed")
@@ -119,7 +138,7 @@ def test_changed_options_are_shown(make_run) -> None:
 def test_two_ranks_equal_one_and_one_continues_their_run(
     make_run, winograd: bool, request: pytest.FixtureRequest
 ) -> None:
-    """The same global batch on one and on two processes; then one process resumes the second run."""
+    """Train with the same total batch in one and in two processes; then resume both runs in one process."""
     if winograd:
         request.getfixturevalue("winograd_compiler")
     alone, together = (make_run(name, winograd=winograd) for name in ("alone", "together"))
@@ -129,7 +148,7 @@ def test_two_ranks_equal_one_and_one_continues_their_run(
     code, text = run(together, "--force_yml", shorter, "datasets:train:batch_size_per_gpu=1", ranks=2)
     assert code == 0, text
     assert_close_weights(together, alone, 10)
-    assert_close_scores(together, alone, count=4)  # of iterations 3, 6, 9 and 10
+    assert_close_scores(together, alone, count=4)  # validations of iterations 3, 6, 9 and 10
     assert run(alone, "--auto_resume")[0] == 0
     code, text = run(together, "--auto_resume")
     assert code == 0, text

@@ -1,4 +1,4 @@
-"""The start of a run: the options that the check accepted are those of the whole run."""
+"""A run does not change the options that the check has accepted."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def run_and_compare(folder: Path, *words: str) -> None:
 
 
 def test_nothing_writes_to_the_options(make_run) -> None:
-    """Training, a resume with another schedule, and a test leave the loaded options as they were."""
+    """Neither training, nor a resume with another schedule, nor `basicsr test` changes the loaded options."""
     folder = make_run("kept")
     run_and_compare(folder, "train", "-opt", "run.yml", "--force_yml", "train:total_iter=1")
     changes = ("train:total_iter=2", "train:scheduler:milestones=[1]")

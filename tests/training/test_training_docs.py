@@ -1,4 +1,4 @@
-"""The commands of docs/training.md: each is one that exists and passes the check; the way to an own network is gone."""
+"""The commands in docs/training.md exist, pass the option check, and lead from photos to a trained network."""
 
 import re
 import shlex
@@ -32,13 +32,13 @@ def folder(basicsr: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def arguments(line: str) -> list[str]:
-    """What the command gives to `basicsr`."""
+    """Return the arguments of `basicsr` in a command line."""
     words = shlex.split(line)
     return words[words.index("han_arch" if "han_arch" in words else "basicsr") + 1 :]
 
 
 def make_own_data(folder: Path) -> None:
-    """Stand-ins for what the fine-tuning section makes, and for the checkpoints."""
+    """Make stand-ins for the data sets of the section on fine-tuning, and for the checkpoints."""
     sets = {
         "train": ("mine/GT_sub_x4.lmdb", "mine/LR_sub_BIx4.lmdb", "lmdb"),
         "val": ("mine_test/GT_x4", "mine_test/LR_BIx4", "disk"),
@@ -59,14 +59,14 @@ def make_own_data(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", RUNS, ids=[line[:60] for line in RUNS])
 def test_documented_runs_pass_the_check(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What stands in the folder is what docs/data.md and the section itself make."""
+    """The folder contains only files that the commands of docs/data.md and of this section make."""
     for name in ("train_HAN_x4", "test_HAN_x4"):
         make_files(read.read(name), folder)
     make_own_data(folder)
     assert main(["options", "copy", "all", "options/"]) == 0
     assert main(["options", "copy", "train_HAN_x4.yml", "mine.yml"]) == 0
     words = arguments(line)
-    for entry in words:  # what is forced changes something: not a row of the table by another name
+    for entry in words:  # the data set given by --force_yml must be the user's own
         if entry.startswith("datasets="):
             assert yaml.safe_load(entry.partition("=")[2])["test_1"]["name"] == "mine_test"
     if "--check" not in words:
@@ -86,7 +86,7 @@ def test_launchers_are_given_what_they_take(folder: Path) -> None:
 
 
 def test_commented_options_are_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its comments taken away a shipped file is the same run, written out."""
+    """The commented options of a shipped file are valid, and their values are the defaults."""
     make_files(read.read("train_HAN_x4"), folder)
     text = read.find("train_HAN_x4").read_text("utf-8")
     names = ("precision", "channels_last", "compile", "accumulate", "grad_clip", "guard")
@@ -128,7 +128,7 @@ def test_fine_tuning_from_photos_to_a_measured_network(folder: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     trained = torch.load("experiments/HAN_x4_mine/models/net_g_latest.pth", weights_only=True)["params"]
     moved = max((trained[key] - start[key]).abs().max().item() for key in start)
-    assert 0 < moved < 1e-3  # from the checkpoint, by two steps of a small rate
+    assert 0 < moved < 1e-3  # two steps at a small learning rate, starting at the checkpoint
     assert list((folder / "results/HAN_x4_mine_test").rglob("test_*.png"))
 
 
@@ -149,7 +149,7 @@ def test_short_soak(workers: int, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["bf16", "winograd"])
 def test_short_comparison_of_precisions(recipe: str, folder: Path) -> None:
-    """Both recipes from the same start: after two steps their numbers differ a little, and only a little."""
+    """Two recipes that start at the same weights differ only a little after two steps."""
     pytest.importorskip("skimage")
     flags = ("--recipe", recipe, "--iterations", "2", "--seeds", "0", "1", "--out", "out")
     done = script("compare_precision.py", *flags, folder=folder)
