@@ -24,7 +24,7 @@ from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
 
 
 class CheckpointModel(SRModel):
-    """SRModel with safe files. Differences from SRModel:
+    """SRModel that saves and loads files safely. Differences from SRModel:
 
     - `save`, `save_network` and `save_training_state` write a file completely or not at all. A write error stops the
       run. A checkpoint contains the options `network_g`, and the weights under `params` and `params_ema`.
@@ -34,10 +34,12 @@ class CheckpointModel(SRModel):
 
     step: TrainingStep
     guard: LossGuard
-    scheduled_lrs: list[list[float]] | None  # learning rates without the warm-up; None after it
+    scheduled_lrs: list[list[float]] | None  # rates of the schedule during a warm-up; else None
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save the networks and the training state of an iteration; -1 (end of training) saves only `latest` networks.
+        """Save the networks and the training state of an iteration.
+
+        With iteration -1, the end of training, save only the networks, under the label `latest`.
 
         Raises:
             UserError: the system refused to write.
@@ -166,7 +168,7 @@ class CheckpointModel(SRModel):
                 group.update(values)
         self.setup_schedulers()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "scheduler.step() before optimizer.step()"
+            warnings.simplefilter("ignore", UserWarning)  # about a step before the optimizer's first
             for scheduler in self.schedulers:
                 for _ in range(done - 1):
                     scheduler.step()

@@ -10,7 +10,7 @@ from typing import Any
 from han_arch.errors import UserError
 
 WINDOW = 100  # the usual loss is the median over this number of recent good steps
-WARM_UP = 20  # number of good steps before any loss counts as unusual
+WARM_UP = 20  # a loss can be unusual only after this number of good steps
 
 
 @dataclass
@@ -81,7 +81,7 @@ class LossGuard:
         if self.bad_in_a_row >= self.give_up_after:
             raise UserError(
                 f"training gave up after {self.bad_in_a_row} bad steps in a row. The last: {problem}, in a batch of "
-                f"{', '.join(files)}. Lower the rate, or set grad_clip or warmup_iter; then run with --auto_resume"
+                f"{', '.join(files)}. Lower the learning rate, or set grad_clip or warmup_iter; then use --auto_resume"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class HANModel(CheckpointModel):
       and `guard` (see LossGuard);
     - at the top level: `winograd` (see `han_arch.use_winograd`).
 
-    BasicSR, torch and plugins provide the losses, optimizers and schedules. If a method differs from SRModel's, its
-    docstring says how.
+    Losses, optimizers and schedules can come from BasicSR, torch or a plugin. If a method differs from the method of
+    SRModel, its docstring says how.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -55,10 +55,10 @@ class HANModel(CheckpointModel):
         self.setup_optimizers()
         self.setup_schedulers()
         if train_opt.get("compile"):
-            compile_blocks(self.get_bare_model(self.net_g))  # one version: all batches have one size
+            compile_blocks(self.get_bare_model(self.net_g))  # once: all batches have the same size
 
     def _build_average(self) -> None:
-        """Build the averaged network, with the weights of the pretrained file or else of the trained network."""
+        """Build the averaged network. Copy its weights from the pretrained file, or else from the trained network."""
         get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
         self.net_g_ema: nn.Module = build_network(self.opt["network_g"]).to(self.device)
         path = self.opt["path"]

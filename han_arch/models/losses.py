@@ -16,7 +16,7 @@ LOG_NAMES = {"pixel_opt": ("l_pix",), "perceptual_opt": ("l_percep", "l_style")}
 
 
 def classes() -> dict[str, type[nn.Module]]:
-    """Return all loss classes, keyed by name: PyTorch's, and with priority BasicSR's and those of plugins."""
+    """Return all loss classes, keyed by name. BasicSR and plugins have priority over PyTorch for equal names."""
     found = {name: cls for name, cls in vars(nn).items() if name.endswith("Loss")}
     for name, cls in LOSS_REGISTRY:
         found |= {name.removesuffix("_basicsr"): cls, name: cls}  # BasicSR accepts a name without the suffix

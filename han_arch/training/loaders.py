@@ -1,7 +1,7 @@
-"""Data loaders for training and validation. Only the seed and the iteration decide which images a training batch has.
+"""Data loaders. The images in a training batch depend only on the seed and the iteration.
 
-With BasicSR's sampler and workers, the epoch and the process decide too. A stopped run could then not resume exactly,
-and a run on several processes would train on other batches than a run on one process.
+With BasicSR's sampler and workers, they also depend on the epoch and the process. A stopped run could then not resume
+exactly, and a run on several processes would train on other batches than a run on one process.
 """
 
 import logging
@@ -117,7 +117,7 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
     """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
     It uses private attributes of torch, for two reasons. Torch stops workers only when the iterator is deleted, and a
-    loader with persistent workers keeps its iterator. Torch sends SIGTERM to busy workers, but our workers ignore it.
+    loader with persistent workers keeps its iterator. Torch ends busy workers by SIGTERM, which our workers ignore.
     """
     batches = iter(loader)
     try:

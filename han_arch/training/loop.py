@@ -87,7 +87,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
 
 def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
-    """Copy the option file to the experiment's folder, below comments with the time and the command, as BasicSR does.
+    """Copy the option file to the experiment's folder; add the time and the command as comments, as BasicSR does.
 
     With `--force_yml` the copy contains the changed options.
     """
@@ -116,7 +116,7 @@ class BetweenSteps:
     def validate(self, current_iter: int) -> None:
         """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
 
-        With the option `keep_best`, save the networks as `best` whenever that metric reaches a new best value.
+        With the option `keep_best`, save the networks as `best` if this metric has a new best value on the first set.
         """
         val = self.opt.get("val")
         if not val or not (current_iter % val["val_freq"] == 0 or self._is_last(current_iter)):

@@ -47,7 +47,7 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
 
     Args:
         opt: options of the run.
-        start_iter: number of iterations that are already done. TensorBoard hides later events of an earlier start,
+        start_iter: number of iterations that are already done. TensorBoard hides the events of later iterations,
             because the resumed run writes them again.
 
     Returns:
@@ -91,7 +91,7 @@ class CsvLog:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file. Skip a half-written row of a killed process; without a file, return no rows."""
+    """Return the complete rows of a CSV file; the list is empty if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -155,7 +155,7 @@ class Progress(ExitStack[None]):
         """Write a line to the log and the same values to TensorBoard; then measure the speed from zero again.
 
         Args:
-            epoch: number of finished passes over the training set.
+            epoch: number of the current pass over the training set, from 0.
             current_iter: number of the iteration.
             lrs: learning rates.
             numbers: losses (l_...) and other values of the training step, such as grad_norm.
@@ -231,7 +231,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw the columns of train.csv and val_*.csv as curves, save them as curves.png, and return its path."""
+    """Draw the columns of train.csv and val_*.csv as curves in curves.png; return its path. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}

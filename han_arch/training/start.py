@@ -1,4 +1,4 @@
-"""Start of `basicsr train` and `basicsr test`: load plugins, check options, join processes, then run."""
+"""Start of `basicsr train` and `basicsr test`: load plugins, check options, connect processes, run."""
 
 import argparse
 import sys
