@@ -55,7 +55,7 @@ class HANModel(CheckpointModel):
         self.setup_optimizers()
         self.setup_schedulers()
         if train_opt.get("compile"):
-            compile_blocks(self.get_bare_model(self.net_g))  # once: all batches have the same size
+            compile_blocks(self.get_bare_model(self.net_g))  # one version is enough: all batches have one size
 
     def _build_average(self) -> None:
         """Build the averaged network. Copy its weights from the pretrained file, or else from the trained network."""
@@ -146,7 +146,7 @@ class HANModel(CheckpointModel):
         self.log_dict = {**numbers, "grad_norm": float(norm)}
 
     def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Average each loss term over all processes. All get the same means, so all skip the same steps."""
+        """Average each loss term over all processes. All processes get the same means, so they skip the same steps."""
         if not self.opt["dist"]:
             return loss_dict
         means = torch.stack(list(loss_dict.values()))
@@ -208,7 +208,7 @@ class HANModel(CheckpointModel):
             self._log_validation_metric_values(current_iter, name, tb_logger)
 
     def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:
-        """Log the metrics as SRModel does, but in `basicsr test` without a best iteration."""
+        """Log the metrics as SRModel does. In `basicsr test`, do not log the iteration with the best value."""
         if self.is_train:
             super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
             return

@@ -11,7 +11,7 @@ from han_arch import errors
 # Loss classes of this package; the module `registration` adds them to BasicSR's registry.
 OWN: tuple[type[nn.Module], ...] = ()
 
-# Loss option -> names of its loss terms in the log. Any other option NAME_opt has one term with the name l_NAME.
+# Names of the loss terms in the log, keyed by loss option. Any other option NAME_opt has one term: l_NAME.
 LOG_NAMES = {"pixel_opt": ("l_pix",), "perceptual_opt": ("l_percep", "l_style")}
 
 

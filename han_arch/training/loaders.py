@@ -55,7 +55,7 @@ class RunSampler(Sampler[SampleKey]):
 
 
 class SeededSamples(Dataset[Any]):
-    """Wrap a map-style BasicSR dataset, so that the keys of RunSampler index it.
+    """Wrap a map-style BasicSR dataset. Its index is a key of RunSampler: the sample's index and a seed.
 
     BasicSR's datasets draw crops and flips from the global random generators. This class seeds the generators for each
     sample, and restores their states afterwards.

@@ -43,7 +43,7 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
 
 
 def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
-    """Open a TensorBoard writer in the folder tb_logger/NAME; start wandb before it if the options contain a project.
+    """Open a TensorBoard writer in the folder tb_logger/NAME. If the options set a wandb project, start wandb first.
 
     Args:
         opt: options of the run.
