@@ -1,4 +1,4 @@
-"""`basicsr leaderboard`."""
+"""The command `basicsr leaderboard`."""
 
 import argparse
 import sys
@@ -16,25 +16,40 @@ EXAMPLES = """examples:
   basicsr leaderboard -opt options/leaderboard_x4.yml
   basicsr leaderboard -opt leaderboard_x4 --force_yml 'variants=[full]' num_gpu=0
 
-Writes results.csv, per_image.csv, README.md and index.html to results/NAME under the current folder. Its cache folder
-keeps every measurement: an interrupted board continues, and only a new contestant is measured."""
+The command writes results.csv, per_image.csv, README.md and index.html to the folder results/NAME. NAME is the option
+`name` of the option file. The subfolder cache stores all scores: after an interruption, run the same command again, and
+it continues. After you add a model, only this model is measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+    """Add the arguments of the command to its parser."""
     parser.epilog = EXAMPLES
-    parser.add_argument("-opt", required=True, metavar="FILE", help="option file: a path, or a shipped name")
-    parser.add_argument("-o", "--out", type=Path, help="folder for the results (default: results/NAME)")
     parser.add_argument(
-        "--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help="change options, e.g. cost:repeat=20"
+        "-opt",
+        required=True,
+        metavar="FILE",
+        help="option file: its path, or the name of a file that comes with the package",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        help="folder for the results (default: results/NAME, where NAME is the option `name`)",
+    )
+    parser.add_argument(
+        "--force_yml",
+        nargs="+",
+        default=[],
+        metavar="KEY:KEY=VALUE",
+        help="options that replace those of the option file, e.g. cost:repeat=20",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the option file, measure the contestants, write the results.
+    """Check the option file, measure the contestants, and write the results; return 0.
 
     Raises:
-        UserError: a fault in the option file, a set or a contestant; nothing was measured then.
+        UserError: the option file, a test set or a contestant has a fault. Then nothing was measured.
     """
     compat.require_basicsr()
     start.load_plugins()
@@ -49,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     text = rows.write(folder, checked.name, results, checked.baseline)
     try:
         page.write(folder, checked, results, cache)
-    except UserError as error:  # everything else has been written
-        _warn(f"no page: {error}")
-    sys.stdout.write(text + f"\nwritten: {folder}\n")
+    except UserError as error:  # all other files have been written
+        _warn(f"index.html was not written: {error}")
+    sys.stdout.write(text + f"\nthe results were written to {folder}\n")
     return 0
 
 

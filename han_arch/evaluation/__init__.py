@@ -1,1 +1,1 @@
-"""Measure networks: protocols, scores, costs, and the tables and the page of a leaderboard."""
+"""Measure networks: protocols, scores, costs, and the tables and HTML page of a leaderboard."""

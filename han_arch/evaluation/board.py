@@ -1,4 +1,7 @@
-"""The board of an option file: options and images checked, contestants loaded, before the long run."""
+"""Read a leaderboard from an option file: check the options and images, and load the contestants.
+
+It runs before the long measurement, so that all mistakes are reported at once.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ CROP_KEYS = ("set", "image", "left", "top")
 
 @dataclass(frozen=True)
 class CropPlace:
-    """A square of an image: top left corner in HR pixels."""
+    """The place of a square crop: test set, image, and the crop's top left corner in HR pixels."""
 
     dataset: str
     image: str
@@ -32,7 +35,13 @@ class CropPlace:
 
 @dataclass(frozen=True)
 class GalleryOptions:
-    """The crops on the page: how many to choose, their side in HR pixels, and the user's places instead."""
+    """The options for the crops on the HTML page.
+
+    Attributes:
+        count: number of crops that the program chooses. It has no effect if `places` are given.
+        size: side of each square crop in HR pixels.
+        places: the user's places; if empty, the program chooses the places.
+    """
 
     count: int = 6
     size: int = 96
@@ -41,14 +50,19 @@ class GalleryOptions:
 
 @dataclass(frozen=True)
 class Board:
-    """A checked leaderboard.
+    """A leaderboard after all its options are checked.
 
     Attributes:
-        name: of its folder.
-        protocol: of all its measurements; sets with given LR have their own.
-        baseline: name of the contestant that the others are compared with, in its first variant.
-        lr_size, repeat: arguments of `cost.measure`.
-        perceptual: names of optional metrics.
+        name: name of the leaderboard and of its results folder.
+        protocol: protocol of all measurements, except on test sets with the user's own LR files.
+        sets: the test sets.
+        contestants: the contestants, with their weights loaded.
+        baseline: name of the contestant that all others are compared with. Its first variant is used.
+        lr_size: side in pixels of the square LR image on which `cost.measure` measures time and memory.
+        repeat: number of time measurements for each contestant and variant.
+        device: device on which the networks run.
+        gallery: options for the crops on the HTML page.
+        perceptual: names of the optional metrics to measure.
     """
 
     name: str
@@ -64,15 +78,18 @@ class Board:
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:
-        """Every contestant with each of its variants, in the file's order."""
+        """All pairs (contestant, variant), in the order of the option file."""
         return [(contestant, variant) for contestant in self.contestants for variant in contestant.variants]
 
 
 def load(options: Mapping[str, Any]) -> Board:
-    """Check an option file's mapping and every image, and load every contestant by `contestants.build`.
+    """Check the options of a leaderboard and every image, and load every contestant.
+
+    Args:
+        options: the content of the option file.
 
     Raises:
-        UserError: one line for each fault.
+        UserError: an option, an image or a contestant cannot be used. The message lists all faults, one per line.
     """
     _check_keys(options)
     scale = options["scale"]
@@ -92,7 +109,7 @@ def load(options: Mapping[str, Any]) -> Board:
             faults.append(f"{name}: {error}")
     baseline = str(options.get("baseline") or next(iter(options["models"])))
     if baseline not in options["models"]:
-        faults.append(f"baseline {baseline} is not a contestant; {hint(baseline, options['models'])}")
+        faults.append(f"baseline must be the name of a model; got {baseline}; {hint(baseline, options['models'])}")
     cost = options.get("cost") or {}
     lr_size, repeat = cost.get("lr_size", 64), cost.get("repeat", 5)
     faults += _number_faults("cost:lr_size", lr_size, 16) + _number_faults("cost:repeat", repeat, 1)
@@ -100,10 +117,10 @@ def load(options: Mapping[str, Any]) -> Board:
     faults += gallery_faults
     perceptual, known = options.get("perceptual") or [], score.optional_names()
     if not isinstance(perceptual, list) or not set(perceptual) <= set(known):
-        faults.append(f"perceptual must be a list of {', '.join(known)}; got {perceptual!r}")
+        faults.append(f"perceptual must be a list with some of {', '.join(known)}; got {perceptual!r}")
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError("\n  ".join([f"the leaderboard has {count}; nothing was measured:", *faults]))
+        raise UserError("\n  ".join([f"the leaderboard was not measured, because it has {count}:", *faults]))
     return Board(
         name=options["name"],
         protocol=rule,
@@ -121,15 +138,15 @@ def load(options: Mapping[str, Any]) -> Board:
 def _check_keys(options: Mapping[str, Any]) -> None:
     unknown = [str(key) for key in options if key not in KEYS]
     if unknown:
-        raise UserError(f"unknown option {', '.join(unknown)} of a leaderboard; {hint(unknown[0], KEYS)}")
+        raise UserError(f"unknown option of a leaderboard: {', '.join(unknown)}; {hint(unknown[0], KEYS)}")
     for key, kind, what in (
-        ("name", str, "a folder's name"),
+        ("name", str, "the name of its results folder"),
         ("scale", int, "a whole number"),
-        ("datasets", dict, "a mapping of sets"),
-        ("models", dict, "a mapping of models"),
+        ("datasets", dict, "a mapping from set names to folders"),
+        ("models", dict, "a mapping from model names to options"),
     ):
         if not isinstance(options.get(key), kind) or not options[key]:
-            raise UserError(f"a leaderboard needs {key}, {what}; got {options.get(key)!r}")
+            raise UserError(f"a leaderboard needs {key}: {what}; got {options.get(key)!r}")
 
 
 def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple[GalleryOptions, list[str]]:
@@ -146,9 +163,9 @@ def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple
     for crop in options.get("crops") or ():
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
-            faults.append(f"gallery:crops needs {', '.join(CROP_KEYS)} (pixels from 0) in each item; got {crop!r}")
+            faults.append(f"each item of gallery:crops must have {', '.join(CROP_KEYS)} (pixels >= 0); got {crop!r}")
         elif (crop["set"], crop["image"]) not in known:
-            faults.append(f"gallery:crops: no image {crop['image']!r} in set {crop['set']!r}")
+            faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")
         else:
             places.append(CropPlace(*(crop[key] for key in CROP_KEYS)))
     return GalleryOptions(count, size, tuple(places)), faults
@@ -157,10 +174,10 @@ def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple
 def _number_faults(what: str, value: Any, least: int) -> list[str]:
     if type(value) is int and value >= least:
         return []
-    return [f"{what} must be a whole number from {least}; got {value!r}"]
+    return [f"{what} must be a whole number >= {least}; got {value!r}"]
 
 
 def _find_device(num_gpu: Any) -> torch.device:
     if num_gpu != "auto" and (type(num_gpu) is not int or num_gpu < 0):
-        raise UserError(f"num_gpu must be auto or a whole number from 0; got {num_gpu!r}")
+        raise UserError(f"num_gpu must be auto or a whole number >= 0; got {num_gpu!r}")
     return torch.device("cuda" if num_gpu != 0 and torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Compare results with scores published in papers, and with the baseline, paired over the images."""
+"""Compare scores with published scores, and compare a contestant with the baseline image by image."""
 
 import csv
 import math
@@ -15,18 +15,23 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import PSNR, Metric, Score
 
 PUBLISHED_FILE = "published_results.csv"
-# found: read in the named source. remeasured: somebody else's measurement of the authors' weights.
+# found: we read the score in its source. remeasured: somebody other than the authors measured the authors' weights.
 STATUSES = ("found", "remeasured")
-# Protocols of the published table that ours can reproduce -> crop_gt; the table has no rows of other protocols.
+# Text of the column "protocol" of the published table -> `Protocol.crop_gt`. The table has no other protocols.
 PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
 RESAMPLES, SEED, LEVEL = 9999, 0, 0.95
 
 
 @dataclass(frozen=True)
 class Published:
-    """A score that the papers print for a method on a benchmark set; SSIM is nan where the source has none.
+    """A published score of a method on a test set.
 
-    "+" at the end of a method means self-ensemble. The status is one of `STATUSES`.
+    Attributes:
+        method: name of the method. A "+" at its end means self-ensemble.
+        dataset: name of the test set.
+        score: the score; its SSIM is nan if the source has no SSIM.
+        source: the paper or page in which the score was read.
+        status: one of `STATUSES`.
     """
 
     method: str
@@ -37,21 +42,23 @@ class Published:
 
     @property
     def cell(self) -> str:
-        """The score for a table, without a missing SSIM."""
+        """The score as text for a table cell: PSNR and SSIM, or only PSNR if the source has no SSIM."""
         return self.score.cell.removesuffix(" / nan")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One contestant against the baseline on one set.
+    """The comparison of a contestant with the baseline on one test set, by one metric.
 
     Attributes:
-        images: number of images with finite values of both.
-        difference: mean of contestant minus baseline.
-        low, high: ends of the 95 % bootstrap interval of that mean; nan for fewer than two images.
-        wins, losses: images on which the contestant is better, worse.
-        p_value: two-sided sign test; 1 when no image differs.
-        metric: of the values.
+        images: number of images on which both have a finite value.
+        difference: mean over these images of (value of the contestant - value of the baseline).
+        low: lower end of the 95 % bootstrap interval of `difference`; nan for fewer than two images.
+        high: upper end of this interval.
+        wins: number of images on which the contestant is better than the baseline.
+        losses: number of images on which the contestant is worse than the baseline.
+        p_value: p-value of the two-sided sign test; 1 if both have equal values on all images.
+        metric: the compared metric.
     """
 
     images: int
@@ -65,7 +72,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Return "ahead", "behind", or "not settled" when the interval holds 0 or the sign test is above 5 %."""
+        """The verdict: "ahead", "behind" or "not settled".
+
+        It is "not settled" if the interval contains 0 or the p-value is 5 % or more.
+        """
         if self.p_value >= 1 - LEVEL or not (self.low > 0 or self.high < 0):
             return "not settled"
         return "ahead" if (self.difference > 0) == self.metric.higher_is_better else "behind"
@@ -73,18 +83,21 @@ class Comparison:
 
 @cache
 def load_published() -> tuple[Published, ...]:
-    """Read the table of published scores that comes with the package, each row by `parse_published`."""
+    """Read the package's table of published scores."""
     text = resources.files("han_arch.evaluation").joinpath(PUBLISHED_FILE).read_text("utf-8")
     return tuple(parse_published(row) for row in csv.DictReader(text.splitlines()))
 
 
 def find_published(method: str, dataset: str, protocol: Protocol) -> Published | None:
-    """Find the published score of a method on a set by the protocol."""
+    """Return the published score of a method on a test set for a protocol; None if there is none."""
     return next((row for row in published_on([dataset], protocol) if row.method == method), None)
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """List the published scores on some sets by the protocol; papers do not state LR's border."""
+    """Return the published scores on some test sets for a protocol.
+
+    The protocol's `lr_border` is ignored, because papers do not state it.
+    """
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
 
@@ -92,11 +105,11 @@ def parse_published(row: Mapping[str, str]) -> Published:
     """Read one row of the published table.
 
     Raises:
-        ValueError: no source, an unknown status or an unknown protocol.
+        ValueError: the row has no source, or an unknown status or protocol.
     """
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
-        raise ValueError(f"{PUBLISHED_FILE}: a row without source, or of unknown status or protocol: {row}")
-    # The papers score networks on a grey image (Set14 has one) as RGB; only their bicubic row compares its grey values.
+        raise ValueError(f"{PUBLISHED_FILE}: a row has no source, or has an unknown status or protocol: {row}")
+    # To score networks, papers convert grey images (Set14 has one) to RGB. For bicubic scores they compare grey values.
     has_grey = row["dataset"] in BENCHMARKS and bool(BENCHMARKS[row["dataset"]].grey)
     direct = row["method"] == "Bicubic" and has_grey
     protocol = Protocol(
@@ -112,16 +125,23 @@ def parse_published(row: Mapping[str, str]) -> Published:
 
 
 def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
-    """Compare the values of a contestant and of the baseline on the same images; skip images with nan or inf.
+    """Compare a contestant with the baseline on the same images. Images with nan or inf are skipped.
 
-    The interval is the percentile bootstrap of the mean difference: 9999 resamples of the images, fixed seed. With
-    five images the sign test cannot go below 0.0625, so no difference on Set5 alone is ever settled.
+    The interval is the percentile bootstrap interval of the mean difference: 9999 resamples of the images, fixed seed.
+    With five images the p-value of the sign test is at least 0.0625. So the verdict on Set5 is always "not settled".
+
+    Args:
+        values: values of the contestant, one per image.
+        baseline: values of the baseline, in the same order.
+        metric: the metric of all values.
 
     Raises:
-        ValueError: not the same number of values.
+        ValueError: the numbers of values differ.
     """
     if len(values) != len(baseline):
-        raise ValueError(f"both need the same images; got {len(values)} and {len(baseline)} values")
+        raise ValueError(
+            f"contestant and baseline must have equal numbers of values; got {len(values)} and {len(baseline)}"
+        )
     with np.errstate(invalid="ignore"):
         difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
     difference = difference[np.isfinite(difference)]

@@ -1,4 +1,4 @@
-"""The contestants of a leaderboard: Bicubic and trained networks behind one interface."""
+"""The contestants of a leaderboard: bicubic interpolation and trained networks, with the same interface."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ from han_arch.zoo.read import read_raw
 logger = logging.getLogger("han_arch")
 
 BICUBIC = "Bicubic"
-LATEST = Path("models", "net_g_latest.pth")  # of a finished training, in its experiment's folder
+LATEST = Path("models", "net_g_latest.pth")  # weights of a finished training, relative to the folder of its experiment
 KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g", "variants", "published")
 _BOARD_KEYS = ("variants", "published")
-_PROBE = 12  # LR pixels of a side for the trial run
+_PROBE = 12  # height in LR pixels of the image that checks a network's scale
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model on a board.
+    """A model on a leaderboard.
 
     Attributes:
-        name: as the board prints it.
-        net: in evaluation mode on its device, None for Bicubic.
-        weights_sha256: of the checkpoint file, "" for Bicubic.
-        identity: SHA-256 of weights and network options, for the cache.
-        variants: inference variants to measure it in.
-        published: its method in the papers' tables, if any.
+        name: name of the model in the tables.
+        net: the network, in evaluation mode on its device; None for Bicubic.
+        weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
+        identity: SHA-256 over weights and network options, for the keys of the cache.
+        variants: names of the inference variants in which the model is measured.
+        published: name of the model's method in the table of published scores; None if it has no published scores.
     """
 
     name: str
@@ -53,19 +53,21 @@ class Contestant:
 
     @property
     def parameters(self) -> int:
-        """Number of weights that training changes."""
+        """The number of trainable weights; 0 for Bicubic."""
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
     def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
-        """Super-resolve an image at the protocol's scale; Bicubic also follows its border convention of LR.
+        """Super-resolve an LR image.
 
         Args:
-            lq: uint8, (h, w, 3) RGB or (h, w) grey. A network gets grey as three equal channels, and the mean of its
-                three output channels is returned.
-            variant: see `variants`; Bicubic has "full" only.
+            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels,
+                and the mean of the three output channels is returned.
+            protocol: the protocol. It sets the scale, and for Bicubic also how the image is extended at its borders.
+            variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
         Returns:
-            uint8, (scale * h, scale * w) and the channels of lq; a network's output is clamped and rounded once.
+            The SR image: uint8, (scale * h, scale * w, 3) or (scale * h, scale * w). The output of a network is clamped
+            and then rounded once.
 
         Raises:
             FloatingPointError: the network's output has nan or inf.
@@ -76,46 +78,49 @@ class Contestant:
         with torch.inference_mode():
             sr = run(to_tensor(lq, next(self.net.parameters()).device))
         if not torch.isfinite(sr).all():
-            raise FloatingPointError(f"the output of {self.name} ({variant}) has nan or inf")
+            raise FloatingPointError(f"the output of {self.name} (variant {variant}) has nan or inf")
         image = (sr[0].clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         return image if lq.ndim == 3 else np.rint(image.mean(axis=2)).astype(np.uint8)
 
 
 def build(name: str, options: Any, scale: int, device: torch.device, default_variants: Any = (FULL,)) -> Contestant:
-    """Build a contestant for a scale and a device, load its weights and run it on a few pixels.
+    """Build a contestant, load its weights, and run it on a few pixels to check its scale.
 
     Args:
-        name: as the board prints it.
-        options: a mapping with one of
+        name: name of the contestant in the tables.
+        options: a mapping with one of these keys:
             - `type: Bicubic`;
-            - `zoo`: the name of an entry; its file is downloaded if need be;
-            - `checkpoint`: a file, with `network_g` as in an option file (HAN's own checkpoints need none) and
-              `param_key` (default: the averaged weights where the file has them). Networks of BasicSR's registry need
-              BasicSR imported and the plugins loaded.
+            - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
+            - `checkpoint`: path of a weight file. Further keys: `network_g`, as in an option file (not needed for HAN),
+              and `param_key` (default: the averaged weights, if the file has them). For `network_g`, BasicSR must be
+              imported and the plugins loaded.
 
-            and optionally `variants` and `published` (default: the name). A name alone is an entry of the zoo; None
-            is the entry that the contestant is named after.
-        default_variants: the board's.
+            The keys `variants` and `published` (default: name) are optional. Instead of a mapping, options may be the
+            name of a zoo entry, or None if `name` is the name of a zoo entry.
+        scale: SR side / LR side that the leaderboard needs.
+        device: device for the network.
+        default_variants: inference variants of a contestant that has no `variants` of its own.
 
     Raises:
-        UserError: an unknown option, a missing file, weights that do not fit, or another scale.
+        UserError: an option is unknown, a file is missing, the weights do not fit the network, or the network has
+            another scale.
     """
     if options is None and entry.is_name(name):
         options = name
     if isinstance(options, str):
         options = {"zoo": options}
     if not isinstance(options, Mapping):
-        raise UserError(f"must be a mapping or an entry of the zoo; got {options!r}")
+        raise UserError(f"the options of a model must be a mapping or the name of a zoo entry; got {options!r}")
     for key in options:
         if key not in KEYS:
-            raise unknown("option", key, (*KEYS, "experiment"))
+            raise unknown("option of a model:", key, (*KEYS, "experiment"))
     own = {key: value for key, value in options.items() if key not in _BOARD_KEYS}
     published = options.get("published", name)
     if own.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
     chosen = options.get("variants", default_variants) or [FULL]
     if not isinstance(chosen, (list, tuple)):
-        raise UserError(f"variants must be a list; got {chosen!r}")
+        raise UserError(f"variants must be a list of variant names; got {chosen!r}")
     for variant in chosen:
         variants.check(variant)
     file = _obtain_file(own)
@@ -128,12 +133,15 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return a file's `models` with `experiment: FOLDER` replaced by the checkpoint and network_g of that training.
+    """Replace `experiment: FOLDER` in each model by the `checkpoint` and `network_g` of that training.
 
-    `read` reads an option file. Models that are no mapping are returned as they are.
+    Args:
+        models: the option `models` of a leaderboard. If it is not a mapping, it is returned unchanged.
+        read: function that reads an option file.
 
     Raises:
-        UserError: a missing folder, or one without option file or weights; one line for each.
+        UserError: a folder is missing, or has no weights or not exactly one option file. The message lists all faults,
+            one per line.
     """
     if not isinstance(models, Mapping):
         return models
@@ -150,49 +158,51 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
         except UserError as error:
             faults.append(f"{name}: {error}")
     if faults:
-        raise UserError("\n  ".join(["experiments that cannot be measured; train or remove them:", *faults]))
+        raise UserError("\n  ".join(["these experiments cannot be measured; train them or remove them:", *faults]))
     return resolved
 
 
 def find_option_file(experiment: Path) -> Path:
-    """Find the one option file that BasicSR copied into an experiment's folder.
+    """Return the path of the option file that BasicSR copied into an experiment's folder.
 
     Raises:
-        UserError: no such folder, or it does not hold exactly one option file.
+        UserError: the folder does not exist, or does not contain exactly one option file.
     """
     if not experiment.is_dir():
-        raise UserError(f"no experiment {experiment} (looked for from {Path.cwd()})")
+        raise UserError(f"no experiment folder {experiment} (paths are relative to {Path.cwd()})")
     files = sorted(experiment.glob("*.yml"))
     if len(files) != 1:
-        raise UserError(f"{experiment} must hold the one option file of its training; it has {len(files)}")
+        raise UserError(f"{experiment} must contain exactly one option file (.yml); it has {len(files)}")
     return files[0]
 
 
 def find_weights(path: Path) -> Path:
-    """Return the path of an experiment's weights.
+    """Return the path of an experiment's weights, if the file exists.
 
     Raises:
-        UserError: the file does not exist; the message lists the other weights of its folder.
+        UserError: the file does not exist. The message lists the other weight files in the folder.
     """
     if path.is_file():
         return path
-    ended = ": the training has not ended" if path.name == LATEST.name else ""
+    ended = ": the training has not finished" if path.name == LATEST.name else ""
     others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth")))
-    raise UserError(f"no {path}{ended}{others and f'; there are {others}'}; name another checkpoint")
+    raise UserError(
+        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set checkpoint to another file"
+    )
 
 
 def _obtain_file(options: Mapping[str, Any]) -> Path:
     if "zoo" in options:
         if len(options) > 1:
             rest = ", ".join(key for key in options if key != "zoo")
-            raise UserError(f"a zoo entry defines the whole model; remove {rest}")
+            raise UserError(f"`zoo` already defines the network and its weights; remove {rest}")
         return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")
     if not isinstance(path, str):
-        raise UserError(f"needs `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
+        raise UserError(f"a model needs `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UserError(f"no checkpoint {file} (looked for from {Path.cwd()})")
+        raise UserError(f"no checkpoint {file} (paths are relative to {Path.cwd()})")
     return file
 
 
@@ -205,7 +215,7 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     try:
         net = build_network(dict(network_g))
     except (KeyError, TypeError, ValueError, NotImplementedError) as error:
-        raise UserError(f"network_g cannot be built: {error}") from error
+        raise UserError(f"network_g cannot be built; correct its options: {error}") from error
     if network_g.get("type") == "HAN":
         load.load_strict(net, load.read_checkpoint(file, param_key))
         return net
@@ -213,7 +223,9 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
         net.load_state_dict(read_raw(file, param_key).tensors)
     except RuntimeError as error:
         first = " ".join(str(error).split()[:24])
-        raise UserError(f"{file} does not fit {network_g.get('type')}: {first} ...") from error
+        raise UserError(
+            f"{file} does not fit {network_g.get('type')} , the network in network_g: {first} ..."
+        ) from error
     return net
 
 
@@ -221,7 +233,7 @@ def _check_scale(net: nn.Module, scale: int, device: torch.device) -> None:
     with torch.inference_mode():
         height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
     if (height, width) != (scale * _PROBE, scale * (_PROBE + 1)):
-        raise UserError(f"the network upscales x{height / _PROBE:g}; the board is x{scale}")
+        raise UserError(f"the network upscales by x{height / _PROBE:g}; the leaderboard needs x{scale}")
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The cost of a contestant (multiply-adds, time and peak memory of one image), and the conditions of a run."""
+"""Measure the cost of contestants (multiply-adds, time, peak memory), and describe the conditions of measurements."""
 
 import contextlib
 import ctypes
@@ -27,12 +27,15 @@ from han_arch.version import __version__, commit
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one contestant and variant.
+    """The cost of one contestant in one inference variant.
 
     Attributes:
-        madds_per_mp: multiply-adds of convolutions and matrix products per output megapixel (1e6 pixels).
-        seconds: median time of one LR image of `lr_size` x `lr_size`, uint8 in to uint8 out.
-        peak_mb: memory (1e6 bytes) for this image above the idle network; nan where the system does not report it.
+        parameters: number of trainable weights.
+        madds_per_mp: number of multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels).
+        seconds: median time to upscale one LR image, from uint8 input to uint8 output.
+        peak_mb: peak memory (1e6 bytes) while upscaling this image, minus the memory in use before it. It is nan if the
+            operating system does not report memory.
+        lr_size: height and width of this LR image in pixels.
     """
 
     parameters: int
@@ -45,11 +48,13 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure (contestant, variant) in turn, so that other load on the machine affects all of them equally.
+    """Measure the costs of contestants. They run in turn, so that other load on the machine affects all equally.
 
     Args:
-        lr_size: LR pixels of a side.
-        repeat: how often each is timed, after one run that warms up.
+        runs: pairs (contestant, variant) to measure.
+        protocol: the protocol, for its scale.
+        lr_size: height and width of the LR image in pixels.
+        repeat: number of time measurements for each pair, after one run that is not timed.
 
     Returns:
         (contestant's name, variant) -> cost.
@@ -62,12 +67,12 @@ def measure(
     for (contestant, _), upscale in zip(runs, upscalings, strict=True):
         with FlopCounterMode(display=False) as counter:
             upscale()
-        madds.append(counter.get_total_flops() / 2 / megapixels)  # PyTorch counts two for a multiply-add
+        madds.append(counter.get_total_flops() / 2 / megapixels)  # PyTorch counts a multiply-add as two operations
         peaks.append(_measure_peak_mb(upscale, contestant.net))
     for _ in range(repeat):
         for times, upscale in zip(seconds, upscalings, strict=True):
             start = time.perf_counter()
-            upscale()  # waits for a GPU: the image ends on the CPU
+            upscale()  # includes waiting for the GPU, because the result is copied to the CPU
             times.append(time.perf_counter() - start)
     return {
         (contestant.name, variant): Cost(contestant.parameters, madd, statistics.median(times), peak, lr_size)
@@ -76,7 +81,9 @@ def measure(
 
 
 def _upscale(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
-    with contextlib.suppress(FloatingPointError):  # the scores report it; the cost is the same
+    with contextlib.suppress(
+        FloatingPointError
+    ):  # nan or inf in the output: the scores report it, and the cost is the same
         contestant.upscale(lq, protocol, variant)
 
 
@@ -87,7 +94,7 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
         run()
         return (torch.cuda.max_memory_allocated() - idle) / 1e6
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory, which would hide what the next run takes
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system, because reused memory is not counted
     except (OSError, AttributeError):
         return float("nan")
     added = added_at_peak(run)
@@ -95,7 +102,7 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
 
 
 def describe_conditions(device: torch.device) -> dict[str, str]:
-    """Describe this process in short texts: date, commit, command, device, versions."""
+    """Return the conditions of a measurement as texts, keyed by "date", "commit", "command", "device", "versions"."""
     gpu = device.type == "cuda"
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
@@ -107,7 +114,7 @@ def describe_conditions(device: torch.device) -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's name."""
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

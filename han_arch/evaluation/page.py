@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that needs no network: table, charts by plotly.js, crops."""
+"""Write the leaderboard as one HTML file that works without internet access: table, charts by plotly.js, crops."""
 
 import base64
 import html
@@ -27,7 +27,13 @@ from han_arch.images.write import encode_png
 
 
 def write(folder: Path, board: Board, results: Sequence[SetResult], cache: ScoreCache) -> None:
-    """Write index.html to the folder.
+    """Write the leaderboard's page to index.html in a folder.
+
+    Args:
+        folder: folder of the leaderboard.
+        board: the leaderboard's options.
+        results: the results of `run.run`.
+        cache: cache with the SR images of the results.
 
     Raises:
         UserError: the plotly package is not installed.
@@ -38,7 +44,13 @@ def write(folder: Path, board: Board, results: Sequence[SetResult], cache: Score
 
 
 def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page's HTML: its title, the baseline of its comparisons, the rows of its table, its crops.
+    """Return the HTML text of the leaderboard's page.
+
+    Args:
+        name: title of the page.
+        baseline: name of the contestant that all others are compared with.
+        results: the rows of the table.
+        crops: the crops to show, from `make_crops`.
 
     Raises:
         UserError: the plotly package is not installed.
@@ -65,16 +77,18 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
 ) -> list[dict[str, Any]]:
-    """Cut the same square from HR and from every contestant's image.
+    """For each crop, cut the same square from HR and from the SR image of every contestant.
 
     Args:
-        options: the user's places, or how many crops to choose: squares where contestants differ most. Bicubic is
-            shown but not compared, unless there is only one other contestant.
-        results: in the order to show; the cache has their images, and the sets have HR.
+        options: the user's places of crops, or the number of crops to choose. The function chooses the squares in which
+            the SR images of the networks differ most. It also compares Bicubic if there is only one network.
+        sets: the test sets, with the HR images.
+        results: the results to show, in this order.
+        cache: cache with the SR images of the results.
 
     Returns:
-        For each crop its set, image, left, top and size (HR pixels), and its versions, HR first: label, score of the
-        whole image as text, PNG as a data address.
+        One mapping per crop: set, image, left, top, size (the last three in HR pixels), and versions. The first version
+        is HR. Each version has a label, the score of the complete image as text, and the PNG as a `data:` URL.
     """
     by_set: dict[str, list[SetResult]] = {}
     for result in results:
@@ -98,13 +112,15 @@ def make_crops(
 
 
 def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int, int, float]:
-    """Find the square in which versions of an image, uint8, (h, w, 3) or (h, w), differ most.
+    """Find the square in which several versions of an image differ most.
 
     Args:
-        size: side of the square in pixels; a smaller image is one window.
+        images: the versions: uint8, (h, w, 3) or (h, w), all of one size.
+        size: side of the square in pixels. An image that is smaller than the square is used completely.
 
     Returns:
-        Top and left of the square with the largest mean of (largest - smallest grey value), and that mean in levels.
+        Top and left of the square in pixels, and the difference in it on the 0..255 scale. The difference is the mean
+        over the square's pixels of (largest - smallest grey value of the versions).
     """
     grey = np.stack([as_rgb(image).astype(np.float32).mean(axis=2) for image in images])
     spread = grey.max(axis=0) - grey.min(axis=0)
@@ -127,7 +143,7 @@ def _choose_places(
             pictures = [cache.load_picture(result.pictures[image]) for result in compared]
             top, left, spread = most_different_window(pictures, options.size)
             of_set.append((-spread, CropPlace(dataset, image, left, top)))
-        # Equal shares for the sets, so that one set of hard images does not fill the page.
+        # Each set gets the same number of crops, so that one set with difficult images does not fill the page.
         found += sorted(of_set, key=itemgetter(0))[: math.ceil(options.count / len(by_set))]
     return [place for _, place in sorted(found, key=itemgetter(0))[: options.count]]
 
@@ -138,7 +154,7 @@ def _as_address(image: np.ndarray) -> str:
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    """Return the columns of results.csv and further values for the page."""
+    """Return one row of the page's table: the columns of results.csv, and more values that only the page shows."""
     paper, full = result.published, result.from_full
     return {
         **{name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()},
@@ -166,7 +182,7 @@ def _published(results: Sequence[SetResult]) -> list[dict[str, Any]]:
 
 
 def _number(value: float) -> float | None:
-    # JSON has neither nan nor inf; the table's note names them.
+    # JSON cannot store nan and inf. A note below the table lists the images that have them.
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""The protocol of a measurement: all settings that must agree before two numbers may be compared."""
+"""The protocol of a measurement: two scores may be compared only if all settings of their protocols are equal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images are prepared and compared; the defaults are the papers' protocol.
+    """The settings by which images are prepared and compared. The defaults are the protocol of the papers.
 
     Attributes:
-        degradation: kind of the degradation that made LR, "BI" or "BD".
+        degradation: name of the degradation that made LR from HR: "BI" (bicubic) or "BD" (blur and decimation).
         scale: HR side / LR side.
-        crop_border: HR pixels that are cut from each side before measuring; None means `scale`.
-        channel: "Y" of BT.601 (16..235, not rounded) or "RGB".
-        crop_gt: HR is cut to multiples of the scale ("mod-scale") or of 12 ("GTmod12").
-        grey: a grey HR file becomes three equal channels ("as_rgb"), or its grey values are compared ("direct").
-        lr_border: how MATLAB's imresize extended HR, "symmetric" or "replicate"; "as given" for the user's LR files,
-            "not stated" for numbers from papers.
+        crop_border: number of HR pixels that are cut from each side before measuring. None means `scale` pixels.
+        channel: the compared channel: "Y" of BT.601 (16..235, not rounded) or "RGB".
+        crop_gt: how HR is cut: to multiples of the scale ("mod-scale") or to multiples of 12 ("GTmod12").
+        grey: rule for grey HR files: copy grey to three equal channels ("as_rgb"), or compare grey values ("direct").
+        lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". It is "as given" for
+            the user's own LR files, and "not stated" for scores from papers.
 
     Raises:
-        UserError: a value outside these.
+        UserError: an argument has a value that is not listed above.
     """
 
     degradation: str
@@ -54,64 +54,67 @@ class Protocol:
         if self.crop_border is None:
             object.__setattr__(self, "crop_border", self.scale)
         if type(self.crop_border) is not int or self.crop_border < 0:
-            raise UserError(f"crop_border must be a whole number of pixels from 0; got {self.crop_border!r}")
+            raise UserError(f"crop_border must be a whole number of pixels >= 0; got {self.crop_border!r}")
         if 12 % self.scale and self.crop_gt == "GTmod12":
             raise UserError(f"crop_gt GTmod12 needs a scale that divides 12; got x{self.scale}")
 
     @property
     def gt_multiple(self) -> int:
-        """HR sides are cut to multiples of this."""
+        """HR is cut so that its height and width are multiples of this number of pixels."""
         return 12 if self.crop_gt == "GTmod12" else self.scale
 
     @property
     def border(self) -> int:
-        """HR pixels that are cut from each side before measuring."""
+        """The number of HR pixels that are cut from each side before measuring."""
         return self.crop_border or 0
 
     @property
     def lr_degradation(self) -> ScaledDegradation:
-        """The degradation that makes LR from HR; its `upscale` is the tables' "Bicubic"."""
+        """The degradation that makes LR from HR. Its method `upscale` makes the SR images of "Bicubic"."""
         return degradation_at(self.degradation, self.scale, self.lr_border)
 
     @property
     def key(self) -> str:
-        """The name without LR's border convention, which papers do not state; it finds their numbers."""
+        """The protocol's name without `lr_border`, which papers do not state. It is used to find published scores."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
     @property
     def name(self) -> str:
-        """The printed name, one line: equal for two numbers exactly when they may be compared."""
+        """The protocol's name as printed, one line. Two scores may be compared if and only if these names are equal."""
         return f"{self.key}, LR {self.lr_border}"
 
     def __str__(self) -> str:
         return self.name
 
     def cut_gt(self, gt: np.ndarray) -> np.ndarray:
-        """Cut HR, (h, w) or (h, w, 3), at the bottom and right to `gt_multiple`."""
+        """Cut an HR image, (h, w) or (h, w, 3), at the bottom and right, to multiples of `gt_multiple` pixels."""
         height, width = (side - side % self.gt_multiple for side in gt.shape[:2])
         return gt[:height, :width]
 
     def cut_border(self, image: np.ndarray) -> np.ndarray:
-        """Cut the border of an HR or SR image, (h, w) or (h, w, 3)."""
+        """Cut `border` pixels from each side of an HR or SR image, (h, w) or (h, w, 3)."""
         return image[self.border : image.shape[0] - self.border, self.border : image.shape[1] - self.border]
 
 
 def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
-    """Make the protocol of an option file's `protocol` mapping.
+    """Make a protocol from the `protocol` mapping of an option file.
 
     Args:
-        options: `channel`, `crop_border`, `crop_gt` and `grey` of `Protocol`, and `degradation`, a name of
-            `data.degradation` such as BIx4 or BIx4_replicate; BI of the scale when missing.
+        options: the mapping. Its keys `channel`, `crop_border`, `crop_gt` and `grey` are arguments of `Protocol`.
+            `degradation` is a name from `data.degradation`, such as BIx4 or BIx4_replicate (default: BI at this scale).
+        scale: HR side / LR side.
 
     Raises:
-        UserError: an unknown key or value, or a degradation of another scale.
+        UserError: the mapping has an unknown key or value, or its degradation has another scale.
     """
     for key in options:
         if key not in OPTION_KEYS:
-            raise unknown("key of protocol", key, OPTION_KEYS)
+            raise unknown("option of protocol", key, OPTION_KEYS)
     degradation = get_degradation(str(options.get("degradation", f"BIx{scale}")))
     if degradation.scale != scale:
-        raise UserError(f"protocol:degradation is {degradation.name} and the scale is {scale}; they must agree")
+        raise UserError(
+            f"protocol:degradation is {degradation.name} and the scale is {scale}; use a degradation for x{scale}"
+        )
     rest = {key: value for key, value in options.items() if key != "degradation"}
     return Protocol(degradation.kind, scale, lr_border=degradation.border, **rest)

@@ -1,4 +1,4 @@
-"""The results of a leaderboard as CSV and Markdown; every number has its protocol beside it."""
+"""Write the results of a leaderboard as CSV and Markdown. Every score is printed with its protocol."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score
 
-# Column of results.csv -> how its number is written.
+# Name of a column of results.csv -> format of its values in Python ("" for the default format).
 COLUMNS = {
     "model": "", "variant": "", "set": "", "images": "", "psnr_db": ".6f", "ssim": ".6f", "not_averaged": "",
     "protocol": "",
@@ -24,12 +24,25 @@ COLUMNS = {
     "parameters": "", "madds_per_output_mp": ".6g", "relative_time": ".4g", "seconds": ".4g", "peak_mb": ".1f",
     "cost_lr_size": "", "weights_sha256": "", "commit": "", "command": "", "device": "", "versions": "", "date": "",
 }  # fmt: skip
-_WRITES_NAN = ("psnr_db", "ssim", "minus_published_db", "minus_baseline_db", "minus_full_db")  # others: empty cell
+_WRITES_NAN = (
+    "psnr_db",
+    "ssim",
+    "minus_published_db",
+    "minus_baseline_db",
+    "minus_full_db",
+)  # the other columns have an empty cell for nan
 PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
 def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Write results.csv, per_image.csv and README.md to the folder, and return README.md's text."""
+    """Write results.csv, per_image.csv and README.md to a folder; return the text of README.md.
+
+    Args:
+        folder: folder of the leaderboard.
+        name: title of README.md.
+        results: the results of `run.run`.
+        baseline: name of the contestant that all others are compared with.
+    """
     text = markdown(name, results, baseline)
     files.write(folder / "results.csv", results_csv(results))
     files.write(folder / "per_image.csv", per_image_csv(results))
@@ -38,7 +51,7 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
 
 
 def results_csv(results: Sequence[SetResult]) -> str:
-    """Return one row for each result: `COLUMNS`, then the optional metrics."""
+    """Return the text of results.csv: one row per result, with `COLUMNS` and then the optional metrics."""
     formats = {**COLUMNS, **dict.fromkeys(optional_metrics(results), ".6f")}
     rows = (
         {
@@ -51,7 +64,7 @@ def results_csv(results: Sequence[SetResult]) -> str:
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return a result's values by column: those of `COLUMNS` that it has, and the optional metrics."""
+    """Return column name -> value for a result: the columns of `COLUMNS` that it has, and the optional metrics."""
     mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
     row = {
         "model": result.contestant,
@@ -98,7 +111,7 @@ def values(result: SetResult) -> dict[str, Any]:
 
 
 def per_image_csv(results: Sequence[SetResult]) -> str:
-    """Return one row for each image of each result: `PER_IMAGE_COLUMNS`."""
+    """Return the text of per_image.csv: one row per image of each result, with `PER_IMAGE_COLUMNS`."""
     rows = (
         row
         for one in results
@@ -114,14 +127,19 @@ def per_image_csv(results: Sequence[SetResult]) -> str:
 
 
 def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, str]]:
-    """Yield a row of a per-image table for each image; `same` are the cells that all these rows share."""
+    """Yield one row of per_image.csv for each image.
+
+    Args:
+        scores: image name -> score.
+        same: cells that are equal in all these rows: column name -> text.
+    """
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**same, "image": image, **numbers}
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Return the text of a CSV file; missing cells are empty."""
+    """Return the text of a CSV file. A cell that a row does not have is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -130,12 +148,15 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def optional_metrics(results: Sequence[SetResult]) -> list[str]:
-    """List the optional metrics that any result has."""
+    """Return the names of the optional metrics that at least one result has."""
     return list(dict.fromkeys(name for result in results for name in result.perceptual))
 
 
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Return a README: for each protocol one table of all sets, then one of each set with its comparisons."""
+    """Return the text of README.md, the results as Markdown.
+
+    Each protocol has one table of all test sets, and then one table per test set with the comparisons.
+    """
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]
@@ -148,7 +169,7 @@ def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table and an empty line; bars in cells are escaped."""
+    """Return the lines of a Markdown table, and an empty line after it. The character | is escaped in cells."""
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -158,12 +179,18 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return a number for a table cell; "" for nan."""
+    """Return a number as text for a table cell; "" for nan.
+
+    Args:
+        value: the number.
+        digits: number of decimals.
+        sign: whether to print + before a positive number.
+    """
     return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> list[str]:
-    heads = [*(f"{name} PSNR / SSIM" for name in datasets), "parameters", "GMAdd / MP", f"time / {baseline}", "MB"]
+    heads = [*(f"{name} PSNR / SSIM" for name in datasets), "parameters", "GMAdd / MP", f"time / {baseline}", "peak MB"]
     rows = []
     for label in dict.fromkeys(result.label for result in results):
         own = {result.dataset: result for result in results if result.label == label}
@@ -175,11 +202,20 @@ def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> l
 
 
 def _details(results: list[SetResult], baseline: str) -> list[str]:
-    heads = ["model", "PSNR, dB", "SSIM", "published", "difference", f"minus {baseline}, dB [95 %]", "sign test", "is"]
+    heads = [
+        "model",
+        "PSNR, dB",
+        "SSIM",
+        "published",
+        "difference",
+        f"minus {baseline}, dB [95 %]",
+        "sign test",
+        "verdict",
+    ]
     rows, notes = [], []
     for result in results:
         mean, paper, versus = result.mean, result.published, result.comparison
-        # One digit more than the papers print: small differences are the board's subject.
+        # PSNR has one digit more than in papers, because a leaderboard has to show small differences.
         cells = [number(mean.psnr, PSNR.digits + 1), number(mean.ssim, SSIM.digits)]
         cells += [paper.cell, number(mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
         if versus is None:
@@ -194,14 +230,14 @@ def _details(results: list[SetResult], baseline: str) -> list[str]:
 
 
 def _notes(result: SetResult) -> list[str]:
-    notes = [f" against the full image: {result.from_full}"] if result.from_full else []
+    notes = [f" compared with the variant full: {result.from_full}"] if result.from_full else []
     for direction, higher in (("lower", False), ("higher", True)):
         values = [
-            f"{name} {number(value, METRICS[name].digits) or 'none'}"
+            f"{name} {number(value, METRICS[name].digits) or 'not measurable'}"
             for name, value in result.perceptual.items()
             if METRICS[name].higher_is_better == higher
         ]
-        notes += [f", {direction} is better, on RGB: {', '.join(values)}"] if values else []
+        notes += [f", metrics on RGB ({direction} is better): {', '.join(values)}"] if values else []
     return [*notes, f": {result.mean.note}"] if result.mean.note else notes
 
 
@@ -210,8 +246,12 @@ def _published(protocol: Protocol, datasets: list[str]) -> list[str]:
     if not found:
         return []
     rows = [[row.method, row.dataset, row.cell, row.status, row.source] for row in found]
-    heads = ["method", "set", "PSNR / SSIM", "status", "read in"]
-    return ["### Published by this protocol (LR's border not stated)", "", *markdown_table(heads, rows)]
+    heads = ["method", "set", "PSNR / SSIM", "status", "source"]
+    return [
+        "### Published scores with this protocol (the sources do not state how LR's border was made)",
+        "",
+        *markdown_table(heads, rows),
+    ]
 
 
 def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
@@ -227,7 +267,8 @@ def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
         "## Conditions",
         "",
         *markdown_table(["model", "weights sha256", "commit", "device", "versions", "measured"], rows),
-        f"Made by `{command}`. Time and memory: one LR image of {size}x{size}. GMAdd / MP: 1e9 "
-        f"multiply-adds per output megapixel. `is` compares with {baseline}: ahead or behind when the 95 % paired "
-        "bootstrap interval of the mean difference excludes 0 and the sign test is below 5 %, else not settled.",
+        f"Command: `{command}`. Time and peak memory are measured on one LR image of {size}x{size} pixels. GMAdd / MP: "
+        f"1e9 multiply-adds per output megapixel. The verdict compares with {baseline}: ahead or behind if the 95 % "
+        "paired bootstrap interval of the mean difference does not contain 0 and the p-value of the sign test is below "
+        "5 %; otherwise not settled.",
     ]

@@ -1,4 +1,4 @@
-"""Run a leaderboard: measure every contestant on every image, through the cache, and compare the scores."""
+"""Run a leaderboard: measure every contestant on every image, store the scores in a cache, and compare them."""
 
 import logging
 import math
@@ -23,34 +23,44 @@ from han_arch.inference import variants
 
 logger = logging.getLogger("han_arch")
 
-Scores = dict[str, dict[str, Score]]  # set -> image -> score
+Scores = dict[str, dict[str, Score]]  # set name -> image name -> score
 
 
 @dataclass(frozen=True)
 class FromFull:
-    """Difference of a variant from the full image: mean PSNR in dB, largest sample difference in levels of 255."""
+    """The difference between an inference variant and the variant "full" of the same contestant.
+
+    Attributes:
+        psnr: mean PSNR of the variant minus mean PSNR of "full", in dB.
+        largest: largest absolute difference of pixel values on the 0..255 scale.
+    """
 
     psnr: float
     largest: int
 
     def __str__(self) -> str:
-        return f"{self.psnr:+.3f} dB, largest pixel difference {self.largest}"
+        return f"{self.psnr:+.3f} dB, largest pixel difference {self.largest} of 255"
 
 
 @dataclass(frozen=True)
 class SetResult:
-    """The numbers of one contestant and variant on one set.
+    """The measured result of one contestant in one inference variant on one test set.
 
     Attributes:
-        contestant, variant, dataset: names.
+        contestant: name of the contestant.
+        variant: name of the inference variant.
+        dataset: name of the test set.
+        protocol: protocol of all scores of this result.
         scores: image name -> score.
         pictures: image name -> key of the SR image in the cache.
-        conditions: of the image that was measured last, see `cost.describe_conditions`.
-        relative_time: its time / the baseline's, both of this run.
-        published: the papers' score by the same protocol, if any.
-        perceptual: name of an optional metric -> mean over the images that have a value.
-        comparison: its PSNR against the baseline's; None for the baseline, and where the baseline has no result.
-        from_full: difference of a variant from the same contestant's full image, if the board has that.
+        conditions: conditions of the latest measurement of an image, see `cost.describe_conditions`.
+        weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
+        cost: the cost, measured in this run.
+        relative_time: time of the contestant / time of the baseline, both measured in this run.
+        published: the published score of the same method with the same protocol; None if there is none.
+        perceptual: name of an optional metric -> mean over the images for which the metric has a finite value.
+        comparison: comparison of PSNR with the baseline; None for the baseline, or if the baseline has no result.
+        from_full: difference from the variant "full"; None if "full" is not measured or is this variant.
     """
 
     contestant: str
@@ -70,18 +80,18 @@ class SetResult:
 
     @property
     def mean(self) -> SetScore:
-        """The mean over the set."""
+        """The mean score over the images of the test set."""
         return score.mean_score(self.scores)
 
     @property
     def label(self) -> str:
-        """Contestant and, unless it is the full image, variant."""
+        """The contestant's name, followed by the variant in brackets unless the variant is "full"."""
         return self.contestant if self.variant == variants.FULL else f"{self.contestant} ({self.variant})"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of the board before it is measured."""
+    """One row of the leaderboard before it is measured: contestant, variant, test set and protocol."""
 
     contestant: Contestant
     variant: str
@@ -89,21 +99,23 @@ class Trial:
     protocol: Protocol
 
     def key(self, cache: ScoreCache, image: TestImage) -> str:
-        """Return the name of an image's measurement in the cache."""
+        """Return the key of an image's measurement in the cache."""
         return cache.key(self.contestant.identity, self.variant, self.protocol, image.digest)
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
-    """Measure all that the cache does not have and store it there, then measure the costs.
+    """Measure all images that are not in the cache, store their scores in it, and then measure the costs.
 
     Args:
-        warn: called with a line for each optional metric that is not available.
+        board: the leaderboard.
+        cache: the cache, which is read and extended.
+        warn: function that is called with one line for each optional metric that is not available.
 
     Returns:
-        The results in the order of the board's sets and contestants.
+        The results, in the order of the leaderboard's test sets and contestants.
 
     Raises:
-        UserError: an image changed since it was checked.
+        UserError: an image file has become unusable after `board.load` checked it.
     """
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
@@ -153,15 +165,18 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Score one contestant on all images of some sets, for a release: no board, no cache, a GPU if there is one.
+    """Score one contestant on all images of some test sets. The scores are not read from or stored in a cache.
+
+    It runs on a GPU if there is one. Releases use it.
 
     Args:
-        name, options: of the contestant, as `contestants.build` takes them.
-        datasets: from `sets.find_sets`, of one scale.
-        keep: called with set, image and SR, uint8.
+        name: name of the contestant.
+        options: options of the contestant, see `contestants.build`.
+        datasets: test sets of one scale, from `sets.find_sets`.
+        keep: function that is called after each image with set name, image name and SR image (uint8).
 
     Raises:
-        UserError: `contestants.build` fails, or the network's output has nan or inf.
+        UserError: the contestant cannot be built, or the output of its network has nan or inf.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     contestant = contestants.build(name, options, datasets[0].protocol.scale, device)
@@ -184,7 +199,7 @@ def _list_trials(board: Board) -> Iterator[Trial]:
         for contestant in board.contestants:
             for variant in contestant.variants:
                 yield Trial(contestant, variant, dataset, dataset.protocol)
-            # The published bicubic row of a set with grey images compares grey values: Bicubic is measured both ways.
+            # Published bicubic scores of sets with grey images compare grey values, so measure Bicubic with both rules.
             has_grey = any(image.grey for image in dataset.images)
             if contestant.net is None and dataset.protocol.grey == "as_rgb" and has_grey:
                 yield Trial(contestant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
@@ -201,7 +216,7 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
                 measured[key] = stored
             else:
                 missing.setdefault((trial.protocol, image), []).append(trial)
-    # All contestants take turns on an image, so that the first images already give the rate of the whole run.
+    # Run all contestants on one image before the next, so that the progress bar soon shows the speed of the run.
     with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
         for (protocol, image), waiting in missing.items():
             lq, gt = image.load(protocol)
@@ -211,7 +226,9 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
                 try:
                     sr = trial.contestant.upscale(lq, protocol, trial.variant)
                     one = score.measure(sr, gt, protocol)
-                except FloatingPointError:  # the tables name the image; the rest of the board is measured
+                except (
+                    FloatingPointError
+                ):  # the notes below the tables list this image; the other images are still measured
                     sr, one = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
                 key = trial.key(cache, image)
                 measured[key] = MeasuredImage(one, now)
@@ -221,7 +238,7 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
 
 
 def _measure_mean(name: str, measure: Measure, trial: Trial, cache: ScoreCache) -> float:
-    """Average an optional metric over the images that have a value, through the cache."""
+    """Average an optional metric over the images for which it has a finite value; use and extend the cache."""
     values = []
     for image in trial.dataset.images:
         key = trial.key(cache, image)

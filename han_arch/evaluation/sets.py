@@ -1,4 +1,4 @@
-"""Test sets: folders of HR images, checked image by image; LR is made here or given."""
+"""Test sets: folders of HR images. The LR images are made from HR here, or the user gives a folder with LR images."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from han_arch.errors import UserError, unknown
 from han_arch.evaluation.protocol import Protocol
 from han_arch.images.read import list_files, read_image
 
-PAPER_SETS = ("Set5", "Set14", "B100")  # of the papers' tables, and of a release
+PAPER_SETS = ("Set5", "Set14", "B100")  # test sets in the papers' tables; releases are measured on them
 KEYS = ("dataroot_gt", "dataroot_lq")
 
 
@@ -23,10 +23,11 @@ class TestImage:
     """One image of a test set.
 
     Attributes:
-        name: its file's stem.
-        gt, lq: the HR and the LR file; None where LR is made from HR.
-        digest: SHA-256 over shapes and pixels of both files.
-        grey: whether the HR file is grey.
+        name: name of the HR file without its suffix.
+        gt: path of the HR file.
+        lq: path of the LR file; None if LR is made from HR.
+        digest: SHA-256 over the shapes and pixels of the HR image and the LR file's image.
+        grey: whether the HR file is a grey image.
     """
 
     name: str
@@ -36,10 +37,16 @@ class TestImage:
     grey: bool
 
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-        """Load LR and HR by a protocol; HR as `load_gt` returns it.
+        """Load the image pair (LR, HR), prepared as the protocol requires.
+
+        Args:
+            protocol: the protocol.
+
+        Returns:
+            LR, then HR as returned by `load_gt`. Both are uint8: (h, w, 3) RGB or (h, w) grey.
 
         Raises:
-            UserError: a file cannot be used, or LR is not HR / scale.
+            UserError: a file cannot be used, or the size of LR is not the size of the cut HR image / scale.
         """
         gt = load_gt(self.gt, protocol)
         if self.lq is None:
@@ -48,15 +55,18 @@ class TestImage:
         height, width = gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale
         if lq.shape[:2] != (height, width):
             raise UserError(
-                f"{self.lq} is {lq.shape[1]}x{lq.shape[0]}; {self.gt.name}, cut for {protocol.crop_gt}, at "
-                f"x{protocol.scale} needs {width}x{height}"
+                f"{self.lq} must be {width}x{height} pixels for x{protocol.scale} (the size of {self.gt.name}, cut for "
+                f"{protocol.crop_gt}, divided by {protocol.scale}); got {lq.shape[1]}x{lq.shape[0]}"
             )
         return (as_rgb(lq) if gt.ndim == 3 else lq), gt
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A named test set and its protocol: the board's, with LR "as given" where LR files were given."""
+    """A test set with its protocol.
+
+    The protocol is that of the leaderboard, but with lr_border "as given" if the user gave LR files.
+    """
 
     name: str
     images: tuple[TestImage, ...]
@@ -64,25 +74,27 @@ class EvaluationSet:
 
 
 def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
-    """Decode every image of a set before the long run.
+    """Check a test set before the long run: decode every image.
 
     Args:
-        name: of the set.
-        options: `dataroot_gt`, a folder of HR images, and optionally `dataroot_lq`, a folder of LR images of the same
-            names or NAMExSCALE.
-        protocol: of the board.
+        name: name of the test set.
+        options: a mapping with `dataroot_gt`, a folder with HR images, and optionally `dataroot_lq`, a folder with LR
+            images. The LR image of NAME.png is NAME.png or NAMExSCALE.png.
+        protocol: protocol of the leaderboard.
 
     Returns:
-        The set with its good images, and one line for each fault.
+        The test set with all images that can be used, and a list of faults, one line for each.
     """
     if not isinstance(options, Mapping):
-        return EvaluationSet(name, (), protocol), [f"{name}: must be a mapping with dataroot_gt; got {options!r}"]
-    faults = [f"{name}: {unknown('option', key, KEYS)}" for key in options if key not in KEYS]
+        return EvaluationSet(name, (), protocol), [
+            f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}"
+        ]
+    faults = [f"{name}: {unknown('option of a test set:', key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
     if lq_root is not None:
         protocol = replace(protocol, lr_border="as given")
     if not isinstance(root, str):
-        faults.append(f"{name}: dataroot_gt must name a folder of HR images; got {root!r}")
+        faults.append(f"{name}: dataroot_gt must be the path of a folder with HR images; got {root!r}")
         return EvaluationSet(name, (), protocol), faults
     files, listing_faults = _list(name, Path(root))
     faults += listing_faults
@@ -92,9 +104,11 @@ def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSe
         by_stem = {path.stem: path for path in lq_files}
         lq_of = {path: by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{protocol.scale}") for path in files}
         faults += listing_faults
-        faults += [f"{name}: {gt.name} has no LR file of the same name" for gt, lq in lq_of.items() if lq is None]
+        faults += [
+            f"{name}: the HR file {gt.name} has no LR file with the same name" for gt, lq in lq_of.items() if lq is None
+        ]
         unused = sorted(set(by_stem.values()) - set(lq_of.values()))
-        faults += [f"{name}: {lq.name} in the LR folder has no HR file of the same name" for lq in unused]
+        faults += [f"{name}: the LR file {lq.name} has no HR file with the same name" for lq in unused]
     images = []
     for gt, lq in lq_of.items():
         if lq is None and lq_root is not None:
@@ -109,59 +123,70 @@ def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSe
 
 
 def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS) -> list[EvaluationSet]:
-    """Return test sets from a folder: NAME/HR, or NAME/GT_xSCALE from `basicsr data prepare`.
+    """Find and check test sets in a folder.
+
+    Args:
+        root: folder with the HR images of each set: in NAME/HR, or in NAME/GT_xSCALE from `basicsr data prepare`.
+        protocol: protocol of the test sets.
+        names: names of the test sets.
 
     Raises:
-        UserError: a line for each missing set and each image that cannot be used.
+        UserError: a test set is missing or an image cannot be used. The message lists all faults, one per line.
     """
     found, faults = [], []
     for name in names:
         folders = [root / name / "HR", root / name / f"GT_x{protocol.scale}"]
         folder = next((path for path in folders if path.is_dir()), None)
         if folder is None:
-            faults.append(f"{name}: neither {folders[0]} nor {folders[1]} exists")
+            faults.append(f"{name}: needs the folder {folders[0]} or {folders[1]}; neither exists")
             continue
         checked, set_faults = check_set(name, {"dataroot_gt": str(folder)}, protocol)
         found.append(checked)
         faults += set_faults
     if faults:
-        raise UserError("\n  ".join(["test sets that cannot be measured:", *faults]))
+        raise UserError("\n  ".join(["these test sets cannot be measured:", *faults]))
     return found
 
 
 def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
-    """Read an HR file and cut it to the protocol's multiples.
+    """Read an HR file and cut the image with `protocol.cut_gt`.
 
     Returns:
-        uint8, (h, w, 3) RGB; (h, w) for a grey file when the protocol's grey rule is "direct".
+        The HR image: uint8, (h, w, 3) RGB; or (h, w) for a grey file if `protocol.grey` is "direct".
 
     Raises:
-        UserError: not an 8-bit grey or RGB image, or smaller than one multiple.
+        UserError: the file is not an 8-bit grey or RGB image, or the image is too small to be cut.
     """
     gt = protocol.cut_gt(load_rgb_or_grey(path))
     if gt.size == 0:
-        raise UserError(f"{path} is smaller than {protocol.gt_multiple} pixels; the cut leaves nothing of it")
+        raise UserError(
+            f"{path} has a side that is smaller than {protocol.gt_multiple} pixels; remove this image from the test set"
+        )
     return as_rgb(gt) if protocol.grey == "as_rgb" else gt
 
 
 def load_rgb_or_grey(path: Path) -> np.ndarray:
-    """Read an image file: uint8, (h, w) or (h, w, 3); UserError for any other, such as one with alpha."""
+    """Read an image file as uint8: (h, w) for grey or (h, w, 3) for RGB.
+
+    Raises:
+        UserError: the file cannot be read, is not an 8-bit grey or RGB image, or has an alpha channel.
+    """
     try:
         image = read_image(path)
     except ValueError as error:
         raise UserError(str(error)) from error
     if image.ndim == 3 and image.shape[2] != 3:
-        raise UserError(f"{path} has an alpha channel; flatten it to RGB")
+        raise UserError(f"{path} has an alpha channel; convert the image to RGB")
     return image
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """Turn (h, w) into three equal channels; return (h, w, 3) as it is."""
+    """Convert a grey image, (h, w), to three equal channels, (h, w, 3). Return an RGB image unchanged."""
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 
 def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
-    """Turn a uint8 image, (h, w, 3) or (h, w), into float32 in [0, 1], (1, 3, h, w)."""
+    """Convert a uint8 image, (h, w, 3) or (h, w), to a float32 tensor in [0, 1], (1, 3, h, w), on a device."""
     planes = np.ascontiguousarray(as_rgb(image).transpose(2, 0, 1))
     return torch.from_numpy(planes).to(device).float()[None] / 255
 
@@ -169,12 +194,14 @@ def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
 def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
     folder = folder.expanduser()
     if not folder.is_dir():
-        return [], [f"{name}: no folder {folder} (looked for from {Path.cwd()})"]
+        return [], [f"{name}: no folder {folder} (paths are relative to {Path.cwd()})"]
     files = list_files(folder)
-    faults = [] if files else [f"{name}: no image in {folder}"]
+    faults = [] if files else [f"{name}: there is no image in the folder {folder}"]
     stems = [path.stem for path in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    return files, faults + [f"{name}: two files are called {stem} in {folder}; remove one" for stem in twice]
+    return files, faults + [
+        f"{name}: the folder {folder} has several images named {stem}; keep only one of them" for stem in twice
+    ]
 
 
 def _read(path: Path, lq: Path | None) -> TestImage:

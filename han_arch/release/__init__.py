@@ -1,1 +1,1 @@
-"""Releases of weights: publish, verify and reproduce."""
+"""Publish, verify and reproduce releases of trained weights."""

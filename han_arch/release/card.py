@@ -1,4 +1,4 @@
-"""The model card of a release (README.md with the front matter of the Hugging Face Hub), and its training sets."""
+"""The model card of a release (README.md with front matter for the Hugging Face Hub), and the known training sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ CITATION = """@inproceedings{niu2020single,
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A set of training photos, with its terms.
+    """A training set and the terms of its owners.
 
     Attributes:
-        name: of its folder under datasets/.
+        name: name of the training set, and of its folder in datasets/.
         images: number of photos.
-        what: the photos in words.
-        licence: name of the licence of weights trained on it, for a model card.
-        licence_link: address of the terms.
-        terms: the owners' terms in a sentence.
-        prepare: flags of `basicsr data prepare` besides folders and scale.
+        what: short description of the photos.
+        licence: name of the licence of weights that are trained on these photos, for a model card.
+        licence_link: web address of the owners' terms.
+        terms: summary of the owners' terms.
+        prepare: flags of `basicsr data prepare`, without folders and scale.
     """
 
     name: str
@@ -50,8 +50,8 @@ TRAINING_SETS = (
     TrainingSet(
         "BSDS400",
         399,
-        "the train and test parts of BSDS500 (481x321 JPEG) without 302003.jpg, which is Set5's woman; B100 is its "
-        "val part, unseen",
+        "the train and test images of BSDS500 (481x321 JPEG) without 302003.jpg, which is the image woman of Set5; the "
+        "val images of BSDS500 are B100 and are not used for training",
         "bsds500-non-commercial-research",
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
         "BSDS500 (UC Berkeley): non-commercial research and education only; weights trained on it carry these terms",
@@ -60,7 +60,7 @@ TRAINING_SETS = (
     TrainingSet(
         "DIV2K",
         800,
-        "the training part of DIV2K",
+        "the training images of DIV2K",
         "div2k-academic-research",
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
         "DIV2K: academic research only; weights trained on it carry these terms",
@@ -70,16 +70,16 @@ TRAINING_SETS = (
 
 
 def find_training_set(name: str) -> TrainingSet:
-    """Return the training set with a name.
+    """Return the record of a training set.
 
     Raises:
-        UserError: the terms of this set are unknown.
+        UserError: the name is not in TRAINING_SETS, so the terms of its owners are unknown.
     """
     known = {training_set.name: training_set for training_set in TRAINING_SETS}
     if name not in known:
         raise UserError(
-            f"unknown terms of the training set {name} (known sets: {', '.join(known)}); a release must state them: "
-            "add a row to TRAINING_SETS in han_arch/release/card.py"
+            f"the terms of the training set {name} are unknown, and a release must state them; add a row to "
+            f"TRAINING_SETS in han_arch/release/card.py (it has {', '.join(known)})"
         )
     return known[name]
 
@@ -87,13 +87,14 @@ def find_training_set(name: str) -> TrainingSet:
 def model_card(
     entry: Entry, training_set: TrainingSet, bicubic: Mapping[str, Score], files: Mapping[str, str], seed: Any
 ) -> str:
-    """Return the card's text.
+    """Return the text of a release's model card.
 
     Args:
-        entry, training_set: of the release and of its training.
-        bicubic: set -> mean score of bicubic interpolation by the same protocol.
-        files: file -> description.
-        seed: the training's `manual_seed`.
+        entry: zoo entry of the release.
+        training_set: the training set of the weights.
+        bicubic: set name -> mean score of bicubic interpolation with the same protocol.
+        files: name of a file of the release -> description.
+        seed: the option `manual_seed` of the training.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)
@@ -114,11 +115,11 @@ A small HAN (Holistic Attention Network, ECCV 2020) for x{entry.scale} super-res
 
 ## Results
 
-Mean PSNR (dB) / SSIM, whole images.
+Mean PSNR (dB) / SSIM over the images of each set. The network runs on complete images, without tiles.
 Protocol: `{entry.expected[0].protocol}`
 
 {results}
-`per_image.csv` has the numbers of each image. `Set5/` has the SR images of Set5, to check the metric.
+`per_image.csv` has PSNR and SSIM of each image. `Set5/` has the SR images of Set5, so that you can check the scores.
 
 ## Use
 
@@ -128,12 +129,13 @@ from han_arch import load_model
 net = load_model("{entry.file}")  # RGB in [0, 1], (b, 3, h, w) -> (b, 3, {entry.scale}h, {entry.scale}w)
 ```
 
-The file's header has all construction arguments and the normalisation; `basicsr zoo verify {entry.file}` checks it.
+The header of the file has all construction arguments and the normalisation. `basicsr zoo verify {entry.file}` checks
+the file.
 
 ## Training
 
 - data: {training_set.name}, {training_set.images} photos: {training_set.what}
-- recipe: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; this folder has its log, numbers and curves
+- option file: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; this folder has log, losses and curves
 - origin: {entry.origin}
 - started from: {entry.started_from or "random weights"}
 - published {entry.date} by han_arch at commit `{entry.commit or "unknown"}`
@@ -145,15 +147,15 @@ Data: {training_set.terms} ({training_set.licence_link}).
 
 ## Limits
 
-The network was trained for one degradation and on few photos. On images from cameras, or with compression, it sharpens
-artefacts too. HAN's attention uses the whole image, so processing in tiles changes the result.
+The network was trained for one degradation and on few photos. On images from cameras and on compressed images, it also
+sharpens noise and artefacts. HAN's attention uses the complete image, so processing in tiles changes the result.
 
 ## Files
 
 {listed}
 ## Citation
 
-The network was designed by Niu et al. ({PAPER}); these weights are not theirs.
+Niu et al. ({PAPER}) designed the network. They did not train these weights.
 
 ```
 {CITATION}

@@ -1,4 +1,4 @@
-"""Read an experiment of `basicsr train` for a release: options, weights, number of iterations."""
+"""Read the experiment that a release is made from: options, weights and number of iterations of a training."""
 
 import csv
 import re
@@ -20,10 +20,13 @@ class Experiment:
     """The contents of an experiment's folder.
 
     Attributes:
-        option_file, options: the options, as used.
-        checkpoint: the weights to release.
-        iterations: number of training iterations of these weights.
-        weight_key: "params_ema" where weights were averaged, else "params".
+        folder: the folder that `basicsr train` wrote, experiments/NAME.
+        option_file: path of the option file that the training used.
+        options: content of this option file.
+        checkpoint: path of the weight file to release.
+        iterations: number of training iterations after which these weights were saved.
+        weight_key: key of the weights in the weight file: "params_ema" if the training averaged its weights (EMA),
+            else "params".
     """
 
     folder: Path
@@ -35,40 +38,50 @@ class Experiment:
 
     @property
     def scale(self) -> int:
-        """HR side / LR side."""
+        """The scale of the network: HR side / LR side."""
         return int(self.options["scale"])
 
     @property
     def degradation(self) -> str:
-        """Kind of the degradation, BI or BD, from the name of LR's folder (LR_sub_BIx4.lmdb)."""
+        """The name of the degradation, BI or BD, as found in the name of the LR folder, such as LR_sub_BIx4.lmdb.
+
+        Raises:
+            UserError: the name of the LR folder does not contain it.
+        """
         lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
         match = re.search(rf"({'|'.join(DEGRADATIONS)})x{self.scale}", lq)
         if not match:
-            raise UserError(f"{self.option_file}: dataroot_lq {lq} does not name its degradation (BIx{self.scale})")
+            raise UserError(
+                f"{self.option_file}: dataroot_lq must contain a degradation, such as BIx{self.scale}; got {lq}"
+            )
         return match[1]
 
     @property
     def chosen_by(self) -> str:
-        """How the checkpoint was chosen: "" for the last one or a named one."""
+        """A text that says how the checkpoint was chosen; "" for the last checkpoint and for one that the user gave."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
         val_set = self.options["datasets"]["val"]["name"]
-        return f"the checkpoint with the best {metric} on {val_set} of all validations"
+        return f"the checkpoint with the best {metric} on {val_set} in all validations"
 
     @property
     def training_set(self) -> TrainingSet:
-        """The training set with its terms; UserError where they are unknown."""
+        """The training set with its licence terms.
+
+        Raises:
+            UserError: the package does not know the terms of this training set.
+        """
         return find_training_set(str(self.options["datasets"]["train"]["name"]))
 
     @property
     def logs(self) -> list[Path]:
-        """The logs of the training, oldest first."""
+        """The paths of the training's log files, oldest first."""
         return sorted(self.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
 
     @property
     def numbers(self) -> list[Path]:
-        """The CSV files of loss and validation."""
+        """The paths of the CSV files with losses and validation results."""
         return [path for path in (self.folder / "train.csv", *sorted(self.folder.glob("val_*.csv"))) if path.is_file()]
 
 
@@ -76,12 +89,13 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     """Read an experiment.
 
     Args:
-        folder: experiments/NAME.
-        checkpoint: the weights; None for the weights of a finished training: models/net_g_best.pth if it kept the best,
-            else models/net_g_latest.pth.
+        folder: folder of the experiment, experiments/NAME.
+        checkpoint: path of the weight file to release. None: models/net_g_best.pth if the training has the option
+            `keep_best`, else models/net_g_latest.pth. Then the training must have finished.
 
     Raises:
-        UserError: no such folder, not one option file, no weights, or options that a release needs are missing.
+        UserError: the folder, the weights or an option that a release needs is missing, or the folder does not contain
+            exactly one option file.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)
@@ -89,7 +103,9 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
         options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
         options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{option_file} is no option file of a training: {error} is missing") from error
+        raise UserError(
+            f"{option_file} must be the option file of a training, but an option is missing: {error}"
+        ) from error
     weights = find_weights(checkpoint or folder / LATEST)
     if checkpoint is None and (options.get("logger") or {}).get("keep_best"):
         weights = find_weights(weights.with_name(BEST))
@@ -109,7 +125,9 @@ def _count_iterations(folder: Path, weights: Path) -> int:
     states = [int(path.stem) for path in (folder / "training_states").glob("*.state") if path.stem.isdigit()]
     logged = [int(row["iter"]) for row in _rows(folder / "train.csv")]
     if not states and not logged:
-        raise UserError(f"unknown number of iterations of {weights.name}: {folder} has no training state, no train.csv")
+        raise UserError(
+            f"{folder} needs a training state or train.csv, to find the number of iterations of {weights.name}"
+        )
     return max([*states, *logged])
 
 

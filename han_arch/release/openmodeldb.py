@@ -1,7 +1,7 @@
-"""The entry of a release for OpenModelDB (openmodeldb.info), and a check of it by that site's rules.
+"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it by the rules of that site.
 
-Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. Its table of
-architectures, data/architectures.json, lacks `han`: send `ARCHITECTURE_ROW` with the entry.
+Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site's table of
+architectures, data/architectures.json, does not have `han`: submit `ARCHITECTURE_ROW` together with the entry.
 """
 
 import datetime
@@ -31,7 +31,15 @@ _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "stand
 
 
 def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
-    """Return the entry; its licence is null since the data terms, in the description, are no SPDX licence."""
+    """Return the OpenModelDB entry of a release.
+
+    The licence is null, because the terms of the training data are not an SPDX licence. The description has them.
+
+    Args:
+        entry: zoo entry of the release.
+        experiment: experiment of the training.
+        author: user id of the author at OpenModelDB.
+    """
     network, data, training_set = entry.arguments, experiment.options["datasets"]["train"], experiment.training_set
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
     description = (
@@ -39,8 +47,8 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
         f"{entry.parameters:,} parameters, for photos shrunk by {DEGRADATIONS[entry.degradation].doc}.\n\n"
         f"PSNR / SSIM on Y: {numbers}. Protocol: {entry.expected[0].protocol}.\n\n"
         f"Data terms: {training_set.terms}.\n\n"
-        "The backbone is RCAN's, the architecture is not: a program must look for HAN's keys (lam, csam, conv_lam, "
-        "conv_fuse) first."
+        "HAN has the backbone of RCAN. A program that detects the architecture must look for HAN's keys (lam, csam, "
+        "conv_lam, conv_fuse) before RCAN's."
     )
     return {
         "name": entry.name,
@@ -74,46 +82,61 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
 
 
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
-    """List what OpenModelDB's checks refuse in the entry of a model id, one line each; ids are not looked up."""
-    found = [f"{key} is missing" for key in _REQUIRED if content.get(key) is None]
-    found += [f"{key} is missing (null where there is none)" for key in ("license", "size") if key not in content]
-    found += [f"{key} is no field" for key in content if key not in _REQUIRED and key not in _OPTIONAL]
+    """Return the faults that OpenModelDB's checks would find in an entry, one line for each fault.
+
+    Whether the ids of the author and of the tags exist at OpenModelDB is not checked.
+
+    Args:
+        name: id of the model, such as 4x-han-s-x4.
+        content: the entry.
+    """
+    found = [f"the field {key} is missing" for key in _REQUIRED if content.get(key) is None]
+    found += [
+        f"the field {key} is missing; use null if there is no value"
+        for key in ("license", "size")
+        if key not in content
+    ]
+    found += [
+        f"{key} is not a known field; remove it" for key in content if key not in _REQUIRED and key not in _OPTIONAL
+    ]
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
         value = content.get(key)
         if value is None:
             continue
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            found.append(f"{key} is {value!r}, of the wrong type")
+            found.append(f"{key} has the wrong type: {value!r}")
         elif kind is int and value < 1:
-            found.append(f"{key} is {value}; it must be at least 1")
+            found.append(f"{key} must be at least 1; got {value}")
         elif kind is list and key not in ("images", "size") and not value:
-            found.append(f"{key} is empty")
+            found.append(f"{key} is empty; it must have at least one item")
     if found:
         return found
     if not name.startswith(f"{content['scale']}x-"):
-        found.append(f"the id {name} does not start with the scale, {content['scale']}x-")
+        found.append(f"the model's id must start with the scale, {content['scale']}x-; got {name}")
     if content["scale"] > 16 or not {content["inputChannels"], content["outputChannels"]} <= {1, 2, 3, 4}:
-        found.append("scale goes to 16, channels to 4")
+        found.append("scale must be at most 16, and inputChannels and outputChannels at most 4")
     if not _is_date(content["date"]):
-        found.append(f"date {content['date']} is not yyyy-mm-dd")
+        found.append(f"date must have the form yyyy-mm-dd; got {content['date']}")
     if content["license"] is not None and not _SPDX.fullmatch(content["license"]):
-        found.append(f"license {content['license']!r} is no SPDX expression; null where there is none")
+        found.append(f"license must be an SPDX expression, or null if there is none; got {content['license']!r}")
     authors = content["author"] if isinstance(content["author"], list) else [content["author"]]
     for key, ids in (("author", authors), ("tags", content["tags"])):
         if not ids or not all(isinstance(value, str) and _ID.fullmatch(value) for value in ids):
-            found.append(f"{key} must be ids of letters and digits joined by -; got {ids}")
+            found.append(f"each item of {key} must be an id: letters and digits, joined by -; got {ids}")
     if not content["name"].strip():
         found.append("name is empty")
     if not all(isinstance(value, str) and value for value in content["size"] or []):
-        found.append(f"size must be words; got {content['size']}")
+        found.append(f"each item of size must be a text that is not empty; got {content['size']}")
     if content["description"] != content["description"].strip():
-        found.append("description has white space at an end")
+        found.append("description must not begin or end with white space")
     for number, resource in enumerate(content["resources"]):
         found += [f"resources[{number}].{fault}" for fault in _list_resource_faults(resource)]
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
-            found.append(f"images[{number}] must be paired with LR and SR, or standalone with url, all addresses")
+            found.append(
+                f"images[{number}] must have type paired and addresses LR and SR, or type standalone and address url"
+            )
     return found
 
 
@@ -130,13 +153,19 @@ def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
         if resource.get(key) not in known:
             found.append(f"{key} must be one of {', '.join(known)}")
     if not isinstance(resource.get("size"), int) or resource["size"] < 1:
-        found.append("size must be the file's bytes")
+        found.append("size must be the size of the file in bytes")
     if not re.fullmatch(r"[0-9a-f]{64}", str(resource.get("sha256"))):
         found.append("sha256 must be 64 hex digits")
-    found += [f"{key} is no field" for key in resource if key not in ("platform", "type", "size", "sha256", "urls")]
+    found += [
+        f"{key} is not a known field; remove it"
+        for key in resource
+        if key not in ("platform", "type", "size", "sha256", "urls")
+    ]
     urls = resource.get("urls") or []
     if not urls:
-        found.append("urls is empty: publish with --url")
-    found += [f"urls: {url} is no http or https address" for url in urls if not ADDRESS.match(str(url))]
-    found += [f"urls: {url} expires" for url in urls if _EXPIRING.match(str(url))]
+        found.append("urls is empty; pass --url to `basicsr zoo publish`")
+    found += [f"urls must be http or https addresses; got {url}" for url in urls if not ADDRESS.match(str(url))]
+    found += [
+        f"urls must not expire, as addresses of Discord do; got {url}" for url in urls if _EXPIRING.match(str(url))
+    ]
     return found

@@ -1,4 +1,4 @@
-"""Make a release folder from an experiment: all of it, or nothing."""
+"""Make a release folder from an experiment. If a step fails, no folder is left."""
 
 import datetime
 import json
@@ -33,8 +33,8 @@ from han_arch.zoo.entry import MEASURED, Entry, Expected
 from han_arch.zoo.load import build, complete_options
 from han_arch.zoo.recognise import OURS, normalisation, read_checkpoint
 
-TOLERANCE_DB = 0.01  # for another processor, which sums in another order
-ARCHITECTURE = "architectures_han.json"  # beside the OpenModelDB entry
+TOLERANCE_DB = 0.01  # largest PSNR difference on another processor, which adds numbers in another order
+ARCHITECTURE = "architectures_han.json"  # in the same folder as the OpenModelDB entry
 CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
 PER_IMAGE_COLUMNS = ("model", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -46,11 +46,12 @@ class Request:
     """The user's choices for a release.
 
     Attributes:
-        name: of the entry.
-        data: the folder of the test sets, see `sets.find_sets`.
-        url: address of the folder for downloads of the file; None for a file in the package.
+        experiment: the experiment whose weights are released.
+        name: name of the new zoo entry.
+        data: folder with the test sets, see `sets.find_sets`.
+        url: http(s) address of the folder from which users download the weight file; None if the package contains it.
         author: user id at OpenModelDB.
-        half: store float16.
+        half: whether to store the weights as float16.
     """
 
     experiment: Experiment
@@ -63,14 +64,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Draft:
-    """A release before its measurement: request, checked weights, number of parameters."""
+    """A release before its weights are measured: the request, the checked weights and their number of parameters."""
 
     request: Request
     weights: store.Weights
     parameters: int
 
     def entry(self, file: Path, means: Mapping[str, Score]) -> Entry:
-        """Return the entry of the written weight file with its mean scores, set by set."""
+        """Return the zoo entry for the written weight file.
+
+        Args:
+            file: path of the weight file.
+            means: set name -> mean score.
+        """
         experiment, provenance, url = self.request.experiment, self.weights.provenance, self.request.url
         training_set = experiment.training_set
         measured = {"variant": "full", "status": MEASURED, "source": "basicsr zoo publish"}
@@ -93,7 +99,7 @@ class Draft:
             sha256=files.hash_file(file),
             size=file.stat().st_size,
             parameters=self.parameters,
-            licence=f"{training_set.licence}, after the training data; han_arch's code is Apache-2.0",
+            licence=f"{training_set.licence}, because of the training data; the code of han_arch is Apache-2.0",
             data_terms=training_set.terms,
             expected=expected,
             origin="; ".join(filter(None, ("trained with this package", experiment.chosen_by))),
@@ -104,16 +110,19 @@ class Draft:
 
 
 def default_name(experiment: Experiment) -> str:
-    """Return the entry's name for an experiment's name: han-s-x4 for HAN-S_x4_BSDS400."""
+    """Return the default name of the zoo entry for an experiment: han-s-x4 for the experiment HAN-S_x4_BSDS400."""
     return "-".join(str(experiment.options["name"]).lower().split("_")[:2])
 
 
 def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
-    """Make the release folder `out`; return its entry, and the gaps in its OpenModelDB entry.
+    """Make the release folder `out`.
+
+    Returns:
+        The zoo entry, and the faults of the OpenModelDB entry, one line for each.
 
     Raises:
-        UserError: out exists, a bad name, unknown data terms, weights that do not fit, or test sets that cannot be
-            measured; then nothing is written.
+        UserError: `out` exists, the name or the address is not allowed, the terms of the training data are unknown, the
+            weights do not fit the network, or a test set cannot be measured. Then the folder is not written.
     """
     _check(request, out)
     experiment = request.experiment
@@ -148,28 +157,32 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
 
 def _check(request: Request, out: Path) -> None:
     if out.exists():
-        raise UserError(f"{out} exists; name a new folder, or remove it first")
+        raise UserError(f"{out} already exists; choose another folder, or remove it first")
     if not _NAME.fullmatch(request.name) or _HEX_END.search(request.name):
         raise UserError(
-            f"the name must be lower-case words of letters and digits joined by -, without a hash at the end; got "
+            f"the name must be words of lower-case letters and digits, joined by -, without a hash at the end; got "
             f"{request.name}"
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
-        raise UserError(f"the zoo has weights of others with the name {request.name}; choose another name")
+        raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
     if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
-        raise UserError(f"--url must be an http or https address, the folder of the file; got {request.url}")
-    require("matplotlib", "plots")  # for the training's curves
+        raise UserError(
+            f"--url must be the http or https address of the folder with the weight file; got {request.url}"
+        )
+    require("matplotlib", "plots")  # to draw the curves of the training
 
 
 def _draft(request: Request) -> Draft:
-    """Load the weights strictly into the network and collect the provenance."""
+    """Check that the weights fit the network exactly, and collect their provenance."""
     experiment = request.experiment
     network_g, source = experiment.options["network_g"], str(experiment.checkpoint)
     checkpoint = read_checkpoint(source, experiment.weight_key)
     if network_g["type"] != "HAN" or checkpoint.kind != OURS:
-        raise UserError(f"{source} is {checkpoint.summary}; only HAN is released")
+        raise UserError(f"{source} is {checkpoint.summary}; only HAN in this package's form can be released")
     if any(experiment.weight_key in note for note in checkpoint.notes):
-        raise UserError(f"{source} has no averaged weights ({experiment.weight_key})")
+        raise UserError(
+            f"{source} must have averaged weights (key {experiment.weight_key}), because the training used ema_decay"
+        )
     network_g, _ = complete_options(checkpoint, network_g)
     net = build({key: value for key, value in network_g.items() if key != "type"}, source)
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -182,7 +195,7 @@ def _provenance(request: Request) -> dict[str, Any]:
     shipped = reproduce.stage_named(experiment.options["name"])
     stage = Stage(experiment.option_file.name, experiment.options)
     before = reproduce.stages_before(stage)
-    # Stages of another scale only gave the backbone.
+    # A stage of another scale only gave its backbone weights, so its iterations are not counted.
     included = sum(other.iterations for other in before if other.scale == stage.scale)
     return {
         "name": request.name,
@@ -203,18 +216,18 @@ def _provenance(request: Request) -> dict[str, Any]:
 
 
 def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
-    """Name the weights that the training started from, by recipe or by file; "" for none."""
+    """Describe the weights that the training started from, by recipe or by file name; "" for random weights."""
     if before:
         last = before[-1]
         after = f"the first {included:,} of these" if last.scale == stage.scale else f"{last.iterations:,}"
         return f"the weights of {last.file} after {after} iterations"
     start = stage.start or ""
-    # A later release may get the same name, so the file is given.
+    # A later release may get the same entry name, so use the file name, which has a hash.
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
-    """Copy option file, log and numbers without the paths of the machine, and draw the curves."""
+    """Copy the option file, logs and CSV files of the training, and draw its curves. Absolute paths are removed."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     log = "".join(path.read_text("utf-8", errors="replace") for path in experiment.logs)
     (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
@@ -224,13 +237,13 @@ def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
 
 
 def _without_paths(experiment: Experiment, text: str) -> str:
-    # First the folder with experiments/, then the folders of any other absolute path.
+    # First remove the path of the folder that contains experiments/, then the folders in all other absolute paths.
     text = text.replace(f"{experiment.folder.resolve().parent.parent}{os.sep}", "")
     return re.sub(r"(?<![\w:/.])/(?:[\w.+-]+/)+(?=[\w.+-])", "", text)
 
 
 def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score], folder: Path) -> list[str]:
-    """Write entry, sidecar, OpenModelDB entry, card and hashes; return the faults of the OpenModelDB entry."""
+    """Write the files that describe the release and their hashes; return the faults of the OpenModelDB entry."""
     request, provenance = draft.request, dict(draft.weights.provenance)
     experiment, sidecar = request.experiment, Path(entry.file).with_suffix(".json").name
     (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
@@ -243,17 +256,17 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
     _write_json(folder / "openmodeldb" / ARCHITECTURE, openmodeldb.ARCHITECTURE_ROW, 4)
     listed = {
         entry.file: "the weights" + (", averaged over the training (EMA)" if provenance["averaged"] else ""),
-        sidecar: "all facts about them",
-        str(entry.recipe): "options of the training, as used",
-        "training.log": "its log",
-        **{path.name: "its numbers" for path in experiment.numbers},
-        CURVES: "its curves",
+        sidecar: "all facts about the weights",
+        str(entry.recipe): "option file of the training",
+        "training.log": "log of the training",
+        **{path.name: "losses or validation results of the training" for path in experiment.numbers},
+        CURVES: "curves of the training",
         PER_IMAGE: "PSNR and SSIM of every test image",
         "Set5/": "SR images",
         f"openmodeldb/{model_id}.json": "entry for OpenModelDB",
-        f"openmodeldb/{ARCHITECTURE}": "the row that its table of architectures lacks",
-        ROW: "the zoo's entry",
-        SUMS: "`sha256sum -c` checks all files",
+        f"openmodeldb/{ARCHITECTURE}": "row for OpenModelDB's table of architectures, which lacks HAN",
+        ROW: "entry for the zoo's table",
+        SUMS: "hashes of all files; `sha256sum -c SHA256SUMS` checks them",
     }
     text = card.model_card(entry, experiment.training_set, bicubic, listed, experiment.options.get("manual_seed"))
     (folder / CARD).write_text(text, "utf-8")

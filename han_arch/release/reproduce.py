@@ -1,4 +1,4 @@
-"""The stages of a recipe, and the commands from photos to a weight's numbers."""
+"""List the commands that reproduce released weights: from photos to trained weights and their scores."""
 
 import subprocess
 import sys
@@ -16,50 +16,64 @@ from han_arch.zoo.entry import Entry
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a recipe: name and contents of its option file."""
+    """One training of a recipe.
+
+    Attributes:
+        file: name of the training's option file.
+        options: content of this option file.
+    """
 
     file: str
     options: dict[str, Any]
 
     @property
     def scale(self) -> int:
-        """HR side / LR side."""
+        """The scale of the network: HR side / LR side."""
         return int(self.options["scale"])
 
     @property
     def iterations(self) -> int:
-        """Number of iterations."""
+        """The number of iterations of this training."""
         return int(self.options["train"]["total_iter"])
 
     @property
     def start(self) -> str | None:
-        """The weights that it starts from."""
+        """The path or zoo name of the weights that this training starts from; None for random weights."""
         return (self.options.get("path") or {}).get("pretrain_network_g")
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a shipped recipe, in their order.
+    """Return all trainings of a recipe, in the order in which they must run.
+
+    Args:
+        recipe: name of the shipped option file of the last training.
 
     Raises:
-        UserError: no shipped option file has this name, or none makes the experiment that a stage starts from.
+        UserError: there is no shipped option file with this name, or no shipped option file trains the experiment from
+            which a training starts.
     """
     stage = Stage(recipe, read.read(recipe))
     return [*stages_before(stage), stage]
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before a stage; none if it starts from scratch or from a zoo weight."""
+    """Return the trainings that must run before a training, in this order.
+
+    The list is empty if the training starts from random weights or from weights of the zoo.
+    """
     parts = PurePosixPath(stage.start or "").parts
     if parts[:1] != ("experiments",):
         return []
     other = stage_named(parts[1])
     if other is None:
-        raise UserError(f"{stage.file} starts from {stage.start}, which no shipped option file makes")
+        raise UserError(
+            f"{stage.file} starts from {stage.start}, but no shipped option file trains the experiment {parts[1]}"
+        )
     return [*stages_before(other), other]
 
 
 def stage_named(experiment: str) -> Stage | None:
-    """Return the training of the shipped option file that makes an experiment, if any."""
+    """Find the shipped option file of an experiment by the experiment's name; return its training, or None."""
     for file in read.run_names():
         if file.startswith("train"):
             options = read.read(file)
@@ -70,53 +84,67 @@ def stage_named(experiment: str) -> Stage | None:
 
 @dataclass(frozen=True)
 class Step:
-    """One command: its purpose, and its words without `basicsr`."""
+    """One command of the list that `basicsr zoo reproduce` prints.
+
+    Attributes:
+        why: purpose of the command.
+        words: the words of the command line after `basicsr`.
+    """
 
     why: str
     words: tuple[str, ...]
 
 
 def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterator[Step]:
-    """Yield the steps for an entry, in the order in which to run them in one folder.
+    """Yield the commands that reproduce a zoo entry. Run them in this order, all in the same folder.
 
     Args:
-        entry: one that was trained here.
-        photos: folder with the training set's HR images.
+        entry: a zoo entry that was trained with this package.
+        photos: folder with the HR images of the training set.
         benchmarks: folder with Set5/HR, Set14/HR and B100/HR.
-        release: the folder that the last step but one makes.
+        release: path of the release folder that `basicsr zoo publish` will make.
 
     Raises:
-        UserError: the entry has no recipe.
+        UserError: the entry has no recipe, because it was not trained with this package.
     """
     if entry.recipe is None:
-        raise UserError(f"{entry.name} has no recipe here: {entry.origin}")
+        raise UserError(f"{entry.name} has no recipe, so it cannot be reproduced; its origin: {entry.origin}")
     stages = stages_of(entry.recipe)
     training_set = card.find_training_set(entry.training_set)
     prepare = ("data", "prepare")
     for scale in dict.fromkeys(str(stage.scale) for stage in stages):
         yield Step(
-            f"LR and sub-images of {training_set.images} photos: {training_set.what}",
+            f"make the LR images and sub-images of {training_set.images} photos: {training_set.what}",
             (*prepare, str(photos), "-o", f"datasets/{training_set.name}", "--scale", scale, *training_set.prepare),
         )
         for name in PAPER_SETS:
             yield Step(
-                f"the test set {name}",
+                f"make the HR and LR images of the test set {name}",
                 (*prepare, str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale, "--benchmark"),
             )
     for index, stage in enumerate(stages):
-        start = "the stage before" if index else f"the zoo's {stage.start}" if stage.start else "scratch"
+        start = (
+            "the weights of the previous training"
+            if index
+            else f"the zoo's weights {stage.start}"
+            if stage.start
+            else "random weights"
+        )
         yield Step(
-            f"{stage.iterations:,} iterations, seed {stage.options['manual_seed']}, from {start}",
+            f"train: {stage.iterations:,} iterations, seed {stage.options['manual_seed']}, from {start}",
             ("train", "-opt", stage.file.removesuffix(".yml"), "--auto_resume"),
         )
     experiment = f"experiments/{stages[-1].options['name']}"
     yield Step(
-        "the release, with its numbers by the papers' protocol",
+        "make the release folder, and measure the weights with the papers' protocol",
         ("zoo", "publish", experiment, "-o", str(release), "--name", entry.name, "--data", "datasets"),
     )
-    yield Step("compare them with the table", ("zoo", "verify", str(release), "--against", entry.name))
+    yield Step(
+        "compare the scores of the release with the zoo's table",
+        ("zoo", "verify", str(release), "--against", entry.name),
+    )
 
 
 def run_apart(step: Step) -> int:
-    """Run a step in a process of its own, since trainings leave threads and registries; return the exit status."""
+    """Run a command in a new process and return its exit status. A training leaves threads and registries behind."""
     return subprocess.run([sys.executable, "-m", "han_arch", *step.words], check=False).returncode

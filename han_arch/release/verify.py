@@ -1,4 +1,4 @@
-"""Check weight files, entries and release folders; list everything that is right or wrong, one line each."""
+"""Check weight files, zoo entries and release folders. Each check returns lists of what is right and what is wrong."""
 
 import csv
 import math
@@ -24,8 +24,9 @@ from han_arch.zoo.load import load_model, load_strict
 from han_arch.zoo.read import read_header
 from han_arch.zoo.recognise import HAN_DEFAULTS, normalisation, read_checkpoint
 
-# Tolerance for two trainings by one recipe that round differently (another processor, other versions). It is about the
-# standard deviation of three seeds on Set5 in the ablation; seeds change more than rounding does.
+# Largest PSNR difference between two trainings with the same recipe that round differently (another processor, other
+# versions). It is about the standard deviation over three seeds on Set5 in the ablation. Another seed changes PSNR more
+# than other rounding does.
 RETRAINED_DB = 0.05
 SUMS, PER_IMAGE = "SHA256SUMS", "per_image.csv"
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
@@ -33,13 +34,18 @@ _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 @dataclass
 class Verification:
-    """The result of a check, in sentences: what is right, and what is wrong."""
+    """The result of a check, as lines of text.
+
+    Attributes:
+        good: one line for each thing that is right.
+        faults: one line for each thing that is wrong.
+    """
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check, each with a text before it."""
+        """Append the lines of another check; `before` is a prefix for each of these lines."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
@@ -48,29 +54,32 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     """Check one target of `basicsr zoo verify`.
 
     Args:
-        target: an entry's name, a weight file, or a release folder.
-        data: folder of the test sets, on which to measure an entry's weights; None: do not measure.
-        against: name of the entry to compare a release folder's results with.
+        target: name of a zoo entry, path of a weight file, or path of a release folder.
+        data: folder with test sets, to measure the weights of a zoo entry; None: do not measure.
+        against: name of the zoo entry that the results of a release folder are compared with; None: do not compare.
 
     Raises:
-        FileNotFoundError: no such target.
-        UserError: the target does not go with the other arguments, or an entry's file is not here.
+        FileNotFoundError: target is neither a zoo entry nor a file nor a folder.
+        UserError: data is given but target is not a zoo entry, against is given but target is not a folder, or the
+            weight file of the zoo entry is not on this machine.
     """
     path = Path(target)
     if against and not path.is_dir():
-        raise UserError(f"--against needs a release folder and compares its results; got {target}")
+        raise UserError(f"--against needs a release folder, because it compares the folder's results; got {target}")
     if table.is_name(target):
         entry = table.find(target)
         file = store.present(entry)
         if file is None:
-            how = f"basicsr zoo fetch {entry.name}" if entry.url and entry.sha256 else entry.how_to_get
-            raise UserError(f"{entry.name} is not here; {how}")
+            how = f"run basicsr zoo fetch {entry.name}" if entry.url and entry.sha256 else entry.how_to_get
+            raise UserError(f"the weight file of {entry.name} is not on this machine; {how}")
         found = check_entry(entry, file)
         if data is not None and not found.faults:
             found.add(compare(entry, measure_entry(entry, file, data)))
         return found
     if data:
-        raise UserError(f"--measure needs an entry's name: the table has its numbers; got {target}")
+        raise UserError(
+            f"--measure needs the name of a zoo entry, because the zoo's table has the expected scores; got {target}"
+        )
     if path.is_dir():
         found = check_folder(path)
         if against:
@@ -79,12 +88,21 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     if path.is_file():
         return check_file(path)
     if path.name == target and not path.suffix:
-        table.find(target)  # raises the error with the nearest name
-    raise FileNotFoundError(f"no entry, file or folder {target}")
+        table.find(target)  # raises the error that suggests the nearest name
+    raise FileNotFoundError(f"no zoo entry, file or folder has the name {target}")
 
 
 def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float, float]]:
-    """Measure an entry's file on Set5 under a folder; return set -> (mean PSNR in dB, mean SSIM)."""
+    """Measure the weights of a zoo entry on Set5.
+
+    Args:
+        entry: the zoo entry.
+        path: path of its weight file.
+        data: folder with the test sets, see `find_sets`.
+
+    Returns:
+        Set name -> (mean PSNR in dB, mean SSIM).
+    """
     compat.require_basicsr()
     test_sets = find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
     scores = mean_scores(measure_sets(entry.name, {"checkpoint": str(path)}, test_sets))
@@ -92,10 +110,13 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 
 
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """Read a per-image table: model -> set -> (mean PSNR in dB, mean SSIM), without nan and inf as on the board.
+    """Read per_image.csv of a release and return the mean scores. Images with nan or inf are not averaged.
+
+    Returns:
+        Model name -> set name -> (mean PSNR in dB, mean SSIM).
 
     Raises:
-        UserError: no per-image table.
+        UserError: the file lacks a column, or has a score that is not a number.
     """
     collected: dict[str, dict[str, list[tuple[float, float]]]] = {}
     try:
@@ -106,7 +127,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
                 if all(map(math.isfinite, values)):
                     own.append(values)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} is no per-image table of a release: {error}") from error
+        raise UserError(f"{path} has a missing column or a score that is not a number: {error}") from error
     return {
         model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}
         for model, own in collected.items()
@@ -114,15 +135,15 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def check_file(path: Path) -> Verification:
-    """Check a weight file: the hash in its name, its header, and that its network can be built and filled."""
+    """Check a weight file: the hash in its name, its header, and whether its network can be built and loaded."""
     found = Verification()
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
         if named and not digest.startswith(named):
-            found.faults.append(f"its name says the hash begins with {named}; it is {digest}")
+            found.faults.append(f"the SHA-256 of the file must begin with {named}, as in the file name; it is {digest}")
         else:
-            agrees = " agrees with its name" if named else "; its name has no hash to compare"
-            found.good.append(f"sha256 {digest}{agrees}")
+            agrees = " agrees with the file name" if named else " was not compared, because the file name has no hash"
+            found.good.append(f"SHA-256 {digest}{agrees}")
     try:
         net = load_model(path)
         if path.suffix == ".safetensors":
@@ -131,7 +152,9 @@ def check_file(path: Path) -> Verification:
         found.faults.append(str(error))
         return found
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    found.good.append(f"x{net.upscale} network of {parameters:,} parameters built and filled strictly")
+    found.good.append(
+        f"x{net.upscale} network of {parameters:,} parameters was built, and all its weights were loaded from the file"
+    )
     return found
 
 
@@ -139,21 +162,27 @@ def _header_faults(path: Path) -> list[str]:
     header = read_header(path)
     network_g = header.get("network_g")
     if network_g is None:
-        return ["its header has no network_g: options that no shape shows were assumed"]
+        return [
+            "the header has no network_g, so network options that the shapes of the weights do not show were assumed"
+        ]
     missing = [key for key in HAN_DEFAULTS if key not in network_g]
-    faults = [f"network_g in its header lacks {', '.join(missing)}"] if missing else []
+    faults = [f"network_g in the header lacks {', '.join(missing)}"] if missing else []
     if header.get("normalisation", normalisation(network_g)) != normalisation(network_g):
-        faults.append(f"its header's normalisation {header['normalisation']} disagrees with network_g")
+        faults.append(
+            f"the normalisation in the header, {header['normalisation']}, disagrees with network_g in the header"
+        )
     return faults
 
 
 def check_entry(entry: Entry, path: Path) -> Verification:
-    """Check an entry's file against the table."""
+    """Check the weight file of a zoo entry, and compare it with the zoo's table."""
     found = check_file(path)
     if hash_file(path) != entry.sha256:
-        found.faults.append(f"its hash is not the table's {entry.sha256}")
+        found.faults.append(f"the SHA-256 of the file must be {entry.sha256}, as in the zoo's table")
     if entry.size is not None and path.stat().st_size != entry.size:
-        found.faults.append(f"it has {path.stat().st_size} bytes; the table says {entry.size}")
+        found.faults.append(
+            f"the file must have {entry.size} bytes, as in the zoo's table; it has {path.stat().st_size}"
+        )
     if found.faults:
         return found
     net = HAN(**entry.arguments)
@@ -162,62 +191,77 @@ def check_entry(entry: Entry, path: Path) -> Verification:
     except UserError as error:
         found.faults.append(str(error))
     if sum(parameter.numel() for parameter in net.parameters()) != entry.parameters:
-        found.faults.append(f"its network does not have the table's {entry.parameters:,} parameters")
+        found.faults.append(f"the network must have {entry.parameters:,} parameters, as in the zoo's table")
     return found
 
 
 def check_folder(folder: Path) -> Verification:
-    """Check a release folder: every file's hash, no missing or additional file, and the weights.
+    """Check a release folder: its files and its weights.
+
+    The folder must contain exactly the files in SHA256SUMS, each with the hash there.
 
     Raises:
-        UserError: no release folder.
+        UserError: the folder has no SHA256SUMS.
     """
     found = Verification()
     sums = folder / SUMS
     if not sums.is_file():
-        raise UserError(f"{folder} is no release folder: it has no {SUMS}")
+        raise UserError(f"{folder} is not a release folder, because it does not contain {SUMS}")
     listed: dict[str, str] = {}
     for line in sums.read_text("utf-8").splitlines():
         match = _SUM.fullmatch(line)
         if not match or PurePosixPath(match["name"]).is_absolute() or ".." in PurePosixPath(match["name"]).parts:
-            found.faults.append(f"{SUMS} has a line without hash and name: {line}")
+            found.faults.append(f"each line of {SUMS} must have a SHA-256 and a file name; got {line}")
         else:
             listed[match["name"]] = match["sha256"]
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SUMS}
-    found.faults += [f"{name} is missing" for name in sorted(listed.keys() - there)]
-    found.faults += [f"{name} is not in {SUMS}" for name in sorted(there - listed.keys())]
+    found.faults += [f"{name} is in {SUMS} but not in the folder" for name in sorted(listed.keys() - there)]
+    found.faults += [f"{name} is in the folder but not in {SUMS}" for name in sorted(there - listed.keys())]
     wrong = [name for name in sorted(there & listed.keys()) if hash_file(folder / name) != listed[name]]
-    found.faults += [f"{name} has another hash than in {SUMS}" for name in wrong]
-    found.good.append(f"{len(there & listed.keys()) - len(wrong)} files have the hash in {SUMS}")
+    found.faults += [f"{name} does not have the hash that is in {SUMS}" for name in wrong]
+    found.good.append(f"{len(there & listed.keys()) - len(wrong)} files have the hash that is in {SUMS}")
     weights = [folder / name for name in sorted(there) if name.endswith(".safetensors")]
     if not weights:
-        found.faults.append("it has no .safetensors")
+        found.faults.append("the folder has no .safetensors file")
     for path in weights:
         found.add(check_file(path), f"{path.name}: ")
     return found
 
 
 def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare measured means (set -> PSNR in dB, SSIM) with the results in the table."""
+    """Compare measured mean scores with the scores of a zoo entry, each within its tolerance.
+
+    Args:
+        entry: the zoo entry.
+        got: set name -> (mean PSNR in dB, mean SSIM).
+    """
     found = Verification()
     if not entry.expected:
-        found.faults.append(f"the table has no results of {entry.name}: none was found or measured")
+        found.faults.append(f"the zoo's table has no scores of {entry.name} to compare with")
     for expected in entry.expected:
         if expected.dataset not in got:
             continue
         psnr, ssim = got[expected.dataset]
         line = (
-            f"{expected.dataset}: {psnr:.4f} dB / {ssim:.5f}, expected {expected.psnr:.4f} / {expected.ssim:.5f} "
+            f"{expected.dataset}: {psnr:.4f} dB / {ssim:.5f}, expected {expected.psnr:.4f} dB / {expected.ssim:.5f} "
             f"within {expected.tolerance_db} dB"
         )
         (found.faults if expected.differs(psnr, ssim) else found.good).append(line)
     if not found.good and not found.faults:
-        found.faults.append(f"none of the sets {', '.join(e.dataset for e in entry.expected)} was measured")
+        found.faults.append(f"none of the test sets {', '.join(e.dataset for e in entry.expected)} was measured")
     return found
 
 
 def compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare the means of another training by the entry's recipe: every set, within `RETRAINED_DB`."""
+    """Compare the mean scores of another training with those of a zoo entry that has the same recipe.
+
+    Every test set of the entry must be in `got`. PSNR may differ by `RETRAINED_DB`, or by the tolerance of the entry if
+    that is larger.
+
+    Args:
+        entry: the zoo entry.
+        got: set name -> (mean PSNR in dB, mean SSIM) of the other training.
+    """
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]
@@ -225,15 +269,18 @@ def compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verif
 
 
 def folder_means(folder: Path) -> dict[str, tuple[float, float]]:
-    """Return the means of a release's own model, from its per-image table: set -> (PSNR in dB, SSIM).
+    """Return the mean scores of the released model, from per_image.csv of a release folder.
+
+    Returns:
+        Set name -> (mean PSNR in dB, mean SSIM).
 
     Raises:
-        UserError: the table is damaged, or has several models besides Bicubic.
+        UserError: the table is damaged, or does not have exactly one model in addition to Bicubic.
     """
     means = read_means(folder / PER_IMAGE)
     own = [name for name in means if name != BICUBIC]
     if len(own) != 1:
         raise UserError(
-            f"{folder / PER_IMAGE} must have one model besides {BICUBIC}; it has {', '.join(own) or 'none'}"
+            f"{folder / PER_IMAGE} must have exactly one model other than {BICUBIC}; it has {', '.join(own) or 'none'}"
         )
     return means[own[0]]

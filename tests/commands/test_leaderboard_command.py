@@ -1,4 +1,4 @@
-"""`basicsr leaderboard` as a user runs it."""
+"""Tests of `basicsr leaderboard`, run as a command."""
 
 import copy
 import resource
@@ -48,7 +48,7 @@ def test_bicubic_board_and_a_mistake(
     assert written >= {"results.csv", "per_image.csv", "README.md", "cache"}
     assert (tmp_path / "results" / "b" / "README.md").read_text() in done.stdout
 
-    # Without the optional packages the board is complete but for the page and the metric, with a line for each.
+    # Without the optional packages, only the page and the metric are missing. One line is printed for each.
     for name in ("plotly", "pyiqa"):
         monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "board.yml").write_text(yaml.safe_dump(options | {"perceptual": ["lpips"]}))
@@ -88,7 +88,7 @@ def test_all_missing_experiments_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         contestants.with_experiments(models, read.read)
     lines = str(caught.value).splitlines()[1:]
-    assert ["no experiment" in lines[0], "it has 0" in lines[1], "has not ended" in lines[2]] == [True] * 3
+    assert ["no experiment" in lines[0], "it has 0" in lines[1], "has not finished" in lines[2]] == [True] * 3
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_bicubic_on_three_sets_takes_less_than_half_a_minute(
     sets = {name: {"dataroot_gt": str(shared_data / "benchmarks" / name / "HR")} for name in ("Set5", "Set14", "B100")}
     options = {"name": "b", "scale": 4, "datasets": sets, "models": {"Bicubic": {"type": "Bicubic"}}}
     (tmp_path / "board.yml").write_text(yaml.safe_dump(options))
-    # Count the processor time of one thread: other load on the machine does not change it.
+    # Measure the processor time of one thread, because other load on the machine does not change it.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = basicsr_leaderboard(tmp_path, "-opt", "board.yml")

@@ -1,4 +1,4 @@
-"""A tiny test set and two tiny networks' checkpoints."""
+"""Fixtures: a leaderboard with a tiny test set and the checkpoints of two tiny networks."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def small_board(folder: Path) -> dict[str, Any]:
-    """Write images and weights to the folder, and return the options of a leaderboard of them."""
+    """Write images and weights to the folder, and return the options of a leaderboard that uses them."""
     hr = folder / "HR"
     hr.mkdir()
     generator = np.random.default_rng(0)
@@ -46,19 +46,19 @@ def small_board(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def board_options(tmp_path: Path, basicsr: object) -> dict[str, Any]:
-    """A leaderboard of Bicubic and two tiny networks on three images of odd sizes, c.png grey; a test may change it."""
+    """Options of a leaderboard: Bicubic, two tiny networks, three images (c.png is grey). Tests may change them."""
     return small_board(tmp_path)
 
 
 @pytest.fixture
 def hr_folder(board_options: dict[str, Any]) -> Path:
-    """The board's folder of HR images."""
+    """The folder with the HR images of the leaderboard."""
     return Path(board_options["datasets"]["Set14"]["dataroot_gt"])
 
 
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory, basicsr: object) -> tuple[Board, list[SetResult]]:
-    """The same board, checked and measured; no test changes it."""
+    """The same leaderboard, checked and measured. Tests must not change it."""
     folder = tmp_path_factory.mktemp("measured")
     checked = load(small_board(folder))
     return checked, run(checked, ScoreCache(folder / "cache"))

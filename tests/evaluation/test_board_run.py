@@ -1,4 +1,4 @@
-"""A whole small board: numbers, variants, cache, costs, rows."""
+"""Runs of a small leaderboard: scores, variants, cache, costs, tables."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def test_every_contestant_variant_and_set_has_a_result(results: list[SetResult])
 
 
 def test_scores_equal_those_made_by_hand(results: list[SetResult], checked: board.Board) -> None:
-    """Call LR, network, rounding and metric one after the other."""
+    """Make LR, run the network, round and measure in the test itself, and compare the scores."""
     net = next(one for one, _ in checked.runs if one.name == "HAN").net
     assert net is not None
     lq, gt = checked.sets[0].images[1].load(checked.protocol)
@@ -84,7 +84,7 @@ def test_cache_is_by_weights_protocol_and_image(
     assert called == []
     assert [r.scores for r in again] == [r.scores for r in first]
 
-    # A new contestant is measured alone; another protocol measures all.
+    # After a contestant is added, only it is measured. With another protocol, all are measured.
     weights = torch.load(board_options["models"]["EDSR"]["checkpoint"], weights_only=True)
     weights["params"]["conv_last.bias"] += 0.1
     torch.save(weights, tmp_path / "other.pth")
@@ -115,7 +115,7 @@ def test_an_interrupted_board_continues(
     monkeypatch.setattr(ScoreCache, "store", real)
     whole = run.run(checked, cache)
     assert [r.scores for r in whole] == [r.scores for r in results]
-    # A damaged measurement is repeated.
+    # A damaged file in the cache is measured again.
     damaged = next((tmp_path / "cache").glob("*.json"))
     damaged.write_text(damaged.read_text()[:10])
     assert [r.scores for r in run.run(checked, cache)] == [r.scores for r in results]
@@ -128,20 +128,20 @@ def test_comparisons_are_with_the_baseline(results: list[SetResult]) -> None:
     differences = [han.scores[name].psnr - edsr.scores[name].psnr for name in "abc"]
     assert han.comparison.difference == pytest.approx(np.mean(differences))
     assert han.comparison.verdict == "not settled"
-    assert results[1].comparison is None  # the baseline has no result by that protocol
+    assert results[1].comparison is None  # the baseline has no result with this protocol
 
 
 def test_published_cells_are_of_the_same_protocol_and_variant(results: list[SetResult]) -> None:
     found = {(r.label, r.protocol.grey): r.published and r.published.score.psnr for r in results}
     assert found["HAN", "as_rgb"] == 34.16
-    assert found["HAN (self_ensemble)", "as_rgb"] is None  # no source has one
+    assert found["HAN (self_ensemble)", "as_rgb"] is None  # no source has a published score for it
     assert found["EDSR (self_ensemble)", "as_rgb"] == 34.02
     assert found["Bicubic", "as_rgb"] is None
     assert found["Bicubic", "direct"] == 30.24
 
 
 def test_costs(results: list[SetResult], checked: board.Board) -> None:
-    """Count the multiply-adds of EDSR with one block of 8 features by hand, per LR pixel."""
+    """The expected number of multiply-adds of EDSR, with one block of 8 features, is computed per LR pixel."""
     costs = {result.label: result.cost for result in results}
     madds = 9 * (3 * 8 + 8 * 8 * 3 + 8 * 32 + 4 * 8 * 3)
     per_output = madds / 4
@@ -158,7 +158,7 @@ def test_costs(results: list[SetResult], checked: board.Board) -> None:
 
 
 def test_time_is_the_median_of_each_variant(checked: board.Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fake clock advances by 1 s for a full image and by 8 s for an ensemble; one slow image does not count."""
+    """A fake clock advances by 1 s for variant full and by 8 s for self_ensemble. The median ignores one slow run."""
     edsr = next(one for one, _ in checked.runs if one.name == "EDSR")
     clock, images = 0.0, 0
 
@@ -175,7 +175,7 @@ def test_time_is_the_median_of_each_variant(checked: board.Board, monkeypatch: p
 
 
 def test_memory_of_a_large_image_is_measured(checked: board.Board) -> None:
-    """EDSR's largest maps: 32 channels before, 8 after the pixel shuffle, float32, alive together."""
+    """At its peak EDSR has two float32 maps in memory: 32 channels before the pixel shuffle and 8 channels after it."""
     edsr = next(one for one, _ in checked.runs if one.name == "EDSR")
     small, large = (cost.measure([(edsr, variants.FULL)], checked.protocol, size, 1) for size in (16, 512))
     peak = large["EDSR", "full"].peak_mb
@@ -188,17 +188,14 @@ def test_memory_of_a_large_image_is_measured(checked: board.Board) -> None:
 
 @pytest.mark.parametrize("variant", ["tiles-8-2", "chop+self_ensemble", "tiles"])
 def test_variants_report_their_difference(variant: str, board_options: dict[str, Any], tmp_path: Path) -> None:
-    """A HAN on 16 to 23 LR pixels: tiles of 8 change the result, tiles of 96 hold the whole image."""
+    """The LR images have 16 to 23 pixels per side: tiles of 8 pixels change the output, tiles of 96 do not."""
     del board_options["models"]["EDSR"]
     board_options |= {"variants": ["full", variant], "baseline": "HAN"}
     checked = board.load(board_options)
     net = checked.runs[-1][0].net
     assert net is not None
     with torch.no_grad():
-        for attention in (
-            net.lam.alpha,
-            net.csam.beta,
-        ):  # zero before training: no attention is global
+        for attention in (net.lam.alpha, net.csam.beta):  # 0 before training: the attention would not be global
             attention.fill_(5.0)
     cache = ScoreCache(tmp_path / "cache")
     full, other = run.run(checked, cache)[-2:]
@@ -210,12 +207,12 @@ def test_variants_report_their_difference(variant: str, board_options: dict[str,
     assert (largest == 0) == (variant == "tiles")
     assert other.from_full.psnr == pytest.approx(other.mean.psnr - full.mean.psnr)
     text = rows.markdown("small", [full, other], "HAN")
-    assert f"HAN ({variant}) against the full image: {other.from_full}" in text
+    assert f"HAN ({variant}) compared with the variant full: {other.from_full}" in text
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_variants_equal_the_authors(scale: int, shared_data: Path) -> None:
-    """The leaderboard's path from uint8 to uint8 gives the authors' outputs."""
+    """The leaderboard's SR images equal those of the authors' code, from uint8 input to uint8 output."""
     folder = shared_data / "parity"
     known = np.load(folder / f"official_han_x{scale}.npz")
     options = {"checkpoint": str(folder / f"official_han_x{scale}.pt")}
@@ -264,7 +261,7 @@ def test_protocols_never_share_a_table(results: list[SetResult]) -> None:
 def test_a_network_that_gives_nan_is_reported(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mean is that of the other images, and the tables name the image."""
+    """The image is not averaged, and a note below the table lists it."""
     checked = board.load(board_options | {"variants": ["full"]})
     net = next(one.net for one, _ in checked.runs if one.name == "EDSR")
     assert net is not None
@@ -295,7 +292,7 @@ def test_inf_is_named_and_not_averaged(results: list[SetResult]) -> None:
 def test_a_release_is_scored_as_on_the_board(
     results: list[SetResult], checked: board.Board, board_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # as on the board
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # as on the leaderboard
     han = board_options["models"]["HAN"]
     kept: list[tuple[str, str]] = []
     scores = run.measure_sets("HAN", han, checked.sets, lambda dataset, image, sr: kept.append((dataset, image)))
@@ -304,7 +301,7 @@ def test_a_release_is_scored_as_on_the_board(
 
 
 def test_old_cache_files_are_read(tmp_path: Path) -> None:
-    """The format of the cache is fixed: boards measured by older versions continue."""
+    """The cache format must not change, so that scores of older versions can still be read."""
     protocol = Protocol("BI", 4)
     cache = ScoreCache(tmp_path)
     key = cache.key("identity", "full", protocol, "digest")

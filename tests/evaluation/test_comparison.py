@@ -1,4 +1,4 @@
-"""Published scores have a source and a known protocol; paired differences are tested as their definitions say."""
+"""Tests of published scores (source and protocol are known) and of the comparison with the baseline."""
 
 import csv
 import math
@@ -47,7 +47,7 @@ def test_a_row_without_source_is_rejected() -> None:
         "psnr_y_db": "38.33", "ssim_y": "0.9617",
         "protocol": "Y border=scale mod-scale", "read_in": "", "status": "unchecked",
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"without source.*HAN\+"):
+    with pytest.raises(ValueError, match=r"no source.*HAN\+"):
         comparison.parse_published(row)
 
 
@@ -75,7 +75,7 @@ def test_the_bicubic_row_of_set14_compares_grey_values() -> None:
 
 
 def test_sign_test_by_hand() -> None:
-    """Nine of ten: 2 * (10 + 1) / 2^10."""
+    """Nine wins of ten images: p = 2 * (10 + 1) / 2^10."""
     result = comparison.compare([1.0] * 9 + [-1.0], [0.0] * 10)
     assert (result.wins, result.losses) == (9, 1)
     assert result.p_value == pytest.approx(22 / 1024)

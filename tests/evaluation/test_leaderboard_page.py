@@ -1,4 +1,4 @@
-"""The page: self-contained as text, and working in a browser."""
+"""Tests of the HTML page: it needs no other files, and works in a browser."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from han_arch.evaluation.score import METRICS, ScoreCache
 
 @pytest.fixture
 def page_path(board_options: dict[str, Any], tmp_path: Path, hr_folder: Path) -> Path:
-    """A page of two sets with seven rows and three crops."""
+    """The path of a page with two test sets and several crops."""
     pytest.importorskip("plotly", reason="the page needs plotly")
     two = hr_folder.parent / "two"
     two.mkdir()
@@ -49,7 +49,7 @@ def test_the_users_crops_replace_the_choice(board_options: dict[str, Any], tmp_p
     crops = page.make_crops(checked.gallery, checked.sets, [], ScoreCache(tmp_path))
     assert [(crop["image"], crop["left"], crop["top"]) for crop in crops] == [
         ("b", 3, 24)
-    ]  # 40 rows: the square is moved inside
+    ]  # the image has 40 rows, so the square is moved into the image
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_gallery_options_are_checked(options: Any, message: str | None, board_op
         board.load(board_options)
 
 
-def test_page_needs_no_network_and_has_all_rows(page_path: Path) -> None:
+def test_page_needs_no_internet_access_and_has_all_rows(page_path: Path) -> None:
     text = page_path.read_text("utf-8")
     without_plotly = re.sub(r"<script>.*?</script>", "", text, count=1, flags=re.S)
     assert len(without_plotly) < len(text) / 2  # the first script is plotly.js
@@ -106,7 +106,7 @@ def test_a_hostile_name_stays_text(board_options: dict[str, Any], tmp_path: Path
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    """Headless Chromium by chromedriver."""
+    """Headless Chromium, controlled by chromedriver."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")
     from selenium.webdriver.chrome.service import Service
 
@@ -149,7 +149,7 @@ def test_page_in_a_browser(page_path: Path, browser: Any) -> None:
     browser.get(page_path.as_uri())
     find = browser.find_elements
 
-    # Sorting: numbers by value, empty cells last, the other way at the second click.
+    # A click on a heading sorts by value with empty cells last. The second click reverses the order.
     heads = browser.execute_script("return [...document.querySelectorAll('#results th')].map(h => h.textContent)")
     psnr = heads.index("PSNR, dB")
     assert len(column(browser, psnr)) == 10
@@ -165,7 +165,7 @@ def test_page_in_a_browser(page_path: Path, browser: Any) -> None:
     browser.execute_script("arguments[0].click()", find("css selector", "#results th button")[versus])
     assert column(browser, versus)[-2:] == ["", ""]
 
-    # Filtering, by words, by set, by protocol.
+    # The table can be filtered by words, by test set and by protocol.
     find("id", "filter")[0].send_keys("han self")
     assert set(column(browser, 0)) == {"HAN (self_ensemble)"}
     find("id", "filter")[0].clear()
@@ -177,15 +177,15 @@ def test_page_in_a_browser(page_path: Path, browser: Any) -> None:
     assert column(browser, 0) == ["Bicubic"]
     choose(browser, "protocol", protocols[0])
 
-    # Charts: one point for each network that has multiply-adds, and for each image.
+    # The charts have one point per network with multiply-adds, and one point per image.
     points = "return document.querySelectorAll(arguments[0] + ' .scatterlayer .point').length"
     assert browser.execute_script(points, "#by-madds") == 4
     choose(browser, "set", "Set14")
     assert browser.execute_script(points, "#by-time") == 5
     assert browser.execute_script(points, "#per-image") == 3
-    assert "images; up is HAN minus EDSR" in find("id", "per-image-note")[0].get_attribute("textContent")
+    assert "HAN has a higher PSNR than EDSR" in find("id", "per-image-note")[0].get_attribute("textContent")
 
-    # The slider moves the edge; a click on a small picture puts it on the right.
+    # The slider moves the edge. A click on a small picture shows this version on the right.
     clip = "return document.querySelector('.stage img:nth-child(2)').style.clipPath"
     assert "50%" in browser.execute_script(clip)
     browser.execute_script(
@@ -202,7 +202,7 @@ def test_page_in_a_browser(page_path: Path, browser: Any) -> None:
         overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert browser.execute_script(overflow) <= 0, width
 
-    # Dark follows the system's setting, charts too.
+    # The page and the charts use dark colours if the system does.
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )

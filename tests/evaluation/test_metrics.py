@@ -1,4 +1,4 @@
-"""The optional metrics: with a fake pyiqa, without the package, and without its weights."""
+"""Tests of the optional metrics: with a fake pyiqa, without pyiqa, and without the weights of a metric."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class FakeMetric:
-    """lpips: mean absolute difference; niqe: mean of the first image, with an error for a small one."""
+    """A fake metric: lpips returns the mean absolute difference; niqe returns the mean, but fails on a small image."""
 
     def __init__(self, name: str) -> None:
         self.metric_mode = "NR" if name == "niqe" else "FR"
@@ -81,7 +81,7 @@ def test_the_tables_have_the_means(
     assert bicubic.perceptual == pytest.approx({"lpips": np.mean(differences), "niqe": np.mean(means)}, rel=1e-5)
     row = next(csv.DictReader(io.StringIO(rows.results_csv(results))))
     assert float(row["lpips"]) == pytest.approx(np.mean(differences), abs=1e-6)
-    assert "Bicubic, lower is better, on RGB: lpips 0." in rows.markdown("x", results, "EDSR")
+    assert "Bicubic, metrics on RGB (lower is better): lpips 0." in rows.markdown("x", results, "EDSR")
 
     def fail(*_: torch.Tensor) -> torch.Tensor:
         raise AssertionError("measured again")
@@ -93,7 +93,7 @@ def test_the_tables_have_the_means(
 def test_a_new_metric_is_one_record(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A metric with its own function, higher is better: option check, cache, tables and page data know it."""
+    """A record in METRICS is enough: the option check, cache, tables and page then support the new metric."""
 
     def share_of_equal_samples(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
         return float((protocol.cut_border(sr) == protocol.cut_border(gt)).mean())
@@ -109,7 +109,7 @@ def test_a_new_metric_is_one_record(
     assert 0 < wanted < 1
     assert cache.load_value(key, "equal") == wanted
     mean = results[0].perceptual["equal"]
-    assert f"Bicubic, higher is better, on RGB: equal {mean:.3f}." in rows.markdown("x", results, "Bicubic")
+    assert f"Bicubic, metrics on RGB (higher is better): equal {mean:.3f}." in rows.markdown("x", results, "Bicubic")
     row = next(csv.DictReader(io.StringIO(rows.results_csv(results))))
     assert float(row["equal"]) == pytest.approx(mean, abs=1e-6)
 
@@ -121,7 +121,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
 
 
 def test_the_real_package_agrees_with_the_definition_of_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure pyiqa's own PSNR, which needs no weights, through the same path as lpips."""
+    """The PSNR of pyiqa, which needs no weights, is measured in the same way as lpips."""
     pytest.importorskip("pyiqa", reason="needs the perceptual extra: pyiqa")
     monkeypatch.setitem(score.METRICS, "psnr", Metric("psnr", True, 2))
     loaded, notes = score.load_metrics(["psnr"], CPU)

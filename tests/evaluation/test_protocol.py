@@ -1,4 +1,4 @@
-"""The protocol: its printed name and the values that it rejects."""
+"""Tests of the protocol: its printed name, and the values that it rejects."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def test_options_name_the_degradation() -> None:
         ({"channel": "y"}, 4, "channel 'y'.*RGB, Y"),
         ({"degradation": "BIx2"}, 4, "BIx2 and the scale is 4"),
         ({"degradation": "BDx4"}, 4, "degradation 'BDx4'.*BDx3"),
-        ({"crop_border": -1}, 4, "crop_border.*from 0.*got -1"),
+        ({"crop_border": -1}, 4, "crop_border.*>= 0.*got -1"),
         ({"crop_border": 2.5}, 4, "crop_border.*whole number.*2.5"),
         ({"crop_gt": "GTmod12"}, 8, "GTmod12.*x8"),
         ({"grey": "grey"}, 4, "grey 'grey'.*as_rgb, direct"),

@@ -1,4 +1,4 @@
-"""PSNR and SSIM by a protocol: edge cases, scikit-image, and the known answers of real images."""
+"""Tests of PSNR and SSIM: edge cases, comparison with scikit-image, and published bicubic scores of real images."""
 
 import csv
 import math
@@ -15,7 +15,7 @@ from han_arch.evaluation import score, sets
 from han_arch.evaluation.protocol import Protocol
 
 X4 = Protocol("BI", 4)
-# The papers' bicubic rows in dB, from the tables of RCAN and (BD) DRLN. Set14's compare grey values directly.
+# Published bicubic PSNR in dB, from the tables of RCAN and (for BD) DRLN. For Set14, grey values are compared.
 PUBLISHED_BICUBIC = {
     ("BI", 2): {"Set5": 33.66, "Set14": 30.24, "B100": 29.56},
     ("BI", 3): {"Set5": 30.39, "Set14": 27.55, "B100": 27.21},
@@ -86,7 +86,7 @@ def test_scikit_image_agrees(channel: str, pair: tuple[np.ndarray, np.ndarray], 
     ssim = metrics.structural_similarity(
         *inside, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=axis
     )
-    # BasicSR goes through float32 on its way to Y.
+    # BasicSR computes Y in float32.
     assert one.psnr == pytest.approx(metrics.peak_signal_noise_ratio(*inside, data_range=255), abs=1e-4)
     assert one.ssim == pytest.approx(ssim, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""Entries of the zoo as contestants."""
+"""Tests of zoo entries as contestants of a leaderboard."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from han_arch.zoo.load import load_model
 
 @pytest.fixture
 def options(board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The small board; its HAN is also an entry of the zoo, tiny-x2, with its file in the package."""
+    """Options of the small leaderboard. Its HAN is also the zoo entry tiny-x2, with its file in the package."""
     (tmp_path / "weights").mkdir()
     model = board_options["models"]["HAN"]
     state = load_model(model["checkpoint"]).state_dict()
@@ -52,7 +52,7 @@ def test_an_entry_has_three_spellings(options: dict[str, Any]) -> None:
             "remove param_key",
         ),
         ({"zoo": "han-authors-bix2"}, "Mine: han-authors-bix2 cannot be downloaded automatically"),
-        (None, "Mine: must be a mapping or an entry of the zoo; got None"),
+        (None, "must be a mapping or the name of a zoo entry; got None"),
         (7, "got 7"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A small experiment as `basicsr train` leaves it, tiny test sets, and a release made of them by the command."""
+"""Make a small experiment like one of `basicsr train`, tiny test sets, and their release by `basicsr zoo publish`."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ ITERATIONS = 6
 
 @dataclass(frozen=True)
 class Made:
-    """An experiment, the folder with the test sets, their release, and its entry."""
+    """An experiment, the folder with the test sets, the release, and the zoo entry of the release."""
 
     experiment: Path
     benchmarks: Path
@@ -30,7 +30,7 @@ class Made:
 
 
 def write_benchmarks(folder: Path) -> Path:
-    """Set5 (2 images), Set14 (1 in colour, 1 grey), B100 (1), with sides that are no multiples of 4."""
+    """Write Set5 (2 images), Set14 (1 colour, 1 grey) and B100 (1). Image sides are not multiples of 4."""
     generator = np.random.default_rng(0)
     shapes = {"Set5": [(41, 50, 3), (62, 45, 3)], "Set14": [(45, 54, 3), (47, 49)], "B100": [(50, 43, 3)]}
     for name, sizes in shapes.items():
@@ -42,7 +42,7 @@ def write_benchmarks(folder: Path) -> Path:
 
 
 def write_experiment(folder: Path, machine: str = "/home/somebody/secret") -> Path:
-    """experiments/HAN-S_x4_BSDS400 of a tiny network with averaged weights that differ from the last ones."""
+    """Write experiments/HAN-S_x4_BSDS400 with a tiny network. Averaged and last weights differ."""
     options: dict[str, Any] = read.read("train_HAN-S_x4")
     options["network_g"].update(TINY)
     options["train"]["total_iter"] = ITERATIONS
@@ -72,7 +72,7 @@ def write_experiment(folder: Path, machine: str = "/home/somebody/secret") -> Pa
 
 
 def write_release(folder: Path) -> Made:
-    """Make experiment and test sets in a folder, and their release by `basicsr zoo publish`."""
+    """Write an experiment and test sets to a folder, and make their release by `basicsr zoo publish`."""
     experiment, benchmarks = write_experiment(folder), write_benchmarks(folder / "benchmarks")
     release = folder / "han-s-x4"
     assert cli.main(["zoo", "publish", str(experiment), "-o", str(release), "--data", str(benchmarks)]) == 0

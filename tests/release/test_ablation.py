@@ -1,4 +1,4 @@
-"""The ablation: one recipe, backbone and size; its tables; its script resumes after an interruption."""
+"""Tests of the ablation: its option files, its tables, and its script, which resumes after an interruption."""
 
 import csv
 import io
@@ -59,7 +59,7 @@ def test_the_networks_share_the_backbone_and_the_size() -> None:
 
 @pytest.fixture
 def psnr() -> dict[tuple[str, int], np.ndarray]:
-    """Made-up PSNR of 12 images by network and seed; HAN a little ahead."""
+    """Return invented PSNR values of 12 images for a network and seed. HAN has slightly higher values."""
     generator = np.random.default_rng(0)
     hard = generator.normal(28, 3, 12)
     return {
@@ -135,7 +135,7 @@ def test_the_script_trains_measures_and_resumes(tmp_path: Path, repository: Path
     assert kept.stat().st_mtime_ns == before
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "runs.csv").read_text())))
     assert {(row["model"], row["seed"]) for row in rows} == {(m, s) for m in ("RCAN", "HAN") for s in "01"}
-    assert len({row["psnr_db"] for row in rows}) == len(rows)  # seeds and networks differ
+    assert len({row["psnr_db"] for row in rows}) == len(rows)  # the results differ between seeds and between networks
     assert all(row["alpha"] and row["beta"] for row in rows if row["model"] == "HAN")
     assert "| HAN | 159,405 | 2 |" in text
     assert text in (tmp_path / "out" / "README.md").read_text() + "\n"

@@ -1,4 +1,4 @@
-"""`basicsr zoo publish`: a whole release folder, true in every part, or none."""
+"""Tests of `basicsr zoo publish`: it writes a complete and correct release folder, or none."""
 
 import csv
 import hashlib
@@ -63,7 +63,7 @@ def test_the_entry_describes_the_file(made: Made) -> None:
 
 
 def test_numbers_agree_with_the_pictures(made: Made) -> None:
-    """PSNR of the released SR images against HR by plain arithmetic: BT.601 luma, 4 pixels of border off."""
+    """Compute PSNR of the released SR images in the test: luma of BT.601, after 4 border pixels are cut."""
 
     def luma(image: np.ndarray) -> np.ndarray:
         blue, green, red = np.moveaxis(image.astype(np.float64), -1, 0)
@@ -114,7 +114,7 @@ def test_a_recipe_that_keeps_the_best_releases_the_best(made: Made, copy: Path, 
     (path,) = (tmp_path / "best").glob("*.safetensors")
     provenance = read_header(path)["provenance"]
     assert provenance["iterations"] == 4
-    assert provenance["chosen_by"] == "the checkpoint with the best psnr on Set5 of all validations"
+    assert provenance["chosen_by"] == "the checkpoint with the best psnr on Set5 in all validations"
     assert provenance["chosen_by"] in (tmp_path / "best" / "README.md").read_text()
     loaded = load_model(path).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in best.items())
@@ -151,38 +151,37 @@ def test_the_training_files_have_no_paths_of_the_machine(made: Made) -> None:
 def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -> None:
     name = "4x-han-s-x4"
     model = json.loads((made.release / "openmodeldb" / f"{name}.json").read_text())
-    assert openmodeldb.faults(name, model) == ["resources[0].urls is empty: publish with --url"]
+    assert openmodeldb.faults(name, model) == ["resources[0].urls is empty; pass --url to `basicsr zoo publish`"]
     assert (model["scale"], model["license"], model["trainingHRSize"], model["datasetSize"]) == (4, None, 160, 399)
     good = json.loads(json.dumps(model))
     good["resources"][0]["urls"] = ["https://example.org/x.safetensors"]
     assert openmodeldb.faults(name, good) == []
     for change, fault in (
         ({"tags": []}, "tags is empty"),
-        ({"tags": [1, 2]}, "tags must be ids"),
-        ({"author": ""}, "author must be ids"),
-        ({"author": "han_arch"}, "author must be ids"),
+        ({"tags": [1, 2]}, "each item of tags must be an id"),
+        ({"author": ""}, "each item of author must be an id"),
+        ({"author": "han_arch"}, "each item of author must be an id"),
         ({"name": " "}, "name is empty"),
-        ({"size": [1]}, "size must be words"),
-        ({"license": "my own terms"}, "no SPDX expression"),
-        ({"date": "2026-99-99"}, "date 2026-99-99 is not"),
-        ({"images": [{"foo": 1}]}, "images[0] must be paired"),
-        ({"images": [{"type": "paired", "LR": "https://example.org/a.png"}]}, "images[0] must be paired"),
-        ({"resources": [{**good["resources"][0], "more": 1}]}, "more is no field"),
-        ({"resources": [{**good["resources"][0], "urls": ["not a url"]}]}, "is no http or https address"),
-        ({"resources": [{**good["resources"][0], "urls": ["https://media.discordapp.net/a"]}]}, "expires"),
-        ({"date": "today"}, "date today is not"),
+        ({"size": [1]}, "each item of size"),
+        ({"license": "my own terms"}, "SPDX expression"),
+        ({"date": "2026-99-99"}, "yyyy-mm-dd; got 2026-99-99"),
+        ({"images": [{"foo": 1}]}, "images[0] must have type paired"),
+        ({"images": [{"type": "paired", "LR": "https://example.org/a.png"}]}, "images[0] must have type paired"),
+        ({"resources": [{**good["resources"][0], "more": 1}]}, "more is not a known field"),
+        ({"resources": [{**good["resources"][0], "urls": ["not a url"]}]}, "http or https addresses; got not a url"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://media.discordapp.net/a"]}]}, "must not expire"),
+        ({"date": "today"}, "yyyy-mm-dd; got today"),
         ({"description": " x"}, "white space"),
-        ({"colour": "red"}, "colour is no field"),
-        ({"scale": "4"}, "of the wrong type"),
+        ({"colour": "red"}, "colour is not a known field"),
+        ({"scale": "4"}, "scale has the wrong type"),
         ({"resources": [{**good["resources"][0], "sha256": "x"}]}, "sha256 must be 64"),
-        ({"resources": [{**good["resources"][0], "urls": ["https://cdn.discordapp.com/a"]}]}, "expires"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://cdn.discordapp.com/a"]}]}, "must not expire"),
     ):
         assert any(fault in line for line in openmodeldb.faults(name, {**good, **change})), change
-    assert "does not start with the scale" in openmodeldb.faults("han", good)[0]
+    assert "must start with the scale, 4x-; got han" in openmodeldb.faults("han", good)[0]
     for key in ("license", "size"):
-        assert openmodeldb.faults(name, {k: v for k, v in good.items() if k != key}) == [
-            f"{key} is missing (null where there is none)"
-        ]
+        (line,) = openmodeldb.faults(name, {k: v for k, v in good.items() if k != key})
+        assert f"field {key} is missing" in line
     spdx = {"license": "Apache-2.0 WITH LLVM-exception", "author": ["a", "b-c"]}
     images = [{"type": "paired", "LR": "https://example.org/a.png", "SR": "https://example.org/b.png"}]
     assert openmodeldb.faults(name, {**good, **spdx, "images": images}) == []
@@ -193,7 +192,7 @@ def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -
 
 @pytest.fixture
 def copy(made: Made, tmp_path: Path) -> Path:
-    """A copy of the experiment, for damaging."""
+    """A copy of the experiment, which tests may damage."""
     shutil.copytree(made.experiment, tmp_path / made.experiment.name)
     return tmp_path / made.experiment.name
 
@@ -213,10 +212,10 @@ def damage_weights(experiment: Path, **changes: object) -> None:
     [
         ("nan", "nan or inf"),
         ("no ema", "params_ema"),
-        ("unfinished", "there are net_g_6.pth; name another checkpoint"),
+        ("unfinished", "the folder has net_g_6.pth; set checkpoint"),
         ("other set", "terms of the training set Mine"),
         ("other network", "num_feat"),
-        ("no data", "test sets that cannot be measured"),
+        ("no data", "these test sets cannot be measured"),
         ("exists", "exists; "),
         ("name", "HAN S"),
         ("name of others", "the name han-authors-bix4"),

@@ -1,4 +1,4 @@
-"""`basicsr zoo reproduce`: the printed commands lead from photos to the numbers, and training repeats to the bit."""
+"""Tests of `basicsr zoo reproduce`: the printed commands make a release, and training is deterministic to the bit."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ SMALL_NETWORK = [f"network_g:{key}={value}" for key, value in TINY.items()]
 
 @pytest.fixture
 def x4(made: Made, monkeypatch: pytest.MonkeyPatch) -> Entry:
-    """han-s-x4 and han-s-x2 in the table."""
+    """The zoo entry han-s-x4. The table of the zoo also has han-s-x2."""
     x2 = replace(made.entry, name="han-s-x2", recipe="train_HAN-S_x2.yml")
     others = tuple(entry for entry in table.ENTRIES if entry.name not in (x2.name, made.entry.name))
     monkeypatch.setattr(table, "ENTRIES", (*others, made.entry, x2))
@@ -56,7 +56,7 @@ def test_commands_of_a_warm_started_network_train_its_start_first(
     assert [words[6] for words in commands if words[4:5] == ["datasets/Set5"]] == ["4", "2"]
     assert commands[-2][:5] == ["zoo", "publish", "experiments/HAN-S_x2_BSDS400", "-o", "release/han-s-x2"]
     assert cli.main(["zoo", "reproduce", "han-authors-bix4"]) == 2
-    assert "has no recipe here" in capsys.readouterr().err
+    assert "has no recipe" in capsys.readouterr().err
 
 
 def test_a_recipe_of_two_stages_trains_both(
@@ -70,7 +70,7 @@ def test_a_recipe_of_two_stages_trains_both(
     second = read.read("train_HAN-S_x4_stage2.yml")
     assert second["path"]["pretrain_network_g"].startswith("experiments/HAN-S_x4_BSDS400/")
     assert commands[-2][2] == f"experiments/{second['name']}"
-    assert "20,000 iterations, seed 0, from scratch" in text
+    assert "20,000 iterations, seed 0, from random weights" in text
 
 
 @pytest.mark.usefixtures("x4")
@@ -90,7 +90,7 @@ def test_run_runs_what_is_printed_and_stops_at_the_first_failure(
 
 
 def prepare_data(folder: Path, photos: Path) -> None:
-    """Photos as datasets/BSDS400 and datasets/Set5."""
+    """Prepare photos as datasets/BSDS400 and datasets/Set5."""
     common = ["data", "prepare", str(photos), "--scale", "4", "--workers", "1", "-o"]
     for words in (
         [f"{folder}/datasets/BSDS400", "--only", "lmdb", "--crop-size", "240", "--step", "120"],
@@ -111,7 +111,7 @@ def run_apart(folder: Path, *words: str) -> None:
 def test_the_printed_commands_make_a_verified_release_from_photos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As printed, with a smaller network, fewer iterations and photos."""
+    """Run the printed commands, but with a smaller network, fewer iterations and fewer photos."""
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
     write_benchmarks(tmp_path / "benchmarks")
@@ -126,7 +126,7 @@ def test_the_printed_commands_make_a_verified_release_from_photos(
             assert cli.main([*words, *(["--workers", "1"] if words[0] == "data" else [])]) == 0, words
     capsys.readouterr()
     assert cli.main(["zoo", "verify", "release/han-s-x4"]) == 0
-    assert cli.main(commands[-1]) == 1  # three iterations do not give the entry's numbers
+    assert cli.main(commands[-1]) == 1  # after three iterations the scores are worse than those of the entry
     assert "WRONG: Set5" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ def test_the_printed_commands_make_a_verified_release_from_photos(
     ("iterations", "settings"),
     [
         (20, [*SMALL_NETWORK, "datasets:train:batch_size_per_gpu=2", "datasets:train:num_worker_per_gpu=0"]),
-        pytest.param(200, [], marks=pytest.mark.slow),  # HAN-S as it is
+        pytest.param(200, [], marks=pytest.mark.slow),  # HAN-S without changes
     ],
 )
 def test_two_runs_from_one_seed_have_the_same_losses_to_the_bit(
@@ -151,6 +151,6 @@ def test_two_runs_from_one_seed_have_the_same_losses_to_the_bit(
         run_apart(tmp_path / name, "train", "-opt", "train_HAN-S_x4", *force)
         experiment = tmp_path / name / "experiments" / "HAN-S_x4_BSDS400"
         tables.append((experiment / "train.csv").read_text() + (experiment / "val_Set5.csv").read_text())
-    assert tables[0] == tables[1]  # numbers are written so that they read back as the same bits
+    assert tables[0] == tables[1]  # numbers are written with all digits, so equal text means equal bits
     losses = [line.split(",")[3] for line in tables[0].splitlines()[1 : iterations + 1]]
     assert len(set(losses)) > iterations // 2

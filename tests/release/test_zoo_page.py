@@ -1,4 +1,4 @@
-"""docs/model_zoo.md: made, checked for drift, true to the releases; its commands run."""
+"""Tests of docs/model_zoo.md: it is up to date and agrees with the releases, and its commands run."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from han_arch.zoo.entry import ENTRIES
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run scripts/make_model_zoo.py with flags."""
+    """Run scripts/make_model_zoo.py with the given flags."""
 
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["make_model_zoo.py", *words])

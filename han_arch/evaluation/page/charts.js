@@ -31,14 +31,14 @@ function drawCost(id, key, title, unit = 1) {
     marker: { size: 13, color: colour(row.model), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
     hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${row.label}</extra>`,
   }));
-  // Bicubic has no multiply-adds and no place on a logarithmic axis: draw a line.
+  // Bicubic has 0 multiply-adds, which a logarithmic axis cannot show. Draw it as a horizontal line.
   const free = rows.filter((row) => !(row[key] > 0));
   const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr_db, y1: row.psnr_db,
     line: { dash: "dash", width: 1.5, color: colour(row.model) } }));
   const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr_db, yanchor: "bottom",
     text: row.label, showarrow: false }));
   const values = drawn.map((row) => row[key] / unit);
-  // Label decades on a wide axis, and 1, 2, 5 on a narrow one, where decades alone would leave no label.
+  // Label powers of 10 on a wide axis, and also 2 and 5 on a narrow axis, which may contain no power of 10.
   const wide = Math.max(...values) / Math.min(...values) > 30;
   Plotly.react(byId(id), traces, layout(title, `PSNR on ${set}, dB`,
     { xaxis: { type: "log", dtick: wide ? 1 : "D2", tickformat: "~r" }, shapes, annotations }), CONFIG);
@@ -52,22 +52,23 @@ function drawPerImage() {
   if (!across || !up) return;
   const names = Object.keys(across.per_image).filter((name) => across.per_image[name] !== null && up.per_image[name] !== null);
   const x = names.map((name) => across.per_image[name]);
-  // Draw the difference: tenths of a dB are invisible on an axis of 15 dB.
+  // The y axis shows the difference in PSNR, because differences of 0.1 dB are invisible on an axis of 15 dB.
   const y = names.map((name) => up.per_image[name] - across.per_image[name]);
   const above = names.filter((name) => up.per_image[name] > across.per_image[name]).length;
   const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
     mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0,
     line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
-  Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, "difference, dB", { shapes }), CONFIG);
+  Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, `${up.label} minus ${across.label}, dB`,
+    { shapes }), CONFIG);
   byId("per-image-note").textContent =
-    `${set}: ${up.label} is above ${across.label} on ${above} of ${names.length} images; up is ${up.label} minus ${across.label}.`;
+    `${set}: ${up.label} has a higher PSNR than ${across.label} on ${above} of ${names.length} images.`;
 }
 
 function refreshPairs() {
   const labels = unique(data.rows.filter((row) => row.protocol === byId("protocol").value && row.set === chartSet())
     .map((row) => row.label));
-  // Keep the choice where possible, unless it compares a contestant with itself.
+  // Keep the chosen contestants if they are still available, unless both are the same contestant.
   const chosen = [byId("across").value, byId("up").value];
   const kept = chosen[0] === chosen[1] ? [] : chosen;
   const first = labels.includes(data.baseline) ? data.baseline : labels[0];
@@ -93,8 +94,8 @@ function drawAll() {
   drawTables();
   refreshPairs();
   drawLegend();
-  drawCost("by-madds", "madds_per_output_mp", "GMAdd per output megapixel", 1e9);
-  drawCost("by-time", "relative_time", `time / ${data.baseline}`);
+  drawCost("by-madds", "madds_per_output_mp", "1e9 multiply-adds per output megapixel", 1e9);
+  drawCost("by-time", "relative_time", `time / time of ${data.baseline}`);
   drawPerImage();
 }
 

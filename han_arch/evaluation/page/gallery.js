@@ -1,5 +1,6 @@
 "use strict";
-// Each crop: two versions on top of each other, with an edge that the slider moves, and all versions beside them.
+// Each crop shows two versions on top of each other and a slider, which moves the edge between them. Next to them are
+// small pictures of all versions.
 const versionLabels = unique(data.crops.flatMap((crop) => crop.versions.map((version) => version.label)));
 
 function element(name, className, text = "") {
@@ -11,14 +12,15 @@ function element(name, className, text = "") {
 
 function cropFigure(crop) {
   const figure = element("div", "crop");
-  const title = element("h3", "", `${crop.set}, ${crop.image}: ${crop.size} pixels at (${crop.left}, ${crop.top})`);
+  const title = element("h3", "",
+    `${crop.set}, ${crop.image}: ${crop.size} x ${crop.size} pixels, left ${crop.left}, top ${crop.top}`);
   const viewer = element("div", "viewer");
   const stage = element("div", "stage");
   const images = { left: new Image(), right: new Image() };
   const edge = element("div", "edge");
   const slider = element("input", "");
   Object.assign(slider, { type: "range", min: "0", max: "100", value: "50" });
-  slider.setAttribute("aria-label", `edge between left and right on ${crop.image}`);
+  slider.setAttribute("aria-label", `edge between the left and the right image of ${crop.image}`);
   const move = () => {
     images.right.style.clipPath = `inset(0 0 0 ${slider.value}%)`;
     edge.style.left = `calc(${slider.value}% - 1px)`;

@@ -1,5 +1,5 @@
 "use strict";
-// The tables. The page shows one protocol and one set at a time; the table can show all sets.
+// The tables. The page shows one protocol at a time. The charts show one test set; the table can show all sets.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const unique = (values) => [...new Set(values)];
@@ -12,21 +12,21 @@ const COLUMNS = [
   { key: "psnr_db", title: "PSNR, dB", show: fixed(data.digits.psnr + 1) },
   { key: "ssim", title: "SSIM", show: fixed(data.digits.ssim) },
   { key: "published_psnr_db", title: "published, dB", show: fixed(data.digits.psnr), hint: (r) => r.source },
-  { key: "minus_published_db", title: "difference", show: fixed(data.digits.psnr, true), hint: (r) => r.source },
+  { key: "minus_published_db", title: "minus published, dB", show: fixed(data.digits.psnr, true), hint: (r) => r.source },
   { key: "minus_baseline_db", title: `minus ${data.baseline}, dB`, show: fixed(3, true) },
   { key: "interval_low_db", title: "95 % interval", show: (v, r) => (v === null || v === undefined ? "" :
     `[${fixed(3, true)(r.interval_low_db)}, ${fixed(3, true)(r.interval_high_db)}]`) },
   { key: "sign_test_p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
-  { key: "verdict", title: "is", text: true, mark: true },
-  { key: "minus_full_db", title: "minus full, dB", show: fixed(3, true), hint: (r) => r.full_note },
+  { key: "verdict", title: "verdict", text: true, mark: true },
+  { key: "minus_full_db", title: "minus variant full, dB", show: fixed(3, true), hint: (r) => r.full_note },
   ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(), show: fixed(data.digits[name]) })),
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
   { key: "madds_per_output_mp", title: "GMAdd / MP", show: (v) => fixed(1)(v / 1e9) },
   { key: "relative_time", title: `time / ${data.baseline}`, show: fixed(2) },
-  { key: "peak_mb", title: "MB", show: fixed(0) },
-  { key: "weights_sha256", title: "weights", text: true, show: (v) => v.slice(0, 12) },
-  { key: "date", title: "measured", text: true, hint: (r) => `${r.command}; ${r.commit}; ${r.device}; ${r.versions}` },
+  { key: "peak_mb", title: "peak MB", show: fixed(0) },
+  { key: "weights_sha256", title: "SHA-256 of weights", text: true, show: (v) => v.slice(0, 12) },
+  { key: "date", title: "measured on", text: true, hint: (r) => `${r.command}; ${r.commit}; ${r.device}; ${r.versions}` },
 ];
 const PUBLISHED_COLUMNS = [
   { key: "method", title: "method", text: true },
@@ -34,7 +34,7 @@ const PUBLISHED_COLUMNS = [
   { key: "psnr_db", title: "PSNR, dB", show: fixed(data.digits.psnr) },
   { key: "ssim", title: "SSIM", show: fixed(data.digits.ssim) },
   { key: "status", title: "status", text: true },
-  { key: "source", title: "read in", text: true },
+  { key: "source", title: "source", text: true },
 ];
 const ALL_SETS = "all sets";
 
@@ -49,7 +49,7 @@ function visibleRows() {
     .filter((row) => words.every((word) => `${row.label} ${row.set} ${row.verdict ?? ""}`.toLowerCase().includes(word)));
 }
 
-// The charts show one set; for "all sets", the one with the most images.
+// Return the test set that the charts show: the chosen set or, for "all sets", the set with the most images.
 function chartSet() {
   if (byId("set").value !== ALL_SETS) return byId("set").value;
   const rows = data.rows.filter((row) => row.protocol === byId("protocol").value);
@@ -78,7 +78,7 @@ function drawTable(table, columns, rows, sort) {
     button.type = "button";
     button.textContent = column.title;
     button.addEventListener("click", () => {
-      // The first click puts the largest number, or the first word, on top.
+      // The first click sorts numbers from large to small, and texts from A to Z. The next click reverses the order.
       const again = sort.key === column.key;
       sort.descending = again ? !sort.descending : !column.text;
       sort.key = column.key;
@@ -113,12 +113,13 @@ function drawTables() {
     .filter((row) => byId("set").value === ALL_SETS || row.set === byId("set").value);
   drawTable(byId("published"), PUBLISHED_COLUMNS, papers, publishedSort);
   byId("published-section").hidden = papers.length === 0;
-  byId("protocol-note").textContent = `Every number below: ${byId("protocol").value}`;
+  byId("protocol-note").textContent = `Protocol of all numbers below: ${byId("protocol").value}`;
   byId("notes").textContent = rows.filter((row) => row.not_averaged)
     .map((row) => `${row.label}, ${row.set}: ${row.not_averaged}.`)
-    .concat(`is: ahead of or behind ${data.baseline} when the 95 % paired bootstrap interval of the mean difference ` +
-      "excludes 0 and the sign test is below 5 %; five images settle nothing. The test is about the images: the same " +
-      "network trained with another seed differs too.").join(" ");
+    .concat(`The verdict compares with ${data.baseline}: ahead or behind if the 95 % paired bootstrap interval of the ` +
+      "mean difference does not contain 0 and the p-value of the sign test is below 5 %; otherwise not settled. Five " +
+      "images are too few for a verdict. The test considers only the images: training with another seed also changes " +
+      "the scores.").join(" ");
 }
 
 function refreshSets() {
