@@ -1,8 +1,8 @@
-# Two commands carry a new machine from nothing: `make demo` and `make test`. Needed: Python 3.10 to 3.12 with pip and
-# venv, git, make. Python 3.13 and later run the network, not BasicSR's training.
+# `make demo` and `make test` work on a new machine. They need make, git, and Python 3.10 to 3.12 with pip and venv.
+# On Python 3.13 and later only the network works; training does not.
 VENV ?= .venv
 PYTHON ?= python3
-# The versions that the tests ran with; TORCH="torch torchvision" takes the newest.
+# The versions that were tested. TORCH="torch torchvision" installs the newest versions.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 DEMO ?=
 
@@ -12,20 +12,23 @@ STAMP := $(VENV)/installed
 .PHONY: help setup demo test test-all lint types format options clean
 
 help:
-	@echo "make demo      train a small HAN on real photos and show the result (about 5 minutes on 2 cores)"
-	@echo "make test      run the tests (under 5 minutes on 2 cores)"
-	@echo "make test-all  run the slow tests too (under 20 minutes)"
-	@echo "make lint types format options   what CI checks; format and options write"
+	@echo "make demo      train a small HAN on real photos, compare it with bicubic (about 5 minutes on 2 cores)"
+	@echo "make test      run the fast tests (under 5 minutes on 2 cores)"
+	@echo "make test-all  run all tests, also the slow ones (under 20 minutes)"
+	@echo "make lint      check the code style"
+	@echo "make types     check the types"
+	@echo "make format    rewrite the Python files in the code style"
+	@echo "make options   write the option files in options/"
 
 setup: $(STAMP)
 
-# torch first, then BasicSR without build isolation: its build would download a torch of its own.
+# Install torch first, then BasicSR without build isolation. With isolation, its build would download a second torch.
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH) "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet --no-build-isolation "basicsr==1.4.2; python_version < '3.13'"
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e ".[dev,peers,export,openvino,spandrel,tiff]"
-	@# opencv-python, which BasicSR asks for, needs libGL; a machine without a screen may lack it.
+	@# BasicSR requires opencv-python, which needs libGL. If cv2 cannot be imported, use the package without libGL.
 	$(BIN)/python -c "import cv2" || ( \
 	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
 	  $(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless && \
@@ -35,7 +38,7 @@ $(STAMP): setup.py pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py $(DEMO)
 
-# One test process for each core, one thread in each: threads that wait for each other cost more than they give.
+# One test process per core with one thread each: more threads would slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test: $(STAMP)

@@ -1,8 +1,8 @@
-"""HAN (Holistic Attention Network, ECCV 2020) for BasicSR.
+"""HAN (Holistic Attention Network, ECCV 2020), a plugin for BasicSR.
 
-The public names are loaded on first use: `import han_arch` needs neither torch nor BasicSR. The import only installs
-`compat`'s fallbacks, for modules that BasicSR 1.4.2 imports and newer packages dropped. A spawned data-loading worker
-needs them early: it imports BasicSR before it calls any function of ours.
+The public names are imported on first use, so `import han_arch` imports neither torch nor BasicSR. It only installs
+the import fallbacks of `han_arch.compat`, because BasicSR 1.4.2 imports modules that newer packages removed. A
+data-loading worker (start method "spawn") needs them early: it imports BasicSR before it calls any of our functions.
 """
 
 from importlib import import_module

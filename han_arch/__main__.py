@@ -1,4 +1,4 @@
-"""Run the `basicsr` command by `python -m han_arch`, as torchrun does."""
+"""Make `python -m han_arch` run the `basicsr` command; torchrun uses this form."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `basicsr` command: the table of subcommands, and the exit status and one-line message of a user's mistake."""
+"""The `basicsr` command: its subcommands, its exit statuses, and its one-line error messages."""
 
 import argparse
 import os
@@ -9,20 +9,20 @@ from importlib import import_module
 from han_arch.errors import UserError
 from han_arch.version import __version__
 
-# Each command is a module of han_arch.commands with configure(parser), which adds its arguments, and run(args), which
-# returns the exit status.
+# Each subcommand is a module of han_arch.commands. Its function configure(parser) adds the arguments. Its function
+# run(args) returns the exit status.
 COMMANDS = {
     "train": "train a network from an option file",
-    "test": "run a trained network over test sets and measure it",
-    "leaderboard": "measure models side by side by one protocol",
+    "test": "run a trained network on test sets and measure its image quality",
+    "leaderboard": "compare several networks and Bicubic, all measured in the same way",
     "options": "list or copy the option files that come with the package",
-    "data": "make, pack and check data sets",
-    "upscale": "super-resolve photos, folders of them, or standard input",
-    "zoo": "list, fetch, check, convert, publish and reproduce weights",
-    "export": "write a network for other runtimes, such as ONNX Runtime, and check it",
-    "inspect": "draw the attentions and the pixels that a patch depends on",
-    "bench": "measure HAN's speed and memory against its peers",
-    "doctor": "show versions, devices, plugins, and the faults of this installation",
+    "data": "download, prepare and check data sets",
+    "upscale": "upscale photos, folders of photos, or an image from standard input",
+    "zoo": "list, download, check, convert, publish and reproduce trained weights",
+    "export": "export a network to another runtime, such as ONNX Runtime, and check its pixels",
+    "inspect": "draw the attentions of a network, and the input pixels that an output patch depends on",
+    "bench": "compare the speed and memory of HAN with other networks",
+    "doctor": "print versions, devices and plugins, and every broken part of this installation",
 }
 
 EXAMPLES = """examples:
@@ -34,7 +34,10 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 for success, 1 for a command's negative result, 2 for a user's mistake."""
+    """Run a command line and return its exit status.
+
+    0: success. 1: the command reports a failure, such as a broken part. 2: a user's mistake. 130: interrupted.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser, subparsers = _build_parser()
     # Import only the chosen command, so that `basicsr --help` is fast.
@@ -48,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
         return 2
-    except BrokenPipeError:  # the reader closed the pipe, as in `basicsr options list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains when it exits
+    except BrokenPipeError:  # the reading program closed the pipe, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints an error at exit
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"basicsr {chosen}: interrupted\n")

@@ -1,9 +1,10 @@
-"""Make BasicSR 1.4.2 work on today's packages. No other file changes another package's modules.
+"""Make BasicSR 1.4.2 work with current package versions. Only this file changes modules of other packages.
 
-- Import fallbacks: newer releases of torchvision and SciPy dropped some modules. Our finder answers for them with the
-  modules that have their functions now. It is the last in `sys.meta_path`, so existing modules are never replaced.
-- `replace` sets one attribute of another package's module. The caller decides which, and why.
-- `require_basicsr` and `require` import a package, or raise one clear line.
+- Import fallbacks: newer releases of torchvision and SciPy removed modules that BasicSR imports. Our import finder
+  creates each removed module and takes its functions from a current module. The finder is the last one in
+  `sys.meta_path`, so it never replaces an existing module.
+- `replace` sets one attribute in a module of another package. The caller chooses the attribute and gives the reason.
+- `require_basicsr` and `require` import a package. If that fails, they raise an error with a one-line message.
 """
 
 import importlib
@@ -19,13 +20,16 @@ from typing import Any
 
 from han_arch.errors import UserError
 
-# Dropped module -> the module that has its functions now, and who imports it ("" for our own old names in documents).
+# Removed module -> (module that replaces it, reason for `basicsr doctor`). Reason "": an old name of our own module.
 MOVED_MODULES = {
     "torchvision.transforms.functional_tensor": (
         "torchvision.transforms.functional",
-        "torchvision dropped it in 0.17; basicsr/data/degradations.py imports it",
+        "torchvision 0.17 removed this module, but basicsr/data/degradations.py imports it",
     ),
-    "scipy.ndimage.filters": ("scipy.ndimage", "SciPy drops it in 2.0; basicsr/metrics/niqe.py imports it"),
+    "scipy.ndimage.filters": (
+        "scipy.ndimage",
+        "SciPy 2.0 removes this module, but basicsr/metrics/niqe.py imports it",
+    ),
     "han_arch.winograd": ("han_arch.speed.winograd", ""),
     "han_arch.winograd.convolution": ("han_arch.speed.winograd.convolution", ""),
     "han_arch.export.exporting": ("han_arch.export.write", ""),
@@ -34,27 +38,27 @@ _changes: dict[str, str] = {}
 
 
 def changes() -> dict[str, str]:
-    """Return this process's changes in other packages, oldest first: module or attribute -> why."""
+    """Return the changes that this process made in other packages, oldest first: module or attribute -> reason."""
     return dict(_changes)
 
 
 def install_import_fallbacks() -> None:
-    """Make the modules of MOVED_MODULES importable. Imports nothing; safe to call again."""
+    """Make the modules of MOVED_MODULES importable. This imports none of them; a second call changes nothing."""
     if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_MovedModuleFinder())
 
 
 def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
-    """Set an attribute, dotted below the module ("FileClient._backends"), of another package's module.
+    """Set an attribute in a module of another package.
 
     Args:
-        module_name: the module; it is imported if necessary.
-        attribute: an existing attribute.
-        new: the new value.
-        why: one line for the log and for `basicsr doctor`.
+        module_name: name of the module, which is imported if necessary.
+        attribute: an existing attribute of the module, or a path such as "FileClient._backends".
+        new: new value of the attribute.
+        why: reason in one line, for the log and for `basicsr doctor`.
 
     Raises:
-        AttributeError: no such attribute.
+        AttributeError: the attribute does not exist.
     """
     module = importlib.import_module(module_name)
     owner_path, _, name = attribute.rpartition(".")
@@ -68,43 +72,47 @@ def require_basicsr() -> ModuleType:
     """Import BasicSR and return it.
 
     Raises:
-        UserError: it is not installed or cannot be imported; the message gives the reason and the remedy.
+        UserError: BasicSR is not installed or cannot be imported; the message says why and what to do.
     """
     install_import_fallbacks()
     if importlib.util.find_spec("basicsr") is None:
         if sys.version_info >= (3, 13):
             raise UserError(
-                "this command needs BasicSR 1.4.2, which cannot be built on Python 3.13 or later (this is "
-                f"{sys.version_info.major}.{sys.version_info.minor}); use Python 3.10 to 3.12 for training and testing"
+                "BasicSR 1.4.2 is needed here, but it cannot be built on Python 3.13 or later; to train and test, "
+                f"use Python 3.10 to 3.12 (this is {sys.version_info.major}.{sys.version_info.minor})"
             )
         raise UserError(
-            "this command needs BasicSR, which is not installed; run: pip install --no-build-isolation basicsr==1.4.2"
+            "BasicSR is needed here, but it is not installed; run: pip install --no-build-isolation basicsr==1.4.2"
         )
     try:
         return importlib.import_module("basicsr")
     except ImportError as error:
-        hint = "`basicsr doctor` shows more"
+        hint = "run basicsr doctor to see all faults of this installation"
         if "libGL" in str(error):
-            hint = "without a screen run: pip uninstall -y opencv-python; pip install opencv-python-headless"
+            hint = "if this machine has no screen: pip uninstall -y opencv-python; pip install opencv-python-headless"
         raise UserError(f"BasicSR is installed but cannot be imported: {error}; {hint}") from error
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package, which has the same name on PyPI, and return it.
+    """Import an optional package and return it.
+
+    Args:
+        package: name of the package, for the import and on PyPI.
+        extra: extra of han_arch that installs the package, as in `pip install 'han_arch[export]'`.
 
     Raises:
-        UserError: it cannot be imported; the message says how to install it, also by this extra of han_arch.
+        UserError: the package cannot be imported; the message contains the command that installs it.
     """
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise UserError(
-            f"{package} cannot be imported ({error}); run: pip install 'han_arch[{extra}]', or pip install {package}"
+            f"{package} cannot be imported ({error}); run: pip install 'han_arch[{extra}]', or: pip install {package}"
         ) from error
 
 
 def installed_version(distribution: str) -> str | None:
-    """Return an installed distribution's version, or None; imports nothing."""
+    """Return the version of an installed PyPI package, or None if it is not installed. This does not import it."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -112,13 +120,13 @@ def installed_version(distribution: str) -> str | None:
 
 
 def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """Return the entry points of the group `basicsr.plugins`, each with its distribution and version; loads none."""
+    """Return the entry points of the group `basicsr.plugins`, not loaded, each with its package and version."""
     entries = importlib.metadata.entry_points(group="basicsr.plugins")
     return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Create modules under old names that look their attributes up in the new modules."""
+    """Create a module under its removed name; its attributes come from the module that replaces it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -131,7 +139,7 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         home_name, why = MOVED_MODULES[module.__name__]
         if why:
-            _changes[module.__name__] = f"{why}; {home_name} replaces it"
+            _changes[module.__name__] = f"{why}; {home_name} is used instead"
         home = importlib.import_module(home_name)
-        # Look up later, since the new module may be half imported at this moment.
+        # Read each attribute on first use, because the new module may be only partly imported now.
         module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
-"""Download files and unpack zip archives: resume broken transfers, check size and hash, refuse unsafe archives.
+"""Download files and unpack zip archives.
 
-A file in transfer is called NAME.part. NAME appears only when the file is complete and its hash is right.
+A broken download is resumed, the size and the hash of each file are checked, and unsafe archives are rejected. During
+a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
 """
 
 import http.client
@@ -26,44 +27,46 @@ from han_arch.errors import UserError
 from han_arch.files import half_written, hash_file, new_folder, write
 
 CHUNK = 2**20
-ATTEMPTS = 6  # in a row without a new byte
-TIMEOUT = 60.0  # seconds without an answer
+ATTEMPTS = 6  # number of attempts in a row that bring no new byte
+TIMEOUT = 60.0  # seconds to wait for an answer of the server
 FINAL_STATUS = {401, 403, 404, 405, 410}
-RECORD = "downloads.json"  # beside the files: the hashes of first downloads
-COUNT_LIMIT = 100_000  # files in an archive
-RATIO_LIMIT = 200  # images hardly compress; a zip bomb does, a thousand times and more
+RECORD = "downloads.json"  # file in the download folder with the hashes of first downloads
+COUNT_LIMIT = 100_000  # largest number of entries in an archive
+RATIO_LIMIT = 200  # images hardly compress; a zip bomb compresses to a thousandth of its size or less
 
 
 class DownloadError(UserError):
-    """A download failed; the message names the address and the reason."""
+    """A download failed. The message contains the address and the reason."""
 
 
 class UnsafeArchive(UserError):
-    """An archive is damaged or not a plain set of files; nothing was unpacked."""
+    """An archive is damaged or has unsafe entries. Nothing was unpacked."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the internet."""
+    """A file on the internet, and its name on the local disk."""
 
-    url: str  # http or https
-    name: str  # of the local file
-    size: int | None = None  # bytes; None when it is not published
-    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None when unpublished: the first download's hash is recorded
+    url: str  # address that begins with http or https
+    name: str  # name of the local file
+    size: int | None = None  # size in bytes; None if no size is published
+    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published, then `fetch` records one
 
 
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
-    """Download a file or resume its download, and return it; a correct file that exists is kept.
+    """Download a file, or resume its download, and return its path. A correct file that exists is not downloaded again.
+
+    If no hash is published, the hash of the first download is recorded, and later downloads must have the same hash.
 
     Args:
-        remote: the address, and the published size and hash.
-        folder: for the file and the record of hashes.
-        say: callback for one line on how the hash was checked.
-        wait: seconds before the second attempt; doubled for each further one.
+        remote: the file to download.
+        folder: folder for the file and for the record of hashes.
+        say: callback for one line of text about the check of the hash.
+        wait: seconds before the second attempt; the time doubles before each further attempt.
 
     Raises:
-        DownloadError: the address is not http(s), the server refused, several attempts failed, or size or hash are
-            wrong (the wrong file is removed).
+        DownloadError: the address does not begin with http or https, the server refused the request, ATTEMPTS
+            attempts in a row failed, or the size or the hash is wrong (the wrong file is removed).
     """
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
         raise DownloadError(f"{remote.url}: the address must begin with http or https")
@@ -91,7 +94,7 @@ def _transfer(remote: RemoteFile, part: Path, wait: float) -> None:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures == ATTEMPTS:
                     raise DownloadError(
-                        f"{remote.url}: {error}; {_size(part)} bytes are kept, run the same command again to resume"
+                        f"{remote.url}: {error}; {_size(part)} bytes are kept; run the command again to resume"
                     ) from error
                 time.sleep(wait * 2 ** (failures - 1))
 
@@ -101,19 +104,21 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     validator = _read_json(_info(part)).get("validator") if start else None
     headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
     if start and validator:
-        # If-Range: the server sends a changed file from its start.
+        # If-Range: if the file has changed, the server sends all of it.
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     elif start and remote.hash:
-        headers["Range"] = f"bytes={start}-"  # the hash will show whether the file has changed
+        headers["Range"] = f"bytes={start}-"  # if the file has changed, the check of the hash fails
     request = urllib.request.Request(remote.url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the remote file is shorter than ours, so it is another file
+        if error.code == 416:  # the server's file is shorter than our part, so it is another file
             part.unlink()
-            raise ConnectionError("the server's file is shorter than the part here") from error
+            raise ConnectionError(
+                "the file on the server is shorter than the part that was downloaded before"
+            ) from error
         if error.code in FINAL_STATUS:
-            raise DownloadError(f"{remote.url}: the server answers {error.code} {error.reason}") from error
+            raise DownloadError(f"{remote.url}: the server answered {error.code} {error.reason}") from error
         raise
     with response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -121,7 +126,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
         length = response.headers.get("Content-Length")
         wanted = start + int(length) if length else None
         if remote.size is not None and wanted is not None and wanted != remote.size:
-            raise DownloadError(f"{remote.url}: the server's file has {wanted} bytes; wanted {remote.size}")
+            raise DownloadError(f"{remote.url}: the file must have {remote.size} bytes; the server has {wanted}")
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             write(_info(part), json.dumps({"validator": validator}))
@@ -133,15 +138,15 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
                 file.write(chunk)
                 progress.update(len(chunk))
     if wanted is not None and _size(part) != wanted:
-        raise ConnectionError(f"the connection broke off after {_size(part)} of {wanted} bytes")
+        raise ConnectionError(f"the connection was lost after {_size(part)} of {wanted} bytes")
 
 
 def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
-    """Compare size and hash with the published or recorded ones; remove a wrong file, record a first hash."""
+    """Compare a file with its published or recorded size and hash. Remove a wrong file; record a first hash."""
     size = _size(file)
     if remote.size is not None and size != remote.size:
         file.unlink()
-        raise DownloadError(f"{remote.url}: got {size} bytes; wanted {remote.size}; the file was removed")
+        raise DownloadError(f"{remote.url}: the file must have {remote.size} bytes; got {size}; the file was removed")
     record_file = file.parent / RECORD
     record = _read_json(record_file)
     wanted = remote.hash or record.get(remote.url)
@@ -150,12 +155,14 @@ def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
     origin = "published hash" if remote.hash else "hash recorded at the first download"
     if wanted is None:
         write(record_file, json.dumps(record | {remote.url: got}, indent=1))
-        say(f"{remote.name}: no published hash; {got} is recorded in {record_file} for later downloads")
+        say(f"{remote.name}: no published hash; {got} was recorded in {record_file} to check later downloads")
     elif got == wanted:
-        say(f"{remote.name}: {got} is the {origin}")
+        say(f"{remote.name}: {got} equals the {origin}")
     else:
         file.unlink()
-        raise DownloadError(f"{remote.url}: got {got}; the {origin} is {wanted}; the file was removed")
+        raise DownloadError(
+            f"{remote.url}: the file has the hash {got}; the {origin} is {wanted}; the file was removed"
+        )
 
 
 def _size(path: Path) -> int:
@@ -174,21 +181,22 @@ def _read_json(path: Path) -> dict[str, str]:
 
 
 def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> None:
-    """Unpack a zip file into a new folder, which appears only when it is complete.
+    """Unpack a zip file into a new folder. The folder appears only when it is complete.
 
     Args:
         archive: the zip file.
-        target: the folder to make. It does not repeat a folder that the archive wraps around all of its files.
-        limit: the most bytes that all files together may have.
-        members: a regular expression for the end of a file's path. Matching files are unpacked under the name that
-            the groups form together, all others are skipped. None unpacks all files with their paths.
+        target: the folder to make. If one top folder in the archive contains all files, it is not created in target.
+        limit: largest total size of the unpacked files, in bytes.
+        members: regular expression for the end of a file's path. Only files that match are unpacked; the groups of
+            the expression, joined, give the new name. None: all files are unpacked with their paths.
 
     Raises:
-        UnsafeArchive: the zip file is damaged; a path leaves the target; a member is a link, a device or encrypted; two
-            files share a name; the archive exceeds the limits of files, bytes or compression; no file is left.
+        UnsafeArchive: the zip file is damaged; a path leads out of target; an entry is a link, a device or encrypted;
+            two files have the same name; there are too many files or bytes, or they are compressed too much; or no
+            file matches.
         FileExistsError: the target exists.
     """
-    for leftover in half_written(target):  # by an interrupted run
+    for leftover in half_written(target):  # an interrupted run left it
         shutil.rmtree(leftover)
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -204,36 +212,36 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 def _places(
     opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check every member; return the place of each file to unpack."""
+    """Check every entry; return entry -> path in the target folder, for each file to unpack."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
-        raise UnsafeArchive(f"{archive} has {len(infos)} members; the limit is {COUNT_LIMIT}")
+        raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")
     for info in infos:
         if fault := _fault(info):
             raise UnsafeArchive(f"{archive}: {info.orig_filename!r} {fault}")
     total = sum(info.file_size for info in infos)
     if total > limit:
-        raise UnsafeArchive(f"{archive} would unpack to {total} bytes; the limit is {limit}")
+        raise UnsafeArchive(f"the files in {archive} have {total} bytes when unpacked; at most {limit} are allowed")
     files = {info: PurePosixPath(info.filename) for info in infos if not info.is_dir()}
     if members is not None:
         matches = {info: re.search(f"(?:^|/){members}$", info.filename) for info in files}
         files = {info: PurePosixPath("".join(match.groups())) for info, match in matches.items() if match}
-    else:  # remove the folders that hold all files
+    else:  # remove top folders that contain all files
         while files and all(len(place.parts) > 1 for place in files.values()):
             if len({place.parts[0] for place in files.values()}) > 1:
                 break
             files = {info: PurePosixPath(*place.parts[1:]) for info, place in files.items()}
     if not files:
-        raise UnsafeArchive(f"{archive} has no file of the expected names")
+        raise UnsafeArchive(f"{archive} does not contain any of the expected files")
     lower = [str(place).lower() for place in files.values()]
     if len(set(lower)) < len(lower):
-        raise UnsafeArchive(f"{archive} has two files of the same name")
+        raise UnsafeArchive(f"{archive} contains two files that would get the same name")
     return files
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
-    """Return why a member is unsafe, or None."""
-    # orig_filename, since zipfile cuts names at NUL and replaces backslashes on Windows.
+    """Return why an entry is unsafe, or None if it is safe."""
+    # orig_filename is unchanged; for filename, zipfile cuts names at NUL and replaces backslashes on Windows.
     name = info.orig_filename
     path = PurePosixPath(name)
     if "\0" in name or "\\" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
@@ -244,19 +252,21 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
         return "is encrypted"
     if info.file_size > CHUNK and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
-        return f"is compressed {info.file_size // max(info.compress_size, 1)} times, like a zip bomb"
+        return f"becomes {info.file_size // max(info.compress_size, 1)} times larger when unpacked, like a zip bomb"
     return None
 
 
 def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, archive: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    # zipfile checks the CRC at the end of the member.
+    # At the end of the entry, zipfile checks its CRC.
     with opened.open(info) as source, place.open("wb") as file:
         while chunk := source.read(CHUNK):
             written += len(chunk)
             if written > info.file_size:
-                raise UnsafeArchive(f"{archive}: {info.filename!r} is longer than the archive's index says")
+                raise UnsafeArchive(f"{archive}: {info.filename!r} has more bytes than the archive's index says")
             file.write(chunk)
     if written != info.file_size:
-        raise UnsafeArchive(f"{archive}: {info.filename!r} has {written} of {info.file_size} bytes")
+        raise UnsafeArchive(
+            f"{archive}: {info.filename!r} has {written} bytes; the archive's index says {info.file_size}"
+        )

@@ -1,27 +1,33 @@
-"""The exception for a user's mistake, and the only "did you mean"."""
+"""The exception for mistakes of the user, and "did you mean" hints for unknown names."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
 
-_LISTED = 12  # longer lists of known names are cut
+_LISTED = 12  # number of known names in a message, at most
 
 
 class UserError(ValueError):
-    """A mistake that the user can fix: wanted, got and what to do, in one line.
+    """A mistake that the user can fix. One line says what was wanted, what was found and what to do.
 
     The `basicsr` command prints the message and exits with status 2.
     """
 
 
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
-    """Return the known name that was probably meant, or None; likeness is from 0 (any name) to 1 (the same name)."""
+    """Return the known name that is most similar to an unknown name, or None if all differ too much.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+        likeness: least similarity that counts, from 0 (any name) to 1 (the same name).
+    """
     close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=likeness)
     return close[0] if close else None
 
 
 def hint(name: Any, known: Iterable[Any]) -> str:
-    """Return "did you mean X?" for the nearest known name; where none is near, list the known names."""
+    """Return "did you mean X?" if a known name X is similar; otherwise return a list of the known names."""
     names = sorted(str(one) for one in known)
     close = nearest(name, names)
     if close:
@@ -31,5 +37,11 @@ def hint(name: Any, known: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
-    """Return the error for an unknown name of a kind (what), such as "degradation"; it names the nearest known one."""
+    """Return the error for an unknown name; its message suggests a similar name or lists the known names.
+
+    Args:
+        what: the word for the named thing, such as "degradation".
+        name: the unknown name.
+        known: the known names.
+    """
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")

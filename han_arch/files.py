@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, hashes of files, and the user's cache folder."""
+"""Write files completely or not at all, compute hashes of files, and find the user's cache folder."""
 
 import errno
 import glob
@@ -15,13 +15,16 @@ from typing import BinaryIO
 from han_arch.errors import UserError
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
-HALF_WRITTEN = ".*.part"  # the names of files and folders that are being written, as a glob pattern
+HALF_WRITTEN = ".*.part"  # glob pattern of the temporary names of files and folders during writing
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CHUNK = 2**20
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made or fetched again: weights, compiled kernels. $HAN_ARCH_CACHE moves it."""
+    """Return the cache folder, for files that can be downloaded or made again: weights and compiled kernels.
+
+    The environment variable HAN_ARCH_CACHE selects another folder.
+    """
     moved = os.environ.get(CACHE_VARIABLE)
     if moved:
         return Path(moved).expanduser()
@@ -35,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return a file's hash as hex digits, by an algorithm that `hashlib.new` knows."""
+    """Return the hash of a file as hex digits. The algorithm is a name that `hashlib.new` accepts."""
     digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -45,17 +48,17 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of path when the block ends; after an exception it is removed.
+    """Open a temporary file to write into. It is renamed to path at the end of the block.
 
-    A reader sees the old file or the whole new one.
+    After an exception, the temporary file is removed. Other programs see the old file or the complete new file.
 
     Args:
         path: the file to write; its folder must exist.
-        overwrite: replace a file that is there.
-        durable: wait until the file is on the disk, so that a power cut cannot lose it.
+        overwrite: whether an existing file is replaced.
+        durable: whether to wait until the file is on the disk, so that a power cut cannot lose it.
 
     Raises:
-        FileExistsError: path exists, or appeared meanwhile, and overwrite is False.
+        FileExistsError: overwrite is False, and path exists at the end of the block.
         OSError: the system refused to write.
     """
     beside = _beside(path)
@@ -74,16 +77,16 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all; text is written as UTF-8. See `replacing`."""
+    """Write a file completely or not at all. Text is encoded as UTF-8. See `replacing`."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside path, for files that are moved to path when they are complete; remove it at the end.
+    """Make a hidden working folder next to path, and remove it at the end of the block.
 
-    The parent folder must exist.
+    Write files there, and move them to path when they are complete. The parent folder of path must exist.
     """
     beside = _beside(path)
     beside.mkdir()
@@ -95,15 +98,15 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder to write into, beside path; it gets the name path when the block ends without an exception.
+    """Yield a temporary folder to write into. It is renamed to path at the end of the block.
 
-    The parent folder must exist.
+    After an exception, the temporary folder is removed. The parent folder of path must exist.
 
     Raises:
         FileExistsError: path exists.
     """
     if os.path.lexists(path):
-        raise FileExistsError(f"{path} exists; remove it or choose another name")
+        raise FileExistsError(f"{path} already exists; remove it or choose another name")
     with working_folder(path) as beside:
         yield beside
         os.rename(beside, path)
@@ -111,20 +114,20 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) -> Iterator[None]:
-    """Context in which the system's refusal to write, such as a full disk, becomes one clear line.
+    """Turn a write error of the system, such as a full disk, into a UserError with a one-line message.
 
     Args:
-        path: what is being written.
-        advice: what the user can do.
-        no_room_only: leave other errors as they are, for a block that does more than write.
+        path: the file or folder that the block writes, for the message.
+        advice: what the user can do, for the message.
+        no_room_only: convert only errors of a full or read-only disk; for a block that does more than write.
 
     Raises:
-        UserError: the system refused.
+        UserError: the system could not write.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch.save hides the system's error behind one of its own.
+        # torch.save raises an error of its own; its context is the system's error.
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
@@ -132,19 +135,19 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
 
 def half_written(path: Path) -> list[Path]:
-    """List the half-written files and folders beside path that interrupted runs left."""
+    """List the temporary files and folders that interrupted runs left when they wrote path."""
     return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
 
 
 def _beside(path: Path) -> Path:
-    """Return a free name beside path that matches HALF_WRITTEN; short, since names may have 255 bytes at most."""
+    """Return an unused temporary name next to path. It is short, because a name may have only 255 bytes."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 
 def _move_to_free_name(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)  # fails where a rename would replace
-    except OSError:  # the name is taken, or the file system has no links
+        os.link(source, target)  # fails if target exists; a rename would replace it
+    except OSError:  # target exists, or the file system does not support hard links
         if os.path.lexists(target):
-            raise FileExistsError(f"{target} exists; --overwrite replaces it") from None
+            raise FileExistsError(f"{target} already exists; pass --overwrite to replace it") from None
         os.replace(source, target)

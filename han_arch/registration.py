@@ -1,4 +1,4 @@
-"""Register our classes with BasicSR: which class goes into which of its registries."""
+"""Add the classes of han_arch to BasicSR's registries."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from han_arch.errors import UserError
 
 
 def register() -> dict[str, list[str]]:
-    """Register HAN and its components, HANModel, and our losses with BasicSR.
+    """Register HAN, its components, HANModel and the losses of han_arch with BasicSR.
 
-    Safe to call again. It keeps the names that other packages registered. When one of our names is taken by another
-    class, it registers nothing and raises.
+    A second call changes nothing. Classes that other packages registered stay. If another class already uses one of
+    our names, no class is registered and an error is raised.
 
     Returns:
-        Registry ("arch", "model", "loss") -> our names in it, where there are any.
+        Registry ("arch", "model" or "loss") -> names of our classes in it. A registry without our classes is omitted.
 
     Raises:
-        UserError: BasicSR cannot be imported, or another class has one of our names.
+        UserError: BasicSR cannot be imported, or another class uses one of our names.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
@@ -37,8 +37,8 @@ def register() -> dict[str, list[str]]:
             other = registered.get(cls.__name__, cls)
             if _full_name(other) != _full_name(cls):
                 raise UserError(
-                    f"{cls.__name__} in BasicSR's {label} registry is {_full_name(other)}; han_arch registers its own "
-                    f"{cls.__name__} there: import only one of the two"
+                    f"BasicSR's {label} registry already has another {cls.__name__}: {_full_name(other)}; "
+                    f"the {cls.__name__} of han_arch cannot be added, import only one of the two"
                 )
     for registry, ours in classes.values():
         for cls in ours:

@@ -1,12 +1,12 @@
-"""Add HAN to spandrel, the library with which chaiNNer, ComfyUI and others load networks.
+"""Add HAN to spandrel, the library that chaiNNer, ComfyUI and other programs use to load networks.
 
     import han_arch.spandrel, spandrel
     han_arch.spandrel.install()
     model = spandrel.ModelLoader().load_from_file("net_g_latest.pth")
 
-The authors' form of HAN has all keys of an RCAN, so spandrel alone detects an RCAN and fails. HAN is therefore detected
-first. spandrel passes the weights without the options beside them. Options that no shape shows get the authors' values,
-and the log names them.
+A HAN checkpoint of the authors has all keys of an RCAN, so spandrel alone takes it for an RCAN and fails. Therefore
+spandrel checks for HAN before it checks for RCAN. spandrel passes us the weights but not the network's options. Options
+that cannot be derived from the weights get the authors' values, and the log lists them.
 """
 
 import logging
@@ -22,13 +22,13 @@ logger = logging.getLogger("han_arch")
 
 
 def install(registry: Any = None) -> bool:
-    """Add HAN to spandrel's registry: our checkpoints, the authors' and super-image's.
+    """Add HAN to spandrel's registry. spandrel then loads our checkpoints, the authors' and super-image's.
 
     Args:
-        registry: a `spandrel.ArchRegistry`; None is `spandrel.MAIN_REGISTRY`, the default of `ModelLoader`.
+        registry: the `spandrel.ArchRegistry` to extend. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
 
     Returns:
-        True when HAN was added, False when the registry already has an architecture of that name.
+        True if HAN was added, False if the registry already has an architecture called HAN.
 
     Raises:
         UserError: spandrel is not installed.
@@ -41,14 +41,14 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict is a HAN, in our form or the authors'; RCAN has the same backbone but no LAM."""
+    """Return whether a state dict is from a HAN, ours or the authors'. An RCAN has the same backbone but no LAM."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))
 
 
 def _architecture(spandrel: Any) -> Any:
-    """Return HAN as a `spandrel.Architecture`; the class is local, so that this file imports without spandrel."""
+    """Return HAN as a `spandrel.Architecture`. The class is local, so this file can be imported without spandrel."""
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:
@@ -58,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-                logger.info("%s; spandrel passes no options, assumed: %s", checkpoint.summary, assumed)
+                logger.info("%s; spandrel passes no options, so we assumed: %s", checkpoint.summary, assumed)
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments
@@ -69,7 +69,7 @@ def _architecture(spandrel: Any) -> Any:
                 architecture=self,
                 purpose="SR",
                 tags=["{num_feat}nf".format(**arguments), "{num_group}x{num_block}".format(**arguments)],
-                # The authors' weights work on 0..255, where LAM overflows float16.
+                # The authors' networks compute on the 0..255 scale, where LAM overflows in float16.
                 supports_half=False,
                 supports_bfloat16=True,
                 scale=arguments["upscale"],

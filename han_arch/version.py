@@ -1,4 +1,4 @@
-"""The version of this package, which setup.py reads from here, and the commit of its checkout."""
+"""The version of this package (setup.py reads it from this file), and the Git commit of its checkout."""
 
 import subprocess
 from pathlib import Path
@@ -7,9 +7,12 @@ __version__ = "0.1.0"
 
 
 def commit() -> str:
-    """Return the commit of the package's checkout, with "+" when files differ from it; "" without a checkout."""
+    """Return the Git commit of the checkout that contains this package; "" if the package is not in a checkout.
+
+    A "+" at the end means that files of the checkout differ from the commit.
+    """
     folder = Path(__file__).parent
-    # A package in site-packages may lie inside the checkout of another project, which does not track it.
+    # site-packages may be inside the checkout of another project; that checkout does not track our files.
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return ""
     head, changed = _git(folder, "rev-parse", "--short=12", "HEAD"), _git(folder, "status", "--porcelain", "-uno")

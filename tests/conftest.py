@@ -16,22 +16,22 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The checkout's top folder."""
+    """The top folder of the checkout."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder with real images and known answers that stands beside the checkout; never part of it."""
+    """The folder with real images and reference results. It is next to the checkout, not inside it."""
     folder = Path(os.environ.get("HAN_ARCH_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; set HAN_ARCH_SHARED_DATA to the folder with the known answers")
+        pytest.skip(f"{folder} does not exist; set HAN_ARCH_SHARED_DATA to the folder with the reference results")
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint file, tiny.pth, of a small network for x2."""
+    """The checkpoint file tiny.pth of a small network with scale 2."""
     from known_engines import save_checkpoint, tiny_net
 
     return save_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pth", tiny_net())
@@ -50,7 +50,7 @@ def winograd_compiler() -> None:
 
 @pytest.fixture(scope="session")
 def basicsr() -> ModuleType:
-    """BasicSR, imported with what it needs on today's stack."""
+    """BasicSR, imported with the import fallbacks of han_arch."""
     if compat.installed_version("basicsr") is None:
         pytest.skip("BasicSR is not installed (it cannot be built on Python 3.13 and later)")
     return compat.require_basicsr()

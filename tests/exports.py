@@ -1,4 +1,4 @@
-"""Small networks to export, and the skip of tests without the export packages."""
+"""Make small networks to export, and skip tests if the export packages are not installed."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def need(target: str) -> None:
 
 
 def save_network(path: Path, channels: int = 3, upscale: int = 2, **settings) -> Path:
-    """Save a small random network with active attentions."""
+    """Save a small network with random weights, alpha 0.3 and beta -0.4."""
     torch.manual_seed(0)
     small = {"num_feat": 8, "num_group": 1, "num_block": 1, "squeeze_factor": 4}
     net = HAN(channels, channels, upscale=upscale, **(small | settings))

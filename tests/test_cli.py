@@ -1,4 +1,4 @@
-"""The `basicsr` command as a user runs it: prepare, train, resume, test; HAN and BasicSR's EDSR and RCAN."""
+"""Run the `basicsr` command as a user does: prepare, train, resume and test HAN, EDSR and RCAN."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ def basicsr_command(folder: Path, *words: str, module: bool = False) -> subproce
 
 
 def smooth_photo(height: int, width: int, seed: int) -> np.ndarray:
-    """Return a picture with structure at several scales."""
+    """Return an image with details of several sizes."""
     generator = np.random.default_rng(seed)
     layers = [
         cv2.resize(generator.random((height // step + 1, width // step + 1, 3)), (width, height)) for step in (4, 9, 25)
@@ -38,7 +38,7 @@ def smooth_photo(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def option_file(folder: Path, network: str, **changes: object) -> Path:
-    """Write an option file for a few iterations on the workspace's data, based on the shipped demo file."""
+    """Write an option file for a few iterations on the workspace's data; start from the demo option file."""
     from han_arch.opt import read
 
     opt = read.read("demo_HAN_x4")
@@ -62,7 +62,7 @@ def option_file(folder: Path, network: str, **changes: object) -> Path:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with three small photos, prepared for x2."""
+    """Make a folder with three small photos, prepared for scale 2."""
     folder = tmp_path_factory.mktemp("workspace")
     (folder / "photos").mkdir()
     for index in range(3):
@@ -77,7 +77,7 @@ def test_train_checkpoint_test(workspace: Path, network: str) -> None:
     option_file(workspace, network)
     done = basicsr_command(workspace, "train", "-opt", f"{network}.yml")
     assert done.returncode == 0, done.stderr
-    # 3 images in batches of 2: BasicSR alone would stop early
+    # with 3 images and batches of 2, BasicSR alone would stop early
     iterations = re.findall(r"iter:\s+(\d+), lr", done.stdout + done.stderr)
     assert [int(i) for i in iterations] == list(range(1, 8))
 
@@ -107,13 +107,13 @@ def test_train_checkpoint_test(workspace: Path, network: str) -> None:
     assert done.returncode == 0, done.stderr
     images = workspace / "results" / f"tiny_{network}" / "visualization" / "photos"
     assert cv2.imread(str(images / f"photo0_tiny_{network}.png")).shape == (48, 64, 3)
-    # The test and the last validation of training measure the same network on the same images.
+    # The test must equal the last validation of the training: same network, same images.
     last = re.findall(r"# psnr: ([\d.]+)", log)[-1]
     assert re.findall(r"# psnr: ([\d.]+)", done.stdout + done.stderr)[-1] == last
 
 
 def test_upstream_model_and_auto_resume(workspace: Path) -> None:
-    """An option file for SRModel runs unchanged, with num_gpu: 1, and resumes."""
+    """BasicSR's own option file for SRModel, with num_gpu: 1, trains and resumes unchanged."""
     option_file(workspace, "EDSR", name="tiny_upstream", model_type="SRModel", num_gpu=1)
     resume = ("train", "-opt", "EDSR.yml", "--auto_resume")
     assert basicsr_command(workspace, *resume).returncode == 0

@@ -1,4 +1,4 @@
-"""compat: BasicSR imports on today's packages; only broken parts change, and every change is listed."""
+"""BasicSR can be imported with current packages. compat changes only broken parts and lists every change."""
 
 import importlib
 import importlib.util
@@ -27,7 +27,7 @@ def test_basicsr_imports_after_han_arch(basicsr: types.ModuleType) -> None:
 
 
 def test_only_missing_modules_are_replaced() -> None:
-    """An existing module stays, and the fallbacks import nothing by themselves."""
+    """Existing modules stay unchanged, and installing the fallbacks imports nothing."""
     code = (
         "import sys, han_arch\n"
         "from han_arch import compat\n"
@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 @pytest.mark.usefixtures("basicsr")
 def test_spawned_worker_reads_through_basicsr(tmp_path: Path) -> None:
-    """With spawn, a worker unpickles BasicSR's data set before any of our functions runs there."""
+    """With start method spawn, a worker unpickles BasicSR's data set before it runs any of our functions."""
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "one.png"), np.zeros((5, 7, 3), np.uint8))
     script = tmp_path / "spawning.py"

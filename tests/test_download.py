@@ -1,4 +1,4 @@
-"""Downloads from a local server: ranges, cut connections, wrong hashes, 404s, changed files."""
+"""Download from a local server: ranges, lost connections, wrong hashes, status 404, changed files."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ SHA = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve `server.content` with ranges; cut each answer after the next number of `server.cuts`."""
+    """Serve `server.content`, also in ranges. Cut each answer after the next number of bytes in `server.cuts`."""
 
     def do_GET(self):
         server = self.server
@@ -95,7 +95,7 @@ def test_cut_connections_are_resumed(server, tmp_path):
 def test_the_next_call_resumes_a_broken_transfer(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.cuts = [100_000]
-    with pytest.raises(DownloadError, match=r"100000 bytes.*same command"):
+    with pytest.raises(DownloadError, match=r"100000 bytes.*again to resume"):
         get(server, tmp_path)
     assert not (tmp_path / "file.zip").exists()
     assert get(server, tmp_path).read_bytes() == CONTENT

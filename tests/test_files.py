@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, also when the system refuses; real refusals, by a limit on file sizes."""
+"""Files are written completely or not at all, also if the system refuses to write. A size limit causes the refusals."""
 
 import errno
 import sys
@@ -14,9 +14,9 @@ from han_arch.files import clear_refusal, replacing, write
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """No file of this process may grow beyond 100 kB; Python turns the signal for that into an error."""
+    """Limit the files of this process to 100 kB. A larger write raises OSError."""
     if sys.platform == "win32":
-        pytest.skip("Windows has no limit on file sizes")
+        pytest.skip("Windows cannot limit the size of files")
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -54,5 +54,5 @@ def test_errors_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No space"), clear_refusal(tmp_path, "", no_room_only=True):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(AttributeError):
-        save(lambda: 0, tmp_path / "x")  # a mistake of the program: this cannot be pickled
+        save(lambda: 0, tmp_path / "x")  # a programming error: the object cannot be pickled
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Who may import whom: the order of the rooms, held by reading every file's imports."""
+"""Check which room imports which: read the imports of every file and compare them with the order of rooms."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 
-# A room is a folder or a file at the top of the package. Each may import itself and the rooms before it.
+# A room is a folder or a file at the top of the package. A room may import itself and the rooms before it.
 ORDER = [
     "errors",
     "version",
@@ -69,7 +69,7 @@ def imported_modules(source: str) -> set[str]:
 
 
 def uses_bare_package(source: str) -> bool:
-    """Whether a source imports the package itself, or a name from it that is no module."""
+    """Whether a source file imports `han_arch` itself, or a name from it that is not a module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.asname is None or alias.name == "han_arch"]
@@ -84,7 +84,7 @@ def uses_bare_package(source: str) -> bool:
 
 
 def our_modules(names: set[str]) -> set[str]:
-    """The modules of this package among imported names."""
+    """Return the modules of han_arch among the imported names."""
     return {name for name in names if name in MODULES and name != "han_arch"}
 
 
@@ -151,7 +151,7 @@ def test_importing_the_package_costs_neither_torch_nor_basicsr() -> None:
 
 
 def test_network_works_with_basicsr_absent() -> None:
-    """A finder that refuses BasicSR simulates a machine without it."""
+    """An import finder that rejects BasicSR simulates a machine without BasicSR."""
     done = run_python(
         "import sys\n"
         "class Absent:\n"

@@ -1,4 +1,4 @@
-"""The wheel: its contents, and its use after installation."""
+"""Check the contents of the wheel, and use it after installation."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     if listed.returncode != 0:
-        pytest.skip("not a git checkout: the project's files cannot be listed")
+        pytest.skip("this is not a Git checkout, so Git cannot list the files of the project")
     for name in listed.stdout.splitlines():
         if (repository / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +62,11 @@ def test_installed_wheel_has_the_options(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_installed_wheel_has_the_small_networks(wheel: Path, tmp_path: Path) -> None:
-    """A new user's first `load_model("han-s-x4")`: no internet, no BasicSR, no cache folder."""
+    """`load_model("han-s-x4")` works without internet access, BasicSR and a cache folder."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import socket, sys\n"
-        "def refuse(*_, **__): raise OSError('no network')\n"
+        "def refuse(*_, **__): raise OSError('no internet access')\n"
         "socket.socket.connect = socket.create_connection = refuse\n"
         "sys.modules['basicsr'] = None\n"
         "import torch, han_arch\n"

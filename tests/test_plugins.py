@@ -1,4 +1,4 @@
-"""Plugins of other packages: found by entry points, usable by name, their errors named."""
+"""Plugins of other packages are found by entry points and used by name. Their errors are reported."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ print(type(HAN(3, 3, num_feat=16, num_group=1, num_block=1, spatial_attention="D
 
 
 def install_plugin(folder: Path, source: str) -> dict[str, str]:
-    """Install a distribution as pip does; return an environment that finds it."""
+    """Install a package as pip does; return environment variables with which Python finds it."""
     (folder / "dim_plugin.py").write_text(source)
     info = folder / "dim_plugin-1.2.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""Every command and Python block of the README runs here, or in .ci/run through the Makefile."""
+"""Run every command and Python block of the README, except those that .ci/run runs through the Makefile."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ COMMANDS = [
 ]
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 
-# On one core the real recipe takes minutes an iteration; these options make it seconds.
+# With the real recipe an iteration takes minutes on one core; with these options it takes seconds.
 SHORT_NETWORK = ["network_g:num_feat=16", "network_g:num_group=1", "network_g:num_block=1"]
 SHORT_TRAINING = [
     *SHORT_NETWORK,
@@ -54,7 +54,7 @@ def test_python_block(block: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("basicsr")
 def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
-    """The commands run in the README's order, on small substitutes for DIV2K and Set5."""
+    """Run the commands in the order of the README, on small substitutes for DIV2K and Set5."""
     generator = np.random.default_rng(0)
     for folder in ("datasets/DIV2K/DIV2K_train_HR", "datasets/Set5/HR"):
         (tmp_path / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`register()`: safe to repeat, all or nothing, with a user's own components."""
+"""`register()` can be called again, registers all classes or none, and includes components of the user."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_component_registered_with_basicsr_is_found(registries: ModuleType) -> N
 
 @pytest.mark.usefixtures("basicsr")
 def test_a_user_s_own_basicsr_project() -> None:
-    """As in the README: two lines before BasicSR's own build_network."""
+    """Like the README: call `register`, then BasicSR's build_network."""
     code = (
         "import han_arch\n"
         "han_arch.register()\n"

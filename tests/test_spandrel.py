@@ -1,4 +1,4 @@
-"""HAN in spandrel's registry: han_arch's pixels, and RCAN stays RCAN."""
+"""spandrel loads HAN with the pixels of han_arch, and still detects an RCAN as RCAN."""
 
 import logging
 import sys
@@ -64,7 +64,7 @@ def test_grey_network_and_safetensors(spandrel, tmp_path) -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_authors_file(spandrel, shared_data, scale: int) -> None:
-    """The reference is the output of the authors' code; spandrel alone fails on the same file."""
+    """The reference is the output of the authors' code. spandrel without han_arch fails on the same file."""
     import numpy as np
 
     folder = shared_data / "parity"
@@ -79,7 +79,7 @@ def test_authors_file(spandrel, shared_data, scale: int) -> None:
 
 
 def test_super_image_weights(spandrel) -> None:
-    """The reference is super-image's own network."""
+    """The reference is the network of super-image."""
     super_image = pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")
     torch.manual_seed(0)
     theirs = super_image.HanModel(super_image.HanConfig(scale=3, n_resblocks=1, n_feats=8, reduction=4)).eval()

@@ -1,4 +1,4 @@
-"""Unsafe zip files leave nothing behind: escapes, bombs, wrong sizes, damage."""
+"""Unsafe zip files leave no files: paths outside the target, zip bombs, wrong sizes, damage."""
 
 import os
 import shutil
@@ -76,7 +76,7 @@ def test_bombs_and_oversized_archives(tmp_path):
 def test_a_member_longer_than_its_entry(tmp_path):
     archive = make_zip(tmp_path / "a.zip", {"a.png": b"data" * 1000})
     content = bytearray(archive.read_bytes())
-    at = content.rindex(b"PK\x01\x02") + 24  # the size in the central directory
+    at = content.rindex(b"PK\x01\x02") + 24  # position of the size in the central directory
     content[at : at + 4] = (4).to_bytes(4, "little")
     archive.write_bytes(content)
     with pytest.raises(UnsafeArchive):

@@ -1,4 +1,4 @@
-"""`basicsr doctor`: print the installation, the changes in other packages, the registered names, and all faults."""
+"""`basicsr doctor`: print versions, devices, plugins, and every broken part of the installation."""
 
 import argparse
 import importlib.util
@@ -13,26 +13,26 @@ from han_arch.version import __version__
 EXAMPLES = """examples:
   basicsr doctor
 
-Exit status 0: all required parts work; 1: a line with BROKEN names a required part that does not."""
+Exit status 0: all required parts work. Exit status 1: at least one line is marked BROKEN and says what is broken."""
 
 REQUIRED = ("torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "safetensors")
 OPTIONAL = ("scikit-image", "matplotlib")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the examples; there are no arguments."""
+    """Add the examples to the help text. The command has no arguments."""
     parser.epilog = EXAMPLES
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every section; return 1 when one found a fault."""
+    """Print every section; return 1 if a line is marked BROKEN, otherwise 0."""
     sections = {
         "versions": _versions,
         "devices": _devices,
         "BasicSR": _basicsr,
         "plugins": _plugins,
         "registered by han_arch": _registered,
-        "changed in other packages": _changes,
+        "changes in other packages": _changes,
         "option files": _option_files,
         "network": _network,
         "zoo": _zoo,
@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     for title, section in sections.items():
         try:
             lines = section()
-        except Exception as error:  # a broken installation can raise anything; show it and continue
+        except Exception as error:  # a broken installation can raise any exception: print it and continue
             lines = [f"BROKEN {type(error).__name__}: {error}"]
         broken += sum(line.startswith("BROKEN") for line in lines)
         sys.stdout.write("\n  ".join([title, *lines]) + "\n")
-    sys.stdout.write(f"{broken} broken\n" if broken else "all required parts work\n")
+    sys.stdout.write(f"lines marked BROKEN: {broken}\n" if broken else "all required parts work\n")
     return 1 if broken else 0
 
 
@@ -55,7 +55,7 @@ def _versions() -> list[str]:
         if version := installed_version(name):
             lines.append(f"{name} {version}")
         elif name == "opencv-python" and importlib.util.find_spec("cv2"):
-            lines.append("opencv from another distribution")
+            lines.append("OpenCV is installed, but not as opencv-python")
         elif name in OPTIONAL:
             lines.append(f"{name} is not installed (optional)")
         else:
@@ -86,10 +86,10 @@ def _basicsr() -> list[str]:
     try:
         basicsr = compat.require_basicsr()
     except UserError as error:
-        # No fault on Python 3.13 and later: the network works there without BasicSR.
+        # On Python 3.13 and later this is not a fault, because the network works without BasicSR.
         return [str(error) if sys.version_info >= (3, 13) and version is None else f"BROKEN {error}"]
     line = f"{version} from {basicsr.__file__}"
-    return [line if version == "1.4.2" else f"BROKEN {line}; han_arch needs 1.4.2"]
+    return [line if version == "1.4.2" else f"BROKEN {line}; han_arch needs BasicSR 1.4.2"]
 
 
 def _plugins() -> list[str]:
@@ -97,18 +97,20 @@ def _plugins() -> list[str]:
     for entry, origin in compat.plugins():
         try:
             entry.load()
-        except Exception as error:  # another package's code can raise anything
+        except Exception as error:  # a plugin can raise any exception
             lines.append(f"BROKEN {entry.name} ({origin}): {type(error).__name__}: {error}")
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
     if not any(entry.name == "han_arch" for entry, _ in compat.plugins()):
-        lines.append("han_arch runs from a checkout and is not installed as a package; it still registers itself")
+        lines.append(
+            "han_arch runs from a checkout and is not installed as a package; its classes are registered anyway"
+        )
     return lines
 
 
 def _registered() -> list[str]:
     if installed_version("basicsr") is None:
-        return ["none: BasicSR is not installed"]
+        return ["nothing, because BasicSR is not installed"]
     from han_arch.registration import register
 
     return [f"{registry}: {', '.join(names)}" for registry, names in register().items()]
@@ -121,7 +123,7 @@ def _changes() -> list[str]:
 def _option_files() -> list[str]:
     from han_arch.opt import read
 
-    return [f"{len(read.shipped_files())} in {read.shipped_folder()}"]
+    return [f"{len(read.shipped_files())} files in {read.shipped_folder()}"]
 
 
 def _network() -> list[str]:
@@ -134,7 +136,11 @@ def _network() -> list[str]:
     with torch.no_grad():
         out = net(torch.zeros(1, 3, 5, 7))
     good = out.shape == (1, 3, 10, 14) and bool(out.isfinite().all())
-    lines = ["a small HAN maps 5x7 to 10x14 pixels" if good else "BROKEN HAN's output is wrong"]
+    lines = [
+        "a small HAN upscales 5x7 pixels to 10x14 pixels"
+        if good
+        else "BROKEN the output of a small HAN has a wrong shape or contains nan or inf"
+    ]
     return [*lines, self_test()]
 
 
@@ -144,7 +150,7 @@ def _zoo() -> list[str]:
     from han_arch.zoo.entry import ENTRIES
 
     shipped = {entry.name: entry for entry in ENTRIES if entry.sha256 and entry.url is None}
-    lines = [f"{len(ENTRIES)} entries, {len(shipped)} in the package; cache folder {cache_folder()}"]
+    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them in the package; folder for downloads: {cache_folder()}"]
     for name, entry in shipped.items():
         path = store.SHIPPED / entry.file
         if not path.is_file() or hash_file(path) != entry.sha256:

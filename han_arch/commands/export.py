@@ -1,4 +1,4 @@
-"""`basicsr export`: read the arguments, export, and print the comparisons."""
+"""`basicsr export`: export a network, and print how much its pixels differ from PyTorch's."""
 
 import argparse
 import sys
@@ -12,11 +12,12 @@ from han_arch.export.targets import TARGETS
 from han_arch.export.write import STEPS, TOLERANCE, export, output_path, psnr
 from han_arch.zoo.load import load_model
 
-DESCRIPTION = f"""Write a network for {", ".join(target.title for target in TARGETS.values())}.
-Batch, height and width stay free. The command runs each file in its own runtime on three sizes and compares the pixels
-with PyTorch's; it removes a file that differs by more than {TOLERANCE} of 255 in any pixel. The network maps RGB (or
-grey) in [0, 1] to the same range, not clamped. The metadata hold scale, channels and the SHA-256 of the weights.
-A full-size network takes a few minutes."""
+DESCRIPTION = f"""Export a network to a file for {" or ".join(target.title for target in TARGETS.values())}.
+The exported network accepts any batch size, height and width. Its input and output are RGB (or grey) images with
+values in [0, 1]; the output is not clamped. The metadata of the file contain the scale, the number of channels and the
+SHA-256 of the weights. The command runs the file in its runtime on three test images and compares the pixels with
+PyTorch's. If a pixel value (0..255) differs by more than {TOLERANCE}, the command removes the file and reports
+an error. The export of a full-size network takes a few minutes."""
 
 EXAMPLES = """examples:
   basicsr export net_g_latest.pth --to onnx
@@ -26,18 +27,19 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a checkpoint (.pth, .safetensors), or the name of a network of the zoo")
-    add("--to", choices=tuple(TARGETS), required=True, help="the runtime that will read the file")
+    add("model", metavar="MODEL", help="checkpoint file (.pth, .safetensors), or name of a network of the zoo")
+    add("--to", choices=tuple(TARGETS), required=True, help="runtime that will read the file")
     suffixes = ", ".join(target.suffix for target in TARGETS.values())
-    add("-o", "--out", metavar="PATH", type=Path, help=f"a file ({suffixes}) or a folder; default: MODEL's name, here")
+    out = f"file to write ({suffixes}), or its folder (default: the name of MODEL, in the current folder)"
+    add("-o", "--out", metavar="PATH", type=Path, help=out)
     add("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export and print the comparisons; return 0."""
+    """Export the network and print the comparisons with PyTorch; return 0."""
     target = TARGETS[args.to]
     path = output_path(args.model, args.to, args.out)
     net = load_model(args.model)
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
         checks = export(net, args.model, args.to, path, args.overwrite, done)
     size = sum(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-    sys.stdout.write(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, same pixels as PyTorch:\n")
+    sys.stdout.write(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, pixels equal to PyTorch up to rounding:\n")
     for check in checks:
         sys.stdout.write(f"  {check}\n")
     for precision in target.precisions[1:]:
@@ -57,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             ratio = psnr(net, load_runtime(path, args.to, dtype=name))
         except UserError as error:
-            sys.stdout.write(f"  {name} was not tried: {error}\n")
+            sys.stdout.write(f"  precision {name} could not be measured: {error}\n")
         else:
-            sys.stdout.write(f"  in {name}: {ratio:.1f} dB from float32 (rounding to 8 bits costs 59 dB)\n")
+            sys.stdout.write(
+                f"  precision {name}: PSNR {ratio:.1f} dB against float32 (rounding to 8 bits alone: 59 dB)\n"
+            )
     return 0

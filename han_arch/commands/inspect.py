@@ -1,4 +1,4 @@
-"""`basicsr inspect`: read the arguments, inspect, draw, and print the numbers."""
+"""`basicsr inspect`: draw the attentions of a network and a local attribution map, and print their numbers."""
 
 import argparse
 import sys
@@ -13,11 +13,11 @@ from han_arch.inspection.figure import check_figure_path, write_figure
 from han_arch.inspection.inspection import PATCH_SIZE, Inspection, View, inspect_network
 from han_arch.zoo.load import load_model
 
-DESCRIPTION = """Draw the inside of a network on one photo, as one PNG:
-- LAM's matrix over the layers, and its addition to each layer;
-- CSAM's gates over the photo;
+DESCRIPTION = """Run a network on one photo and draw, in one PNG file:
+- the weight matrix of LAM (layer attention), and how much LAM adds to each layer;
+- the gates of CSAM (channel-spatial attention) over the photo;
 - a local attribution map (Gu and Dong, CVPR 2021): the input pixels that a patch of the output depends on.
-Of a large photo, the command inspects a window around the patch."""
+If the photo is larger than --window, the command inspects only a window around the patch."""
 
 EXAMPLES = """examples:
   basicsr inspect photo.png --model net_g_latest.pth -o inside.png
@@ -26,24 +26,36 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="a small photo, the network's input")
-    add("--model", required=True, help="a checkpoint (.pth, .safetensors), or the name of a network of the zoo")
-    add("-o", "--out", metavar="PNG", type=Path, default=Path("inspect.png"), help="default: inspect.png")
-    add("--overwrite", action="store_true", help="replace an existing file")
-    patch = f"left, top and side in pixels of the output; default: the {PATCH_SIZE} x {PATCH_SIZE} with most detail"
+    add("image", metavar="IMAGE", type=Path, help="photo that the network upscales")
+    add("--model", required=True, help="checkpoint file (.pth, .safetensors), or name of a network of the zoo")
+    add(
+        "-o",
+        "--out",
+        metavar="PNG",
+        type=Path,
+        default=Path("inspect.png"),
+        help="PNG file to write (default: inspect.png)",
+    )
+    add("--overwrite", action="store_true", help="replace an existing PNG file")
+    default = f"the {PATCH_SIZE} x {PATCH_SIZE} patch with most detail"
+    patch = f"left edge, top edge and side of the patch, in output pixels (default: {default})"
     add("--patch", nargs=3, type=int, metavar=("X", "Y", "SIZE"), help=patch)
-    channels = f"of CSAM, at most {MOST_CHANNELS}; default: the {CHANNELS_SHOWN} that vary most"
+    channels = (
+        f"numbers of the CSAM channels to draw, at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
+    )
     add("--channels", nargs="+", type=int, metavar="C", help=channels)
-    window = "side of the window in input pixels (default: 96; the attribution of a full-size network takes 2 GB)"
+    window = (
+        "largest side of the inspected window, in input pixels (default: 96, which needs 2 GB for a full-size network)"
+    )
     add("--window", type=int, default=View.window, metavar="N", help=window)
-    add("--steps", type=int, default=STEPS, help=f"of the attribution's path (default: {STEPS})")
+    add("--steps", type=int, default=STEPS, help=f"number of steps of the attribution (default: {STEPS})")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect, draw and print; return 0."""
+    """Inspect the network, write the PNG file and print the numbers; return 0."""
     check_figure_path(args.out, args.overwrite)
     view = View(args.patch and Patch(*args.patch), args.channels, args.window, args.steps)
     net = load_model(args.model)
@@ -59,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
 def _numbers(inspection: Inspection) -> list[str]:
     layer, spatial, patch = inspection.attentions.layer, inspection.attentions.spatial, inspection.patch_in_photo
     if isinstance(layer, LayerAttention):
-        adds = f"adds up to {layer.gain.max():.2%} to a layer" if layer.alpha else "adds nothing"
-        layer = f"LAM ({layer.form}): alpha {layer.alpha:.4g}, {adds}"
+        adds = f"adds at most {layer.gain.max():.2%} of a layer's norm" if layer.alpha else "adds nothing"
+        layer = f"LAM ({layer.form} form): alpha {layer.alpha:.4g}, {adds}"
     if isinstance(spatial, SpatialAttention):
-        note = "" if spatial.beta else "; 0 changes nothing"
-        gates = f"gates {spatial.gate.min():.2f} to {spatial.gate.max():.2f}"
+        note = "" if spatial.beta else " (changes nothing)"
+        gates = f"gates from {spatial.gate.min():.2f} to {spatial.gate.max():.2f}"
         spatial = f"CSAM: beta {spatial.beta:.4g}{note}, {gates}"
-    square = f"{patch.size} x {patch.size} patch at ({patch.x}, {patch.y}) of the output"
-    return [layer, spatial, f"diffusion index {inspection.attribution.diffusion:.1f} of the {square}"]
+    square = f"{patch.size} x {patch.size} output patch at ({patch.x}, {patch.y})"
+    return [layer, spatial, f"diffusion index {inspection.attribution.diffusion:.1f} for the {square}"]

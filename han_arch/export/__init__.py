@@ -1,1 +1,1 @@
-"""Export networks to other runtimes: ONNX, OpenVINO and torch.export files, each checked against PyTorch."""
+"""Export networks to ONNX, OpenVINO and torch.export files, and compare the pixels of each file with PyTorch's."""

@@ -1,7 +1,7 @@
-"""The table of export targets, with the functions that write and open a file of each.
+"""The table of export targets. Each target has a function that writes a file and a function that opens it.
 
-Batch, height and width stay free. The graph is float32 throughout: LAM's inner products reach 1e10 and overflow in
-float16, where every pixel becomes NaN. bfloat16 has float32's range and works.
+An exported network accepts any batch size, height and width. Its weights and operations are float32. In float16 the
+inner products of LAM (up to 1e10) overflow and every pixel becomes NaN. bfloat16 has the range of float32 and works.
 """
 
 import json
@@ -24,51 +24,52 @@ from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.speed.precision import PRECISIONS, Precision
 
-INPUT, OUTPUT = "lq", "output"  # the graph's one input and one output
-RT_INFO = "han_arch"  # the entry of OpenVINO's rt_info with our metadata
-TORCH_EXTRA_FILE = "han_arch.json"  # the file in a .pt2 archive with our metadata
-OPSET = 18  # ONNX's operator set; runtimes since 2023 have it
-_TRACED_SIZE = (2, 12, 14)  # any batch, height, width that differ from each other and from 1
+INPUT, OUTPUT = "lq", "output"  # names of the network's input and output in the file
+RT_INFO = "han_arch"  # key of our metadata in OpenVINO's rt_info
+TORCH_EXTRA_FILE = "han_arch.json"  # name of the file with our metadata inside a .pt2 archive
+OPSET = 18  # version of ONNX's operator set; runtimes since 2023 support it
+_TRACED_SIZE = (2, 12, 14)  # (batch, height, width): any numbers that differ from each other and from 1
 _FREE_SIDES = {INPUT: {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}}
 
 Metadata = Mapping[str, str]
-# An opened file: a function of a contiguous float32 tensor on the CPU, (b, channels, h, w), and the file's metadata.
+# An opened file: a function that runs the network, and the metadata of the file. The function's argument is a
+# contiguous float32 tensor on the CPU, (b, channels, h, w).
 OpenedFile = tuple[Callable[[Tensor], Tensor], Metadata]
 
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A file format for networks, and the runtime that reads it."""
+    """A file format for exported networks, and the runtime that reads it."""
 
-    name: str  # for `--to` and `load_runtime`
-    title: str  # the runtime's name in messages
-    suffixes: tuple[str, ...]  # of the files that belong together; the user names the first
-    # Writes a network and its metadata to a path; raises UserError when the format cannot express it.
+    name: str  # name of the target in `--to` and `load_runtime`
+    title: str  # name of the runtime in messages
+    suffixes: tuple[str, ...]  # suffixes of the files of one network; the user gives the path of the first file
+    # Writes a network and its metadata to a file; raises UserError if the format cannot express the network.
     write: Callable[[HAN, Path, Metadata], None]
-    # Opens a file in the runtime; raises UserError for a damaged file or a missing device. Arguments: path, the
-    # runtime's name of the device, precision, processor threads (None leaves them to the runtime).
+    # Opens a file in the runtime; raises UserError if the file is damaged or the device is missing. Arguments: path,
+    # name of the device in the runtime, precision, number of processor threads (None: the runtime chooses).
     open: Callable[[Path, str, Precision, int | None], OpenedFile]
-    devices: Mapping[str, str]  # our name of a device -> the runtime's name; the first is the default
-    dtypes: tuple[str, ...] = ("fp32",)  # names of the precisions that the runtime computes in, the default first
-    packages: tuple[str, ...] = ()  # required to write and check a file
+    devices: Mapping[str, str]  # our name of a device -> its name in the runtime; the first is the default
+    dtypes: tuple[str, ...] = ("fp32",)  # names of the precisions that the runtime supports; the first is the default
+    packages: tuple[str, ...] = ()  # packages that are required to write and check a file
     extra: str = ""  # the extra of han_arch that installs these packages
-    safe: bool = True  # False: a file of unknown origin could run code, so only `export` opens its own
+    safe: bool = True  # False: a foreign file could run code, so only `export` opens such files, and only its own
 
     @property
     def suffix(self) -> str:
-        """Suffix of the file that the user names."""
+        """Suffix of the main file, the first of `suffixes`."""
         return self.suffixes[0]
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """The precisions that the runtime computes in."""
+        """The precisions that the runtime supports; the first is the default."""
         return tuple(PRECISIONS[name] for name in self.dtypes)
 
 
 def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
-    """Make an input for net, (batch, channels, height, width) in [0, 1]: smooth shapes with noise, the same each time.
+    """Make a test image for net, (batch, channels, height, width) in [0, 1]: smooth shapes with noise.
 
-    The size is (batch, height, width).
+    The argument size is (batch, height, width). The same size always gives the same image.
     """
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
@@ -78,7 +79,7 @@ def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
 
 
 def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write one `.onnx` file that holds the weights and the metadata (`metadata_props`)."""
+    """Write an `.onnx` file with the weights and the metadata (in `metadata_props`)."""
     with _tracing("ONNX"):
         program = torch.onnx.export(
             net,
@@ -91,23 +92,27 @@ def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
+        raise RuntimeError("torch.onnx.export did not return a program")
     program.model.metadata_props.update(metadata)
     program.save(path)
 
 
 def open_onnx(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
-    """Open a `.onnx` file in ONNX Runtime; UserError when that lacks the device or cannot read the file."""
+    """Open an `.onnx` file in ONNX Runtime.
+
+    Raises:
+        UserError: ONNX Runtime does not support the device or cannot read the file.
+    """
     ort = require("onnxruntime", "export")
     if device not in ort.get_available_providers():
-        raise UserError(f"this ONNX Runtime has no {device}; pip install onnxruntime-gpu, or use device cpu")
+        raise UserError(f"this ONNX Runtime does not support {device}; pip install onnxruntime-gpu, or use device cpu")
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors only; the exception repeats them
+    options.log_severity_level = 3  # print only errors, not warnings
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
         session = ort.InferenceSession(str(path), options, providers=[device])
-    except Exception as error:  # its exceptions have no common base
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise UserError(f"{path} is damaged or not an ONNX network: {_reason(error)}") from error
 
     def run(lq: Tensor) -> Tensor:
@@ -117,10 +122,10 @@ def open_onnx(path: Path, device: str, precision: Precision, threads: int | None
 
 
 def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a `.xml` file with the metadata (`rt_info`) and a `.bin` file with the weights, via ONNX.
+    """Write an `.xml` file with the metadata (in `rt_info`) and a `.bin` file with the weights.
 
-    OpenVINO can also convert torch.export's program. It then runs PixelShuffle as three passes over the largest map and
-    is half as fast in bfloat16.
+    The network is first converted to ONNX. OpenVINO can also convert the program of torch.export, but then PixelShuffle
+    takes three passes over the largest feature map, and bfloat16 is half as fast.
     """
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
@@ -129,7 +134,7 @@ def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
 
 
 def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
-    """Convert an ONNX file to OpenVINO's `.xml` and `.bin`, with float32 weights."""
+    """Convert an ONNX file to OpenVINO's `.xml` and `.bin` files, with float32 weights."""
     openvino = require("openvino", "openvino")
     model = openvino.convert_model(str(onnx_path))
     for key, value in metadata.items():
@@ -138,14 +143,23 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
 
 
 def open_openvino(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
-    """Open a `.xml` file, with its `.bin` beside it, in OpenVINO; errors as `open_onnx`."""
+    """Open an `.xml` file in OpenVINO. Its `.bin` file must be in the same folder.
+
+    Raises:
+        FileNotFoundError: the `.bin` file does not exist.
+        UserError: OpenVINO does not support the device or cannot read the file.
+    """
     openvino = require("openvino", "openvino")
     if not path.with_suffix(".bin").is_file():
-        raise FileNotFoundError(f"no weights beside {path}: {path.with_suffix('.bin').name} is missing")
+        raise FileNotFoundError(
+            f"{path} needs its weights in the same folder: {path.with_suffix('.bin').name} does not exist"
+        )
     core = openvino.Core()
     if not any(found.split(".")[0] == device for found in core.available_devices):
-        raise UserError(f"OpenVINO has no device {device} here; it has {', '.join(core.available_devices)}")
-    # By default OpenVINO computes in bfloat16 on processors that have its instructions.
+        raise UserError(
+            f"OpenVINO does not find the device {device} here; it finds {', '.join(core.available_devices)}"
+        )
+    # Without this setting, OpenVINO computes in bfloat16 on processors that have instructions for it.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision.name == "bf16" else "f32"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -156,7 +170,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         request = core.compile_model(model, device, settings).create_infer_request()
     except RuntimeError as error:
         raise UserError(f"{path} is damaged or not an OpenVINO network: {_reason(error)}") from error
-    lock = threading.Lock()  # all threads share one request, and with it one working memory
+    lock = threading.Lock()  # all threads share one request, which has only one working memory
 
     def run(lq: Tensor) -> Tensor:
         with lock:
@@ -166,14 +180,14 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
 
 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a torch.export program (`.pt2`), with the metadata as JSON in its extra file `han_arch.json`."""
+    """Write a torch.export program (`.pt2`), with the metadata as JSON in the file's entry `han_arch.json`."""
     with _tracing("torch.export"):
         program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_FREE_SIDES)
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
 
 
 def open_torch(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
-    """Open a `.pt2` file that `write_torch` wrote, in float32 on the CPU. A file of unknown origin could run code."""
+    """Open a `.pt2` file of `write_torch`, in float32 on the CPU. Do not open a foreign file: it could run code."""
     extra_files = {TORCH_EXTRA_FILE: ""}
     program = torch.export.load(path, extra_files=extra_files)
     return program.module(), json.loads(extra_files[TORCH_EXTRA_FILE])
@@ -218,7 +232,7 @@ TARGETS = {
 
 @contextmanager
 def _tracing(format_name: str) -> Iterator[None]:
-    """Hide the exporters' own warnings; turn a failed tracing into one line."""
+    """Hide the warnings of the exporters, and turn their errors into a UserError with a one-line message."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
@@ -227,14 +241,14 @@ def _tracing(format_name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (RuntimeError, NotImplementedError) as error:  # torch's exporters raise subclasses of these
-        raise UserError(f"this network cannot be written for {format_name}: {_reason(error)}") from error
+    except (RuntimeError, NotImplementedError) as error:  # the errors of torch's exporters are subclasses of these two
+        raise UserError(f"the network cannot be exported to {format_name}: {_reason(error)}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first informative line of a message; OpenVINO's begin with its own source files."""
+    """Return the first informative line of an error message; OpenVINO's begins with names of source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
     return (lines or [type(error).__name__])[0][:300]

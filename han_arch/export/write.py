@@ -1,4 +1,4 @@
-"""Export a network: write the file, check its pixels, and only then give it its name."""
+"""Export a network: write a temporary file, check its pixels, and then rename it to its final name."""
 
 import hashlib
 import os
@@ -18,34 +18,42 @@ from han_arch.export.targets import INPUT, OUTPUT, TARGETS, picture
 from han_arch.files import clear_refusal, hash_file, working_folder
 from han_arch.version import __version__
 
-# (batch, height, width): odd sides, more than one image, upright and landscape; none is the traced size.
+# (batch, height, width) of the test images: odd sides, several images, portrait and landscape. The tracing uses another
+# size.
 SIZES = ((1, 17, 23), (2, 21, 30), (1, 40, 11))
-STEPS = 1 + len(SIZES)  # how often `export` calls `done`
-TOLERANCE = 0.01  # on 0..255; float32 rounding gives at most 1e-3, and an 8-bit image shows half a level
+STEPS = 1 + len(SIZES)  # number of times that `export` calls `done`
+# Largest allowed difference of a pixel value on the 0..255 scale. Rounding in float32 causes at most 1e-3. Rounding to
+# 8 bits causes up to 0.5.
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Check:
-    """The comparison with PyTorch on one picture."""
+    """The comparison of an exported network with PyTorch on one test image."""
 
-    size: tuple[int, int, int]  # (batch, height, width) of the input
-    difference: float  # the largest on 0..255; NaN when the outputs differ in shape or are not finite
+    size: tuple[int, int, int]  # (batch, height, width) of the test image
+    difference: float  # largest, on the 0..255 scale; NaN if the shapes differ or an output is not finite
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within TOLERANCE; NaN is not."""
+        """Whether the difference is at most TOLERANCE; False for NaN."""
         return self.difference <= TOLERANCE
 
     def __str__(self) -> str:
         batch, height, width = self.size
-        return f"{batch} x {height} x {width}: largest difference {self.difference:.1e} of 255"
+        return f"batch {batch}, {height} x {width} pixels: largest difference {self.difference:.1e} on the 0..255 scale"
 
 
 def output_path(source: str, target: str, out: Path | None) -> Path:
-    """Return where to write: `out`, in the folder `out` (a name without suffix), or in the current folder.
+    """Return the path of the file to write.
+
+    Args:
+        source: name or path of the network; the default file name is made from it.
+        target: name of the target in `TARGETS`.
+        out: a file, or a folder (it exists or has no suffix). None: the current folder.
 
     Raises:
-        UserError: out has a suffix other than the target's.
+        UserError: out does not have the suffix of the target.
     """
     suffix = TARGETS[target].suffix
     path = Path(source)
@@ -53,7 +61,7 @@ def output_path(source: str, target: str, out: Path | None) -> Path:
     if out is None or out.is_dir() or not out.suffix:
         return (out or Path()) / default
     if out.suffix != suffix:
-        raise UserError(f"--to {target} writes {suffix} files; got {out}")
+        raise UserError(f"--to {target} needs --out with the suffix {suffix}; got {out}")
     return out
 
 
@@ -65,30 +73,30 @@ def export(
     overwrite: bool = False,
     done: Callable[[str], None] = lambda step: None,
 ) -> list[Check]:
-    """Write net for a runtime, and compare that runtime's pixels with PyTorch's on three sizes.
+    """Export a network to a file, and compare its pixels with PyTorch's on three test images.
 
     Args:
         net: the network, on the CPU in float32.
-        source: name or path that it came from, for the metadata.
-        target: a name of `TARGETS`: "onnx", "openvino" or "torch".
-        path: the file; OpenVINO's weights go beside it as `.bin`.
-        overwrite: replace existing files.
-        done: callback with the finished step in words; called STEPS times.
+        source: name or path of the network, for the metadata.
+        target: name of the target in `TARGETS`: "onnx", "openvino" or "torch".
+        path: the file to write. OpenVINO's weights go to a `.bin` file with the same name in the same folder.
+        overwrite: whether existing files are replaced.
+        done: callback that receives the name of each finished step; it is called STEPS times.
 
     Returns:
-        The comparisons; all are within TOLERANCE.
+        One comparison for each test image; every difference is at most TOLERANCE.
 
     Raises:
         FileExistsError: the file exists, and overwrite is False.
-        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the written
-            file gives other pixels. No file is left behind.
+        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the pixels
+            differ from PyTorch's. The new file is removed; an existing file stays.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
     existing = [final for final in finals if final.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists; --overwrite replaces it")
-    for package in kind.packages:  # before the minutes that tracing takes
+        raise FileExistsError(f"{existing[0]} already exists; pass --overwrite to replace it")
+    for package in kind.packages:  # check this first, because the tracing takes minutes
         require(package, kind.extra)
     with ExitStack() as stack:
         with clear_refusal(path.parent, "choose another folder"):
@@ -105,15 +113,15 @@ def export(
         failed = [result for result in checks if not result.passed]
         if failed:
             raise UserError(
-                f"the {target} file gives other pixels than PyTorch ({failed[0]}, allowed {TOLERANCE}); it was removed"
+                f"the {target} file's pixels differ from PyTorch's; {failed[0]}; allowed: {TOLERANCE}; it was removed"
             )
-        for final in reversed(finals):  # OpenVINO's weights first: the .xml never appears without them
+        for final in reversed(finals):  # OpenVINO's weights first, so that the .xml never exists without them
             os.replace(written.with_suffix(final.suffix), final)
     return checks
 
 
 def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int]) -> Check:
-    """Compare run with net, which is the float32 reference, on one picture of (batch, height, width)."""
+    """Compare an exported network (run) with PyTorch (net) on a test image of the size (batch, height, width)."""
     lq = picture(net, size)
     with torch.no_grad():
         expected, got = net(lq), run(lq)
@@ -122,7 +130,10 @@ def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int])
 
 
 def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
-    """Return the PSNR, in dB, of run's output against net's on a 48 x 48 picture: the loss of a coarser precision."""
+    """Return the PSNR in dB of an exported network (run) against PyTorch (net) on a 48 x 48 test image.
+
+    The PSNR shows how much a lower precision changes the output.
+    """
     lq = picture(net, (1, 48, 48))
     with torch.no_grad():
         error = (net(lq) - run(lq)).double().square().mean()
@@ -130,7 +141,7 @@ def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
 
 
 def describe(net: HAN, source: str) -> dict[str, str]:
-    """Return the metadata of an exported network; for a file as source, they hold its name and SHA-256."""
+    """Return the metadata of an exported network. If source is a file, they include the file's name and SHA-256."""
     path = Path(source)
     channels = net.conv_first.in_channels
     metadata = {
@@ -150,7 +161,7 @@ def describe(net: HAN, source: str) -> dict[str, str]:
 
 
 def weights_hash(net: torch.nn.Module) -> str:
-    """Return a SHA-256 over the weights' names, dtypes, shapes and bytes: equal weights have it in any file."""
+    """Return the SHA-256 of the weights: names, dtypes, shapes, bytes. It is the same for equal weights in any file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,1 +1,1 @@
-"""Look inside a network on one photo: its attentions, and the input pixels that a patch of the output depends on."""
+"""Inspect a network on one photo: its attentions, and the input pixels that a patch of the output depends on."""

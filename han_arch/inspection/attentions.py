@@ -1,4 +1,4 @@
-"""Read both of HAN's attentions from one run of the network on one image."""
+"""Compute the values of LAM and CSAM, HAN's two attentions, while the network runs on one image."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,39 +13,39 @@ from han_arch.archs.fused import layer_correlation
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 
-CHANNELS_SHOWN = 4  # of CSAM, unless the user names some
-MOST_CHANNELS = 8
+CHANNELS_SHOWN = 4  # number of CSAM channels to draw, unless the user selects channels
+MOST_CHANNELS = 8  # largest number of channels that the user may select
 
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """LAM on one image, with n layers."""
+    """The layer attention (LAM) over n layers, for one image."""
 
     form: str  # "released", "paper" or "cosine"
     alpha: float  # LAM's learned scale
-    names: tuple[str, ...]  # of the layers in LAM's order, newest first
-    weights: Tensor  # (n, n); row i mixes the layers into LAM's addition to layer i, and sums to 1
-    gain: Tensor  # (n,), `|alpha * mixture_i| / |feats_i|`: the norm of the addition relative to the layer's own
+    names: tuple[str, ...]  # names of the n layers in LAM's order, newest first
+    weights: Tensor  # (n, n); row i has the weights of all layers in the mixture for layer i; its sum is 1
+    gain: Tensor  # (n,); `|alpha * mixture_i| / |feats_i|`: norm of LAM's addition / norm of the layer
 
 
 @dataclass(frozen=True)
 class SpatialAttention:
-    """CSAM on one image: `gate` is sigmoid(W), (c, h, w) in 0..1; CSAM multiplies each feature by 1 + beta * gate."""
+    """The channel-spatial attention (CSAM) for one image. CSAM multiplies each feature by 1 + beta * gate."""
 
-    beta: float
-    gate: Tensor
+    beta: float  # CSAM's learned scale
+    gate: Tensor  # sigmoid(W), (c, h, w) in 0..1
 
 
 @dataclass(frozen=True)
 class Attentions:
-    """Both attentions; where the network lacks one, a line of text that says so."""
+    """Both attentions of a network. The field of an attention that it does not have is a text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str
 
 
 def attentions(net: HAN, lq: Tensor) -> Attentions:
-    """Run net on one image, (1, channels, h, w) in [0, 1], and return its attentions."""
+    """Run a network on one image, (1, channels, h, w) in [0, 1], and return the network's attentions."""
     with torch.inference_mode(), _recorded(net) as feats:
         net.features(lq)
     newest_first = feats[::-1]
@@ -53,10 +53,14 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 
 
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
-    """Return the wanted channels of CSAM's gate, or those that vary most, the strongest first; [] without CSAM.
+    """Return the numbers of the CSAM channels to draw; [] if the network does not have a CSAM.
+
+    Args:
+        spatial: field of `Attentions`.
+        wanted: channels that the user selected. None: the CHANNELS_SHOWN channels that vary most, strongest first.
 
     Raises:
-        UserError: too many channels, or one that the gate lacks.
+        UserError: wanted has more than MOST_CHANNELS channels, or a channel that does not exist.
     """
     if isinstance(spatial, str):
         return []
@@ -65,13 +69,13 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
         return spread.argsort(descending=True, stable=True)[:CHANNELS_SHOWN].tolist()
     count = len(spatial.gate)
     if len(wanted) > MOST_CHANNELS or not all(0 <= channel < count for channel in wanted):
-        raise UserError(f"--channels takes at most {MOST_CHANNELS} numbers of 0 to {count - 1}; got {wanted}")
+        raise UserError(f"--channels must be at most {MOST_CHANNELS} numbers from 0 to {count - 1}; got {wanted}")
     return wanted
 
 
 @contextmanager
 def _recorded(net: HAN) -> Iterator[list[Tensor]]:
-    """Yield a list that receives the maps that enter LAM, oldest first, while the network runs."""
+    """Yield a list. When the network runs in the block, the list receives the maps that enter LAM, oldest first."""
     group_csam = dict(net.group_csam.items())
     groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
     feats: list[Tensor] = []
@@ -88,11 +92,11 @@ def _recorded(net: HAN) -> Iterator[list[Tensor]]:
 
 def _layer_attention(lam: nn.Module | None, feats: list[Tensor]) -> LayerAttention | str:
     if not isinstance(lam, LAM):
-        return f"this network has no LAM (its layer attention: {_name(lam)})"
+        return f"this network has no LAM (layer attention: {_name(lam)})"
     weights = lam.attention(feats)[0].double()  # (n, n)
     energy = layer_correlation(feats)[0].double()
     alpha = float(lam.alpha.detach())
-    # |sum_j w_ij f_j|^2 = sum_jk w_ij E_jk w_ik, so the mixtures themselves are not needed.
+    # |sum_j w_ij f_j|^2 = sum_jk w_ij E_jk w_ik, so the mixtures need not be computed.
     mixture = torch.einsum("ij,jk,ik->i", weights, energy, weights).clamp_min(0).sqrt()
     own = energy.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
     names = ("conv_after_body", *(f"group {number}" for number in range(len(feats) - 1, 0, -1)))
@@ -101,7 +105,7 @@ def _layer_attention(lam: nn.Module | None, feats: list[Tensor]) -> LayerAttenti
 
 def _spatial_attention(csam: nn.Module | None, feat: Tensor) -> SpatialAttention | str:
     if not isinstance(csam, CSAM):
-        return f"this network has no CSAM (its spatial attention: {_name(csam)})"
+        return f"this network has no CSAM (spatial attention: {_name(csam)})"
     channels = feat.shape[1]
     with torch.inference_mode():
         gate = torch.sigmoid(F.conv2d(feat, csam.banded_weight(channels), csam.bias.expand(channels), padding=1))

@@ -1,11 +1,14 @@
 """Local attribution maps: which input pixels a patch of the output depends on.
 
-Source: Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. Their abbreviation
-LAM is not used here: it is HAN's layer attention. D is the detail in the output patch, the sum of its gradient
-magnitudes. The path `path(t) = gaussian(sigma * (1 - t)) * lq` leads from the blurred image to the image itself. The
-attribution of input pixel i is the path integral of `dD/dlq_i`, summed over channels in magnitude.
-Deviations: each step takes the gradient at its middle, so that the sum comes closer to D(image) - D(blurred); the
-blur's window is as wide as its sigma needs.
+Source: Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. The paper calls
+such a map LAM. In this code, LAM always means HAN's layer attention.
+
+The detail D of the output patch is the sum of its gradient magnitudes. The path `gaussian(sigma * (1 - t)) * lq` leads
+from the blurred image (t = 0) to the image itself (t = 1). The attribution of an input pixel i is the integral of
+`dD/dlq_i` along this path. The map is the absolute value of the attribution, summed over the channels.
+
+Deviations: each step uses the gradient at its middle, so that the sum is closer to D(image) - D(blurred image). The
+window of the blur covers four sigma on each side.
 """
 
 import math
@@ -18,15 +21,15 @@ from torch.nn import functional as F
 
 from han_arch.errors import UserError
 
-SIGMA = 1.2  # of the strongest blur, in LR pixels; the authors' choice, like the number of steps
+SIGMA = 1.2  # sigma of the strongest blur, in LR pixels; SIGMA and STEPS are the authors' values
 STEPS = 50
 _RADIUS = math.ceil(4 * SIGMA)
-_SOFT = 1e-12  # under the root of the gradient's magnitude, which has an infinite slope at 0
+_SOFT = 1e-12  # added under the square root, which has an infinite slope at 0
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A square of the output image: left edge x, top edge y and side, in output pixels."""
+    """A square in the output image: left edge x, top edge y and side `size`, in output pixels."""
 
     x: int
     y: int
@@ -35,11 +38,11 @@ class Patch:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The attribution of one patch."""
+    """The attribution map of one patch, with two numbers that describe it."""
 
-    map: Tensor  # (h, w) over the LR image; the largest value is 1, or all are 0 when the patch depends on no pixel
-    diffusion: float  # the diffusion index 100 * (1 - Gini), from 0 (one pixel) to 100 (all pixels alike)
-    total: float  # the signed sum over the path, equal to D(image) - D(blurred) up to the error of the steps
+    map: Tensor  # (h, w) of the LR image; the largest value is 1; all are 0 if the patch is independent of the image
+    diffusion: float  # diffusion index 100 * (1 - Gini): near 0 for a single pixel, 100 for equal values
+    total: float  # sum with signs; equals D(image) - D(blurred image), except for the error of the finite steps
 
 
 def attribute(
@@ -52,11 +55,11 @@ def attribute(
     """Compute the attribution map of a patch.
 
     Args:
-        run: the network, (1, channels, h, w) in [0, 1] to (1, channels, scale*h, scale*w).
-        lq: the image.
-        patch: it must lie inside the output.
-        steps: of the path; each runs the network forward and backward.
-        progress: wraps the steps, as `tqdm` does.
+        run: the network: (1, channels, h, w) in [0, 1] -> (1, channels, scale*h, scale*w).
+        lq: the input image of the network.
+        patch: the patch, which must be inside the output image.
+        steps: number of steps of the path; each step runs the network forward and backward.
+        progress: function that wraps the range of steps, such as `tqdm`.
     """
     summed = torch.zeros_like(lq)
     for step in progress(range(steps)):
@@ -70,16 +73,16 @@ def attribute(
 
 
 def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> tuple[int, int]:
-    """Return the left and top edge of a window of at most side x side LR pixels, around a patch or the centre.
+    """Return the left edge and the top edge, in LR pixels, of the window of a photo to inspect.
 
     Args:
-        patch: a square of the whole output; None for the centre.
-        photo: (1, channels, h, w).
-        side: the window's side.
-        scale: of the network.
+        patch: a square in the output of the complete photo; the window is around it. None: around the photo's centre.
+        photo: the photo, (1, channels, h, w).
+        side: largest side of the window, in LR pixels.
+        scale: scale of the network.
 
     Raises:
-        UserError: the patch lies outside the output, or is too large for the window.
+        UserError: the patch is smaller than 2 pixels, not inside the output, or too large for the window.
     """
     height, width = photo.shape[2:]
     right, lower = scale * width, scale * height
@@ -87,18 +90,20 @@ def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> 
         x, y = width // 2, height // 2
     elif patch.size < 2 or min(patch.x, patch.y, right - patch.x - patch.size, lower - patch.y - patch.size) < 0:
         raise UserError(
-            f"--patch {patch.x} {patch.y} {patch.size} must lie inside the output of {right} x {lower} pixels, "
-            "with SIZE at least 2"
+            f"--patch must be inside the output ({right} x {lower} pixels) and have SIZE at least 2; "
+            f"got --patch {patch.x} {patch.y} {patch.size}"
         )
     elif patch.size > scale * (side - 2):
-        raise UserError(f"--patch SIZE {patch.size} needs --window {patch.size // scale + 3} or more; got {side}")
+        raise UserError(
+            f"--patch SIZE {patch.size} needs --window {patch.size // scale + 3} or more; got --window {side}"
+        )
     else:
         x, y = ((2 * edge + patch.size) // (2 * scale) for edge in (patch.x, patch.y))
     return min(max(0, x - side // 2), max(0, width - side)), min(max(0, y - side // 2), max(0, height - side))
 
 
 def detail(image: Tensor, patch: Patch) -> Tensor:
-    """Sum the gradient's magnitude, by forward differences, over the patch and its channels."""
+    """Return the sum of the gradient magnitudes (forward differences) over the patch and the channels."""
     part = image[:, :, patch.y : patch.y + patch.size, patch.x : patch.x + patch.size]
     down = part[:, :, 1:, :-1] - part[:, :, :-1, :-1]
     right = part[:, :, :-1, 1:] - part[:, :, :-1, :-1]
@@ -106,7 +111,7 @@ def detail(image: Tensor, patch: Patch) -> Tensor:
 
 
 def diffusion_index(strength: Tensor) -> float:
-    """Return `100 * (1 - Gini)` of the map's values; 100 when all are alike, and for a map of zeros."""
+    """Return `100 * (1 - Gini)` of the values in a map. It is 100 if all values are equal, also if all are 0."""
     values = strength.flatten().double().sort().values
     total, count = float(values.sum()), len(values)
     if total == 0:
@@ -117,13 +122,13 @@ def diffusion_index(strength: Tensor) -> float:
 
 
 def blurred(lq: Tensor, sigma: float) -> Tensor:
-    """Blur (b, c, h, w) by a Gaussian, with mirrored borders; sigma 0 returns a copy."""
+    """Blur images, (b, c, h, w), with a Gaussian and mirrored borders. For sigma 0, return a copy."""
     if sigma <= 0:
         return lq.clone()
     offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=lq.dtype)
     taps = torch.exp(-offsets.square() / (2 * sigma**2))
     taps = (taps / taps.sum()).expand(lq.shape[1], 1, 1, -1)  # (c, 1, 1, k)
-    # Mirroring needs sides longer than the radius; smaller images repeat their edges.
+    # Mirrored borders need sides longer than the radius. For smaller images, repeat the border pixels.
     mode = "reflect" if min(lq.shape[2:]) > _RADIUS else "replicate"
     padded = F.pad(lq, [_RADIUS] * 4, mode=mode)
     rows = F.conv2d(padded, taps, groups=lq.shape[1])

@@ -1,4 +1,4 @@
-"""Draw an inspection as one PNG."""
+"""Draw the result of an inspection into one PNG file."""
 
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,26 @@ from han_arch.inspection.attribution import Patch
 from han_arch.inspection.inspection import Inspection
 
 ACCENT, FAINT = "#c2410c", "#6b7280"
-_LEAST_SHOWN = 1e-3  # of the strongest attribution
-_MOST_NUMBERS = 12  # the matrix shows its numbers up to this many layers
+_LEAST_SHOWN = 1e-3  # smallest attribution with a colour of its own, relative to the strongest
+_MOST_NUMBERS = 12  # largest number of layers for which the matrix shows its numbers
 
 
 def check_figure_path(path: Path, overwrite: bool) -> None:
-    """Refuse, before the work, a figure that `write_figure` could not write.
+    """Check the path of a figure before the inspection starts.
 
     Raises:
         UserError: the suffix is not .png, or matplotlib is not installed.
         FileExistsError: the file exists, and overwrite is False.
     """
     if path.suffix != ".png":
-        raise UserError(f"-o writes .png files; got {path}")
+        raise UserError(f"-o must be a .png file; got {path}")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; --overwrite replaces it")
+        raise FileExistsError(f"{path} already exists; pass --overwrite to replace it")
     require("matplotlib", "plots")
 
 
 def write_figure(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection into a PNG file, whole or not at all.
+    """Draw an inspection into a PNG file, which is written completely or not at all.
 
     Raises:
         UserError: the system refused to write.
@@ -57,16 +57,16 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     if isinstance(layer, str):
         _draw_text(part, "Layer attention (LAM)", layer)
         return
-    adds = "adds nothing: alpha is 0" if layer.alpha == 0 else f"alpha = {layer.alpha:.3g}"
+    adds = "it adds nothing because alpha is 0" if layer.alpha == 0 else f"alpha = {layer.alpha:.3g}"
     _heading(part, f"Layer attention (LAM), {layer.form} form: {adds}")
     matrix, gains = part.subplots(1, 2, width_ratios=[1, 1])
     weights, count = layer.weights.numpy(), len(layer.names)
     shown = matrix.imshow(weights, cmap="magma", vmin=0, vmax=1)
     matrix.set_xticks(range(count), layer.names, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(count), layer.names)
-    matrix.set_xlabel("takes from layer j (newest first)")
-    matrix.set_ylabel("layer i")
-    matrix.set_title("weights w of the mixture; each row sums to 1", fontsize=11)
+    matrix.set_xlabel("layer j, which is mixed (newest first)")
+    matrix.set_ylabel("layer i, to which the mixture is added")
+    matrix.set_title("weight of layer j in the mixture for layer i (each row sums to 1)", fontsize=11)
     if count <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(weights):
             if value >= 0.01:
@@ -81,8 +81,8 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     gains.set_yticks(range(count), layer.names)
     gains.invert_yaxis()
     gains.set_xlim(0, 1.2 * float(percent.max()) if percent.max() > 0 else 1)
-    gains.set_xlabel("norm of alpha * mixture, in percent of the layer's own norm")
-    note = ": none, since alpha is 0 (the matrix shows the mixture before alpha)" if layer.alpha == 0 else ""
+    gains.set_xlabel("norm of alpha * mixture, in percent of the layer's norm")
+    note = ": zero, because alpha is 0 (the matrix does not include alpha)" if layer.alpha == 0 else ""
     gains.set_title(f"LAM's addition to each layer{note}", fontsize=11)
     gains.spines[["top", "right"]].set_visible(False)
     gains.margins(y=0.03)
@@ -93,35 +93,37 @@ def _draw_spatial(part: Any, inspection: Inspection) -> None:
     if isinstance(spatial, str):
         _draw_text(part, "Channel-spatial attention (CSAM)", spatial)
         return
-    effect = f"features are multiplied by 1 + beta * gate, beta = {spatial.beta:.3g}"
+    effect = f"it multiplies features by 1 + beta * gate, beta = {spatial.beta:.3g}"
     if spatial.beta == 0:
-        effect = "changes nothing: beta is 0 (the maps are its gates)"
+        effect = "it changes nothing because beta is 0 (the pictures show its gates)"
     _heading(part, f"Channel-spatial attention (CSAM): {effect}")
     photo, *panels = part.subplots(1, 1 + len(inspection.channels), squeeze=False)[0]
     _show(photo, inspection.lq, "input")
     grey = inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True)
     gates = spatial.gate[inspection.channels].numpy()
-    low, high = np.quantile(gates, [0.01, 0.99])  # so that a few extremes do not wash out the rest
+    low, high = np.quantile(
+        gates, [0.01, 0.99]
+    )  # without the few extreme values, which would hide the differences of the others
     if high - low <= 1e-6:
         low, high = gates.min() - 1e-3, gates.max() + 1e-3
     for panel, channel, gate in zip(panels, inspection.channels, gates, strict=True):
-        _show(panel, grey, f"channel {channel}: {gate.min():.2f} to {gate.max():.2f}")
+        _show(panel, grey, f"gate of channel {channel}: {gate.min():.2f} to {gate.max():.2f}")
         shown = panel.imshow(gate, cmap="viridis", vmin=low, vmax=high, alpha=0.65)
-    part.colorbar(shown, ax=panels, fraction=0.03, pad=0.01, label="gate, over the photo")
+    part.colorbar(shown, ax=panels, fraction=0.03, pad=0.01, label="value of the gate")
 
 
 def _draw_attribution(part: Any, inspection: Inspection) -> None:
     from matplotlib.colors import LogNorm
 
     patch, attribution, scale = inspection.patch, inspection.attribution, inspection.scale
-    index = f"diffusion index {attribution.diffusion:.1f} (0: one pixel, 100: all alike)"
+    index = f"diffusion index {attribution.diffusion:.1f} (0: a single pixel, 100: all pixels equally)"
     _heading(part, f"Local attribution: the input pixels that the output patch depends on; {index}")
     photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
     whole, size = inspection.patch_in_photo, patch.size
-    title = f"input; output patch at ({whole.x}, {whole.y}), {size} x {size}, is {size / scale:g} here"
+    title = f"input; the frame marks the {size} x {size} output patch at ({whole.x}, {whole.y})"
     _show(photo, inspection.lq, title)
-    _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic")
-    # A few pixels hold nearly all, so the colours are logarithmic; values below a thousandth stay transparent.
+    _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic colours")
+    # A few pixels have nearly all of the attribution, so the colours are logarithmic; small values fade out.
     strength = attribution.map.numpy()
     shown = heat.imshow(
         strength,
@@ -129,7 +131,7 @@ def _draw_attribution(part: Any, inspection: Inspection) -> None:
         norm=LogNorm(_LEAST_SHOWN, 1),
         alpha=np.clip(1.15 + 0.3 * np.log10(np.maximum(strength, 1e-9)), 0, 1),
     )
-    part.colorbar(shown, ax=heat, fraction=0.046, pad=0.02, label="of the strongest pixel")
+    part.colorbar(shown, ax=heat, fraction=0.046, pad=0.02, label="attribution relative to the strongest pixel")
     for panel in (photo, heat):
         _frame(panel, patch, scale)
     height, width = inspection.output.shape[1:]
@@ -161,7 +163,7 @@ def _draw_text(part: Any, heading: str, text: str) -> None:
 
 
 def _show(panel: Any, image: Tensor, title: str, extent: tuple[int, int, int, int] | None = None) -> None:
-    """Draw an image, (channels, h, w) in [0, 1], without axes; other than 3 channels are drawn as their mean."""
+    """Draw an image, (channels, h, w) in [0, 1], without axes. If it does not have 3 channels, draw their mean."""
     values = image.clamp(0, 1).numpy()
     values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(axis=0)
     panel.imshow(values, cmap="gray", vmin=0, vmax=1, extent=extent)

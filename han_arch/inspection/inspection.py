@@ -1,4 +1,4 @@
-"""The inspection of a network on one photo: its attentions and the attribution of a patch."""
+"""Inspect a network on one photo: collect its attentions and the local attribution map of a patch."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,31 +20,31 @@ PATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class View:
-    """The part of a network and of a photo to inspect."""
+    """What the user wants to inspect: a patch of the output, channels of CSAM, and the size of the window."""
 
-    patch: Patch | None = None  # in the whole output; None takes the PATCH_SIZE x PATCH_SIZE with most detail
-    channels: list[int] | None = None  # of CSAM; None takes those that vary most
-    window: int = 96  # side of the inspected part of the photo, in its pixels
-    steps: int = STEPS  # of the attribution's path
+    patch: Patch | None = None  # a patch of the complete photo's output; None: the PATCH_SIZE square with most detail
+    channels: list[int] | None = None  # numbers of CSAM channels to draw; None: the channels that vary most
+    window: int = 96  # largest side of the inspected part of the photo, in photo pixels
+    steps: int = STEPS  # number of steps of the attribution's path
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.window < 16:
-            raise UserError(f"--steps must be at least 1 and --window 16; got {self.steps} and {self.window}")
+            raise UserError(f"--steps must be at least 1 and --window at least 16; got {self.steps} and {self.window}")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A network inspected on one window of a photo. Images are (channels, h, w) in [0, 1]."""
+    """The result of an inspection on one window of a photo. Images are (channels, h, w) in [0, 1]."""
 
-    title: str  # names network and photo
-    lq: Tensor  # the window
-    output: Tensor  # the network's result for it
-    scale: int
+    title: str  # title of the figure, with the names of network and photo
+    lq: Tensor  # the window of the photo, input of the network
+    output: Tensor  # output of the network for the window
+    scale: int  # scale of the network
     attentions: Attentions
-    channels: list[int]  # of CSAM's gate, to draw
-    patch: Patch  # in output
-    patch_in_photo: Patch  # in the output of the whole photo, as `--patch` takes it
-    attribution: Attribution  # of the patch
+    channels: list[int]  # numbers of the CSAM channels to draw
+    patch: Patch  # the patch, in pixels of `output`
+    patch_in_photo: Patch  # the same patch in the output of the complete photo, as in `--patch`
+    attribution: Attribution  # attribution map of the patch
 
 
 def inspect_network(
@@ -54,18 +54,18 @@ def inspect_network(
     view: View,
     progress: Callable[[range], Iterable[int]] = lambda steps: steps,
 ) -> Inspection:
-    """Run a network on a photo and collect its attentions and the attribution of a patch.
+    """Run a network on a photo; collect the network's attentions and the attribution map of a patch.
 
     Args:
         net: the network; its parameters must not require gradients.
-        name: the network's name for the title.
-        image: the photo's file.
-        view: the part to inspect.
-        progress: wraps the attribution's steps, as `tqdm` does.
+        name: name of the network, for the title.
+        image: path of the photo.
+        view: patch, channels and window that the user wants.
+        progress: function that wraps the range of attribution steps, such as `tqdm`.
 
     Raises:
-        FileNotFoundError: no such image.
-        UserError: the image cannot be read or is too small, or the view does not fit the network and the photo.
+        FileNotFoundError: the photo does not exist.
+        UserError: the photo cannot be read or is too small, or the view does not fit the network or the photo.
     """
     photo, scale, side = _read(image, net.conv_first.in_channels), net.upscale, view.window
     x, y = window_around(view.patch, photo, side, scale)
@@ -76,13 +76,13 @@ def inspect_network(
     if view.patch is None:
         size = min(PATCH_SIZE, *output.shape[2:])
         if size < 2:
-            raise UserError(f"{image} is too small to inspect; got {width} x {height} pixels")
+            raise UserError(f"{image} is too small to inspect: {width} x {height} pixels")
         top, left = most_detailed_window(output[0].permute(1, 2, 0).numpy(), size)
         patch = Patch(left, top, size)
     else:
         patch = Patch(view.patch.x - scale * x, view.patch.y - scale * y, view.patch.size)
     found = attentions(net, lq)
-    where = f" of {width} x {height} pixels at ({x}, {y})" if lq.shape != photo.shape else " pixels"
+    where = f" window at ({x}, {y}) of {width} x {height} pixels" if lq.shape != photo.shape else " pixels"
     return Inspection(
         title=f"{name}, x{scale}, on {image.name} ({lq.shape[3]} x {lq.shape[2]}{where})",
         lq=lq[0],
@@ -97,9 +97,9 @@ def inspect_network(
 
 
 def _read(path: Path, channels: int) -> Tensor:
-    """Read a photo as the network takes it, (1, channels, h, w) in [0, 1], without alpha."""
+    """Read a photo without its alpha channel, in the form of a network's input: (1, channels, h, w) in [0, 1]."""
     if not path.is_file():
-        raise FileNotFoundError(f"no such image: {path}")
+        raise FileNotFoundError(f"image {path} does not exist")
     try:
         pixels = torch.from_numpy(read_image(path).copy()).float() / 255
     except (ImageError, OSError) as error:
@@ -111,5 +111,5 @@ def _read(path: Path, channels: int) -> Tensor:
     elif channels == 3 and colours.shape[2] == 1:
         colours = colours.expand(-1, -1, 3)
     elif channels != colours.shape[2]:
-        raise UserError(f"the network takes {channels} channels; {path} has {colours.shape[2]}")
+        raise UserError(f"{path} has {colours.shape[2]} channels; the network needs {channels}")
     return colours.permute(2, 0, 1)[None].contiguous()

@@ -1,4 +1,4 @@
-"""`basicsr inspect`: one PNG, and one clear line for each mistake."""
+"""`basicsr inspect` writes one PNG file. Each mistake gives a one-line message."""
 
 import sys
 
@@ -45,10 +45,10 @@ def test_picture_and_summary(tmp_path, photo, capsys) -> None:
         assert picture.format == "PNG"
         assert min(picture.size) > 1000
     printed = capsys.readouterr().out
-    assert "net.pth, x2, on photo.png (32 x 32 of 80 x 60 pixels at (37, 17))" in printed
+    assert "net.pth, x2, on photo.png (32 x 32 window at (37, 17) of 80 x 60 pixels)" in printed
     assert "alpha 0, adds nothing" in printed
-    assert "beta 0; 0 changes nothing" in printed
-    assert "12 x 12 patch at (100, 60) of the output" in printed
+    assert "beta 0 (changes nothing)" in printed
+    assert "12 x 12 output patch at (100, 60)" in printed
     assert [path.name for path in out.parent.iterdir()] == ["inside.png"]
 
 
@@ -74,10 +74,10 @@ def test_grey_photo_in_a_colour_network(tmp_path, photo) -> None:
         (["--patch", "0", "0", "100", "--window", "20"], ["--patch SIZE 100", "--window 53", "20"]),
         (["--channels", "8"], ["--channels", "0 to 7", "[8]"]),
         (["--steps", "0"], ["--steps", "at least 1"]),
-        (["--window", "15"], ["--window 16", "15"]),
+        (["--window", "15"], ["--window at least 16", "15"]),
         (["-o", "picture.jpg"], ["-o", ".png", "picture.jpg"]),
         (["-o", "/dev/null/a.png"], ["write /dev/null/a.png", "-o"]),
-        (["-o", "photo.png"], ["photo.png exists", "--overwrite"]),
+        (["-o", "photo.png"], ["photo.png already exists", "--overwrite"]),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, photo, capsys, monkeypatch, more: list[str], parts: list[str]) -> None:
@@ -97,7 +97,7 @@ def test_bad_images_are_one_line(tmp_path, photo, capsys) -> None:
     cut.write_bytes(photo.read_bytes()[:200])
     text = tmp_path / "text.png"
     text.write_text("no image")
-    for path, message in ((cut, "damaged"), (text, "not an image"), (tmp_path / "none.png", "no such image")):
+    for path, message in ((cut, "damaged"), (text, "not an image"), (tmp_path / "none.png", "does not exist")):
         assert inspect(path, model, "-o", str(tmp_path / "out.png")) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1

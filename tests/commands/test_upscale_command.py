@@ -85,7 +85,10 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: 
         (["photos/a.png", "-o", "out", "--quality", "0"], "--quality must be 1 to 100"),
         (["photos/a.png", "-o", "out", "--png-level", "10"], "--png-level must be 0 to 9"),
         (["photos/a.png", "-o", "out", "--suffix", "../x"], "--suffix must be part of a file name"),
-        (["photos/a.png", "-o", "out", "--scale", "4"], "--scale 4 does not fit tiny.pth, which is for x2"),
+        (
+            ["photos/a.png", "-o", "out", "--scale", "4"],
+            "--scale 4 does not fit the network tiny.pth, which upscales by 2",
+        ),
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
         (["photos/a.png", "-o", "-", "--compare"], "do not pass --compare"),
         (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16 channels; no convolution of tiny.pth"),
@@ -93,7 +96,10 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: 
             ["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"],
             "winograd needs precision fp32; got bf16",
         ),
-        (["photos/a.png", "-o", "out", "--winograd", "--runtime", "onnx"], "--winograd is for --runtime torch"),
+        (
+            ["photos/a.png", "-o", "out", "--winograd", "--runtime", "onnx"],
+            "--winograd works only with --runtime torch",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,4 +1,4 @@
-"""The checkpoint of a small network and its exported files, each made once."""
+"""Fixtures: the checkpoint of a small network, and its exported files, each made once per test session."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory, checkpoint):
-    """`exported(target)` -> the file, which the first call writes."""
+    """A function: `exported(target)` returns the path of the exported file, which the first call writes."""
     folder = tmp_path_factory.mktemp("exported")
 
     def file(target: str) -> Path:
         need(target)
         path = folder / f"small{TARGETS[target].suffix}"
-        if target == "openvino" and not path.exists():  # a slow test exports by the command; here one tracing is enough
+        if target == "openvino" and not path.exists():  # convert the ONNX file, which saves a second tracing
             openvino_from_onnx(file("onnx"), path, describe(load_model(checkpoint), str(checkpoint)))
         elif not path.exists():
             export(load_model(checkpoint), str(checkpoint), target, path)

@@ -1,4 +1,4 @@
-"""The commands and Python blocks of docs/export.md run, in the page's order."""
+"""Run the commands and the Python blocks of docs/export.md in the order of the page."""
 
 import re
 import shlex

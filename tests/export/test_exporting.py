@@ -1,4 +1,4 @@
-"""Exported files: PyTorch's pixels at any size, metadata, and no file left behind after a refusal."""
+"""Exported files give PyTorch's pixels at any size and contain metadata. A failed export leaves no file."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ def test_torch_program_runs_without_our_classes(exported, checkpoint) -> None:
     ],
 )
 def test_every_form_of_the_network(tmp_path, settings: dict) -> None:
-    """`export` raises unless each passes the check of three sizes."""
+    """`export` raises an error if a pixel differs on one of its three test images."""
     need("onnx")
     model = save_network(tmp_path / "net.pth", num_group=2, **settings)
     path = tmp_path / "net.onnx"
@@ -104,7 +104,7 @@ def test_weights_hash_depends_on_the_weights_alone(checkpoint, tmp_path) -> None
 
 @pytest.mark.parametrize("fault", [0.02 / 255, float("nan")])
 def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: float) -> None:
-    """A runtime that differs by 0.02 of 255 represents any fault; the existing file stays."""
+    """The fault is a difference of 0.02 on the 0..255 scale, or NaN. The existing file stays."""
     path = tmp_path / "net.pt2"
     path.write_text("the one before")
     net = load_model(checkpoint)
@@ -114,14 +114,14 @@ def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: floa
         open=lambda path, *_: (lambda lq: net(lq) + fault, {"scale": "2", "num_in_ch": "3"}),
     )
     monkeypatch.setitem(TARGETS, "torch", faulty)
-    with pytest.raises(UserError, match=r"other pixels than PyTorch .*0\.01.*removed"):
+    with pytest.raises(UserError, match=r"differ from PyTorch's.*0\.01.*removed"):
         export(net, "net", "torch", path, overwrite=True)
     assert path.read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_new_target_is_one_record(tmp_path, checkpoint, monkeypatch, capsys) -> None:
-    """The command, `export` and `load_runtime`'s checks read the record."""
+    """One record in TARGETS is enough for the command, for `export` and for `load_runtime`."""
     net = load_model(checkpoint)
     copied = dataclasses.replace(
         TARGETS["torch"],

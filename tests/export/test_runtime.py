@@ -1,4 +1,4 @@
-"""`load_runtime`: its interface and its errors."""
+"""Test the interface and the errors of `load_runtime`."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ def test_interface(exported, runtime: str) -> None:
     assert (run.scale, run.num_in_ch) == (2, 3)
     out = run(torch.rand(2, 3, 6, 9))
     assert (out.shape, out.dtype) == ((2, 3, 12, 18), torch.float32)
-    with pytest.raises(ValueError, match=r"lq must be \(b, 3, h, w\); got \(2, 1, 6, 9\)"):
+    with pytest.raises(ValueError, match=r"lq must have .*\(b, 3, h, w\); got \(2, 1, 6, 9\)"):
         run(torch.rand(2, 1, 6, 9))
 
 
@@ -42,7 +42,7 @@ def test_results_are_not_overwritten_by_the_next_call(exported) -> None:
 
 
 def test_openvino_is_float32_by_default(exported, checkpoint) -> None:
-    """OpenVINO's own default is bfloat16 on processors that have it; bfloat16 stays within 45 dB of float32."""
+    """OpenVINO's own default is bfloat16 on processors that support it. bfloat16 has more than 45 dB PSNR here."""
     lq = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = load_model(checkpoint)(lq)
@@ -87,7 +87,7 @@ def test_bad_files(exported, tmp_path) -> None:
         load_runtime(cut, "onnx")
     alone = tmp_path / "alone.xml"
     shutil.copy(xml_file, alone)
-    with pytest.raises(FileNotFoundError, match=r"alone\.bin is missing"):
+    with pytest.raises(FileNotFoundError, match=r"alone\.bin"):
         load_runtime(alone, "openvino")
     shutil.copy(xml_file.with_suffix(".bin"), alone.with_suffix(".bin"))
     alone.write_text("<?xml version='1.0'?><net>")

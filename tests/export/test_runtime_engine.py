@@ -1,4 +1,4 @@
-"""`basicsr upscale --runtime`: exported networks give PyTorch's pixels, on whole images and on tiles."""
+"""`basicsr upscale --runtime` gives PyTorch's pixels, for complete images and for tiles."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ def test_same_pixels_as_pytorch(runtime: str, photo: Path, checkpoint: Path, exp
     model = exported(runtime)
     wanted, got = upscale("torch.png", checkpoint), upscale("runtime.png", model, "--runtime", runtime)
     assert got.shape == wanted.shape == (100, 122, 3)
-    assert np.abs(got - wanted).max() <= 1  # a value between two steps may be rounded either way
+    assert np.abs(got - wanted).max() <= 1  # a value between two integers may be rounded up or down
     assert (got != wanted).mean() < 1e-3
 
 
@@ -77,8 +77,8 @@ def test_files_without_their_dimensions_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_guide_s_commands(photo: Path, exported) -> None:
-    """The commands run unchanged, with the shipped network."""
-    exported("onnx")  # skips without the packages
+    """The commands of docs/upscale.md run unchanged, with a network from the package."""
+    exported("onnx")  # skips the test if the packages are not installed
     guide = (Path(__file__).resolve().parents[2] / "docs" / "upscale.md").read_text("utf-8").split("## Export")[1]
     (block,) = re.findall(r"^```sh\n(.*?)^```", guide, re.M | re.S)
     with Image.open("photo.png") as image:

@@ -1,4 +1,4 @@
-"""`inspect`'s numbers of LAM and CSAM, compared with the network's own modules."""
+"""Compare the numbers of `basicsr inspect` for LAM and CSAM with the network's own modules."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def network(**settings) -> HAN:
 
 @pytest.mark.parametrize("settings", [{}, {"lam_form": "cosine"}, {"lam_form": "paper", "num_csam": 2}])
 def test_lam_is_what_the_network_computes(settings: dict) -> None:
-    """The reference is the addition of LAM's own forward, on the maps that the network passes to it."""
+    """The reference is what LAM's own forward adds to the feature maps."""
     net = network(**settings)
     net.lam.alpha.fill_(-0.4)
     lq = torch.rand(1, 3, 10, 13)

@@ -1,4 +1,4 @@
-"""Local attribution maps of functions with a known answer."""
+"""Test local attribution maps of functions whose map is known."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def enlarge(lq: torch.Tensor) -> torch.Tensor:
 
 
 def test_only_the_pixels_that_the_patch_shows_count() -> None:
-    """The function repeats pixels, so the output patch (8..16, 4..12) shows columns 4..7 and rows 2..5 of the input."""
+    """The function repeats each pixel, so the output patch depends on columns 4..7 and rows 2..5 of the input."""
     torch.manual_seed(0)
     found = attribute(enlarge, torch.rand(1, 3, 14, 16), Patch(8, 4, 8), steps=5)
     inside = torch.zeros(14, 16, dtype=torch.bool)
@@ -25,7 +25,7 @@ def test_only_the_pixels_that_the_patch_shows_count() -> None:
 
 
 def test_sum_is_the_change_of_detail_along_the_path() -> None:
-    """Completeness: the path integral of a gradient is the difference of its ends."""
+    """The path integral of a gradient equals the difference between the values at both ends."""
     torch.manual_seed(1)
     net = HAN(3, 3, num_feat=8, num_group=2, num_block=1, squeeze_factor=4, upscale=2).eval().requires_grad_(False)
     lq, patch = torch.rand(1, 3, 20, 18), Patch(10, 12, 10)
@@ -45,7 +45,7 @@ def test_blur_is_scipys(sigma: float) -> None:
 
 
 def test_diffusion_index() -> None:
-    """The index agrees with its definition, 1 - sum_ij |g_i - g_j| / (2 n^2 mean), and at both ends."""
+    """The reference is the definition, 1 - sum_ij |g_i - g_j| / (2 n^2 mean); the extreme cases are tested too."""
     values = torch.rand(6, 7, dtype=torch.float64)
     differences = (values.flatten()[:, None] - values.flatten()).abs().sum()
     expected = 100 * (1 - float(differences / (2 * 42**2 * values.mean())))
