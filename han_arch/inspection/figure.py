@@ -64,7 +64,7 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     shown = matrix.imshow(weights, cmap="magma", vmin=0, vmax=1)
     matrix.set_xticks(range(count), layer.names, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(count), layer.names)
-    matrix.set_xlabel("layer j, which is mixed (newest first)")
+    matrix.set_xlabel("layer j in the mixture (newest first)")
     matrix.set_ylabel("layer i, to which the mixture is added")
     matrix.set_title("weight of layer j in the mixture for layer i (each row sums to 1)", fontsize=11)
     if count <= _MOST_NUMBERS:
@@ -120,7 +120,7 @@ def _draw_attribution(part: Any, inspection: Inspection) -> None:
     _heading(part, f"Local attribution: the input pixels that the output patch depends on; {index}")
     photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
     whole, size = inspection.patch_in_photo, patch.size
-    title = f"input; the frame marks the {size} x {size} output patch at ({whole.x}, {whole.y})"
+    title = f"input, frame: {size} x {size} output patch at ({whole.x}, {whole.y})"
     _show(photo, inspection.lq, title)
     _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic colours")
     # A few pixels have nearly all of the attribution, so the colours are logarithmic; small values fade out.
