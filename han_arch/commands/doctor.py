@@ -86,7 +86,7 @@ def _basicsr() -> list[str]:
     try:
         basicsr = compat.require_basicsr()
     except UserError as error:
-        # On Python 3.13 and later this is not a fault, because the network works without BasicSR.
+        # On Python 3.13 and later a missing BasicSR is not a fault, because the network works without it.
         return [str(error) if sys.version_info >= (3, 13) and version is None else f"BROKEN {error}"]
     line = f"{version} from {basicsr.__file__}"
     return [line if version == "1.4.2" else f"BROKEN {line}; han_arch needs BasicSR 1.4.2"]
