@@ -54,7 +54,7 @@ def test_bfloat16_in_openvino(photo: Path, checkpoint: Path, exported) -> None:
     [
         (["--runtime", "onnx"], ["--runtime onnx", "--model", ".onnx", "basicsr export"]),
         (["--runtime", "onnx", "--model", "gone.onnx"], ["gone.onnx", "basicsr export"]),
-        (["--runtime", "onnx", "--model", "photo.png"], ["photo.png", "onnx", ".onnx files"]),
+        (["--runtime", "onnx", "--model", "photo.png"], ["photo.png", "onnx", ".onnx file"]),
         (["--runtime", "onnx", "--model", "x.onnx", "--dtype", "fp16"], ["dtype", "fp32", "fp16"]),
     ],
 )
