@@ -77,7 +77,7 @@ def _network_scale(upscale: Any, scale: int) -> str | None:
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
     # This is only a warning, because the authors of EDSR crop more pixels than the scale when they validate.
-    text = f"is {border}, but the papers crop as many pixels as the scale ({scale}), so scores are not comparable"
+    text = f"is {border}, but papers crop as much as the scale ({scale}); your scores are not comparable with theirs"
     return None if border == scale else text
 
 
@@ -188,7 +188,7 @@ def _milestones_after_warmup(milestones: list[int], warmup: int, model: str) -> 
 
 @_rule("train:scheduler:milestones", "train:total_iter", warning=True)
 def _milestones_reached(milestones: list[int], total: int) -> str | None:
-    return None if min(milestones) < total else f"are not below total_iter ({total}), so the learning rate never falls"
+    return None if min(milestones) < total else f"are all >= total_iter ({total}), so the learning rate never falls"
 
 
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
