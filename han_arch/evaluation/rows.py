@@ -64,7 +64,7 @@ def results_csv(results: Sequence[SetResult]) -> str:
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return column name -> value for a result: the columns of `COLUMNS` that it has, and the optional metrics."""
+    """Return the values of a result, keyed by column name: its columns of `COLUMNS`, and the optional metrics."""
     mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
     row = {
         "model": result.contestant,

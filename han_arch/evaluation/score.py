@@ -197,7 +197,7 @@ class ScoreCache:
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
-        """Load a measurement; return None if it is missing or damaged."""
+        """Load a measurement from the cache; return None if it is missing or damaged."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
             if not self.picture(key).is_file():

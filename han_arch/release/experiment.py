@@ -1,4 +1,4 @@
-"""Read the experiment that a release is made from: options, weights and number of iterations of a training."""
+"""Read an experiment (a training), to release it: its options, its weights and its number of iterations."""
 
 import csv
 import re
