@@ -24,12 +24,12 @@ Output in the folder OUT for --scale 4 (the names at other scales and for BD fol
   LR_BIx4/NAME.png          LR images with the same file names
   GT_sub_x4/NAME_s001.png   HR sub-images of 480 x 480 pixels, step 240
   LR_sub_BIx4/...           LR sub-images at the same positions
-  GT_sub_x4.lmdb            the sub-images as LMDBs; option files use them as
-  LR_sub_BIx4.lmdb            dataroot_gt and dataroot_lq, with io_backend: type: lmdb
+  GT_sub_x4.lmdb            LMDB of the HR sub-images, for dataroot_gt in option files
+  LR_sub_BIx4.lmdb          LMDB of the LR sub-images, for dataroot_lq; both need io_backend: type: lmdb
 
 The command first checks all HR files and lists every file that it cannot use. You can stop the command at any time.
-The unfinished data set is then called NAME.partial, and the same command continues it. Finished data sets stay as they
-are."""
+The name of an unfinished data set ends in .partial. To continue, run the same command again. The command does not
+change finished data sets."""
 
 PREPARE_EXAMPLES = """  basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 2 3 4
   basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o datasets/DIV2K --scale 4 --only lmdb
@@ -37,15 +37,15 @@ PREPARE_EXAMPLES = """  basicsr data prepare datasets/DIV2K/DIV2K_train_HR -o da
   basicsr data prepare Set5/HR -o datasets/Set5 --scale 3 --degradation BD --benchmark"""
 
 DOWNLOAD = f"""Download data sets from their official addresses: DIV2K, and the benchmark sets
-{", ".join(DOWNLOADS[1:])}. The images are HR images. With --scale, the command also downloads the
-official LR images of DIV2K.
+{", ".join(DOWNLOADS[1:])}. The command downloads HR images. With --scale, it also
+downloads the official LR images of DIV2K.
 
 To resume an interrupted download, run the same command again. The command checks the hash of each zip file. If nobody
 published a hash, the command records the hash of the first download in OUT/downloads/downloads.json. Later downloads
 must have the same hash.
 
-  OUT/DIV2K/DIV2K_train_HR/0001.png               HR images of DIV2K (also DIV2K_valid_HR)
-  OUT/DIV2K/DIV2K_train_LR_bicubic_X4/0001x4.png  official LR images at --scale 4 (at 8: DIV2K_train_LR_x8)
+  OUT/DIV2K/DIV2K_train_HR/0001.png               HR images of DIV2K (valid part: DIV2K_valid_HR)
+  OUT/DIV2K/DIV2K_train_LR_bicubic_X4/0001x4.png  official LR images at --scale 4 (at --scale 8: DIV2K_train_LR_x8)
   OUT/Set5/HR/img_001.png                         HR images of a benchmark set"""
 
 DOWNLOAD_EXAMPLES = """  basicsr data download DIV2K -o datasets
@@ -60,7 +60,7 @@ The command checks:
   - that every image can be decoded to its end
   - that an LMDB and its meta_info.txt have the same keys
 
-It also finds the method that made the LR images, and the share of pixel values that this method makes differently.
+It also finds out which method made the LR images, and how many pixel values differ from the output of that method.
 It knows these methods: {", ".join(CONVENTIONS)}.
 Exit status: 0 good, 1 faults found, 2 wrong arguments."""
 
@@ -70,11 +70,11 @@ VERIFY_EXAMPLES = """  basicsr data verify datasets/DIV2K                      a
   basicsr data verify datasets/DIV2K/GT_sub_x4.lmdb       one data set alone
   basicsr data verify datasets/Set5/HR --benchmark Set5   check that these images are Set5"""
 
-BENCH = """Measure how many training samples per second are loaded from an LMDB and from folders, and how many samples
-per second the network trains on. The slower of the two is the bottleneck. The option file sets patch size, batch size
-and number of workers.
-With --imresize, compare the speed of our imresize and BasicSR's on a 2040x1356 RGB image. The exit status is 1 if ours
-is slower."""
+BENCH = """Measure how many samples per second are loaded from an LMDB and from folders, and how many samples per second
+the network processes in training. The slower of loading and training is the bottleneck. The option file sets patch
+size, batch size and number of workers.
+With --imresize, compare the speed of han_arch's imresize and BasicSR's on a 2040x1356 RGB image. The exit status is 1
+if han_arch's imresize is slower."""
 
 BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
   basicsr data bench -opt options/train_HAN_x4.yml --no-network
@@ -111,19 +111,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--border",
         choices=BORDERS,
         default=BORDERS[0],
-        help="how BI extends an image at its border (default: symmetric); for replicate, LR names contain _replicate",
+        help="how BI extends an image at its border (default: symmetric); replicate adds _replicate to LR folder names",
     )
     add(
         "--only",
         choices=PRODUCTS,
         nargs="+",
         default=PRODUCTS,
-        help="output to make: complete images, sub-images, LMDBs of sub-images (default: all)",
+        help="output to make: images (complete images), sub (sub-images), lmdb (LMDBs of sub-images); default: all",
     )
     add(
         "--benchmark",
         action="store_true",
-        help="prepare a test set: complete images only, of any size; grey files stay grey",
+        help="prepare a test set: only complete images, of any size; grey files stay grey unless you pass --grey",
     )
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
@@ -163,12 +163,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
-    add("gt", metavar="PATH", type=Path, help="folder that basicsr data prepare made, or folder or LMDB with HR images")
-    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of these HR images")
+    add("gt", metavar="PATH", type=Path, help="output folder of basicsr data prepare; or folder or LMDB with HR images")
+    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of the HR images in PATH")
     add(
         "--scale",
         type=int,
-        help="scale factor, HR side / LR side (default: scale of --degradation, else of the first image pair)",
+        help="scale factor, HR side / LR side (default: scale of --degradation, or of the first image pair)",
     )
     add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")
     add("--benchmark", metavar="SET", help=f"also check that PATH is this benchmark set: {', '.join(BENCHMARKS)}")
@@ -178,7 +178,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         _bench, "compare the speed of data loading and training; measure the speed of imresize", BENCH_EXAMPLES, BENCH
     )
     add("-opt", metavar="FILE", type=Path, help="training option file")
-    add("--imresize", action="store_true", help="compare the speed of our imresize and BasicSR's")
+    add("--imresize", action="store_true", help="compare the speed of han_arch's imresize and BasicSR's")
     add("--seconds", type=float, default=10, help="duration of each measurement in seconds (default: 10)")
     add("--no-network", action="store_true", help="measure only the data loading, not the training")
 
@@ -254,7 +254,7 @@ def _time_imresize() -> bool:
     _say("time of imresize on a 2040x1356 RGB image, best of several runs:")
     for scale, ours, theirs in results:
         times = theirs / ours
-        _say(f"  x1/{scale}: ours {ours * 1e3:6.1f} ms, BasicSR's {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
+        _say(f"  x1/{scale}: han_arch {ours * 1e3:6.1f} ms, BasicSR {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
     return any(ours > theirs for _, ours, theirs in results)
 
 
@@ -267,6 +267,6 @@ def _bench_loading(args: argparse.Namespace) -> None:
     if args.no_network:
         return
     device, network = network_rate(options, args.seconds)
-    _say(f"{network:9.1f} samples/s trained by {options['network_g']['type']} on {device}")
+    _say(f"{network:9.1f} samples/s processed when {options['network_g']['type']} trains on {device}")
     for rate in rates:
         _say(f"{rate.what.split()[0]}: {rate.bottleneck(network)}")

@@ -28,7 +28,7 @@ class Archive:
         folder: folder for the unpacked images, relative to the output folder.
         images: number of images that the folder must contain.
         limit: maximum total size of the unpacked files in bytes.
-        members: regular expression for the files to unpack, see `unpack_zip`. None: all files.
+        members: regular expression that selects the files to unpack, see `unpack_zip`. None: unpack all files.
     """
 
     remote: RemoteFile
@@ -48,14 +48,15 @@ class BenchmarkSet:
         source: publication or address that the HR images come from.
         licence: terms of use.
         notes: known traps for users of the set.
-        download: zip file with the HR images, and its `Archive.members`. None: this package cannot download the set.
+        download: the zip file with the HR images, and the value of `Archive.members` for it. None: this package cannot
+            download the set.
         in_papers: whether the tables of the HAN paper contain the set. If so, the shipped option files for tests and
             leaderboards use it.
-        sizes: (width, height) of each HR image, sorted by file name; with `any_order`, all sizes that occur in the
-            set. Empty if the sizes are unknown.
-        any_order: whether each image may have any of `sizes`.
+        sizes: (width, height) of each HR image, in the order of the file names. If `any_order` is true, `sizes`
+            contains each size of the set once. Empty if the sizes are unknown.
+        any_order: whether each image may have any of the sizes in `sizes`.
         grey: file names of the grey images, without extension.
-        pixels: SHA-256 of the shapes and pixels of all HR files, as published. None: the hash is unknown.
+        pixels: SHA-256 of the shapes and pixels of all published HR files. None: the hash is unknown.
     """
 
     name: str
@@ -84,8 +85,8 @@ def _selfexsr(name: str, key: str, scale: int) -> tuple[RemoteFile, str]:
 
 
 _CROPPED = (
-    "SelfExSR has differently cropped HR images for each scale; one HR folder is enough here, because basicsr data "
-    "prepare crops the images for each scale"
+    "SelfExSR crops the HR images differently for each scale; you need only one folder of HR images, because basicsr "
+    "data prepare crops them for each scale"
 )
 
 BENCHMARKS = {
@@ -108,9 +109,9 @@ BENCHMARKS = {
             f"Zeyde et al., 2010; images from {SELFEXSR}",
             "research use",
             (
-                "img_003 is grey; scores of networks use it as three equal channels (option grey: as_rgb); only the "
-                "published bicubic scores compare its grey values directly (option grey: direct), which lowers the "
-                "mean PSNR by 0.09 dB",
+                "img_003 is grey; for published scores of networks, it was converted to three equal channels (option "
+                "grey: as_rgb); for published scores of Bicubic, its grey values were compared (option grey: direct), "
+                "which lowers the mean PSNR by 0.09 dB",
                 _CROPPED,
             ),
             _selfexsr("Set14", "igsnfieh4lz68l926l8xbklwsnnk8we9", 2),
@@ -139,7 +140,7 @@ BENCHMARKS = {
             100,
             f"Huang et al., CVPR 2015; {SELFEXSR}",
             "research use; photos from Flickr under Creative Commons",
-            ("SelfExSR's x2 folder has HR images of half size; use the HR images of the x4 folder at all scales",),
+            ("SelfExSR's x2 folder has HR images of half size; use the HR images of its x4 folder for all scales",),
             _selfexsr("Urban100", "65upg43jjd0a4cwsiqgl6o6ixube6klm", 4),
             in_papers=True,
         ),
@@ -157,8 +158,8 @@ BENCHMARKS = {
             "DIV2K_valid_HR (0801 to 0900), Agustsson and Timofte, CVPRW 2017",
             "academic research only",
             (
-                "many training recipes choose their checkpoint on this set; do not use it as a test set for them",
-                "basicsr data verify finds the border convention of DIV2K's official LR files",
+                "the checkpoints of many networks were selected on this set; do not test those networks on it",
+                "to find out how DIV2K's official LR images extend the border, run basicsr data verify",
             ),
         ),
     )
@@ -181,7 +182,7 @@ DIV2K_MD5 = {
 
 
 def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return the archives of DIV2K for each split: HR images, and official LR images at each scale (2, 3, 4, 8)."""
+    """Return the archives of DIV2K: for each split, the HR images, and the official LR images at each scale."""
     archives = []
     for split in splits:
         for kind in ("HR", *("LR_x8" if scale == 8 else f"LR_bicubic_X{scale}" for scale in scales)):
@@ -246,10 +247,10 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Compare a folder of HR images with the record of a benchmark set.
 
-    The images may be cropped at the bottom and right by less than 12 pixels, for example to multiples of a scale.
+    A crop of less than 12 pixels at the bottom and right, for example to multiples of a scale, is not a fault.
 
     Returns:
-        Notes and faults, one line for each.
+        List of notes and list of faults. Each entry is one line of text.
 
     Raises:
         UserError: the benchmark set is unknown.
@@ -272,10 +273,10 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
         allowed = row.sizes if row.any_order else row.sizes[index : index + 1]
         if allowed and not any(_is_cropped_from(size, whole) for whole in allowed):
             wanted = " or ".join(f"{w}x{h}" for w, h in allowed)
-            faults.append(f"{file} is {size[0]}x{size[1]}; the image in {name} is {wanted}")
+            faults.append(f"{file} is {size[0]}x{size[1]}; in {name}, this image is {wanted}")
         if row.sizes and (pixels.ndim == 2) != (file.stem in row.grey):
             found, wanted = ("grey", "in colour") if pixels.ndim == 2 else ("in colour", "grey")
-            faults.append(f"{file} is {found}; the image in {name} is {wanted}")
+            faults.append(f"{file} is {found}; in {name}, this image is {wanted}")
     notes = [f"{name}: {note}" for note in row.notes]
     if row.pixels is None:
         notes.insert(
@@ -283,7 +284,10 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
         )
     elif not faults:
         is_same = digest.hexdigest() == row.pixels
-        differ = "the sizes are right, but pixels differ from the published files (cropped images, or another copy)"
+        differ = (
+            "the sizes are right, but pixels differ from the published files; the images were cropped or come from "
+            "another copy of the set"
+        )
         notes.insert(0, f"{name}: {'every pixel is the same as in the published files' if is_same else differ}")
     return notes, faults
 

@@ -29,8 +29,8 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     It blurs the image, keeps the pixels [1::scale, 1::scale] and rounds them to 8 bits. `border` has no effect, because
     the blur always repeats the edge pixels.
 
-    Source: a normalised 7x7 Gaussian with sigma 1.6; the papers use BD at scale 3 only. With this kernel, border and
-    phase, bicubic upscaling of the LR images gives the published BD scores of the method Bicubic.
+    Source: the papers use BD only at scale 3. This function uses a normalised 7x7 Gaussian with sigma 1.6. Bicubic
+    upscaling of its LR images gives the published BD scores of the method Bicubic.
     """
     kernel = cv2.getGaussianKernel(BD_KERNEL_SIZE, BD_SIGMA, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -45,10 +45,10 @@ class Degradation:
     Attributes:
         name: name in options, commands and tables, such as "BI"; letters only.
         doc: description that completes the sentence "photos shrunk by ...", such as "MATLAB's bicubic".
-        make: function (gt, scale, border) -> lq. gt is uint8, (h, w) or (h, w, c), with sides that are multiples of
-            the scale; lq is uint8, with sides divided by the scale.
+        make: function (gt, scale, border) that returns the LR image of the HR image gt. Both images are uint8, (h, w)
+            or (h, w, c). The sides of gt must be multiples of the scale.
         scales: the scales at which the degradation exists; BI at scale 4 is called BIx4.
-        borders: the values of `BORDERS` that give different LR images.
+        borders: values of `BORDERS` to choose from. Only the first value if all values give the same LR images.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Degradation:
     borders: tuple[str, ...] = BORDERS[:1]
 
     def convention(self, border: str) -> str:
-        """Return the key in `CONVENTIONS` of this degradation with the given border."""
+        """Return the key in `CONVENTIONS` for this degradation with the given border."""
         return f"{self.name} {border}" if len(self.borders) > 1 else self.name
 
 
@@ -110,7 +110,10 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size by bicubic, as for the tables' row "Bicubic"."""
+        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size by bicubic interpolation.
+
+        The row "Bicubic" of the tables uses this function.
+        """
         return imresize(lq, self.scale, self.border)
 
 
@@ -143,7 +146,7 @@ def get_degradation(name: str) -> ScaledDegradation:
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
     """Return the degradation of a kind, such as "BI", at a scale.
 
-    The border has no effect if all borders give the same LR images, as for BD.
+    `border` has no effect if all borders give the same LR images, as for BD.
 
     Raises:
         UserError: the kind is unknown, or does not exist at this scale.
@@ -204,17 +207,17 @@ CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "Pillow's bicubic": _pillow,
     "BasicSR's imresize": _basicsr,
 }
-_CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basicsr)  # without torch
+_CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basicsr)  # need no torch
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `identify`: the convention (way to make LR images) that made a set of LR images.
+    """The result of `identify`: which convention (way of making LR images) made a set of LR images.
 
     Attributes:
         name: a key of `CONVENTIONS`, or `UNKNOWN`.
-        edge: width in LR pixels of the border that was not compared; 0 except for sub-images of larger images.
-        shares: share (0..1) of pixel values that differ, for each convention that was tried.
+        edge: width in LR pixels of the border that was not compared. It is 0 unless the images are sub-images.
+        shares: for each convention that was tried, the share (0..1) of pixel values that differ from its output.
     """
 
     name: str
@@ -222,7 +225,7 @@ class Verdict:
     shares: dict[str, float]
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Return whether `wanted` can have made the LR images; its border counts only if the edges were compared."""
+        """Return whether `wanted` can have made the LR images. Check its border only if the edges were compared."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
@@ -256,10 +259,10 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention that made the LR images, or most of them.
+    """Find the convention that made most of the LR images; its name is `UNKNOWN` if no known convention fits.
 
     Args:
-        pairs: (gt, lq) images as in `differing`.
+        pairs: HR images, each with its LR image, in the format of `differing`.
         scale: scale factor, HR side / LR side.
     """
     shares: dict[str, float] = {}

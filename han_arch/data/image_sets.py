@@ -14,7 +14,7 @@ from han_arch.errors import UserError
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image, list_files
 
-META_LINE = re.compile(r"([^.\s]+)\.png \((\d+),(\d+),(\d+)\) \d+")  # key, height, width, channels in meta_info.txt
+META_LINE = re.compile(r"([^.\s]+)\.png \((\d+),(\d+),(\d+)\) \d+")  # groups: key, height, width, channels
 GREY_POLICIES = ("refuse", "keep", "rgb")
 
 
@@ -41,7 +41,7 @@ class ImageSet:
     Attributes:
         path: the folder or LMDB.
         images: locations of the images, keyed by file name without extension, or by LMDB key.
-        shapes: (height, width, channels) of each key in an LMDB's meta_info.txt; empty for a folder.
+        shapes: LMDB key -> (height, width, channels), read from the LMDB's meta_info.txt. Empty for a folder.
         faults: faults of the folder or LMDB itself, not of single images; one line for each.
     """
 
@@ -61,7 +61,7 @@ def load_set(path: Path) -> ImageSet:
         images.faults.append(f"{path} does not exist or is not a folder")
         return images
     if path.name.endswith(".partial"):
-        images.faults.append(f"{path}: not finished; run the same basicsr data prepare command again")
+        images.faults.append(f"{path} is not finished; run the basicsr data prepare command that started it again")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         _load_lmdb(images)
     else:
@@ -74,7 +74,7 @@ def load_set(path: Path) -> ImageSet:
     except (ValueError, TypeError):
         images.faults.append(f"{path / RECORD} is damaged; remove {path}, then run basicsr data prepare again")
     if wanted is not None and wanted != len(images.images):
-        images.faults.append(f"{path} has {len(images.images)} images; basicsr data prepare made {wanted}")
+        images.faults.append(f"{path} has {len(images.images)} images, but basicsr data prepare made {wanted}")
     elif not images.images and not images.faults:
         images.faults.append(f"{path} contains no image")
     return images
@@ -83,7 +83,9 @@ def load_set(path: Path) -> ImageSet:
 def _load_folder(images: ImageSet) -> None:
     for file in list_files(images.path):
         if file.stem in images.images:
-            images.faults.append(f"{file}: same name as {images.images[file.stem].name} except for the extension")
+            images.faults.append(
+                f"{file} has the same name as {images.images[file.stem].name} except for the extension"
+            )
         images.images[file.stem] = ImageRef(images.path, file.name, in_lmdb=False)
 
 
@@ -150,7 +152,7 @@ def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[
     paths = list_files(folder)
     if not paths:
         inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
-        hint = f"; it contains the folders {', '.join(inside[:5])}; pass the one with the images" if inside else ""
+        hint = f"; it contains the folders {', '.join(inside[:5])}; pass the folder with the images" if inside else ""
         raise UserError(f"{folder} contains no image{hint}")
     problems, sources = _name_problems(paths), []
     check = partial(_check, grey=grey, min_side=min_side)

@@ -1,4 +1,4 @@
-"""MATLAB's `imresize(image, scale, 'bicubic')` for 8-bit images, reproduced bit by bit."""
+"""Resize 8-bit images to the same pixel values as MATLAB's `imresize(image, scale, 'bicubic')`."""
 
 import math
 
@@ -11,9 +11,8 @@ BORDERS = ("symmetric", "replicate")
 def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.ndarray:
     """Resize an image by bicubic interpolation with MATLAB's arithmetic, with antialiasing if the image shrinks.
 
-    `out = round(W_w round(W_h image))` in double precision: W_h changes the height, then W_w changes the width. After
-    each of the two passes, values are rounded (halves up) and clipped to 0..255. Most other implementations do not
-    round between the passes.
+    The first pass changes the height, the second pass changes the width, both in double precision. After each pass,
+    values are rounded (halves up) and clipped to 0..255. Most other implementations do not round after the first pass.
 
     Args:
         image: uint8, (h, w) or (h, w, c), any number of channels in any order.
@@ -22,7 +21,7 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
             MATLAB does today. "replicate" repeats the edge pixels, as in the files released with RCAN and SelfExSR.
 
     Returns:
-        uint8, (ceil(scale * h), ceil(scale * w)) and the channels of `image`.
+        Resized image, uint8, (ceil(scale * h), ceil(scale * w)) or (ceil(scale * h), ceil(scale * w), c).
 
     Raises:
         TypeError: the image is not uint8.
@@ -30,9 +29,9 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
             number, or the border is unknown.
 
     Source: MATLAB's documented algorithm (kernel of Keys 1981, a = -0.5; kernel widened by 1/scale when shrinking).
-    Deviation: at scale 1/3, floating-point numbers cannot represent the weights exactly. One of 160 sums is then so
-    close to a half that the order of the additions decides how it is rounded. This function adds in index order; no
-    MATLAB output at this scale was available for a comparison.
+    Deviation: at scale 1/3, floating-point numbers cannot represent the weights exactly. One of 160 weighted
+    sums is then so close to a half that the order of the additions decides how it is rounded. This function adds in
+    index order. It was not compared with MATLAB at this scale, because no MATLAB output was available.
     """
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8; got {image.dtype}")
@@ -59,13 +58,14 @@ def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, 
     """Compute which input pixels each output pixel uses along one side of an image, and their weights.
 
     Returns:
-        Weights and input indices, both (ceil(scale * n), k) with n = `length`: one row for each output pixel. The
-        weights of a row have the sum 1. Indices are in 0..n-1; near the border, an index may occur twice in a row.
+        Weights and input indices. Both have the shape (ceil(scale * length), k): one row for each output pixel, and
+        one column for each of the k input pixels that it uses. The weights of a row have the sum 1. Indices are in
+        0..length-1. Near the border, one row may contain the same index several times.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink
     position = np.arange(1, math.ceil(scale * length) + 1, dtype=np.float64)
-    center = position / scale + 0.5 * (1 - 1 / scale)  # in input pixels; the first one has position 1
+    center = position / scale + 0.5 * (1 - 1 / scale)  # in input pixels; the first input pixel has position 1
     taps = np.floor(center - width / 2)[:, None] + np.arange(math.ceil(width) + 2)
     weights = shrink * cubic(shrink * (center[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -84,5 +84,5 @@ def _resize_rows(image: np.ndarray, scale: float, border: str) -> np.ndarray:
     matrix = sparse.csr_matrix((weights.ravel(), indices.ravel(), row_starts), (len(weights), image.shape[0]))
     resized = matrix @ image.reshape(image.shape[0], -1).astype(np.float64)
     resized += 0.5
-    np.clip(resized, 0, 255, out=resized)  # the cast removes decimals; + 0.5 makes it round
+    np.clip(resized, 0, 255, out=resized)  # the cast below truncates; the added 0.5 makes it round
     return resized.astype(np.uint8).reshape(len(weights), *image.shape[1:])

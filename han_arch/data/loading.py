@@ -62,7 +62,7 @@ class SharedLmdbBackend:
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """Return the bytes at key `filepath` of the LMDB `client_key`; raise LmdbFault if they cannot be read."""
+        """Return the bytes at key `filepath` of the LMDB that `client_key` selects; raise LmdbFault if this fails."""
         return lmdb_value(self.folders[client_key], str(filepath))
 
     def get_text(self, filepath: str) -> str:
@@ -74,10 +74,10 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
     """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
 
     Deviations: the pairs are sorted by GT path on every machine. An image that cannot be used raises SampleError with
-    its file, or LmdbFault with its LMDB and key. The mapping of options is not changed.
+    its file, or LmdbFault with its LMDB and key. The dict `opt` is not changed.
 
     Raises:
-        SampleError: the folders contain no image.
+        SampleError: the GT folder contains no image.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def install() -> None:
         compat.replace("basicsr.data", "worker_init_fn", worker_init_fn, why)
     if not is_bad_file_named():
         datasets = {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset}
-        why = "BasicSR's PairedImageDataset reads folders in no fixed order; its errors do not contain the damaged file"
+        why = "BasicSR's PairedImageDataset reads folders in no fixed order; its errors do not name the damaged file"
         compat.replace("basicsr.utils.registry", "DATASET_REGISTRY._obj_map", datasets, why)
 
 

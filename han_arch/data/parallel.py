@@ -1,4 +1,4 @@
-"""Process many items in worker processes, with a progress bar. No worker runs on after an interrupt or a kill."""
+"""Process many items in worker processes, with a progress bar. The workers end when the main process ends."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def work_through(
     Args:
         function: function of one item; it must be picklable. An exception in it ends the iteration.
         items: the items. At most 2 * workers of them are in progress at a time, which limits the memory for results.
-        workers: number of worker processes; with 0 or 1, this process does the work itself.
+        workers: number of worker processes; with 0 or 1, the calling process does the work itself.
         label: text in front of the progress bar, which also shows the speed and the remaining time.
 
     Raises:

@@ -1,8 +1,8 @@
 """Make the data sets for training and testing from a folder of HR images.
 
 At scale 4, these are GT_x4 and LR_BIx4 (complete images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
-sub-images. The names at other scales and for BD follow the same pattern. Each scale has its own GT images, because each
-scale crops the HR images differently.
+sub-images. The names at other scales and for BD follow the same pattern. Each scale has its own GT images, because the
+HR images are cropped to sides that are multiples of the scale.
 """
 
 import hashlib
@@ -55,20 +55,23 @@ class CropGrid:
                 )
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side of an image; the last one ends at the edge. A short side is one window."""
+        """Return the windows along one side of an image; the last window ends at the edge of the image.
+
+        If the side is shorter than a window, return one window with the length of the side.
+        """
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
         """Return the windows (rows, columns) of an image, keyed by sub-image name, such as 0001_s001.
 
-        The windows are numbered row by row, and the names are those that BasicSR's script gives.
+        The windows are numbered row by row. BasicSR's script for sub-images gives the same names.
         """
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
     def at_lr(self, scale: int) -> "CropGrid":
-        """Return the grid of the same windows on the LR image; size and step must be multiples of `scale`."""
+        """Return the grid that gives the same windows in LR pixels; size and step must be multiples of `scale`."""
         return CropGrid(self.size // scale, self.step // scale)
 
 
@@ -98,7 +101,7 @@ class Recipe:
         return LQ_PATCH * scale if self.patch is None else self.patch
 
     def check(self, scale: int) -> None:
-        """Raise UserError if the windows and the training patch do not fit the scale or each other."""
+        """Raise UserError if windows or training patch do not fit the scale, or if a window is smaller than a patch."""
         patch = self.patch_at(scale)
         if self.has_sub_images:
             self.grid.check(scale)
@@ -115,8 +118,9 @@ class PlannedSet:
 
     Attributes:
         store: folder or LMDB for the images.
-        content: (side, whether the images are sub-images) with side "GT" or "LR"; a key of what `make_images` returns.
-        names: names of the images to make from each HR file.
+        content: side and kind of the images. The side is "GT" or "LR". The second value is True for sub-images, and
+            False for complete images. `make_images` returns a dict with these keys.
+        names: HR file -> names of the images to make from it.
     """
 
     store: Store
@@ -158,7 +162,7 @@ def prepare(
 
 
 def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe) -> list[PlannedSet]:
-    """List the data sets to make for one degradation; the settings of each store determine its images completely."""
+    """List the data sets to make for one degradation. The settings of each store determine all its images."""
     scale, grid = degradation.scale, recipe.grid
     whole, subs = {}, {}
     for source in sources:
@@ -202,7 +206,7 @@ def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> d
     """Make all GT and LR images from one HR file.
 
     Returns:
-        (side, whether the images are sub-images) -> image name -> PNG bytes, with side "GT" or "LR".
+        A dict with the keys of `PlannedSet.content`. Each value is a dict: image name -> PNG bytes.
     """
     scale = degradation.scale
     pixels = read_image(path)

@@ -4,7 +4,7 @@ An unfinished data set is called NAME.partial. If the process is killed, NAME.pa
 and the next run of the command continues it.
 
 This module does not use BasicSR's LMDB maker for three reasons. Its unfinished LMDB looks like a smaller finished one.
-It can exceed the LMDB's maximum size. Its error about an unreadable image does not contain the file name.
+It fails if the images exceed the LMDB's maximum size. Its error about an unreadable image does not name the file.
 """
 
 import json
@@ -22,7 +22,7 @@ from han_arch.errors import UserError, hint
 from han_arch.images.png16 import PNG_END, png_header
 from han_arch.images.write import PNG_LEVEL
 
-RECORD = ".prepare.json"  # the settings of a data set; a hidden file, which BasicSR does not take for an image
+RECORD = ".prepare.json"  # the settings of a data set; a hidden file, which BasicSR does not read as an image
 
 
 class LmdbFault(UserError):
@@ -30,7 +30,7 @@ class LmdbFault(UserError):
 
 
 def open_lmdb(folder: Path) -> lmdb.Environment:
-    """Check that an LMDB's data.mdb is not cut short, and open the LMDB read-only. The caller closes it.
+    """Check that an LMDB's data.mdb is not cut short, and open the LMDB read-only. The caller must close it.
 
     LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
 
@@ -64,8 +64,8 @@ _opening = threading.Lock()
 
 
 def _shared(folder: Path) -> lmdb.Environment:
-    # py-lmdb 3 cannot open a folder twice in one process, so the readers share one environment. They do not keep it,
-    # because an environment must not be used after a fork: a forked child opens the folder again.
+    # py-lmdb 3 cannot open a folder twice in one process, so all readers share one environment. They get it from
+    # here at each read, because a forked child must not use the parent's environment and opens the folder again.
     resolved = folder.resolve()
     with _opening:
         if resolved not in _environments:
@@ -144,13 +144,13 @@ class Store(ABC):
     def begin(self) -> set[str]:
         """Open or create the unfinished data set; return the names of the images that it already has.
 
-        Call this only after `is_whole` returned False. A data set at the final path is then damaged and becomes the
-        unfinished one.
+        Call this only after `is_whole` returned False. If there is a data set at the final path, it is damaged; this
+        method moves it to the path of the unfinished data set.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
-        # A run that was killed right after it made the folder leaves only hidden files. If there are others, the record
-        # must show that the folder is ours.
+        # A run that was killed right after it made the folder leaves only hidden files. If there are other files, the
+        # record must show that basicsr data prepare made the folder.
         if self.partial.exists() and any(not path.name.startswith(".") for path in self.partial.iterdir()):
             self._check_record(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
@@ -158,17 +158,20 @@ class Store(ABC):
         return self._open_partial()
 
     def finish(self, names: Collection[str]) -> None:
-        """Turn the unfinished data set, which must have all of `names`, into the finished one; delete other images."""
+        """Delete images that are not in `names`, then move the unfinished data set to the final path.
+
+        The unfinished data set must have all images in `names`.
+        """
         self._close_partial(set(names))
         os.replace(self.partial, self.path)
 
     @abstractmethod
     def put(self, images: dict[str, bytes]) -> None:
-        """Add images, given as name -> PNG bytes. After a kill, each image is either complete or missing."""
+        """Add images (name -> PNG bytes). If the process is killed, each image is either complete or missing."""
 
     @abstractmethod
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the complete images in `folder`, the finished or the unfinished data set."""
+        """Return the names of the complete images in `folder`, which is `self.path` or `self.partial`."""
 
     def _open_partial(self) -> set[str]:
         return self.present(self.partial)
@@ -177,7 +180,7 @@ class Store(ABC):
     def _close_partial(self, names: set[str]) -> None: ...
 
     def _check_record(self, folder: Path) -> None:
-        advice = "remove it, or pass another output folder with -o"
+        advice = "remove the folder, or pass another output folder with -o"
         try:
             made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
@@ -199,12 +202,12 @@ class FolderStore(Store):
     """A data set as a folder of PNG files."""
 
     def put(self, images: dict[str, bytes]) -> None:
-        """Write each image to NAME.png. After a kill, each file is either complete or missing."""
+        """Write each image to NAME.png. If the process is killed, each file is either complete or missing."""
         for name, data in images.items():
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the PNG files that end with PNG's last chunk; a power cut can leave files without it."""
+        """Return the names of PNG files that end with PNG's last chunk. After a power cut, files may be cut short."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:

@@ -24,7 +24,7 @@ from han_arch.errors import nearest
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image
 
-SAMPLE = 9  # number of pairs that all conventions are tried on; the best convention is then tried on all pairs
+SAMPLE = 9  # number of pairs on which all conventions are tried; then only the best one is tried on all pairs
 _READ_FAULTS = (ImageError, OSError, LmdbFault)
 Pair = tuple[ImageRef, ...]  # a GT image and its LR image, or one image that is checked alone
 
@@ -110,13 +110,14 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
 
     Args:
         gt_path: folder or LMDB with the HR images.
-        lq_path: folder or LMDB with the LR images. Their names may differ from the GT names by a template, such as
-            "{}x4", which turns 0001 into 0001x4.
+        lq_path: folder or LMDB with the LR images. A template may turn the GT names into the LR names; for
+            example, "{}x4" turns 0001 into 0001x4.
         expected: required scale, degradation and tolerance.
         workers: number of worker processes.
 
     Returns:
-        A report with faults, and with notes: numbers of images, template of the names, convention of the LR images.
+        The report. Its notes contain the numbers of images, the template of the names, and the convention that made
+        the LR images.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
@@ -223,7 +224,7 @@ def _readable(pairs: Sequence[Pair]) -> Iterator[list[np.ndarray]]:
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
     if gt.shape[2:] != lq.shape[2:]:
-        return "one of the GT and LR images is grey and the other is in colour"
+        return "one of the GT and LR images is grey, and the other is in colour"
     if gt.shape[0] != lq.shape[0] * scale or gt.shape[1] != lq.shape[1] * scale:
         return f"LR size {lq.shape[1]}x{lq.shape[0]} times {scale} is not the GT size {gt.shape[1]}x{gt.shape[0]}"
     return None

@@ -51,7 +51,7 @@ def test_missing_wrong_and_coloured_files_are_found(shared_data, tmp_path, capsy
     printed = capsys.readouterr().out
     for fault in (
         "13 images; Set14 has 14",
-        "img_001.png is 100x100; the image in Set14 is 500x480",
+        "img_001.png is 100x100; in Set14, this image is 500x480",
         "img_003.png is in colour",
     ):
         assert fault in printed

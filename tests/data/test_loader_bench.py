@@ -43,7 +43,7 @@ def test_disk_lmdb_and_network_are_measured(basicsr, option_file, capsys):
     for words in (
         "samples/s loaded from lmdb",
         "samples/s loaded from disk",
-        "samples/s trained by EDSR on cpu",
+        "EDSR trains on cpu",
         "is the bottleneck",
     ):
         assert words in printed

@@ -208,8 +208,8 @@ DAMAGES = {
     meta_shape: r"a_s001 has shape \(48, 48, 3\), but meta_info.txt contains \(48, 47, 3\)",
     meta_blank_line: "line 2 of meta_info.txt must be",
     meta_twice: "contains key a_s001 twice",
-    unfinished: "GT_x2.partial: not finished",
-    both_lost: "has 4 images; basicsr data prepare made 5",
+    unfinished: "GT_x2.partial is not finished",
+    both_lost: "has 4 images, but basicsr data prepare made 5",
     one_stem_twice: "same name as",
     record_damaged: "prepare.json is damaged",
 }
