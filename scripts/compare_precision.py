@@ -1,7 +1,7 @@
 """Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-For each seed, train twice on the demo's data: in plain float32 and by the recipe. Each training is a `basicsr train` of
-demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to resume. The exit
+For each seed, train twice on the demo's data: in plain float32, and with --recipe. Each training is a `basicsr train`
+of demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to resume. The exit
 status is 1 if the mean difference in PSNR exceeds the bound.
 
 Examples:
@@ -21,8 +21,8 @@ from demo import basicsr, prepare_data, shortened
 from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read
 
-# Name of a recipe -> (its options, the options of both trainings). The demo's 24 channels do not suit Winograd's
-# algorithm, which needs a multiple of 16.
+# Name of a recipe -> (options of its training only, options of both trainings). Winograd's algorithm
+# needs a multiple of 16 channels; the demo has 24.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
     "bf16": (["train:precision=bf16", "train:channels_last=true"], []),
     "winograd": (["winograd=true"], ["network_g:num_feat=32"]),

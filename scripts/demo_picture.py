@@ -34,7 +34,7 @@ def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """Return a Markdown table (one row per photo, one column per method, mean last) and a line with the protocol."""
+    """Return a Markdown table (a row per photo, a column per method, mean last) and a line that names the metrics."""
     methods = list(scores[0])
     named = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     rows = [[name, *(row[method].cell for method in methods)] for name, row in named]

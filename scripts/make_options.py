@@ -70,7 +70,7 @@ DEMO = Training(
 
 HAN_S_X4 = Training(
     file="train_HAN-S_x4",
-    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: first training stage of the zoo's han-s-x4",
+    title="HAN-S x4 (BI), 0.5 M parameters, on 399 photos of BSDS500: first training stage of the zoo network han-s-x4",
     name="HAN-S_x4_BSDS400",
     scale=4,
     network="HAN-S",
@@ -89,13 +89,13 @@ HAN_S_X4_WEIGHTS = f"experiments/{HAN_S_X4.name}/models/net_g_latest.pth"
 HAN_S_X4_STAGE_2 = replace(
     HAN_S_X4,
     file="train_HAN-S_x4_stage2",
-    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations after train_HAN-S_x4.yml: last stage of the zoo's han-s-x4",
+    title="HAN-S x4 (BI) on BSDS500, 6,000 iterations after train_HAN-S_x4.yml: last stage of the zoo network han-s-x4",
     name="HAN-S_x4_stage2_BSDS400",
     lr="2e-4",
     total_iter=6000,
     val_freq=1000,
     keep_best="psnr",  # validation reaches its best value early
-    seed=1,  # so that the crops differ from the first stage
+    seed=1,  # another seed than in the first stage, for different crops
     pretrained=HAN_S_X4_WEIGHTS,
     pretrained_key="params_ema",
 )
@@ -105,7 +105,7 @@ def _small_files(scale: int) -> Training:
     return replace(
         HAN_S_X4,
         file=f"train_HAN-S_x{scale}",
-        title=f"HAN-S x{scale} (BI) on BSDS500, from the weights of train_HAN-S_x4.yml: the zoo's han-s-x{scale}",
+        title=f"HAN-S x{scale} (BI) on BSDS500, from the weights of train_HAN-S_x4.yml: the zoo network han-s-x{scale}",
         name=f"HAN-S_x{scale}_BSDS400",
         scale=scale,
         total_iter=6000,

@@ -53,8 +53,9 @@ NETWORKS = {
     # 159,405.
     "RCAN-backbone": RCAN.format(num_feat=24, num_group=3, num_block=2, squeeze_factor=4),
     "HAN-no-LAM": HAN_DEMO.replace("layer_attention: LAM  # or the name of a registered component; ~ switches it off",
-                                   "layer_attention: ~  # switched off; conv_lam stays"),
-    "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM", "spatial_attention: ~  # switched off; conv_fuse stays"),
+                                   "layer_attention: ~  # switched off; conv_lam is kept"),
+    "HAN-no-CSAM": HAN_DEMO.replace("spatial_attention: CSAM",
+                                   "spatial_attention: ~  # switched off; conv_fuse is kept"),
     "HAN-cosine-LAM": HAN_DEMO.replace("lam_form: released", "lam_form: cosine"),
 }  # fmt: skip
 
@@ -74,9 +75,9 @@ STEP = {
     "compile": "false",
     "accumulate": "1  # number of parts of a batch that run one after another, to save memory",
     "grad_clip": "~  # maximum norm of the gradient, such as 10.",
-    "guard": "{factor: 10., action: skip}  # skips steps with a loss above 10 times the usual; or action: rollback",
+    "guard": "{factor: 10., action: skip}  # skips steps whose loss exceeds 10 times the usual; or action: rollback",
 }
-# Options for a fast step on a processor with bfloat16 instructions.
+# Options that make a training step fast on a processor with bfloat16 instructions.
 FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 
@@ -183,7 +184,7 @@ class Leaderboard(OptionFile):
     """Option file of a leaderboard.
 
     Args:
-        models: pairs (name on the leaderboard, experiment). If source is "zoo: ", pairs (name, zoo entry).
+        models: pairs (name on the leaderboard, experiment). If source is "zoo: ", the second item is a zoo entry.
     """
 
     template = "leaderboard.yml"

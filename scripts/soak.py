@@ -36,11 +36,11 @@ LONGEST_START = 120  # seconds after which a run is killed in any case
 
 @dataclass
 class Kills:
-    """What happened in the kills so far."""
+    """Counts of the kills so far, and the iterations at which the run was resumed."""
 
     count: int = 0
     inside_a_save: int = 0  # kills that left a half-written file
-    resumed_at: list[int] = field(default_factory=list)  # iterations of the training states
+    resumed_at: list[int] = field(default_factory=list)  # iteration of the training state after each kill
 
 
 def main() -> int:
@@ -127,13 +127,13 @@ def finish(folder: Path) -> None:
 
 
 def check_status(status: int, folder: Path) -> None:
-    """Exit with the end of the run's output if the training failed."""
+    """If the training failed, print the end of its output and exit."""
     if status != 0:
         sys.exit(f"the training in {folder} failed:\n{(folder / 'output.txt').read_text('utf-8')[-4000:]}")
 
 
 def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse.Namespace) -> None:
-    """Resume the training and kill it at a random iteration soon after, or while it writes a checkpoint."""
+    """Resume the training; kill it a random number of iterations later, or while it writes a checkpoint."""
     left = args.kills - kills.count
     aim_at_save = kills.count % 3 == 2
     step = max(1, (args.iterations - newest_state(folder)) // (left + 1))
@@ -171,7 +171,7 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0 if it is missing. A resumed run replaces it after one iteration."""
+    """Return the inode of train.csv, or 0 if it is missing. A resumed run replaces the file after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 

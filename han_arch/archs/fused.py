@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SLICE_NUMBERS = 2**20  # values in a slice, all layers together: 4 MB of float32 fit in the processor's cache
+SLICE_NUMBERS = 2**20  # values in a slice of all layers; as float32 they take 4 MB and fit in the processor's cache
 
 
 def enabled() -> bool:
     """Return whether the fast forms run. They always run, except under `torch.compile` and `torch.export`.
 
-    These two optimize the plain forms themselves. They cannot trace a custom gradient.
+    These two optimize the plain forms themselves, and they cannot trace a function with its own gradient.
     """
     return not torch.compiler.is_compiling()
 
@@ -37,7 +37,7 @@ def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: flo
     """Compute `x + scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y) + b1) + b2)`.
 
     Args:
-        x: skip of the block, (b, c, h, w).
+        x: input of the block, which the skip connection adds, (b, c, h, w).
         y: residual of the block, (b, c, h, w).
         weights: the tensors W1 (s, c), b1 (s,), W2 (c, s), b2 (c,).
         scale: factor that multiplies the residual.
@@ -79,7 +79,7 @@ class _GatedResidual(torch.autograd.Function):
         grad_y = grad.to(y.dtype)
         d_logit = (grad_y * y).sum((2, 3)) * ctx.scale * gate * (1 - gate)  # (b, c)
         d_hidden = (d_logit @ w2) * (hidden > 0)  # (b, s)
-        d_average = (d_hidden @ w1) / (y.shape[2] * y.shape[3])  # (b, c), the same for each position
+        d_average = (d_hidden @ w1) / (y.shape[2] * y.shape[3])  # (b, c), the same value at all positions
         d_y = torch.addcmul(d_average[:, :, None, None], grad_y, (gate * ctx.scale)[:, :, None, None])
         return (grad, d_y, None, d_hidden.T @ average, d_hidden.sum(0), d_logit.T @ hidden, d_logit.sum(0))
 
@@ -214,7 +214,7 @@ def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Apply conv, but return its output channels in the order r*r*c; the layer has the order c*r*r."""
+    """Apply conv, but return its output channels in the order r*r*c; the stored weights have the order c*r*r."""
     factor_squared = conv.out_channels // conv.in_channels
     weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
     bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()

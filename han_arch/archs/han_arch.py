@@ -25,7 +25,7 @@ class HAN(nn.Module):
         out = conv_last(upsample(features))
 
     The paper's alpha and beta are the parameters `lam.alpha` and `csam.beta`. The method `features` needs the complete
-    image. The method `tail` has only convolutions, so overlapping strips of the features give the same output.
+    image. The method `tail` uses only convolutions, so it can also process the features in overlapping strips.
 
     Args:
         num_in_ch: number of input channels, 1 or 3. Any other number needs an `rgb_mean` of that length.
@@ -39,8 +39,8 @@ class HAN(nn.Module):
         img_range: the network works with pixel values in 0..img_range.
         rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour, or the
             average of its three values for 1 channel.
-        layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam stays.
-        spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse stays.
+        layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam is kept.
+        spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse is kept.
         lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
         fusion: how the outputs of the two attentions are joined, "conv" (the authors' code) or "sum" (the paper).
         num_csam: number k of spatial attentions. One follows conv_after_body. The others (`group_csam.<group>`) follow
@@ -48,7 +48,7 @@ class HAN(nn.Module):
 
     Raises:
         ValueError: an argument is out of range.
-        UserError: the name of a component is unknown, or the component has the wrong slot.
+        UserError: the name of a component is unknown, or the component belongs to the other slot.
 
     Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the
     default follows the code: LAM also reads conv_after_body, and a convolution joins the outputs that the paper adds.
@@ -127,7 +127,7 @@ class HAN(nn.Module):
         """
         if lq.dim() != 4 or lq.shape[1] != self.mean.shape[1]:
             raise ValueError(f"lq must be (b, {self.mean.shape[1]}, h, w); got {tuple(lq.shape)}")
-        lq = lq.contiguous(memory_format=torch.channels_last)  # the fastest format for convolutions; all maps keep it
+        lq = lq.contiguous(memory_format=torch.channels_last)  # convolutions are fastest in this format
         shallow = self.conv_first((lq - self.mean) * self.img_range)
 
         feats = [shallow]
@@ -141,7 +141,7 @@ class HAN(nn.Module):
         mixing = getattr(self.lam, "mixing", None)
         if fused.enabled() and (self.lam is None or mixing is not None):
             layered = fused.conv_of_mixture(self.conv_lam, None if mixing is None else mixing(feats), feats)
-        else:  # torch.compile, torch.export, or a component without `mixing`
+        else:  # the plain form: under torch.compile and torch.export, or if a component has no `mixing`
             layered = self.conv_lam(torch.cat(feats, dim=1) if self.lam is None else self.lam(feats))
         spatial = feats[0] if self.csam is None else self.csam(feats[0])  # (b, c, h, w)
         if self.conv_fuse is None:

@@ -48,7 +48,7 @@ class Rate:
     """Measured speed of a data loader.
 
     Attributes:
-        what: text for the user: the backend, the folder and the number of workers.
+        what: description of the loader: its backend, folder and number of workers.
         start: seconds until the first batch.
         per_second: samples per second after the first batch.
     """
@@ -58,7 +58,7 @@ class Rate:
     per_second: float
 
     def bottleneck(self, network: float) -> str:
-        """Return whether this loader or a network is slower; the network trains on `network` samples per second."""
+        """Name the bottleneck: this loader, or a network that trains on `network` samples per second."""
         slow = "loader" if self.per_second < network else "network"
         times = max(network, self.per_second) / min(network, self.per_second)
         return f"the {slow} is the bottleneck, {times:.1f} times slower"
@@ -158,7 +158,7 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
 
 
 def _per_second(items: Iterator[object], seconds: float) -> float:
-    """Take items for the given time, at least one item; return the number of items per second."""
+    """Iterate over items for the given time, at least once; return the number of items per second."""
     begin, count = time.perf_counter(), 0
     for _ in items:
         count += 1

@@ -1,6 +1,7 @@
 """Measure time and peak memory. Networks run in turn, so that other work on the machine slows all of them equally.
 
 `python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints how many bytes of memory one inference adds.
+KEY is a key of NETWORKS.
 """
 
 import statistics
@@ -26,7 +27,7 @@ from han_arch.export.write import export
 from han_arch.inference.strips import super_resolve
 from han_arch.speed import memory
 
-TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # images in a batch, LR pixels of a side
+TRAIN_BATCH, TRAIN_LR_SIZE = 4, 48  # number of images in a batch; side of an LR image in pixels
 WARM_STEPS = 2  # untimed: the first step allocates memory, the second arranges the blocks
 MEMORY_TIMEOUT = 300  # seconds for each measurement of memory
 
@@ -61,9 +62,12 @@ class BenchSettings:
     num_feat: int = Size.num_feat
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are too small."""
+        """Raise an error if a number is too small."""
         if min(self.repeat, self.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.num_feat < 4:
-            raise UserError("--repeat, --num_block and LR sizes must be at least 1; --num_feat must be at least 4")
+            raise UserError(
+                "--repeat, --num_block, --lr_sizes and --memory_lr_size must be at least 1, "
+                "and --num_feat must be at least 4"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchR
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         for key in sorted(
             settings.networks, key=lambda key: NETWORKS[key].runtime is not None
-        ):  # exported networks come last
+        ):  # build exported networks last
             try:
                 if NETWORKS[key].runtime is None or "inference" in settings.cases:
                     result.built[key] = _build(key, size, Path(folder))
@@ -254,7 +258,7 @@ def added_by_inference(key: str, size: Size, lr_size: int) -> int:
     network, net = NETWORKS[key], build(key, size).eval()
     infer = partial(super_resolve, net) if isinstance(net, HAN) else net
     with torch.inference_mode():
-        infer(network.random_input(1, 16))  # libraries allocate memory that they keep
+        infer(network.random_input(1, 16))  # warm-up: libraries allocate memory and keep it
         lq = network.random_input(1, lr_size)
         added = memory.added_at_peak(lambda: infer(lq))
     if added is None:

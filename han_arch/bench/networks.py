@@ -103,7 +103,7 @@ def build(key: str, size: Size) -> nn.Module:
 
 
 def build_ours(size: Size) -> HAN:
-    """Build our HAN with the weights of `build_authors`, or with other random weights without super-image."""
+    """Build our HAN with the weights of `build_authors`. If super-image is missing, use other random weights."""
     net = HAN(3, 3, size.num_feat, size.num_group, size.num_block, size.squeeze_factor, size.scale)
     try:
         weights = build_authors(size).state_dict()
@@ -136,7 +136,7 @@ def build_authors(size: Size) -> nn.Module:
 
 
 def _switch_attention_on(alpha: nn.Parameter, beta: nn.Parameter) -> None:
-    """Set alpha and beta, which start at 0. At 0, the attentions would not affect the output."""
+    """Set alpha and beta to other values than 0, because at 0 the attentions would not affect the output."""
     with torch.no_grad():
         alpha.fill_(0.3)
         beta.fill_(-0.2)

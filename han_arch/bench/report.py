@@ -14,8 +14,8 @@ from han_arch.evaluation.cost import cpu_name
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.files import replacing, write
 
-HEADS = (  # "it" is the authors' code, published for float32 only
-    "case", "network", "median", "range", "against the authors' code", "against it in float32",
+HEADS = (  # the authors published their code for float32 only
+    "case", "network", "median", "range", "against the authors' code", "against the authors' code in float32",
     "convolutions at full rate",
 )  # fmt: skip
 CSV_COLUMNS = ("case", "network", "unit", "repeat", "value")
@@ -23,7 +23,7 @@ _COUNT_LR_SIZE = 48  # the LR image for the count is a quarter of 96 x 96
 
 
 def page(result: BenchResult) -> str:
-    """Return the Markdown page: machine, sizes of the networks, measurements, and why networks were not measured."""
+    """Return the Markdown page: machine, sizes of the networks, measurements, and the reasons for skipped networks."""
     capability = torch.backends.cpu.get_cpu_capability()
     machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {capability}; PyTorch {torch.__version__}."
     sections = [machine, counts(result.built), table(result.rows)]
@@ -120,7 +120,7 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
     Args:
         row: measurement of a network.
         rows: all measurements.
-        case: case in which the authors' code was measured. None: the case of row.
+        case: case in which the authors' code was measured. None: the same case as in row.
 
     Returns:
         The ratio, or None if one of the two was not measured.

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, BenchSettings
     add("--cases", nargs="+", choices=CASES, default=default.cases, help="cases to measure (default: all)")
     add("--networks", nargs="+", choices=NETWORKS, default=default.networks, help="networks to measure (default: all)")
-    add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes, help="number formats (default: all)")
+    add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes, help="number formats to measure (default: all)")
     add(
         "--lr_sizes",
         nargs="+",

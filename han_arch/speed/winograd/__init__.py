@@ -52,7 +52,7 @@ def _can_change(conv: nn.Conv2d) -> bool:
 
 
 def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
-    """Call `use_winograd` on networks of the same size; log the number of convolutions, or warn if it is 0."""
+    """Call `use_winograd` on networks of equal size; log the number of convolutions per network, or warn if it is 0."""
     count = min(use_winograd(net) for net in nets)
     level = logging.INFO if count else logging.WARNING
     log.log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
@@ -93,7 +93,7 @@ def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int 
 
 
 def no_compiler() -> str | None:
-    """Return the reason why no C compiler was found, or None if one was found. The compiler is not run."""
+    """Return the reason why no C compiler was found, or None if one was found. This does not run the compiler."""
     try:
         native.find_compiler()
     except UserError as error:

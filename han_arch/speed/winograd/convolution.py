@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from han_arch.speed.winograd.native import library
 
 CHANNELS = 16  # the numbers of input and output channels must be multiples of this
-LEAST_POSITIONS = 512  # b * h * w of a batch; below it, a direct convolution is faster
+LEAST_POSITIONS = 512  # smallest b * h * w; below it, a direct convolution is faster
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -42,7 +42,7 @@ class WinogradConv2d(nn.Conv2d):
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        type(x) is Tensor  # a subclass, such as the tensor of a tracer, may have no memory
+        type(x) is Tensor  # a subclass, such as the tensor of a tracer, may hold no values
         and type(weight) in (Tensor, nn.Parameter)
         and _fits(x, weight)
         and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_POSITIONS
@@ -56,7 +56,7 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
 
 
 def _in_func_transform() -> bool:
-    """Return whether a transform of torch.func is active. The tensors do not show it; torch has no public test."""
+    """Return whether a transform of torch.func is active. torch has no public function for this."""
     is_active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return bool(is_active and is_active())
 

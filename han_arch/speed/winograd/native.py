@@ -65,7 +65,7 @@ def library() -> ctypes.CDLL:
         UserError: there is no C compiler, or it cannot compile the file.
     """
     compiler = find_compiler()
-    macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # they describe compiler and processor
+    macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # depend on compiler and processor
     name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(OPTIONS).encode(), macros])).hexdigest()[:16]
     kept = cache_folder() / f"kernels-{os.getuid()}" / f"winograd-{name}.so"
     try:
