@@ -15,7 +15,7 @@ from han_arch.archs.fused import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
 # With this value, the attention weights of the untrained full-size network prefer some layers and still pass gradients.
-# Their entropy is a third of the largest possible entropy. At 0.03 it is a hundredth of it, at 1 nearly all of it.
+# Their entropy is a third of the maximum entropy. At 0.03 it is a hundredth of the maximum, at 1 almost the maximum.
 COSINE_TEMPERATURE = 0.1
 
 

@@ -44,7 +44,7 @@ class HAN(nn.Module):
         lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
         fusion: how the outputs of the two attentions are joined, "conv" (the authors' code) or "sum" (the paper).
         num_csam: number k of spatial attentions. One follows conv_after_body. The others (`group_csam.<group>`) follow
-            the last k - 1 groups, and the next group and LAM read their outputs.
+            the last k - 1 groups. Their outputs go to the next group and to LAM.
 
     Raises:
         ValueError: an argument is out of range.
@@ -52,8 +52,8 @@ class HAN(nn.Module):
 
     Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the
     default follows the code: LAM also reads conv_after_body, and a convolution joins the outputs that the paper adds.
-    Deviations: n is N + 1 (the code hard-codes 11); res_scale has an effect; a buffer replaces the constant mean-shift
-    convolutions; fast forms compute the same output (see fused.py).
+    Deviations: n is N + 1 (the code hard-codes 11); res_scale is used (the code ignores it); a buffer
+    replaces the constant mean-shift convolutions; fast forms compute the same output (see fused.py).
     """
 
     mean: Tensor

@@ -16,7 +16,7 @@ from han_arch.files import replacing, write
 
 HEADS = (  # the authors published their code for float32 only
     "case", "network", "median", "range", "against the authors' code", "against the authors' code in float32",
-    "convolutions at full rate",
+    "time share of bare convolutions",
 )  # fmt: skip
 CSV_COLUMNS = ("case", "network", "unit", "repeat", "value")
 _COUNT_LR_SIZE = 48  # the LR image for the count is a quarter of 96 x 96
