@@ -43,7 +43,7 @@ class Run:
     Attributes:
         model: name of the network, a key of `ablation_tables.MODELS`.
         seed: seed of the training.
-        trial: number of iterations of a short trial; None: use the number in the option file.
+        trial: number of iterations, if the run is a short trial; None for a full training.
     """
 
     model: str
@@ -52,18 +52,18 @@ class Run:
 
     @property
     def option_file(self) -> str:
-        """Name of the option file of the network."""
+        """Name of the option file for training the network."""
         return ablation_tables.MODELS[self.model]
 
     @property
     def folder(self) -> Path:
-        """Experiment folder of the run. A trial has a separate folder."""
+        """Experiment folder of the run. Trials have other folders than full trainings."""
         trial = f"_{self.trial}iter" if self.trial else ""
         return Path("experiments") / f"{self.option_file}_seed{self.seed}{trial}"
 
     @property
     def iterations(self) -> int:
-        """Number of training iterations."""
+        """Number of training iterations: `trial`, or else the number in the option file."""
         return self.trial or int(read.read(self.option_file)["train"]["total_iter"])
 
     @property
@@ -73,7 +73,7 @@ class Run:
         return all((self.folder / file).is_file() for file in files)
 
     def train(self, threads: int) -> int:
-        """Train in a separate process, write the output to a file, and return the exit status."""
+        """Train in a new process, append its output to FOLDER.out, and return its exit status."""
         overrides = [f"name={self.folder.name}", f"manual_seed={self.seed}", "num_gpu=0", "logger:use_tb_logger=false"]
         if self.trial:
             overrides += [f"train:total_iter={self.trial}", f"train:scheduler:periods=[{self.trial}]",
@@ -94,7 +94,7 @@ class Run:
 
 
 def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
-    """Train all runs that are not finished, `jobs` at the same time; return one message for each failed run."""
+    """Train all unfinished runs, `jobs` of them at the same time. Return one message for each failed run."""
     missing = [run for run in runs if not run.is_finished]
     failed = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing), desc="train") as bar:
@@ -102,13 +102,18 @@ def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
         for done in as_completed(started):
             run = started[done]
             if status := done.result():
-                failed.append(f"{run.option_file}, seed {run.seed}: exit status {status}, output in {run.folder}.out")
+                failed.append(f"{run.option_file}, seed {run.seed}: exit status {status}; see {run.folder}.out")
             bar.update()
     return failed
 
 
 def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
-    """Measure runs, keyed by their labels, by the papers' protocol with the leaderboard and its cache of scores."""
+    """Measure the weights of finished runs by the papers' protocol. Scores from earlier calls are read from a cache.
+
+    Args:
+        runs: label -> run.
+        data: folder with Set5, Set14 and B100.
+    """
     models = {label: {"experiment": str(run.folder), "published": ""} for label, run in runs.items()}
     sets = find_sets(data, Protocol("BI", SCALE))
     checked = board.load(
@@ -130,11 +135,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the tables runs.csv, images.csv, README.md")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the tables, which are runs.csv, images.csv and README.md"
+    )
     parser.add_argument(
         "--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14 and B100 (default: datasets)"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="random seeds; each network is trained once with each seed (default: 0 1 2)",
+    )
     known = list(ablation_tables.MODELS)
     parser.add_argument(
         "--models",
@@ -146,11 +159,15 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
-    parser.add_argument("--iterations", type=int, help="number of iterations of a short trial (default: no trial)")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        help="make a short trial with this number of iterations (default: the number in the option files)",
+    )
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()
-    # All networks run with one seed before the next seed, so that an unfinished ablation can compare them.
+    # The loop over seeds is the outer one, so that an unfinished ablation has results of all networks for one seed.
     runs = [Run(model, seed, args.iterations) for seed in args.seeds for model in args.models]
     failed = train_all(runs, args.jobs, args.threads)
     sys.stderr.write("".join(f"FAILED {line}\n" for line in failed))

@@ -1,7 +1,8 @@
 """Make the tables of the ablation, which compares networks that were trained by the same recipe with several seeds.
 
 Two CSV files contain all numbers. runs.csv has one row (`RUN_COLUMNS`) for each network, seed and test set. images.csv
-has one row (`IMAGE_COLUMNS`) for each network and image: its PSNR averaged over the seeds, for the paired test.
+has one row (`IMAGE_COLUMNS`) for each network and image, with the PSNR averaged over the seeds. The comparison of two
+networks needs the PSNR of each image.
 """
 
 import csv
@@ -16,7 +17,7 @@ from han_arch.evaluation import comparison
 from han_arch.evaluation.rows import csv_text, markdown_table
 from han_arch.evaluation.run import SetResult
 
-FOLDER = "model_zoo/ablation"  # a folder in docs/
+FOLDER = "model_zoo/ablation"  # path of the folder, relative to docs/
 # Name of the network in the tables -> name of its option file. The rows of the tables have the same order.
 MODELS = {
     "EDSR": "ablation_EDSR_x4",
@@ -26,7 +27,7 @@ MODELS = {
     "HAN without CSAM": "ablation_HAN-no-CSAM_x4",
     "HAN, cosine LAM": "ablation_HAN-cosine-LAM_x4",
 }
-# The paper claims that HAN beats its backbone; comparisons with HAN show the effect of each part.
+# RCAN: the paper claims that HAN is better than RCAN. HAN: a comparison with it shows the effect of each part of HAN.
 BASELINES = ("RCAN", "HAN")
 RUNS, IMAGES = "runs.csv", "images.csv"
 RUN_COLUMNS = (
@@ -44,7 +45,8 @@ class TrainedRun:
         model: name of the network, a key of `MODELS`.
         seed: seed of the training, the option `manual_seed`.
         iterations: number of training iterations.
-        alpha, beta: gates of LAM and CSAM after the training; None if the network does not have this attention.
+        alpha: gate of LAM after the training; None if the network does not have LAM.
+        beta: gate of CSAM after the training; None if the network does not have CSAM.
     """
 
     model: str
@@ -55,12 +57,17 @@ class TrainedRun:
 
     @property
     def label(self) -> str:
-        """Name of the run on the leaderboard."""
+        """Name of this training on the leaderboard."""
         return f"{self.model}, seed {self.seed}"
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """Return the texts of runs.csv and images.csv. In `results`, the name of a contestant is the label of a run."""
+    """Return the texts of runs.csv and images.csv.
+
+    Args:
+        runs: the finished trainings.
+        results: results of these trainings on the test sets. `contestant` must be the label of a training.
+    """
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}
@@ -86,9 +93,7 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
         for name, score in result.scores.items():
             images.setdefault((run.model, result.dataset, name), []).append(score.psnr)
     order = {name: number for number, name in enumerate(MODELS)}
-    rows.sort(
-        key=lambda row: (order[row["model"]], int(row["seed"]))
-    )  # the sort is stable, so the order of the sets stays
+    rows.sort(key=lambda row: (order[row["model"]], int(row["seed"])))  # a stable sort keeps the order of the sets
     image_rows = [
         dict(zip(IMAGE_COLUMNS, (*key, f"{np.mean(values):.6f}"), strict=True)) for key, values in images.items()
     ]
@@ -97,7 +102,7 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
 
 
 def markdown(folder: Path) -> str:
-    """Return the Markdown tables with the results in runs.csv and images.csv of a folder.
+    """Return Markdown tables with the results. The function reads runs.csv and images.csv in the folder.
 
     Raises:
         FileNotFoundError: one of the two files does not exist.
@@ -114,8 +119,8 @@ def markdown(folder: Path) -> str:
     seeds = sorted({row["seed"] for row in runs}, key=int)
     iterations = sorted({row["iterations"] for row in runs}, key=int)
     lines = [
-        f"Scale x4, trained on BSDS400 by options/ablation_*.yml, {' or '.join(iterations)} iterations, seeds "
-        f"{', '.join(seeds)}. The PSNR values are mean ± standard deviation over the seeds, in dB.",
+        f"Scale x4, trained on BSDS400 with options/ablation_*.yml, {' or '.join(iterations)} iterations, seeds "
+        f"{', '.join(seeds)}. The table shows mean ± standard deviation of the PSNR over the seeds, in dB.",
         f"Protocol: `{runs[0]['protocol']}`",
         "",
     ]
@@ -138,10 +143,10 @@ def _comparison(
     baseline: str, names: list[str], datasets: list[str], psnr: Mapping[tuple[str, str, str], float]
 ) -> list[str]:
     text = (
-        f"Each network compared with {baseline}: difference of the PSNR of each image, averaged over the seeds. The "
-        "columns are the mean difference in dB with its 95 % bootstrap interval, the number of images won : lost, and "
-        "the p value of a two-sided sign test. Interval and test show the effect of the choice of images. The ± above "
-        "shows the effect of the seed."
+        f"Each network compared with {baseline}, image by image. The PSNR of an image is its mean over the seeds. The "
+        "columns are the mean PSNR difference in dB with its 95 % bootstrap interval, the number of images won : lost, "
+        "and the p value of a two-sided sign test. The interval and the p value show how much the result depends on "
+        "the images. The ± in the first table shows how much it depends on the seed."
     )
     rows = []
     for name in names:
@@ -153,7 +158,7 @@ def _comparison(
                 base = [psnr[baseline, dataset, image] for image in images]
             except KeyError as error:
                 raise UserError(
-                    f"{baseline} was not measured on the image {' '.join(error.args[0][1:])}; "
+                    f"images.csv has no result of {baseline} on the image {' '.join(error.args[0][1:])}; "
                     "run scripts/ablation.py again"
                 ) from error
             versus = comparison.compare([psnr[name, dataset, image] for image in images], base)

@@ -7,7 +7,7 @@ Examples:
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-`--add` first copies release folders to docs/model_zoo/NAME, without weights, SR images and hashes.
+With `--add`, the script first copies release folders to docs/model_zoo/NAME, without weights, SR images and hashes.
 """
 
 import argparse
@@ -43,29 +43,29 @@ basicsr zoo show han-authors-bix4
 basicsr zoo verify
 ```
 
-`load_model(NAME)` loads the weight file from the package or from the cache folder; if it is in neither, it is
-downloaded. The hash of the file is always checked. The environment variable `HAN_ARCH_CACHE` sets the cache folder.
-`basicsr zoo fetch` downloads files in advance; then `load_model` works without internet access.
+`load_model(NAME)` loads the weight file from the package or from the cache folder. If neither contains the file,
+`load_model` downloads it. The hash of the file is always checked. The environment variable `HAN_ARCH_CACHE`
+sets the cache folder. `basicsr zoo fetch` downloads files in advance; then `load_model` works without internet access.
 
 - In the options of a leaderboard, a model can be the name of a zoo entry (`HAN-S: han-s-x4`).
 - `basicsr zoo convert` converts other checkpoints to files that contain all options of the network.
 - `basicsr zoo publish` makes a release folder from an experiment: weights, card, log, curves, results, SR images,
   hashes and an entry for OpenModelDB.
-- The folder docs/model_zoo contains the releases without SR images and weights; the weights are in the package. For
-  han-s-x2 and han-s-x3, it contains only card, curves and results.
+- The folder docs/model_zoo contains the release folders without SR images and weights. The weights are in the package.
+  The folders of han-s-x2 and han-s-x3 contain only card, curves and results.
 
 Every weight file has the safetensors format. Its name ends in the first 8 hex digits of its SHA-256. Its header has
 `network_g` (all construction arguments), `normalisation` and `provenance`.
 
 The curves show the PSNR of the averaged weights (EMA). At first, the averaged weights are close to the random start.
-Therefore their PSNR is lower than the PSNR of bicubic interpolation for some thousand iterations.
+Therefore their PSNR is lower than the PSNR of bicubic interpolation during the first few thousand iterations.
 """
 
 ABLATION = f"""## Does holistic attention help at this size?
 
 `python scripts/ablation.py --out docs/{ablation_tables.FOLDER}` trained six small networks by the same recipe
-(options/ablation_*.yml) and measured them. The results say nothing about the network of the paper, because it is a
-hundred times as large and was trained a hundred times as long.
+(options/ablation_*.yml) and measured them. The results do not apply to the network of the paper. It is a hundred times
+as large, and its training was a hundred times as long.
 """
 
 
@@ -161,7 +161,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return the Markdown lines with the validation results and the curves of a training, or of one stage of it."""
+    """Return Markdown lines with the validation results and the curves of a training or a training stage."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -183,7 +183,9 @@ def _authors(entries: Sequence[Entry]) -> str:
     rows = []
     for entry in entries:
         if any(e.status == MEASURED for e in entry.expected):
-            raise UserError(f"{entry.name} has no recipe, so it cannot have been measured by `basicsr zoo publish`")
+            raise UserError(
+                f"the zoo entry {entry.name} has measured results but no recipe; add its recipe to entries.json"
+            )
         found = {e.dataset: f"{e.psnr:.2f} / {e.ssim:.4f} ({e.source})" for e in entry.expected if e.status == FOUND}
         set5 = found.get("Set5", "not found in any paper")
         rows.append([entry.name, entry.task, entry.file, f"{entry.parameters:,}", set5])
@@ -191,8 +193,8 @@ def _authors(entries: Sequence[Entry]) -> str:
         f"The files are in the authors' {AUTHORS_FOLDER}. Their hashes are unknown.",
         "Download a file with a browser, then run `basicsr zoo convert FILE NAME.safetensors`.",
         "",
-        "The files were **not measured here**. The numbers are from papers, which used the authors' inference by parts",
-        "(`chop`). Inference on complete images gives slightly different numbers.",
+        "The files were **not measured here**. The PSNR and SSIM are from papers. The papers used the authors'",
+        "inference in parts (`chop`). Inference on complete images gives slightly different results.",
         "",
         *markdown_table(["name", "task", "file", "parameters", "Set5, as published"], rows),
     ]
@@ -208,21 +210,21 @@ def add(release: Path, docs: Path) -> Path:
     """
     sidecars = list(release.glob("*-????????.json"))
     if len(sidecars) != 1 or not (release / PER_IMAGE).is_file():
-        raise UserError(f"{release} is not a release folder of `basicsr zoo publish`")
+        raise UserError(f"{release} is not a release folder; `basicsr zoo publish` makes release folders")
     name = json.loads(sidecars[0].read_text("utf-8"))["entry"]["name"]
     target = docs / FOLDER / name
     shutil.rmtree(target, ignore_errors=True)
-    # The package contains the weights and the entry. The file of hashes would list files that are not copied.
+    # The package contains the weights and the entry. SHA256SUMS is not copied, because it lists all files.
     left_out = shutil.ignore_patterns("*.safetensors", SUMS, ROW, "Set5")
     shutil.copytree(release, target, ignore=left_out)
     return target
 
 
 def main() -> int:
-    """Write the page, or check it (`--check`) and return 1 if it is out of date."""
+    """Write the page. With `--check`, only check the page, and return 1 if it is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--check", action="store_true", help="do not write the page; exit with status 1 if it is out of date"
+        "--check", action="store_true", help="only check the page: exit with status 1 if it is out of date"
     )
     parser.add_argument(
         "--add",
@@ -230,12 +232,14 @@ def main() -> int:
         nargs="+",
         default=[],
         metavar="RELEASE",
-        help="release folders to copy to docs before the page is written",
+        help="release folders to copy to docs before the script writes the page",
     )
-    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page (default: docs in the repository)")
+    parser.add_argument(
+        "--docs", type=Path, default=DOCS, help="folder for the page model_zoo.md (default: docs in the repository)"
+    )
     args = parser.parse_args()
     for release in args.add:
-        print(f"copied to {add(release, args.docs)}")
+        print(f"copied {release} to {add(release, args.docs)}")
     target = args.docs / "model_zoo.md"
     text = page(ENTRIES, args.docs)
     if target.is_file() and target.read_text("utf-8") == text:

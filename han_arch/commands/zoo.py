@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     command = subcommands(parser)
 
-    command(_list, "list all weight files with number of parameters, PSNR on Set5 and location", "  basicsr zoo list")
+    command(_list, "list all weight files, with number of parameters, PSNR on Set5 and location", "  basicsr zoo list")
 
     add = command(
         _show,
@@ -49,7 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"""Download weight files into the cache folder and check their hashes. An interrupted download continues where
 it stopped. If the package or the cache folder contains the right file, the command works without internet access.
 
-The cache folder is han_arch in the user's cache folder. The environment variable {CACHE_VARIABLE} sets another one.""",
+The cache folder is han_arch in the user's folder for caches, for example ~/.cache/han_arch on Linux. The environment
+variable {CACHE_VARIABLE} sets another folder.""",
     )
     add("names", metavar="NAME", nargs="+", help="names of zoo entries (`basicsr zoo list` prints all names)")
 
@@ -70,11 +71,11 @@ a file in the package or the cache folder.""",
         "targets", metavar="NAME|FILE|FOLDER", nargs="*", help="targets to check (default: all zoo entries with a file)"
     )
     add("--measure", metavar="DATA", type=Path,
-        help="folder with Set5/HR or Set5/GT_xSCALE: measure PSNR and SSIM of the zoo entry on Set5 and compare them "
-        "with the zoo's table")  # fmt: skip
+        help="also measure PSNR and SSIM of the zoo entry on Set5, and compare them with the zoo's table; DATA is a "
+        "folder with Set5/HR or Set5/GT_xSCALE")  # fmt: skip
     add("--against", metavar="NAME",
-        help="name of a zoo entry: compare its results on all sets with the results in a release folder; accept "
-        f"up to {verify.RETRAINED_DB} dB, because two trainings by the same recipe round differently")  # fmt: skip
+        help="also compare the results in the release folder with the results of the zoo entry NAME; differences "
+        f"up to {verify.RETRAINED_DB} dB are accepted, because two trainings by one recipe round differently")  # fmt: skip
 
     add = command(
         _convert,
@@ -83,16 +84,16 @@ a file in the package or the cache folder.""",
   basicsr zoo convert experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth weights/
   basicsr zoo convert RCAN_BIX2.pt RCAN_BIX2.pth
 
-OUT is a .safetensors file, a .pth file or a folder. In a folder, the file name is the name of IN and a hash.""",
+OUT is a .safetensors file, a .pth file or a folder. In a folder, the file name is IN's name and a hash.""",
         """Convert a checkpoint to a .safetensors file, or to a .pth file in BasicSR's format. The new file contains all
 options of the network. The command reads checkpoints of HAN (from this package, its authors or super-image) and RCAN
 (from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. Options that the
-checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, they are
-read from an option file instead.""",
+checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, the command
+reads these options from an option file instead.""",
     )
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="new file, or folder for it; an existing file is never overwritten")
-    add("-opt", metavar="FILE", help="option file of the training of IN; the weights must fit its network_g")
+    add("-opt", metavar="FILE", help="option file that was used to train IN; the weights must fit the network_g in it")
     add("--param_key", help="key of the weights to convert, if IN contains several (default: params_ema, else params)")
     add("--half", action="store_true", help="store the weights as float16")
 
@@ -120,17 +121,20 @@ If the command fails, it does not leave a release folder.""",
         help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")  # fmt: skip
     add(
         "--name",
-        help="name of the zoo entry (default: from the name of the experiment; HAN-S_x4_BSDS400 gives han-s-x4)",
+        help="name of the zoo entry (default: from the experiment's name; HAN-S_x4_BSDS400 gives han-s-x4)",
     )
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_best.pth if the option file has keep_best, else "
         "EXPERIMENT/models/net_g_latest.pth)")  # fmt: skip
-    add("--url", help="http(s) address of the web folder with the weight file (default: the package contains the file)")
+    add(
+        "--url",
+        help="address of the web folder for the weight file (default: none, because the package contains the file)",
+    )
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add(
         "--half",
         action="store_true",
-        help="store the weights as float16, half the size; PSNR and SSIM are measured with them",
+        help="store the weights as float16, which halves the file size; PSNR and SSIM are measured with float16",
     )
 
     add = command(
@@ -141,9 +145,9 @@ If the command fails, it does not leave a release folder.""",
 
 Exit status with --run: the status of the first command that fails; 0 if no command fails.""",
         """Print or run all commands that repeat the training and the measurement of a weight file, from the photos to
-PSNR and SSIM. Run them in one folder. The training takes hours. If it is interrupted, run the same command again to
-continue it. On another machine, or with another version of PyTorch, the weights differ in their last digits. Therefore
-PSNR and SSIM differ slightly.""",
+PSNR and SSIM. Run all commands in the same folder. The training takes hours. If it is interrupted, run the same command
+again to resume it. On another machine, or with another version of PyTorch, the new weights differ in their last digits.
+Therefore PSNR and SSIM differ slightly too.""",
     )
     add("name", metavar="NAME", help="name of a zoo entry that was trained with this package")
     add("--photos", type=Path, default=Path("photos"), help="folder with the training photos (default: %(default)s)")
@@ -180,7 +184,7 @@ def _list(args: argparse.Namespace) -> int:
         line = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
     sys.stdout.write(
-        "* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` prints more.\n"
+        "* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` names it.\n"
     )
     return 0
 
@@ -211,7 +215,9 @@ def _show(args: argparse.Namespace) -> int:
             lines += textwrap.wrap(value, 110, initial_indent=f"  {key:14}", subsequent_indent=" " * 16,
                                    break_long_words=False, break_on_hyphens=False)  # fmt: skip
     if not entry.expected:
-        lines.append("  results       unknown: no published results were found, and this package did not measure any")
+        lines.append(
+            "  results       unknown: no published results were found, and none were measured with this package"
+        )
     for number, expected in enumerate(entry.expected):
         lines.append(
             f"  {'' if number else 'results':14}{expected.dataset:9}{expected.psnr:.2f} dB / {expected.ssim:.4f}, "
@@ -259,9 +265,7 @@ def _convert(args: argparse.Namespace) -> int:
         sys.stdout.write(f"  {note}\n")
     if assumed:
         values = ", ".join(f"{key} {network_g[key]}" for key in assumed)
-        sys.stdout.write(
-            f"  IN does not contain these options; the values of the authors' release are assumed: {values}\n"
-        )
+        sys.stdout.write(f"  {args.source} does not contain these options; the authors' values are assumed: {values}\n")
     return 0
 
 
@@ -274,7 +278,9 @@ def _publish(args: argparse.Namespace) -> int:
     sys.stdout.write(table.to_json(entry) + "\n")
     for fault in openmodeldb_faults:
         sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
-    sys.stderr.write(f"wrote {args.out}; to add it to the zoo, add the JSON above to the list in {table.TABLE.name}\n")
+    sys.stderr.write(
+        f"wrote {args.out}; to add the release to the zoo, add the JSON above to the list in {table.TABLE.name}\n"
+    )
     return 0
 
 

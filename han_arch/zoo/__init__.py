@@ -1,1 +1,1 @@
-"""Weight files: the table of the model zoo, checkpoints of several codebases, and the networks built from them."""
+"""Read the table of the model zoo, read checkpoints of several codebases, and build networks from them."""

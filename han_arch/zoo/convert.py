@@ -1,7 +1,7 @@
-"""Convert the authors' weights of HAN and RCAN to the names of this package.
+"""Convert the authors' checkpoints of HAN and RCAN to the weight names of this package.
 
 The code of the HAN authors, super-image (on PyPI) and the code of the RCAN authors use the same names for the backbone.
-This package has BasicSR's names for it. `G` is the number of a group, `B` the number of a block:
+This package uses BasicSR's names for the backbone. In the table, `G` is the number of a group, `B` of a block:
 
     authors' name                           name in this package
     sub_mean, head.0                        mean shift; conv_first
@@ -25,7 +25,7 @@ from torch import Tensor
 from han_arch.errors import UserError
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
-# Each rule has a pattern of the authors' key, and our key. A key matches at most one pattern.
+# Each rule: a pattern for the authors' key, and this package's key. A key matches at most one pattern.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
     (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
@@ -42,20 +42,21 @@ _RULES = [
     (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
 ]
 _MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
-# Largest difference from the default mean shift, on the 0..img_range scale. The mean's last digit may be rounded.
+# A mean shift that differs less from the default is treated as the default, because files may round the mean's last
+# digit. The scale is 0..img_range.
 _SHIFT_TOLERANCE = 1e-3
 _IMG_RANGES = (255.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights with our names, and the input normalisation from the mean-shift convolutions.
+    """Weights with this package's names, and the input normalisation from the mean-shift convolutions.
 
     Attributes:
-        tensors: weights, keyed by our names.
+        tensors: weights, keyed by this package's names.
         img_range: option `img_range` of the network, 255 or 1.
         rgb_mean: option `rgb_mean` of the network, in [0, 1]; None for the default mean.
-        notes: messages about changed values of weights.
+        notes: log messages about weights that got other values during the conversion.
     """
 
     tensors: dict[str, Tensor]
@@ -65,14 +66,14 @@ class Converted:
 
 
 def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
-    """Convert a state dict from the HAN authors' code, the RCAN authors' code or super-image to our names.
+    """Convert a state dict from the HAN authors, the RCAN authors or super-image to this package's weight names.
 
-    Some trainings also changed the mean-shift convolutions. `sub_mean` computes S x + s. With mean = -S^-1 s, this
-    equals S (x - mean), also where conv_first pads with zeros. Therefore the function multiplies conv_first by S, uses
-    the mean as `rgb_mean`, and folds `add_mean` into conv_last.
+    Training may have changed the mean-shift convolutions `sub_mean` and `add_mean`. `sub_mean` computes S x + s. With
+    mean = -S^-1 s, this equals S (x - mean). Therefore the function multiplies conv_first by S and returns the mean as
+    `rgb_mean`. It also merges `add_mean` into conv_last. The output of the network stays the same, also at the borders.
 
     Args:
-        tensors: the state dict.
+        tensors: state dict with the authors' names.
         default_mean: default value of the option `rgb_mean`.
         source: path of the checkpoint file, for error messages.
 
@@ -88,7 +89,9 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(f"{source}: two keys become {name}, the second one is {key}; remove one of them")
+            raise UserError(
+                f"{source} has two keys for the weight {name}; the second key is {key}. Remove one of the two"
+            )
         else:
             renamed[name] = value
     if unknown:
@@ -104,8 +107,8 @@ def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], so
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} has {', '.join(shift)}. A file with a mean shift must have all four of "
-            f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
+            f"{source} contains weights of a mean shift ({', '.join(shift)}). Then it must contain all four of "
+            f"{', '.join(_MEAN_SHIFT_KEYS)}, and also the weights of head.0 and tail.1"
         )
     return _fold_mean_shift(tensors, renamed, default_mean, source)
 
@@ -119,7 +122,7 @@ def _renamed(key: str) -> str | None:
 
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Check the numbers in the names of the convolutions after the blocks of each group, and after the last group."""
+    """Check that one convolution follows the blocks of each group, and that one convolution follows the last group."""
     blocks: dict[str, set[int]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
@@ -129,8 +132,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups; {', '.join(lacking[:3])} is missing, {', '.join(odd[:3])} is "
-            "unexpected. The file must have one convolution after each group's blocks, and one after the last group"
+            f"{source} has {len(blocks)} groups. It must have one convolution after each group's blocks, and one after "
+            f"the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
         )
 
 
@@ -148,7 +151,9 @@ def _fold_mean_shift(
         if not tensors[key].isfinite().all():
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
-        raise UserError(f"{source}: conv_last must output {channels} channels, as many as conv_first reads")
+        raise UserError(
+            f"{source}: conv_last must have {channels} output channels, as many as the inputs of conv_first"
+        )
     # scale_in and scale_out get the shape (channels, channels). float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
     scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)
@@ -160,7 +165,7 @@ def _fold_mean_shift(
         raise UserError(f"{source}: sub_mean.weight must be an invertible matrix; it is singular")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
-        (scale_in, identity, img_range),  # scale_in multiplies values up to img_range
+        (scale_in, identity, img_range),  # scale_in multiplies input values between 0 and img_range
         (shift_in, -img_range * expected, 1.0),
         (scale_out, identity, img_range),
         (shift_out, img_range * expected, 1.0),
@@ -177,7 +182,7 @@ def _fold_mean_shift(
         ),
     }
     note = (
-        f"the mean shift in the file differs from the default rgb_mean {default_mean}; it was folded into conv_first, "
-        "conv_last and rgb_mean"
+        f"the mean shift in the file differs from the default rgb_mean {default_mean}; it was folded into conv_first "
+        "and conv_last, and its mean is the new rgb_mean"
     )
     return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

@@ -21,8 +21,8 @@ class Expected:
         dataset: name of the test set.
         psnr: mean PSNR in dB.
         ssim: mean SSIM.
-        tolerance_db: largest accepted PSNR difference in dB, for example on another machine. The largest accepted SSIM
-            difference is this number divided by 20.
+        tolerance_db: largest accepted difference between a new measurement and `psnr`, in dB. The largest accepted
+            difference of the SSIM is this number divided by 20.
         protocol: name of the measurement protocol (`Protocol.name` in evaluation/protocol.py).
         variant: name of the inference variant, "full" or "chop" (see inference/variants.py).
         status: "measured" if this package measured the numbers, "found" if a paper published them.
@@ -50,12 +50,12 @@ class Entry:
     Attributes:
         name: name of the entry for `load_model` and `basicsr zoo`.
         architecture: class name of the network.
-        arguments: all construction arguments of the network that affect its output.
+        arguments: construction arguments of the network; all arguments that affect its output are included.
         scale: upscaling factor of the network.
         degradation: name of the degradation that made the LR images, "BI" or "BD".
         training_set: name of the training set.
         recipe: name of the option file for `basicsr train`; None if the package has no option file for this training.
-        iterations: number of training iterations, including earlier stages of the same network; None if unknown.
+        iterations: number of training iterations of this network, summed over all training stages; None if unknown.
         started_from: description of the weights at the start of the training; "" for random weights, None if unknown.
         file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
             their original names.

@@ -1,6 +1,7 @@
 """Build networks from checkpoints (`load_model`), and load checkpoints into networks (`path.pretrain_network_g`).
 
-`load_strict` loads a complete checkpoint; `warm_start` loads the weights that fit, such as RCAN's into HAN's backbone.
+`load_strict` loads a complete checkpoint. `warm_start` loads only the weights that fit, for example the weights of an
+RCAN into the backbone of HAN.
 """
 
 import inspect
@@ -36,7 +37,7 @@ class WarmStart:
 
     Attributes:
         taken: names of the network's weights that were loaded from the checkpoint.
-        fresh: names of the network's weights that were not loaded and keep their values.
+        fresh: names of the network's weights that were not loaded; their values did not change.
         unused: names of the checkpoint's weights that were not loaded.
     """
 
@@ -60,9 +61,9 @@ def load_model(path: str | Path) -> HAN:
     contain get the values of the authors' release; a warning in the log lists them.
 
     Args:
-        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. The file of an
-            entry is in the package or the cache folder, or is downloaded with a warning in the log. Its hash is always
-            checked. If a file has the same name as an entry, write `./NAME` to load the file.
+        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. If the package
+            and the cache folder do not contain the file of an entry, it is downloaded, with a warning in the log. The
+            hash of the file is always checked. For a file with the same name as an entry, write `./NAME`.
 
     Returns:
         A network that maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w), not clamped to [0, 1].
@@ -113,8 +114,8 @@ def complete_options(
 
     Args:
         checkpoint: a checkpoint of HAN or RCAN.
-        given: section `network_g` of an option file; its options replace the checkpoint's. None: options that the
-            checkpoint does not contain get the values of the authors' release.
+        given: section `network_g` of an option file; its options replace the checkpoint's options. If it is None, the
+            values of the authors' release are assumed for options that the checkpoint does not contain.
 
     Returns:
         The options of the network, including `type`, and the names of the options with assumed values.
@@ -143,10 +144,10 @@ def complete_options(
 
 
 def _check_rcan(checkpoint: Checkpoint) -> None:
-    """Check that a checkpoint has exactly the weights of an RCAN, which is HAN without its attentions.
+    """Check that a checkpoint has all weights of an RCAN and no others. RCAN is HAN without its attentions.
 
     Raises:
-        UserError: weights are missing, are unknown or have another shape.
+        UserError: weights are missing, unknown or have a wrong shape.
     """
     with torch.device("meta"):
         net = build(checkpoint.arguments, checkpoint.source)
@@ -157,10 +158,10 @@ def _check_rcan(checkpoint: Checkpoint) -> None:
 
 
 def find_file(path: str | Path) -> Path:
-    """Return the path of a zoo entry's file, downloaded if necessary; return any other path unchanged.
+    """Return the path of a weight file. For the name of a zoo entry, return its file; download it if necessary.
 
     Raises:
-        UserError: a word without a suffix is neither a zoo entry nor a file, or the entry's file cannot be downloaded.
+        UserError: `path` is one word without a suffix, but neither a zoo entry nor a file. Or the download fails.
     """
     if isinstance(path, str) and table.is_name(path):
         return store.obtain(table.find(path), logger.warning)
@@ -174,9 +175,10 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
     """Load a complete checkpoint into a network that it fits exactly.
 
     Args:
-        net: the network to change in place. After an error it is unchanged.
+        net: the network to load the weights into. If the function raises an error, the network is unchanged.
         checkpoint: the checkpoint, as returned by `read_checkpoint`.
-        network_g: options of the network, which must equal the options in the checkpoint. None: do not compare options.
+        network_g: options of the network. They must equal the options in the checkpoint. If it is None, the function
+            does not compare options.
 
     Raises:
         UserError: the checkpoint does not fit the network; the message lists the differences.
@@ -193,16 +195,16 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Load the weights of a checkpoint that fit the network; the scales of the two may differ.
+    """Load the weights of a checkpoint that fit the network. Checkpoint and network may have different scales.
 
     All weights of the backbone must fit. Weights of HAN's attentions and fusion are loaded if their names and shapes
     are equal. Weights of the upsampling and of the last convolution are loaded only if the scales are equal.
 
     Args:
-        net: the HAN to change in place.
+        net: the HAN to load the weights into.
         checkpoint: a checkpoint of HAN or RCAN, as returned by `read_checkpoint`.
-        network_g: options of the network. rgb_mean, img_range and res_scale must equal those in the checkpoint, because
-            the backbone would compute something else with other values. None: do not compare options.
+        network_g: options of the network. Its rgb_mean, img_range and res_scale must equal those in the checkpoint,
+            because they change the results of the backbone. If it is None, the function does not compare options.
 
     Raises:
         UserError: the backbone does not fit, or one of the three options differs.
@@ -212,7 +214,7 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
         if differing:
             raise UserError(
                 f"{checkpoint.source} ({checkpoint.summary}) was trained with other options: {'; '.join(differing)}. "
-                "Set network_g to the values in the file"
+                "Set network_g in the option file to the values in the checkpoint file"
             )
     wanted = net.state_dict()
     own_scale = getattr(net, "upscale", None)
@@ -264,7 +266,7 @@ def _differing_options(
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Normalise the value of an option, so that values with the same effect on the network are equal."""
+    """Return the value of an option in a normal form: two values with the same effect give the same result."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]

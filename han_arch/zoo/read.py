@@ -1,4 +1,4 @@
-"""Read checkpoint files: tensors, construction options and header. Code in a file is never executed."""
+"""Read the tensors, construction options and headers of checkpoint files. Code in a file is never executed."""
 
 import json
 import pickle
@@ -28,7 +28,7 @@ class RawCheckpoint:
     Attributes:
         tensors: weights, keyed by their names in the file.
         network_g: construction options of the network; None if the file does not contain them.
-        weight_key: key of these weights in the file, such as "params_ema"; None if the file is a bare state dict.
+        weight_key: key of the weights in the file, such as "params_ema"; None if the file contains only a state dict.
     """
 
     tensors: dict[str, Tensor]
@@ -37,14 +37,15 @@ class RawCheckpoint:
 
 
 def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
-    """Read a checkpoint, which is a `.safetensors` file or a PyTorch file.
+    """Read a checkpoint from a `.safetensors` file or a PyTorch file.
 
-    In a `.safetensors` file, the construction options are the JSON text `network_g` of the metadata.
+    A `.safetensors` file contains the construction options as JSON text, under `network_g` in its metadata.
 
     Args:
         path: path of the checkpoint.
         weight_key: key of the weights to read, if the checkpoint contains several sets of weights. If it is None or not
-            in the file, the first key of WEIGHT_KEYS in the file is used. A bare state dict has no such key.
+            in the file, the function uses the first key of WEIGHT_KEYS that the file contains. A bare state dict has no
+            such key and is read completely.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -109,7 +110,7 @@ def _read_torch(path: Path) -> Any:
         refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if refused:
             raise UserError(
-                f"{path} was not loaded, because it would run code or build objects ({refused.strip('`')}); "
+                f"{path} was not loaded, because it would run code or build objects (it refers to {refused.strip('`')}); "
                 "pass a checkpoint that contains only weights"
             ) from error
         raise UserError(f"{path} is damaged or is not a PyTorch file with weights; {_WANTED}") from error
@@ -118,7 +119,10 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return tensors without wrapper prefixes, and their key in the file; no tensors if a value is not a tensor."""
+    """Return the weights, and their key in the file. The prefixes of wrappers are removed from the weights' names.
+
+    If a value is not a tensor, the returned mapping of weights is empty.
+    """
     if not isinstance(content, Mapping):
         return {}, None
     keys = (key for key in (weight_key, *WEIGHT_KEYS) if key is not None)

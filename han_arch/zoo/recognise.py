@@ -38,8 +38,8 @@ class Checkpoint:
         kind: network and codebase: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
         tensors: weights, keyed by their names in this package.
         arguments: construction arguments of HAN that fit the weights.
-        assumed: names of the arguments in ASSUMED that the file does not contain, so that HAN's defaults apply.
-        notes: messages for the log, such as changes to the weights while reading.
+        assumed: names of the arguments that the file does not contain; they get their values in ASSUMED.
+        notes: log messages, for example about weights that were changed while the file was read.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def summary(self) -> str:
-        """Network, codebase and size in words: "HAN, 10 groups x 20 blocks x 64 features, x4"."""
+        """Network, codebase and size as text, such as "HAN, 10 groups x 20 blocks x 64 features, x4"."""
         size = "{num_group} groups x {num_block} blocks x {num_feat} features, x{upscale}".format(**self.arguments)
         return f"{self.kind}, {size}"
 
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
     raw = read_raw(path, weight_key)
     notes: tuple[str, ...] = ()
     if weight_key is not None and raw.weight_key not in (None, weight_key):
-        notes = (f"the file has no {weight_key}; {raw.weight_key} is used instead",)
+        notes = (f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead",)
     return recognise(raw, str(path), notes)
 
 
@@ -82,7 +82,7 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
     Args:
         raw: contents of the checkpoint file.
         source: path of the checkpoint file, for error messages.
-        notes: messages for the log from an earlier step; the result contains them too.
+        notes: log messages of earlier steps. They are copied to the notes of the result.
 
     Raises:
         UserError: the weights have unknown keys or belong to another network.
@@ -102,7 +102,9 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
     elif raw.network_g is not None and kind == OURS:
         if raw.network_g.get("type", "HAN") != "HAN":
             got = raw.network_g["type"]
-            raise UserError(f"{source} contains HAN's weights, but network_g in the file has the type {got}, not HAN")
+            raise UserError(
+                f"{source} contains weights of HAN, so the type of network_g in the file must be HAN; got {got}"
+            )
         stated = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
     elif raw.network_g is not None:
         stated = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
@@ -112,9 +114,9 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how the network with these options normalises its input: (input - rgb_mean) * img_range."""
+    """Return the facts about the network's input normalisation, which is (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
-    if mean is None:  # HAN's default is the mean colour of DIV2K
+    if mean is None:  # then HAN uses the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
     return {
         "input": "grey, [0, 1]" if channels == 1 else "RGB, [0, 1]",
@@ -138,10 +140,11 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer the arguments of HAN from the shapes of the weights, which belong to HAN or RCAN and have our names.
+    """Infer the arguments of HAN from the shapes of the weights of a HAN or RCAN.
 
-    The result does not contain the arguments in ASSUMED. Exception: if LAM has a temperature, `lam_form` is "cosine".
-    If an attention is a custom component, the result does not contain its name.
+    The keys of `tensors` are this package's weight names. The result does not contain the arguments in ASSUMED, with
+    one exception: if LAM has a temperature, `lam_form` is "cosine". For a custom attention, the result does not contain
+    the name of the attention.
     """
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
@@ -175,7 +178,9 @@ def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str,
 
 def _shape(tensors: dict[str, Tensor], key: str, source: str) -> tuple[int, ...]:
     if key not in tensors or tensors[key].dim() != 4 or 0 in tensors[key].shape:
-        raise UserError(f"{source}: {key} is missing, empty or not 4-dimensional; pass all weights of a HAN or RCAN")
+        raise UserError(
+            f"{source}: {key} is missing, empty or not 4-dimensional; pass a checkpoint with all weights of HAN or RCAN"
+        )
     return tuple(tensors[key].shape)
 
 
@@ -183,7 +188,8 @@ def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> 
     numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
     if numbers != set(range(len(numbers))):
         raise UserError(
-            f"{source} has {len(numbers)} {what} with numbers up to {max(numbers)}; the numbers must be 0, 1, 2, ..."
+            f"{source} has {len(numbers)} {what}, so they must have the numbers 0 to {len(numbers) - 1}; the largest "
+            f"number is {max(numbers)}"
         )
     return len(numbers)
 
@@ -196,6 +202,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source}: the output channels of the upsampling convolutions, divided by num_feat, must be [9] for x3, or 4 "
-        f"each for x2, x4 and x8; got {factors}"
+        f"{source} must have one upsampling convolution with 9 * num_feat output channels (x3), or upsampling "
+        f"convolutions with 4 * num_feat each (x2, x4, x8); the output channels divided by num_feat are {factors}"
     )

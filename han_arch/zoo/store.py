@@ -1,8 +1,8 @@
 """Find or download the weight file of a zoo entry, and write new weight files.
 
-The weight files of the zoo have the safetensors format. The `__metadata__` in their header has four texts: `network_g`,
-`normalisation` and `provenance` (as JSON), and `format`. `network_g` contains every construction argument, so
-`load_model` builds the right network without an option file.
+The weight files of the zoo have the safetensors format. The `__metadata__` in their header contains the text `format`
+and three JSON texts: `network_g`, `normalisation` and `provenance`. `network_g` contains every construction argument.
+Therefore `load_model` builds the right network without an option file.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as 
 def present(entry: Entry) -> Path | None:
     """Return the path of the entry's file in the package or the cache folder; None if neither contains it.
 
-    The hash of the file is not checked. If the entry has no hash, the result is None, because its file could not be
-    verified.
+    The function does not check the hash of the file. It returns None if the entry has no hash, because then nobody can
+    verify a file.
     """
     if entry.sha256 is None:
         return None
@@ -45,15 +45,17 @@ def present(entry: Entry) -> Path | None:
 
 
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
-    """Return the path of the entry's file, from the package, the cache folder or a download; always check its hash.
+    """Return the path of the entry's file in the package or the cache folder, after checking its hash.
+
+    If neither contains the file, download it into the cache folder.
 
     Args:
         entry: an entry of the zoo's table.
-        say: function that receives a log line for each download, and for a damaged file in the cache.
+        say: function that writes a log line. It is called for each download, and if the file in the cache is damaged.
 
     Raises:
-        UserError: users must download the file by hand, the download fails (DownloadError), or the file in the package
-            is damaged or missing.
+        UserError: the file can only be downloaded by hand, or the file in the package is damaged or missing.
+        DownloadError: the download fails.
     """
     if entry.sha256 is None:
         raise UserError(f"{entry.name} cannot be downloaded automatically; instead, {entry.how_to_get}")
@@ -95,7 +97,7 @@ class Weights:
     Attributes:
         tensors: state dict of the network.
         network_g: options of the network: `type` and every construction argument.
-        provenance: facts about the origin of the weights, with values that JSON can represent.
+        provenance: facts about the origin of the weights; JSON must be able to represent them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -117,7 +119,7 @@ def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> byt
         "provenance": _json(weights.provenance),
     }
     data = save(dict(weights.in_precision(precision).tensors), metadata)
-    # safetensors writes the metadata in a random order, so it is sorted here.
+    # safetensors writes the metadata in a random order. Sorting them makes the bytes reproducible.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
     metadata = dict(sorted(header.pop("__metadata__").items()))
@@ -140,12 +142,12 @@ def write_new(weights: Weights, target: str, name: str, precision: Precision = P
     Args:
         weights: contents of the new file.
         target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. In a folder, the file
-            name is NAME-HASH8.safetensors. A new folder needs a / at the end.
-        name: first part of the file name in a folder; not used if target is a file.
+            name is NAME-HASH8.safetensors. End the path of a new folder with /.
+        name: start of the file name, if target is a folder; ignored if target is a file.
         precision: precision of the tensors in the file.
 
     Raises:
-        UserError: target has another suffix or is an existing file, or the system refuses to write.
+        UserError: target has an unknown suffix or is an existing file, or the file cannot be written.
     """
     path = Path(target)
     with files.clear_refusal(path, "free disk space or choose another folder"):

@@ -185,7 +185,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         (broken(authors(network().state_dict()), more=torch.zeros(1)), "1 keys … more"),
         (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
-        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … [9]"),
+        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … 9 * num_feat"),
         (backbone(network()), "RCAN in BasicSR's format … strict_load_g to false"),
         (authors(backbone(network())), "RCAN in its authors' format … strict_load_g to false"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),
@@ -230,8 +230,8 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
             "add_mean.bias",
         ),
         (broken(authors(network(channels=1).state_dict())), "conv_first … 1 input channels"),
-        (moved(authors(network().state_dict()), "body.2.", "body.77."), "body.2 is missing … body.77 is unexpected"),
-        (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "body.0.body.9 is unexpected"),
+        (moved(authors(network().state_dict()), "body.2.", "body.77."), "Missing: body.2. … Unexpected: body.77"),
+        (moved(authors(network().state_dict()), "body.0.body.2.", "body.0.body.9."), "Unexpected: body.0.body.9"),
     ],
 )
 def test_wrong_files_get_one_line_errors(tmp_path, content: object, message: str) -> None:
