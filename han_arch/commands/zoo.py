@@ -75,7 +75,7 @@ a file in the package or the cache folder.""",
         "folder with Set5/HR or Set5/GT_xSCALE")  # fmt: skip
     add("--against", metavar="NAME",
         help="also compare the results in the release folder with the results of the zoo entry NAME; differences "
-        f"up to {verify.RETRAINED_DB} dB are accepted, because two trainings by one recipe round differently")  # fmt: skip
+        f"up to {verify.RETRAINED_DB} dB are accepted, because trainings by one recipe round differently")  # fmt: skip
 
     add = command(
         _convert,

@@ -152,7 +152,7 @@ def _fold_mean_shift(
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
         raise UserError(
-            f"{source}: conv_last must have {channels} output channels, as many as the inputs of conv_first"
+            f"{source}: conv_last must have {channels} output channels, as many as conv_first has input channels"
         )
     # scale_in and scale_out get the shape (channels, channels). float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)

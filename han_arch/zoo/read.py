@@ -110,7 +110,7 @@ def _read_torch(path: Path) -> Any:
         refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if refused:
             raise UserError(
-                f"{path} was not loaded, because it would run code or build objects (it refers to {refused.strip('`')}); "
+                f"{path} was not loaded, because it would run code or build objects (with {refused.strip('`')}); "
                 "pass a checkpoint that contains only weights"
             ) from error
         raise UserError(f"{path} is damaged or is not a PyTorch file with weights; {_WANTED}") from error

@@ -103,7 +103,7 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
         if raw.network_g.get("type", "HAN") != "HAN":
             got = raw.network_g["type"]
             raise UserError(
-                f"{source} contains weights of HAN, so the type of network_g in the file must be HAN; got {got}"
+                f"{source} contains HAN's weights, so the type of network_g in the file must be HAN; got {got}"
             )
         stated = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
     elif raw.network_g is not None:

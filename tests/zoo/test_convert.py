@@ -132,7 +132,7 @@ def test_incomplete_rcan_is_refused(
         del state["conv_last.bias"]
     elif fault == "misshapen":
         if form == "authors":
-            message = "3 channels"
+            message = "3 output channels"
         state["conv_last.bias"] = torch.zeros(5)
     state = to_authors_names(state, 2, 2) if form == "authors" else state
     if fault == "too many":
