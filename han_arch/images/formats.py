@@ -1,4 +1,4 @@
-"""The table of image formats, with one `ImageFormat` per format. All checks, option values and help texts use it."""
+"""The table of supported image formats. Checks, option values and help texts use this table."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ PILLOW_BYTES = 5  # bytes of memory per pixel while Pillow reads or writes a fil
 
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Raise ImageError: this package can read the format, but cannot write it."""
+    """Raise ImageError. This function is `ImageFormat.write` of formats that can only be read."""
     raise ImageError(f"cannot write this format; use {listed(other.label for other in WRITTEN.values())}")
 
 
@@ -26,22 +26,25 @@ class ImageFormat:
     """An image file format: its name, its limits, and the functions that read and write it.
 
     Attributes:
-        label: name of the format in messages; Pillow has the same name, in capitals.
-        suffixes: file name suffixes of the format; new files get the first one.
-        write: function that writes a picture. Its arguments are a seekable file, a picture from `fit`, the options,
-            and the text for the metadata field Software. The default raises ImageError (the format can only be read).
+        label: name of the format in messages. In capitals, it is also Pillow's name for the format.
+        suffixes: file name suffixes of the format. New files get the first one.
+        write: function that writes a picture. Its arguments are a seekable file, a picture that `fit` returned, the
+            write options, and the text for the metadata field Software. The default raises ImageError, for formats
+            that can only be read.
         bits: largest number of bits per pixel value that `write` can store, 8 or 16.
-        grey: whether `write` can store grey images; if not, `fit` converts grey to RGB.
+        grey: whether `write` can store grey images. If not, `fit` converts grey to RGB.
         alpha: whether `write` can store an alpha channel.
         lossy: whether `write` uses the option `quality`.
         longest_side: largest height or width in pixels; None if there is no limit.
-        adapt: function that `fit` calls last, for more conversions or checks. It adds notes to the picture it returns.
-        bytes_a_pixel: function that returns the bytes of memory per pixel that `write` needs, besides the picture.
-        read: function for pixel values that Pillow would reduce to 8 bits. It takes Pillow's image and the file's
-            bytes, and returns uint16 (h, w, 1 to 4). It returns None if Pillow itself reads all bits.
-        read_other: function for files that Pillow cannot read. It takes the file's bytes and the largest allowed
-            number of pixels, and returns a picture. None if the format has no such function.
-        signatures: byte strings; a file that starts with one of them can be passed to `read_other`.
+        adapt: function that `fit` calls last, for conversions and checks of this format only. It returns the converted
+            picture, and adds a note for each change.
+        bytes_a_pixel: function that returns how many bytes of memory per pixel `write` needs. The memory of the picture
+            itself is not counted.
+        read: function that reads 16-bit pixel values, which Pillow would reduce to 8 bits. It takes the Pillow image
+            and the bytes of the file, and returns uint16, (h, w, 1 to 4). It returns None if Pillow can read all bits.
+        read_other: function that reads files which Pillow cannot read. It takes the bytes of the file and the largest
+            allowed number of pixels, and returns a picture. None if the format has no such function.
+        signatures: first bytes of the files that `read_other` accepts.
     """
 
     label: str
@@ -64,14 +67,14 @@ class ImageFormat:
         return self.label.lower()
 
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
-        """Convert a picture to pixel values that the format can store, and add a note for each change.
+        """Convert a picture so that the format can store it. Add a note for each change.
 
         Args:
-            picture: the upscaled picture, or a piece of the input picture to find problems before the work starts.
+            picture: the upscaled picture. To find problems before the work starts, pass a piece of the input picture.
             height, width: size in pixels of the upscaled picture.
 
         Raises:
-            ImageError: the format cannot store the upscaled picture.
+            ImageError: the format cannot store a picture with this size or with alpha.
             UserError: the package that writes the format is not installed.
         """
         channels = picture.pixels.shape[2]
@@ -79,7 +82,7 @@ class ImageFormat:
             others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
             raise ImageError(
                 f"{self.name} allows at most {self.longest_side} pixels per side, but the upscaled image would have "
-                f"{width}x{height}; use --format {others}"
+                f"{width}x{height} pixels; use --format {others}"
             )
         if not self.alpha and channels in (2, 4):
             others = listed(other.name for other in WRITTEN.values() if other.alpha)
@@ -87,7 +90,7 @@ class ImageFormat:
         pixels, icc, notes = picture.pixels, picture.icc, picture.notes
         if pixels.dtype == np.uint16 and self.bits == 8:
             pixels = _eight_bits(pixels)
-            notes += (f"rounded 16 bits per channel to 8, the most that {self.name} can store",)
+            notes += (f"rounded 16 bits per channel to 8, because {self.name} cannot store 16",)
         if not self.grey and channels < 3:
             pixels = np.take(pixels, [0, 0, 0] + [1] * (channels == 2), axis=2)
             icc = None
@@ -132,7 +135,7 @@ WRITTEN_SUFFIXES = tuple(suffix for image_format in WRITTEN.values() for suffix 
 
 
 def written_format(path: Path) -> ImageFormat | None:
-    """Return the format that a file name's suffix selects; None if no format with this suffix can be written."""
+    """Return the format for a file name's suffix; None if no writable format has this suffix."""
     suffix = path.suffix.lower()
     return next((image_format for image_format in WRITTEN.values() if suffix in image_format.suffixes), None)
 

@@ -1,4 +1,4 @@
-"""The class `Picture` (pixel values and metadata of an image), and its conversion from and to Pillow images."""
+"""The class `Picture` holds the pixel values and metadata of an image. It converts from and to Pillow images."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ _FAULTS = (
 
 
 class ImageError(ValueError):
-    """Error for an image that cannot be read or written. The message has the reason; callers add the file name."""
+    """Error for an image that cannot be read or written. The message gives the reason. Callers add the file name."""
 
 
 class NotForPillow(ImageError):
@@ -39,13 +39,13 @@ class NotForPillow(ImageError):
 
 
 def too_large(width: int, height: int, max_pixels: int) -> ImageError:
-    """Return the error for a picture with more than max_pixels pixels."""
+    """Return an ImageError which says that a picture has more than max_pixels pixels."""
     return ImageError(f"the image has {width}x{height} pixels; the limit is {max_pixels:,}; pass a larger --max-pixels")
 
 
 @contextlib.contextmanager
 def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[None]:
-    """Context manager that turns `faults`, the exceptions of a library for damaged files, into `ImageError`."""
+    """Convert exceptions inside a `with` block to ImageError. `faults` are the types that mean a damaged file."""
     try:
         yield
     except ImageError:
@@ -61,12 +61,12 @@ class Picture:
     """An image's pixel values and metadata.
 
     Attributes:
-        pixels: (h, w, 1 to 4): grey, grey and alpha, RGB, or RGB and alpha; uint8, uint16 or float32 in [0, 1]. The
-            EXIF orientation is already applied.
-        icc: ICC profile of the pixel values, or None.
-        dpi: pixels per inch, horizontal and vertical, or None.
-        exif: EXIF data without orientation and thumbnail, as bytes in the form that Pillow writes; or None.
-        notes: messages for the user about the conversions so far.
+        pixels: pixel values, (h, w, 1 to 4). The channels are grey, grey and alpha, RGB, or RGB and alpha. The dtype is
+            uint8, uint16, or float32 in [0, 1]. The EXIF orientation is already applied.
+        icc: ICC profile of the pixel values; None if there is none.
+        dpi: horizontal and vertical resolution in pixels per inch; None if unknown.
+        exif: EXIF data as bytes in Pillow's form, without orientation and thumbnail; None if there is none.
+        notes: messages that tell the user how the image was converted so far.
     """
 
     pixels: np.ndarray
@@ -80,8 +80,8 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
     """Convert a Pillow image to a picture, and apply its EXIF orientation.
 
     Args:
-        image: the Pillow image. Its pixels are loaded, but not changed.
-        samples: pixel values (h, w, 1 to 4) to use in place of Pillow's, which would have only 8 bits.
+        image: the Pillow image. The function loads its pixels, but does not change them.
+        samples: 16-bit pixel values, (h, w, 1 to 4), to use instead of Pillow's 8-bit values. None: use Pillow's.
 
     Raises:
         ImageError: the image has an unsupported colour mode.
@@ -96,7 +96,7 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """Convert a picture of uint8 or grey uint16 values to a Pillow image, with ICC profile and DPI in its `info`.
+    """Convert a picture of uint8 or grey uint16 values to a Pillow image, with ICC profile and DPI.
 
     Raises:
         ImageError: Pillow has no mode for the picture's dtype and number of channels.
@@ -113,18 +113,18 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply an EXIF orientation (1 to 8) to pixel values, (h, w, c); return a view."""
+    """Turn pixel values, (h, w, c), upright by an EXIF orientation from 1 to 8. Return a view, not a copy."""
     if orientation in _TRANSPOSED:
         samples = samples.transpose(1, 0, 2)
     return samples[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
 
 
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
-    """Decode a file's 16-bit pixel values with OpenCV; return uint16, (h, w, 1, 3 or 4).
+    """Decode a 16-bit image file with OpenCV. Return its pixel values as uint16, (h, w, c), c 1, 3 or 4.
 
     Args:
-        image: the same file, opened by Pillow, to check the size and whether the file is truncated.
-        data: the file's bytes.
+        image: the same file, opened by Pillow. It is used to check the size, and that the file is complete.
+        data: bytes of the file.
 
     Raises:
         ImageError: OpenCV cannot decode the pixel values.
@@ -139,7 +139,7 @@ def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Return an image's pixel values (h, w, c), their ICC profile, and notes for the user."""
+    """Return the pixel values of a Pillow image, (h, w, c), their ICC profile, and notes for the user."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16, copy=False)[..., None], icc, ()
     if image.mode == "CMYK":
@@ -156,7 +156,7 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Convert a CMYK image to sRGB by its ICC profile; without a usable profile, to RGB by Pillow's simple formula."""
+    """Convert a CMYK image to sRGB by its ICC profile. If there is no usable profile, use Pillow's simple formula."""
     note = "converted CMYK without ICC profile to RGB by a simple formula"
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -170,7 +170,10 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
 
 
 def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return the ICC profile, or None and a note if it is damaged or does not fit the number of channels."""
+    """Check an ICC profile; return it and notes for the user.
+
+    A damaged profile, or one for another number of channels, becomes None with a note.
+    """
     if icc is None:
         return None, ()
     try:
@@ -178,12 +181,12 @@ def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tup
     except (ImageCms.PyCMSError, OSError):
         return None, ("dropped the image's ICC profile, because it is damaged",)
     if space != _SPACES[channels]:
-        return None, (f"dropped the image's ICC profile, because it is for the colour space {space.strip()}",)
+        return None, (f"dropped the image's ICC profile, because its colour space is {space.strip()}",)
     return icc, ()
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """Return an image's EXIF data with only the tags to keep, its orientation, and notes for the user."""
+    """Return an image's EXIF data without tags about the source file, its orientation, and notes for the user."""
     try:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)
@@ -200,7 +203,7 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
 
 
 def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
-    """Return the upright image's pixels per inch from Pillow's `info` or, for WebP, from EXIF; None if unknown."""
+    """Return the horizontal and vertical pixels per inch of the upright image; None if unknown."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
         unit = 2.54 if exif.get(_RESOLUTION_UNIT) == _CENTIMETRE else 1
@@ -214,10 +217,12 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
 
 
 def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Find the square window with the most detail: the largest sum of absolute differences of neighbouring pixels.
+    """Find the square window with the most detail.
+
+    Detail is the sum of the absolute differences between neighbouring pixels.
 
     Args:
-        image: (h, w, channels), with any dtype and range.
+        image: pixel values, (h, w, channels), with any dtype and range.
         size: side of the window in pixels, at most min(h, w).
 
     Returns:
@@ -231,7 +236,10 @@ def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
 
 
 def largest_window(values: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Find the height x width window of values, (h, w), with the largest sum; return its top row and left column."""
+    """Find the window with the largest sum of values; return its top row and left column.
+
+    values is (h, w). The window has `height` rows and `width` columns.
+    """
     total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = np.unravel_index(sums.argmax(), sums.shape)

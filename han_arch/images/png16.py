@@ -1,4 +1,4 @@
-"""Read and write 16-bit PNG files: neither Pillow nor OpenCV can write them with colour, alpha and ICC profile."""
+"""Read and write 16-bit PNG files. Pillow and OpenCV cannot write them with colour, alpha and an ICC profile."""
 
 import struct
 import zlib
@@ -30,7 +30,7 @@ class PngHeader:
 
 
 def png_header(data: bytes) -> PngHeader:
-    """Read the header from the first 26 bytes of a PNG file; raise ImageError if the bytes are not from a PNG file."""
+    """Read the header of a PNG file from its first 26 bytes. Raise ImageError if the file is not a PNG file."""
     if len(data) < 26 or not data.startswith(PNG_SIGNATURE) or data[25] not in _CHANNELS:
         raise ImageError("not a PNG file")
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
@@ -38,7 +38,10 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return a PNG file's 16-bit pixel values, uint16 (h, w, 1 to 4); None for fewer bits. See `ImageFormat.read`."""
+    """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4). Return None if the file has fewer bits.
+
+    This is a function for `ImageFormat.read`.
+    """
     header = png_header(data)
     if header.depth != 16:
         return None
@@ -50,12 +53,14 @@ def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
 
 
 def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write a picture of uint16 values as a PNG file, band by band, with ICC profile, DPI and EXIF data.
+    """Write a picture of uint16 values as a PNG file, with ICC profile, DPI and EXIF data.
+
+    The rows are compressed in bands of a few megabytes, to save memory.
 
     Args:
-        file: the file to write to.
-        picture: the picture.
-        software: text for the metadata field Software; characters outside Latin-1 become "?".
+        file: the open file to write to.
+        picture: the picture to write.
+        software: text for the metadata field Software. Characters outside Latin-1 become "?".
         level: compression level, 0 to 9.
 
     Source: the PNG specification, third edition. Every row is predicted from the row above it (filter type 2).

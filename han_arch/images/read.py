@@ -1,4 +1,4 @@
-"""Read image files: `read_picture` for upscaling; `read_image` for data sets and scores, with 8-bit images only."""
+"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores (only 8 bits)."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read an image's height and width from the file header. The EXIF orientation is not applied.
 
     Raises:
-        ImageError: see `read_picture`.
+        ImageError: the file cannot be read, for the reasons that `read_picture` lists.
     """
     with _opened(file, max_pixels) as image:
         return image.height, image.width
@@ -35,8 +35,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: largest allowed number of pixels. Larger images are rejected before they are decoded.
 
     Raises:
-        ImageError: the file is empty, truncated or damaged; its format is unknown; it has too many pixels, several
-            pictures, or unsupported pixel values.
+        ImageError: the file is empty, truncated or damaged. Or its format is unknown. Or it has too many pixels,
+            several pictures, or unsupported pixel values.
         UserError: the package that can read this file is not installed.
     """
     try:
@@ -55,7 +55,7 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image file with Pillow, without decoding it; reject too many pixels and several pictures."""
+    """Open an image file with Pillow, without decoding it. Reject files with too many pixels or several pictures."""
     start = file.read(16)  # 16 bytes are enough to guess the format
     if not start:
         raise ImageError("empty file")
@@ -64,7 +64,7 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
-            raise ImageError(f"{pictures} pictures in one {image.format} file; the file must have exactly one")
+            raise ImageError(f"found {pictures} pictures in one {image.format} file; the file must have exactly one")
         yield image
 
 
@@ -91,17 +91,18 @@ def _guess(start: bytes) -> str:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode an image file with 8-bit pixel values, in any format that Pillow reads.
+    """Decode an 8-bit image file of any format that Pillow reads.
 
     Args:
         data: the file's bytes.
 
     Returns:
-        uint8: (h, w) for grey, (h, w, 3) for RGB, or (h, w, 2 or 4) for grey or RGB with alpha last.
+        The pixel values as uint8. Grey is (h, w), and RGB is (h, w, 3). With alpha as the last channel, grey is
+        (h, w, 2), and RGB is (h, w, 4).
 
     Raises:
-        ImageError: the file is empty, truncated, damaged, not an image, has more than 8 bits per pixel value, or an
-            unsupported colour mode.
+        ImageError: the file is empty, truncated, damaged or not an image. Or it has more than 8 bits per pixel value,
+            or an unsupported colour mode.
     """
     if not data:
         raise ImageError("empty file")
@@ -126,7 +127,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as `decode_image` does; the message of its ImageError starts with the path."""
+    """Read an 8-bit image file with `decode_image`. Error messages start with the path."""
     try:
         return decode_image(path.read_bytes())
     except ImageError as error:
@@ -134,5 +135,5 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files in a folder, sorted by name, without hidden files (leading dot), as BasicSR does."""
+    """List the files in a folder, sorted by name. Like BasicSR, skip hidden files (the name starts with a dot)."""
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""TIFF files with 16-bit pixel values: tifffile writes them; OpenCV reads them, or tifffile where OpenCV cannot."""
+"""Read and write 16-bit TIFF files. The package tifffile writes them, and reads the files that OpenCV cannot read."""
 
 import io
 from typing import BinaryIO
@@ -23,7 +23,7 @@ _BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
 
 
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write a picture of uint16 values as a TIFF file, with ICC profile, DPI and compression level 0 to 9."""
+    """Write a picture of uint16 values as a TIFF file, with ICC profile and DPI. `level` is the compression, 0 to 9."""
     channels = picture.pixels.shape[2]
     require("tifffile", "tiff").imwrite(
         file,
@@ -42,9 +42,9 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
 
 
 def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return an RGB or RGBA file's 16-bit pixel values, uint16 (h, w, 3 or 4); None for other files.
+    """Return the pixel values of a 16-bit RGB or RGBA file as uint16, (h, w, 3 or 4). Return None for other files.
 
-    See `ImageFormat.read`.
+    This is a function for `ImageFormat.read`.
 
     Raises:
         NotForPillow: the file stores each channel as a separate plane, which OpenCV reads wrongly.
@@ -59,10 +59,10 @@ def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
 
 
 def read_tiff16(data: bytes, max_pixels: int) -> Picture:
-    """Read a TIFF file with 16-bit pixel values in 1 to 4 channels, interleaved or in separate planes.
+    """Read a 16-bit TIFF file with 1 to 4 channels. The file may store the channels interleaved or as separate planes.
 
     Raises:
-        ImageError: the file is damaged, or has other pixel values, several pictures or too many pixels.
+        ImageError: the file is damaged, does not have 16 bits, or has several pictures or too many pixels.
         UserError: the package tifffile is not installed.
     """
     package = require("tifffile", "tiff")
@@ -72,7 +72,7 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
         channels = page.samplesperpixel
         if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
             raise ImageError(
-                "unsupported TIFF file; it must have one picture with 1 to 4 channels of 8 or 16 bit integers"
+                "unsupported TIFF file; it must have one picture with 1 to 4 channels of 8-bit or 16-bit integers"
             )
         if page.imagelength * page.imagewidth > max_pixels:
             raise too_large(page.imagewidth, page.imagelength, max_pixels)

@@ -1,4 +1,4 @@
-"""Functions that write PNG, JPEG, WebP and TIFF files, for the table in formats.py; `encode_png` for data sets."""
+"""Write PNG, JPEG, WebP and TIFF files. The table in formats.py uses these functions; data sets use `encode_png`."""
 
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ class WriteOptions:
 
     Attributes:
         quality: quality of JPEG and WebP files, 1 to 100.
-        lossless: whether WebP files are written without loss.
+        lossless: whether WebP files are written with lossless compression.
         png_level: compression level of PNG and 16-bit TIFF files, 0 to 9.
 
     Raises:
@@ -44,7 +44,7 @@ class WriteOptions:
 
 
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a PNG file with 8 or 16 bits; the arguments are those of `ImageFormat.write`."""
+    """Write a picture as a PNG file with 8 or 16 bits; `ImageFormat.write` describes the arguments."""
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, software, options.png_level)
     else:
@@ -54,18 +54,18 @@ def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software:
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a JPEG file; the arguments are those of `ImageFormat.write`."""
+    """Write a picture as a JPEG file; `ImageFormat.write` describes the arguments."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
     _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a WebP file; the arguments are those of `ImageFormat.write`."""
+    """Write a picture as a WebP file; `ImageFormat.write` describes the arguments."""
     _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a TIFF file with 8 or 16 bits; the arguments are those of `ImageFormat.write`."""
+    """Write a picture as a TIFF file with 8 or 16 bits; `ImageFormat.write` describes the arguments."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
@@ -73,7 +73,7 @@ def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software
 
 
 def fit_tiff(picture: Picture) -> Picture:
-    """Check that 16-bit TIFF can be written; drop EXIF data that cannot be written to TIFF, and add a note.
+    """Prepare a picture for TIFF: drop EXIF data that TIFF files cannot store, and add a note.
 
     Raises:
         UserError: the picture has 16 bits, and the package tifffile is not installed.
@@ -89,12 +89,12 @@ def fit_tiff(picture: Picture) -> Picture:
         return picture
     for ifd in nested:
         del exif[ifd]
-    note = ("dropped camera and GPS data from EXIF, because Pillow cannot write them to a compressed TIFF",)
+    note = ("dropped camera and GPS data from EXIF, because Pillow cannot write these data to a compressed TIFF file",)
     return replace(picture, exif=exif.tobytes() if len(exif) else None, notes=picture.notes + note)
 
 
 def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options: Any) -> None:
-    """Write a picture of 8-bit values with Pillow; pass the options to Pillow's writer."""
+    """Write an 8-bit picture with Pillow. `name` is Pillow's format name, and `options` go to Pillow's writer."""
     exif = Image.Exif()
     if picture.exif:
         exif.load(picture.exif)
@@ -107,7 +107,7 @@ def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode a uint8 image, (h, w) grey or (h, w, 3) RGB, as PNG."""
+    """Encode an image as PNG. The image is uint8, (h, w) for grey or (h, w, 3) for RGB."""
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, buffer = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not done:

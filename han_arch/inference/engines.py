@@ -1,4 +1,4 @@
-"""Engines: networks that are ready to run, such as HAN in PyTorch (`TorchEngine`). Choice of the device."""
+"""Load networks as engines, and choose the device. An engine is a network that is ready to run on its device."""
 
 import copy
 import threading
@@ -28,10 +28,10 @@ class Engine(Protocol):
     Attributes:
         name: name of the network in messages and metadata.
         device: device that the network runs on, such as "cpu".
-        dtype: precision of the computation, such as "fp32".
+        dtype: precision of the computation: "fp32", "bf16" or "fp16".
         scale: upscaling factor of the network.
         channels: number of channels of the network's input and output, 1 or 3.
-        cost: numbers that determine how much memory the network needs.
+        cost: memory cost of the network, which `choose` uses to plan the run.
     """
 
     name: str
@@ -42,36 +42,36 @@ class Engine(Protocol):
     cost: MemoryCost
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Super-resolve images, and yield the output in horizontal strips from top to bottom, without gaps.
+        """Super-resolve images. Yield the output in horizontal strips, from top to bottom and without gaps.
 
         Args:
-            lq: (b, channels, h, w), float32 in [0, 1], on the CPU.
+            lq: LR images, (b, channels, h, w), float32 in [0, 1], on the CPU.
 
         Yields:
-            (row, strip): a strip of the output, (b, channels, rows, scale*w), float32 on the CPU, not clamped; and the
-            number of its first row in the output.
+            Pairs (row, strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU, not
+            clamped. The row is the index of the strip's first row in the output.
         """
         ...
 
     def in_float32(self) -> "Engine | None":
-        """Return an engine of the same network in float32, for use after an overflow; None if this is float32."""
+        """Return an engine that runs the same network in float32; None if this engine runs in float32 already."""
         ...
 
 
 class TorchEngine:
-    """The engine for a HAN network in PyTorch.
+    """An engine that runs a HAN network in PyTorch.
 
     Args:
         net: the network, in float32. The engine does not change it.
         name: name of the network in messages and metadata.
-        device: device name that `choose_device` returned.
+        device: name of the device, as `choose_device` returns it.
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
-        winograd: whether to use Winograd's algorithm for convolutions (see `han_arch.use_winograd`); only for fp32 on
-            the CPU.
+        winograd: whether to use Winograd's algorithm for convolutions (see `han_arch.use_winograd`). It works
+            only with fp32 on the CPU.
 
     Raises:
-        UserError: dtype is unknown; the network does not have 1 or 3 channels; or Winograd's algorithm cannot be used
-            with this device, dtype or network.
+        UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm cannot be
+            used with this device, dtype or network.
     """
 
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
@@ -96,12 +96,12 @@ class TorchEngine:
             yield row, strip.float().cpu()
 
     def in_float32(self) -> Engine | None:
-        """Return the float32 engine of the same network, or None; see `Engine.in_float32`."""
+        """Return an engine for the same network in float32; see `Engine.in_float32`."""
         return self._wide
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """Copy a network to half precision, but mean and conv_last in float32: they need more than bfloat16's 8 bits."""
+    """Copy a network to half precision. Its mean and conv_last stay in float32, because they need more precision."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -111,7 +111,7 @@ def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
 
 
 def choose_device(device: str = "auto") -> str:
-    """Return the name of the device; "auto" becomes the first available of cuda, xpu, mps and cpu.
+    """Check a device name and return it. "auto" selects the first available of cuda, xpu, mps and cpu.
 
     Raises:
         UserError: the device is unknown or not available.
@@ -137,13 +137,13 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
     Args:
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
-        device: device name for `choose_device`. "auto" leaves a HAN network on its current device.
+        device: name of the device, see `choose_device`. With "auto", a HAN network stays on its current device.
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
         winograd: whether to use Winograd's algorithm for convolutions, see `TorchEngine`.
 
     Raises:
-        UserError: the model cannot be loaded; device or dtype is unknown or not available; or Winograd's algorithm
-            cannot be used, for example without a C compiler.
+        UserError: the model cannot be loaded. Or device or dtype is unknown or not available. Or Winograd's algorithm
+            cannot be used, for example because there is no C compiler.
         FileNotFoundError: the model file does not exist.
         TypeError: model is not a name, a path or a HAN network.
     """
@@ -161,6 +161,9 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model as a cached engine. A new value of `changed`, the file's modification time, loads it again."""
+    """Load a model and return its engine, or return the cached engine of an earlier call.
+
+    `changed` is the modification time of the model file. A changed file is loaded again.
+    """
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

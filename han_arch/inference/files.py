@@ -1,4 +1,4 @@
-"""Upscale files: plan inputs and outputs, reject conflicts before any work starts, then upscale the files."""
+"""Upscale image files. `collect` lists the inputs and outputs and rejects conflicts; `upscale_files` does the work."""
 
 import glob
 import io
@@ -30,14 +30,14 @@ _real = os.path.realpath  # resolves links; unlike Path.resolve, it accepts circ
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where upscaled images are written, and what happens to existing files.
+    """Settings for output files: where to write them, their names, and what to do with existing files.
 
     Attributes:
-        out: a folder; "-" for standard output; or, for a single image, a file name with the suffix of an image format.
-        format: name of a format in `WRITTEN`. None: the format of out's suffix; for a folder, the source's format, or
-            PNG if that format cannot be written; for "-", PNG.
+        out: output folder, or "-" for standard output. For a single image, it can be a file name with a suffix.
+        format: name of a format in `WRITTEN`. If it is None, a file gets the format of its suffix, and standard output
+            gets PNG. In a folder, each image keeps its source's format, or becomes PNG if that cannot be written.
         suffix: text to append to the name of each upscaled file, such as "_x4".
-        compare: whether to write a comparison with bicubic interpolation, too.
+        compare: whether to also write a PNG file that compares the output with bicubic interpolation.
         overwrite: whether to replace existing files.
         skip_existing: whether to skip images that already have an upscaled file.
     """
@@ -61,7 +61,7 @@ class UpscaleJob:
 
     @property
     def name(self) -> str:
-        """The path of the source, or "standard input", for messages."""
+        """The name of the source in messages: its path, or "standard input"."""
         return "standard input" if self.source is None else str(self.source)
 
     @property
@@ -77,7 +77,7 @@ class UpscaleSettings:
     Attributes:
         write: options for writing image files.
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        memory: the same memory limit as the user wrote it, such as "2G".
+        memory: memory limit in the user's words, such as "2G", for the metadata.
         self_ensemble: whether to average the outputs for eight flips and transposes of the image.
         overwrite: whether to replace existing files.
         max_pixels: largest number of pixels of a source; larger images are rejected.
@@ -92,16 +92,16 @@ class UpscaleSettings:
 
 
 def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
-    """Return one job for each image of a command line; an empty list if `skip_existing` skips all images.
+    """Return one job for each image that the paths name. The list is empty if `skip_existing` skips all images.
 
-    A path is a file, a folder, a pattern such as "photos/*.jpg", or "-". A folder means all files in it and in its
-    subfolders that have the suffix of an image format; the output folder gets the same subfolders. Links to folders,
+    A path is a file, a folder, a pattern such as "photos/*.jpg", or "-" for standard input. A folder means all image
+    files in it and in its subfolders. The output folder gets the same subfolders. Links to folders,
     hidden files and the output folder itself are skipped.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        UserError: no image was found; an upscaled file would replace a source, another upscaled file or an existing
-            file; or out or suffix is not suitable.
+        UserError: no image was found, or `out` or `suffix` is not valid. Or an upscaled file would replace a source,
+            another upscaled file or an existing file.
     """
     out = outputs.out
     if Path(outputs.suffix).name != outputs.suffix:
@@ -131,7 +131,7 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
 
 
 def _sources(path: str, out: Path | None) -> Iterator[tuple[Path | None, Path]]:
-    """Yield each source of a path, and the source's relative path, which the output folder keeps."""
+    """Yield each image that a path names, and its relative path in the output folder."""
     if path == STREAM:
         yield None, Path("stdin")
         return
@@ -185,7 +185,7 @@ def _check_targets(jobs: list[UpscaleJob]) -> None:
 
 
 def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSettings) -> int:
-    """Run the jobs in order, with progress bars and messages; print each error, and return the number of failures."""
+    """Upscale the images of all jobs in order. Show progress, print each error, and return the number of failures."""
     sizes = [_pixels(job, settings.max_pixels) for job in jobs]
     failed = 0
     progress_bar = partial(tqdm, unit="pixel", unit_scale=True, dynamic_ncols=True)
@@ -226,7 +226,7 @@ def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int,
 
 @dataclass(frozen=True)
 class _FileRun:
-    """A job with its engine, settings and progress callback; `upscale` runs it."""
+    """A job with its engine, settings and progress callback. The method `upscale` runs the job."""
 
     job: UpscaleJob
     engine: Engine

@@ -1,4 +1,4 @@
-"""Super-resolve an image's pixels with an engine, following a plan.
+"""Super-resolve the pixels of an image with an engine and a plan.
 
 `basicsr upscale` and `han_arch.upscale` both use this code, so that their pixels are equal.
 """
@@ -37,7 +37,7 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An upscaled image, (scale*h, scale*w, channels) with the input's dtype, and the plan that was used for it."""
+    """An upscaled image, (scale*h, scale*w, channels), and the plan that was used. The dtype is that of the input."""
 
     pixels: np.ndarray
     plan: Plan
@@ -45,7 +45,12 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks: progress gets the numbers of finished and of all LR pixels, overlaps included; warn gets a text."""
+    """Callbacks for progress and warnings.
+
+    Attributes:
+        progress: function that gets the number of finished LR pixels and of all LR pixels. Overlaps are counted.
+        warn: function that gets the text of a warning.
+    """
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -60,17 +65,18 @@ def upscale_pixels(
     that are not finite, they are computed again in float32. Both cases cause a warning.
 
     Args:
-        pixels: image, (h, w, 1 to 4): grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or floats in [0, 1].
+        pixels: the image, (h, w, 1 to 4). The channels are grey, grey and alpha, RGB, or RGB and alpha. The dtype is
+            uint8, uint16, or floats in [0, 1].
         engine: the engine of the network.
-        plan: a plan, for example from `choose`.
+        plan: how to run the network, for example a plan from `choose`.
         ensemble: whether to return the mean of the outputs for the eight flips and transposes of the image.
         listener: callbacks for progress and warnings.
 
     Returns:
-        The upscaled image, and the plan that was used in the end. Values are clipped to the dtype's range (floats to
-        [0, 1]); integers are rounded to the nearest. Alpha is upscaled by bicubic interpolation. A colour network gets
-        a grey image as three equal channels; the luma of its output is used. A grey network runs once for each channel
-        of a colour image.
+        The upscaled image, and the plan that was used in the end. Floats are clipped to [0, 1]. Integers are rounded
+        and clipped to the dtype's range. Alpha is upscaled by bicubic interpolation. A colour network gets a grey image
+        as three equal channels, and the luma of its output is used. A grey network runs once for each channel of a
+        colour image.
 
     Raises:
         UserError: memory runs out even with the smallest tiles.
@@ -105,7 +111,7 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) 
         pixels: the image, (h, w, channels).
         result: the network's output, (scale*h, scale*w, channels).
         scale: upscaling factor of the network.
-        side: largest height and width of each half, in pixels; a larger output is cropped to its middle.
+        side: largest height and width of each half, in pixels. A larger output is cropped to its middle.
     """
     height, width = (min(length, side // scale) for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -115,7 +121,7 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) 
 
 
 class _ImageRun:
-    """An image, its engine, and the upscaled image, which `follow` computes."""
+    """One image and its engine. The method `follow` computes the upscaled image."""
 
     def __init__(self, pixels: np.ndarray, engine: Engine, ensemble: bool, listener: Listener) -> None:
         self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
@@ -158,7 +164,7 @@ class _ImageRun:
         return next(tile for tile in tiles if torch.isfinite(tile).all())
 
     def _engines(self) -> Iterator[Engine]:
-        """Yield the engine; then, if the caller asks for another one, the same network in float32, with a warning."""
+        """Yield the engine. If the caller needs another one, warn, and yield the same network in float32."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:
@@ -169,7 +175,7 @@ class _ImageRun:
         raise NotFinite(f"the network {self.engine.name} returns values that are not finite in float32")
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
-        """Super-resolve a region of the image; yield (first row, strip); strips are (1, colours, rows, columns)."""
+        """Super-resolve a region of the image. Yield pairs of first row and strip, (1, colours, rows, columns)."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
         # Always channels_last: with another memory format, PyTorch selects other kernels, which round differently.
         lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2) / self.white
@@ -179,7 +185,7 @@ class _ImageRun:
             yield from _colours(engine, lq)
 
     def _put(self, row: int, column: int, block: Tensor) -> bool:
-        """Write a block, (colours, rows, columns), to the upscaled image; return False if a value is not finite."""
+        """Write a block, (colours, rows, columns), to the upscaled image. Return False if a value is not finite."""
         if not torch.isfinite(block).all():
             return False
         block = block.clamp(0, 1)
@@ -191,7 +197,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Super-resolve lq, grey or RGB, with an engine for grey or RGB; yield strips with lq's number of channels."""
+    """Super-resolve a grey or RGB image with a grey or RGB engine. The strips have as many channels as lq."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:
@@ -208,7 +214,7 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge (h, w) or (h, w, channels) by bicubic interpolation; pixels are aligned as in the network's output."""
+    """Enlarge an image, (h, w) or (h, w, channels), by bicubic interpolation. It aligns with the output."""
     size = (scale * image.shape[1], scale * image.shape[0])
     enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
     return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

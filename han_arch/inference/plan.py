@@ -1,8 +1,8 @@
-"""Choose how a network runs within a memory limit: on the complete image, with its tail in strips, or on tiles.
+"""Choose how to run a network within a memory limit: on the complete image, with its tail in strips, or on tiles.
 
-The tail is the upsampling and conv_last (see strips.py). The choice depends only on the image, the network and the
-memory limit. So the pixels do not depend on free memory or on the device. Plans assume float32 for all dtypes, because
-tiles that overflow in half precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last (see strips.py). The choice depends only on the image,
+the network and the memory limit. So the pixels do not depend on free memory or on the device. Plans assume float32 for
+all dtypes, because tiles that overflow in half precision are computed again in float32.
 """
 
 import math
@@ -40,7 +40,7 @@ def parse_size(text: str | int, what: str = "--memory") -> int:
         what: name of the option, for the error message.
 
     Raises:
-        UserError: the text is not such a size, or the size is below 1.
+        UserError: the text is not a size, or the size is below 1.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
@@ -62,11 +62,11 @@ class MemoryCost:
 
     Attributes:
         num_feat: number of channels of the network's features.
-        maps: largest number of feature maps of the input's size that are in memory at the same time.
+        maps: largest number of LR-size feature maps that are in memory at the same time.
         scale: upscaling factor of the network.
-        channels: number of channels of the upscaled image; also 3 for a grey network, because it runs once for each
-            channel of a colour image.
-        weights: bytes of the network's weights in float32.
+        channels: number of channels of the upscaled image. It is 3 also for a grey network, because such a network runs
+            once for each channel of a colour image.
+        weights: size of the network's weights in float32, in bytes.
         in_strips: whether the network's tail can be computed in strips. If not, the memory of the complete tail is
             added to the memory of the features.
     """
@@ -92,33 +92,34 @@ class MemoryCost:
 
     @property
     def resting(self) -> int:
-        """Bytes in use before an image is read: Python, its libraries, the weights in float32 and in half precision."""
+        """Bytes of memory in use before an image is read: Python, its libraries, and two copies of the weights."""
         return BASE + 2 * self.weights
 
     @property
     def tail_bytes(self) -> float:
-        """Bytes per LR pixel that the tail needs."""
+        """Bytes of memory that the tail needs per LR pixel."""
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Bytes for `HAN.features` and one strip of the tail, for an image or tile of height x width LR pixels."""
+        """Return the bytes of memory that an image or tile needs for `HAN.features` and one strip of the tail."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
 
     def result(self, height: int, width: int) -> int:
-        """Bytes of the upscaled image in float32, for height x width LR pixels."""
+        """Return the bytes of the upscaled image in float32. The input has height x width LR pixels."""
         return height * width * self.scale**2 * self.channels * _FLOAT
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an image goes through the network.
+    """How the network runs on an image.
 
     Attributes:
-        kind: "full", "strips" (the complete image, but the tail in strips: the same pixels as full) or "tiles".
-        tile: side of a tile in LR pixels, without overlap; 0 unless kind is "tiles".
-        overlap: number of LR pixels that a tile also reads beyond each of its sides; 0 unless kind is "tiles".
+        kind: "full", "strips" or "tiles". Full and strips give the same pixels: both use the complete image, and strips
+            computes the tail in strips.
+        tile: side of a tile in LR pixels, without overlap. It is 0 if there are no tiles.
+        overlap: number of LR pixels that a tile also reads beyond each of its sides. It is 0 if there are no tiles.
         peak: expected peak memory in bytes, not counting the upscaled image.
     """
 
@@ -145,7 +146,7 @@ class Plan:
         return f"{self} ({columns}x{rows} tiles; each also reads {self.overlap} pixels of its neighbours)"
 
     def halved(self, height: int, width: int) -> "Plan | None":
-        """Return the plan to try after memory ran out: tiles of half the side; None if tiles cannot be smaller."""
+        """Return the plan to try after memory ran out: half the tile side. Return None if tiles cannot be smaller."""
         side = self.tile if self.kind == TILES else max(height, width)
         tile = max(SMALLEST_TILE, _down(side // 2))
         return Plan(TILES, tile, OVERLAP, self.peak) if tile < side else None
@@ -153,16 +154,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """The image, the network and the memory limit that a plan is chosen for.
+    """The input of `choose`: facts about the image and the network, and the memory limit.
 
     Attributes:
-        shape: (h, w, channels) of the image; channels includes alpha.
-        itemsize: bytes per pixel value of the image.
+        shape: shape of the image, (h, w, channels). The alpha channel is counted.
+        itemsize: number of bytes per pixel value of the image.
         cost: memory cost of the network.
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        self_ensemble: whether the outputs for eight flips and transposes of the image are averaged.
-        writing: bytes per pixel that are needed to write the upscaled image. They can cause an error if they exceed
-            the memory limit, but they do not change the plan.
+        self_ensemble: whether to average the outputs for eight flips and transposes of the image.
+        writing: bytes of memory per pixel that the upscaled image needs while it is written. If they exceed the memory
+            limit, `choose` raises UserError. They do not change the plan.
     """
 
     shape: tuple[int, ...]
@@ -173,12 +174,12 @@ class PlanRequest:
     writing: int = PILLOW_BYTES
 
     def results(self, height: int, width: int) -> int:
-        """Bytes of 2 float32 copies of the upscaled image; of 4 with self-ensemble, for a sum and a turned output."""
+        """Return the bytes of the float32 copies of the upscaled image: 4 copies with self-ensemble, otherwise 2."""
         return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
 
 
 def choose(request: PlanRequest) -> Plan:
-    """Choose the first of full, strips and tiles that fits the memory limit; for tiles, the largest side that fits.
+    """Choose the first of full, strips and tiles that fits the memory limit. Tiles get the largest side that fits.
 
     Raises:
         UserError: even the smallest tiles do not fit. The message says how much memory is needed.
@@ -207,7 +208,7 @@ def choose(request: PlanRequest) -> Plan:
 
 
 def _tiles(request: PlanRequest, before: int) -> Plan:
-    """Return the plan with the largest tiles that fit the memory limit; `before` is the bytes in use without tiles."""
+    """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
     (height, width, _), cost = request.shape, request.cost
     # Bytes of the blended border rows, for two rows of tiles.
     border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT

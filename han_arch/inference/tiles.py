@@ -1,9 +1,9 @@
-"""Super-resolve an image in overlapping tiles, and blend their borders. Blocks are yielded one by one to save memory.
+"""Super-resolve an image in overlapping tiles, and blend the borders of the tiles.
 
-The network gets each tile with `overlap` more LR pixels (context) on every side. The outer half of the context is cut
-off from the output, because zero padding changes it. In the inner half, two neighbouring tiles are blended with linear
-weights: their pixels differ slightly, because HAN's attention is global over its input. For a purely convolutional
-network that reaches at most half the overlap, the blended output equals the output for the complete image.
+The network gets each tile with `overlap` more LR pixels on every side, the context. In the output, the outer half of
+the context is cut off, because zero padding changes its pixels. In the inner half, neighbouring tiles are blended with
+linear weights. Their pixels differ slightly, because HAN's attention covers its complete input. If a network
+has only convolutions, and they reach at most half the overlap, the result equals the output for the complete image.
 """
 
 import math
@@ -45,8 +45,8 @@ class Tiling:
     Attributes:
         height, width: size of the image in LR pixels.
         scale: upscaling factor of the network.
-        size: largest side of a tile in LR pixels, without overlap. All tiles have the same size, up to one pixel.
-        overlap: number of LR pixels that a tile also reads on each side; fewer at the borders of the image.
+        size: largest side of a tile in LR pixels, without overlap. The sizes of tiles differ by at most one pixel.
+        overlap: number of LR pixels that a tile also reads on each side. It reads fewer at the borders of the image.
 
     Raises:
         ValueError: size is below 1 or overlap is below 0.
@@ -90,19 +90,21 @@ class Tiling:
 
 
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
-    """Super-resolve lq, (b, channels, h, w), tile by tile; return (b, channels, scale*h, scale*w).
+    """Super-resolve images tile by tile.
 
-    run is the network; it must return floats, which are changed in place. The tiling must be for lq's height and width.
+    lq is (b, channels, h, w), and the output is (b, channels, scale*h, scale*w). run is the network. It must return
+    floats, which this function changes in place. The tiling must have the height and width of lq.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
 
 
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
-    """Copy blocks into one output, (b, channels, height, width); a block of this size is returned without a copy.
+    """Copy blocks into one output, (b, channels, height, width). A block of the full size is returned without a copy.
 
     Args:
-        blocks: tuples (row, column, block) of a block, (b, channels, rows, columns), and its position in the output.
+        blocks: tuples (row, column, block). The block is (b, channels, rows, columns). Row and column are the position
+            of its top left pixel in the output.
         height, width: size of the output in pixels.
 
     Raises:
@@ -124,13 +126,13 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
     """Super-resolve an image tile by tile, row by row, and blend the borders of the tiles.
 
     Args:
-        run: function from a region of the image to its output, floats (b, channels, scale*h, scale*w). The output is
-            changed in place.
+        run: function that super-resolves one region of the image, of h x w LR pixels. It returns floats,
+            (b, channels, scale*h, scale*w), which are changed in place.
         tiling: the division of the image into tiles.
 
     Yields:
-        (row, column, block): a finished block, (b, channels, rows, columns), and its first row and column in the
-        output. The blocks do not overlap, and together they cover the complete output.
+        Tuples (row, column, block). The block is a finished part of the output, (b, channels, rows, columns). Row and
+        column are the position of its top left pixel in the output. The blocks cover the output without overlap.
     """
     scale, columns = tiling.scale, tiling.columns
     left = above = below = torch.empty(0)  # weighted border pixels of the tiles to the left and above
@@ -156,7 +158,7 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    """Multiply the borders of a block by linear weights along dim: 0 to 1 at the start, 1 to 0 at the end."""
+    """Multiply the borders of a block by linear weights along dim. They rise to 1 at the start and fall at the end."""
     for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
         ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
         ramp = ramp.view((-1, 1) if dim == 2 else -1)

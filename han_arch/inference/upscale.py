@@ -36,36 +36,37 @@ def upscale(
     winograd: bool = False,
     plan: Plan | None = None,
 ) -> Images:
-    """Super-resolve an image. The pixels equal those that `basicsr upscale` writes to a lossless file.
+    """Super-resolve an image. The pixels are the same as in a lossless file from `basicsr upscale`.
 
-    Several threads may call it at the same time. The last four models that were loaded by name or path stay in memory.
+    Several threads may call this function at the same time. The last four models loaded by name or path stay in memory.
 
     Args:
         image: the image, in one of three forms:
-            a NumPy array (h, w) or (h, w, c), c 1 to 4: grey, grey and alpha, RGB, RGB and alpha; uint8, uint16, or
-            float16, float32, float64 in [0, 1];
-            a Pillow image; palettes, CMYK and 1 bit become RGB or grey, and its EXIF orientation is applied;
-            a tensor (c, h, w) or (b, c, h, w) of floats in [0, 1], c as above, on any device.
+            A NumPy array, (h, w) or (h, w, c). The dtype is uint8, uint16, or float16, float32 or float64 in [0, 1].
+            A Pillow image. Palette, CMYK and 1-bit images become RGB or grey. The EXIF orientation is applied.
+            A tensor of floats in [0, 1], (c, h, w) or (b, c, h, w), on any device.
+            The number of channels c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
-        memory: memory limit of the program, not counting the upscaled image: a number of bytes, or a text such as
-            "2G". The plan depends on this limit, not on free memory.
-        device: "auto" (the first available), "cuda", "xpu", "mps" or "cpu".
+        memory: memory limit of the program, as a number of bytes or a text such as "2G". The upscaled image is not
+            counted. The plan depends on this limit, not on free memory.
+        device: "cuda", "xpu", "mps", "cpu", or "auto" for the first of them that is available.
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
-        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes: slightly
-            better, but eight times as slow.
+        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. The
+            result is slightly better, but takes eight times as long.
         winograd: whether to use Winograd's algorithm for convolutions, which needs fp32 on the CPU and a C compiler. It
-            takes about two thirds of the time; pixels are the same up to rounding (see `han_arch.use_winograd`).
-        plan: a plan to use in place of the plan for the memory limit.
+            saves about a third of the time. Pixels are the same up to rounding. See `han_arch.use_winograd`.
+        plan: plan to use. By default, the memory limit decides the plan.
 
     Returns:
-        The upscaled image, with the type, dtype and number of channels of `image`, and scale times its height and
-        width. Floats are clipped to [0, 1]. A tensor is on the input's device, without a gradient. A Pillow image
-        keeps ICC profile and DPI.
+        The upscaled image. Its height and width are scale times those of `image`. It has the same type, dtype and
+        number of channels. Floats are clipped to [0, 1]. A tensor is on the input's device, without a gradient. A
+        Pillow image keeps its ICC profile and DPI.
 
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
         ValueError: the image has an unsupported shape or colour mode, no pixels, or values that are not finite.
-        UserError: the memory limit is too small, or device, dtype or model cannot be used. UserError is a ValueError.
+        UserError: the memory limit is too small, or the device, dtype or model cannot be used. UserError is a subclass
+            of ValueError.
         FileNotFoundError: the model does not exist.
 
     Example:

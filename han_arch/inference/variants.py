@@ -1,6 +1,7 @@
-"""Variants of inference: chop, self-ensemble and tiles. Each changes the pixels, so scores are stored with its name.
+"""Variants of inference: chop, self-ensemble and tiles. Each variant changes the pixels, and therefore the scores.
 
-HAN's attention is global over its input. So chop and tiles, which divide the image, change its output.
+Chop and tiles divide the image. This changes HAN's output, because its attention covers its complete input. Scores are
+stored together with the name of the variant.
 """
 
 import re
@@ -25,10 +26,11 @@ CHOP_PIXELS = 160_000  # quadrants with this number of LR pixels or more are spl
 
 
 def check(variant: str) -> None:
-    """Check that a variant's name is valid.
+    """Check that the name of a variant is valid.
 
-    A name is "full", or parts joined by "+". "chop+self_ensemble" averages eight outputs of chop. "tiles" uses the
-    default size and overlap of `inference.tiles`; "tiles-64-8" uses tile sides of 64 LR pixels and an overlap of 8.
+    A name is "full", or one or more parts joined by "+". For example, "chop+self_ensemble" averages eight outputs of
+    chop. "tiles" uses the default size and overlap in tiles.py. "tiles-64-8" uses tiles with sides of 64 LR pixels and
+    an overlap of 8 LR pixels.
 
     Raises:
         UserError: the name is not valid.
@@ -37,14 +39,17 @@ def check(variant: str) -> None:
     for part in parts:
         if old := _OLD_TILES.fullmatch(part):
             raise UserError(
-                f"variant {part!r} is now tiles{old[1]}: tiles are now blended, so scores differ; use the new name"
+                f"variant {part!r} is now tiles{old[1]}; use the new name. Tiles are now blended, so new scores differ"
             )
     if not re.fullmatch(PATTERN, str(variant)) or len(set(parts)) < len(parts):
         raise UserError(f"variant must be {WANTED}; got {variant!r}")
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that runs `run`, a network for this scale, in a variant (a name that `check` accepts)."""
+    """Return a function that runs a network in a variant.
+
+    `variant` is a name that `check` accepts. `run` is the network, and `scale` is its upscaling factor.
+    """
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -63,14 +68,15 @@ def _wrap(part: str, run: Run, scale: int) -> Run:
 
 
 def published_suffix(variant: str) -> str:
-    """Return the suffix that papers append to a method's name for a variant: "+" for self-ensemble, else ""."""
+    """Return the suffix that papers append to a method's name: "+" for self-ensemble, "" for other variants."""
     return "+" if "self_ensemble" in variant.split("+") else ""
 
 
 def self_ensemble(run: Run, lq: Tensor) -> Tensor:
-    """Return the mean of the network's outputs for the eight flips and transposes of lq; papers mark it with "+".
+    """Return the mean of the network's outputs for the eight flips and transposes of lq.
 
-    lq is (b, channels, h, w), and run is the network. Each output is turned back, without rounding or clamping.
+    lq is (b, channels, h, w), and run is the network. Each output is turned back before the mean is computed. Values
+    are not rounded or clamped. Papers mark this method with "+".
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
@@ -86,7 +92,7 @@ def self_ensemble(run: Run, lq: Tensor) -> Tensor:
 def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixels: int = CHOP_PIXELS) -> Tensor:
     """Super-resolve images in four overlapping quadrants, joined without blending. Large quadrants are split again.
 
-    The HAN authors used it for their published scores.
+    The HAN authors used this method for their published scores.
 
     Args:
         run: the network.
@@ -101,11 +107,11 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
     Raises:
         ValueError: overlap is below 0, lq is empty, or max_pixels is so small that splitting would not end.
 
-    Source: the HAN authors' code, `forward_chop`, taken from EDSR's.
+    Source: the function `forward_chop` in the HAN authors' code, which they took from EDSR.
     """
     if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
         raise ValueError(
-            f"chop needs overlap >= 0, max_pixels > (2 * overlap + 2)^2; got overlap {overlap}, max_pixels {max_pixels}"
+            f"chop needs overlap >= 0 and max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}"
         )
     halves = [_halves(length, overlap) for length in lq.shape[2:]]
 
@@ -121,7 +127,10 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side into two overlapping parts, (begin, end, first kept, end of kept); one pixel gives one part."""
+    """Split a side into two overlapping parts. Return their (begin, end, begin of kept pixels, end of kept pixels).
+
+    A side of one pixel gives one part.
+    """
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
