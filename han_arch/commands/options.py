@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     copy = actions.add_parser(
         "copy", help="copy one or all shipped option files, so that you can edit them; never overwrites a file"
     )
-    copy.add_argument("name", help="name of a shipped option file, or all")
+    copy.add_argument("name", help="name of a shipped option file, or the word all")
     copy.add_argument("target", nargs="?", default=".", help="file or folder to copy to (default: the current folder)")
     actions.add_parser("schema", help="print the JSON schema that editors use to complete and check option files")
 

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="start at iteration 0; rename the folder of an unfinished run with the same name",
+        help="start at iteration 0; if an unfinished run has the same name, rename its folder first",
     )
 
 

@@ -1,5 +1,5 @@
-"""Option files. The three steps are read, normalise and check; `load` does all of them.
+"""Read, complete and check option files. The function `load.load` does all three steps.
 
-BasicSR must be imported and the plugins loaded, because the check looks up names in BasicSR's registries. Only the
-modules `read`, `known` and `schema` work without BasicSR.
+Import BasicSR and load the plugins first, because the check looks up names in BasicSR's registries. Only the modules
+`read`, `known` and `schema` work without BasicSR.
 """

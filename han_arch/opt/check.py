@@ -20,8 +20,8 @@ class Problem:
     """An error or a warning about the options of a run."""
 
     where: str  # path of the option, such as train:total_iter; empty for the complete option file
-    text: str  # what is wrong; in the message, it follows `where`
-    warning: bool = False  # True: the run can start nevertheless
+    text: str  # description of the problem; the message is `where` followed by `text`
+    warning: bool = False  # True: the run can start in spite of the problem
 
     def __str__(self) -> str:
         return f"{self.where or 'the option file'}{self.text}"
@@ -29,19 +29,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class _CheckedRun:
-    """The command and the model that read the options."""
+    """The command and the model of the run that is checked."""
 
     command: str  # "train" or "test"
     model: Any  # value of the option model_type
     bases: tuple[str, ...]  # names of the model's class and base classes; empty for a model of another package
-    closed: bool  # True: an unknown option in the section is an error; False: another package may read it
+    # True: an unknown option is an error. False: it is none, because another package may read it.
+    closed: bool
 
 
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     """Find missing and unknown options, values of a wrong type or out of range, and names that are not registered.
 
     Args:
-        opt: options from `normalise`, without the options that `normalise` adds.
+        opt: options of a run, as `without_added` returns them.
         is_train: True for `basicsr train`, False for `basicsr test`.
     """
     models: Mapping[str, Any] = entries("model")
@@ -90,13 +91,14 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 
 
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    """Return the options that `--force_yml` may add to a section: name -> whether the option is a section itself.
+    """Return the names of the options that `--force_yml` may add to a section.
 
-    The name `*` in the result means that the user may choose other names too.
+    The result is a dict: name -> True if the option is a section itself. If the dict contains the name `*`, the user
+    may also add options with other names.
 
     Args:
         opt: content of the option file.
-        keys: keys from the top level down to the section; empty for the top level itself.
+        keys: path of the section, such as ["train", "optim_g"]; empty for the top level of the file.
     """
     node, content = OPTIONS, opt
     for key in keys:
@@ -147,7 +149,7 @@ def _check_registered(where: str, name: Any, known: Any) -> Iterator[Problem]:
 def _unknown(key: Any, known: Any, where: str, *, warning: bool) -> Problem:
     if not where and key in MOVED:
         return Problem(key, f" is not a top-level option; use {MOVED[key]} instead", warning)
-    reader = " (but another package may read it)" if warning else ""
+    reader = " (unless another package reads it)" if warning else ""
     return Problem(f"{where}:{key}".removeprefix(":"), f": unknown option{reader}; {errors.hint(key, known)}", warning)
 
 
@@ -170,22 +172,26 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{where}:{key}", f": {error}")
             continue
         if counts[key] == 0:
-            yield Problem(f"{where}:{key}", f": {dataset[key]!r} has no images (its subfolders are not searched)")
+            yield Problem(
+                f"{where}:{key}", f": {dataset[key]!r} contains no images (BasicSR does not search its subfolders)"
+            )
     if len(set(counts.values())) > 1:
         gt, lq = counts.values()
-        yield Problem(where, f" has {gt} GT and {lq} LQ images; the numbers must be equal")
+        yield Problem(where, f" has {gt} GT images and {lq} LQ images; the numbers must be equal")
 
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
-    """Count the images that BasicSR will find in a folder; raise FileNotFoundError if BasicSR would fail to read it."""
+    """Count the images that BasicSR will find in a folder; raise FileNotFoundError if BasicSR cannot read it."""
     if as_mapping(dataset.get("io_backend")).get("type") == "lmdb":
         if root.suffix != ".lmdb":
             raise FileNotFoundError(
-                f"with io_backend type lmdb, the folder's name must end in .lmdb; got {str(root)!r}"
+                f"with io_backend type lmdb, the name of the folder must end in .lmdb; got {str(root)!r}"
             )
         listing = root / "meta_info.txt"
         if not listing.is_file():
-            raise FileNotFoundError(f"{str(root)!r} has no meta_info.txt; make it again with `basicsr data prepare`")
+            raise FileNotFoundError(
+                f"{str(root)!r} has no meta_info.txt; create the LMDB again with `basicsr data prepare`"
+            )
     elif (root / "data.mdb").is_file():
         raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend to {{type: lmdb}} or use an image folder")
     elif dataset.get("meta_info_file"):
@@ -197,7 +203,7 @@ def _count(root: Path, dataset: dict[str, Any]) -> int:
 
 def _missing(where: str, path: str) -> list[Problem]:
     path = str(Path(path).expanduser())
-    hint = "; make data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
+    hint = "; you can create data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
     text = f": {path!r} does not exist (current folder: {Path.cwd()}){hint}"
     return [] if Path(path).exists() else [Problem(where, text)]
 

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a number", "text": "text"}
 # Parameters that BasicSR itself passes to a registered class or function. Option files cannot set them.
 _SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
-_EXTRA = {"metric": ("better",)}  # BasicSR reads `better`; metric functions receive it and ignore it
-# The table has ranges for the parameters of these packages. Their classes ignore additional **kwargs.
+_EXTRA = {"metric": ("better",)}  # BasicSR itself reads `better`; metric functions receive it and ignore it
+# The table of options has ranges for parameters of classes in these packages. The classes ignore additional **kwargs:
+# only their named parameters are options.
 _TRUSTED = ("basicsr", "han_arch", "torch")
 
 
@@ -26,12 +27,12 @@ class Value:
         doc: description of the option in one line, for the JSON schema.
         low, above, high, below: bounds of a number: value >= low, value > above, value <= high, value < below.
         choices: all accepted values; if empty, every value of the kind is accepted.
-        word: one more accepted text, such as "auto".
-        pattern: regular expression that must match the complete text.
+        word: text that is accepted in addition to these values, such as "auto" for a number.
+        pattern: regular expression that a text must match completely.
         wanted: description of the accepted values for error messages; if empty, `describe` writes it.
         null: True if `~` (YAML's null) is accepted.
         need: command that requires the option: "train", "test" or "always" (both); if empty, the option may be missing.
-        only: name of the model class that reads the option, as do its subclasses; if empty, all models read it.
+        only: name of the model class that reads the option. Its subclasses read it too. If empty, all models read it.
     """
 
     kind: str
@@ -84,9 +85,9 @@ class Values:
     """An option with a list of values.
 
     Args:
-        item: kind of each value in the list.
+        item: description of each value in the list.
         length: number of values in the list; None: one or more.
-        doc, null, need, only: see Value.
+        doc, null, need, only: the same as in `Value`.
     """
 
     item: Value
@@ -115,12 +116,14 @@ class Section:
 
     Args:
         keys: options with fixed names, keyed by name.
-        others: kind of the options with names that the user chooses, as in `val: metrics`; None: no such options.
-        others_named: regular expression that the names of `others` must match.
-        registry: kind of registry (see `entries`) that contains the section's `type`. The parameters of the class or
-            function with this name are options of the section.
-        closed_types: types that get the complete mapping and read only the options in `keys`.
-        doc, null, need, only: see Value.
+        others: description of the options with names that the user chooses, such as the metrics in `val:metrics`.
+            None: the section has no such options.
+        others_named: regular expression that the names chosen by the user must match.
+        registry: kind of registry that contains the section's `type`, such as "loss" (see `entries`). The parameters of
+            this class or function are options of the section.
+        closed_types: values of `type` for which only the options in `keys` are read. Such a class gets the section as
+            one dict, so its parameters are not options.
+        doc, null, need, only: the same as in `Value`.
     """
 
     keys: Mapping[str, "Node"] = field(default_factory=dict)
@@ -142,12 +145,12 @@ class Section:
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
-        """Return the kind of an option with a name that the user chose; None if the name is not allowed."""
+        """Return the description of an option with a name that the user chose; None if the name is not allowed."""
         return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 
 Node: TypeAlias = Value | Values | Section
-ANYTHING = Value("text", wanted="a value")  # an option with a known name and without a check of its value
+ANYTHING = Value("text", wanted="a value")  # an option with any value: only its name is checked
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,8 @@ class Options:
     """The options that a section may contain."""
 
     keys: Mapping[str, Node]  # options with fixed names, keyed by name
-    required: Sequence[str] = ()  # names of the options that the signature of the `type` requires
-    complete: bool = True  # False: another package may read more options
+    required: Sequence[str] = ()  # names of parameters without a default value; the section must contain them
+    complete: bool = True  # True: the section has no other options; False: another package may read more
 
 
 def entries(registry: str) -> Mapping[str, Callable[..., Any]]:

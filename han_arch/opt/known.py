@@ -1,7 +1,7 @@
 """The table of options: one row for each option that BasicSR 1.4.2 or HANModel reads.
 
-The check before a run and the JSON schema for editors use this table. The options of a network, loss, metric, optimizer
-or scheduler are the parameters in its signature. A row for such a parameter only adds a range and a description.
+The check before a run and the JSON schema for editors use this table. Each parameter in the signature of a network,
+loss, metric, optimizer or scheduler is an option too. A row for such a parameter only adds a range and a description.
 """
 
 from typing import TypeAlias
@@ -10,7 +10,7 @@ from han_arch.inference.variants import PATTERN, WANTED
 from han_arch.opt.kinds import Node, Section, Value, Values
 from han_arch.speed.precision import PRECISIONS
 
-# Models and data sets that read only options of this table.
+# Models and data sets that read only the options in this table.
 CLOSED_MODELS = ("SRModel", "SwinIRModel", "SRGANModel", "ESRGANModel", "HANModel")
 CLOSED_SETS = ("PairedImageDataset", "SingleImageDataset")
 # Old name of an option -> current name. Some of BasicSR's own option files still use the old names.
@@ -19,7 +19,7 @@ OLD_NAMES = {
     "path:pretrain_model_g": "pretrain_network_g",
     "path:strict_load": "strict_load_g",
 }
-# Name of an option at the top level of old option files -> the place of this option today.
+# Options that were at the top level in old option files -> current place of the option.
 MOVED = {"suffix": "val:suffix", "save_img": "val:save_img", "crop_border": "crop_border in each metric of val:metrics"}
 
 Nodes: TypeAlias = dict[str, Node]
@@ -32,23 +32,23 @@ _ANY_SET: Nodes = {
     "dataroot_gt": Value("text", "folder or .lmdb that contains the high-resolution images (GT)"),
     "dataroot_lq": Value("text", "folder or .lmdb that contains the low-resolution images (LQ)"),
     "meta_info_file": Value("text", "text file that lists the images to use, one file name per line", null=True),
-    "filename_tmpl": Value("text", "file name of an LQ image without suffix, where {} is the name of its GT image",
+    "filename_tmpl": Value("text", "name of an LQ file without suffix; {} is replaced by the name of the GT file",
                            pattern=r".*\{\}.*", wanted="text that contains {}"),
     "io_backend": Section({"type": Value("text", "storage of the images: disk (image files) or lmdb",
                                          choices=("disk", "lmdb"), need="always")},
                           need="always"),
     "mean": Values(Value("number"), doc="values to subtract from the image, one per channel", null=True),
     "std": Values(Value("number", above=0), doc="values to divide the image by, one per channel", null=True),
-    "color": Value("text", "y: use only the luma channel of the images", choices=("y",), null=True),
-    "pin_memory": Value("flag", "use page-locked memory, which makes copies to a GPU faster"),
+    "color": Value("text", "y: use only the luma channel of the images; ~: use RGB", choices=("y",), null=True),
+    "pin_memory": Value("flag", "use page-locked memory, so that copies to a GPU are faster"),
     "persistent_workers": Value("flag", "keep the data workers running between epochs"),
-    "prefetch_mode": Value("text", "cuda: copy the next batch to the GPU in advance; cpu: not allowed, it can hang",
+    "prefetch_mode": Value("text", "cuda: copy the next batch to the GPU in advance; cpu: not allowed",
                            choices=("cuda", "cpu"), null=True),
     "num_prefetch_queue": Value("whole", "number of batches that prefetch_mode cpu loads in advance", low=1),
 }  # fmt: skip
 _TRAIN_SET: Nodes = {
     **_ANY_SET,
-    "gt_size": Value("whole", "width and height in pixels of a training crop from a GT image", low=1, need="train"),
+    "gt_size": Value("whole", "width and height of the crops from GT images, in pixels", low=1, need="train"),
     "use_hflip": Value("flag", "flip crops horizontally at random", need="train"),
     "use_rot": Value("flag", "flip crops vertically and rotate them by 90 degrees, each at random", need="train"),
     "use_shuffle": Value("flag", "no effect, because training data are always shuffled"),
@@ -65,7 +65,9 @@ _EVAL_SET: Nodes = {
 _OPTIMIZER: Nodes = {
     "type": _TYPE,
     "lr": Value("number", "learning rate", above=0, need="always"),
-    "betas": Values(Value("number", low=0, below=1), 2, "decay rates for the mean of the gradient and of its square"),
+    "betas": Values(
+        Value("number", low=0, below=1), 2, "decay rates of the running means of gradient and squared gradient"
+    ),
     "weight_decay": Value("number", low=0),
     "eps": Value("number", above=0),
     "amsgrad": Value("flag"),
@@ -78,7 +80,7 @@ _SCHEDULER: Nodes = {
     "gamma": Value("number", "factor that multiplies the learning rate at each milestone", above=0),
     "periods": Values(Value("whole", low=1), doc="number of iterations of each cosine period"),
     "restarts": Values(Value("whole", low=0), doc="iterations at which the schedule restarts"),
-    "restart_weights": Values(Value("number", low=0), doc="one factor on the learning rate for each period or restart"),
+    "restart_weights": Values(Value("number", low=0), doc="factors on the learning rate, one per period or restart"),
     "eta_min": Value("number", "lowest learning rate", low=0),
 }
 _LOSS: Nodes = {
@@ -93,11 +95,13 @@ _LOSS: Nodes = {
 }
 _METRIC: Nodes = {
     "type": _TYPE,
-    "crop_border": Value("whole", "number of pixels to crop at each edge; the papers crop as many as the scale", low=0),
+    "crop_border": Value("whole", "number of pixels to crop at each edge; in the papers, it is equal to scale", low=0),
     "test_y_channel": Value("flag", "measure on the luma channel (Y), as the papers do"),
     "input_order": Value("text", choices=("HWC", "CHW")),
     "convert_to": Value("text", choices=("y", "gray")),
-    "better": Value("text", "whether higher or lower values of the metric are better", choices=("higher", "lower")),
+    "better": Value(
+        "text", "higher: a higher value is better; lower: a lower value is better", choices=("higher", "lower")
+    ),
 }
 
 
@@ -112,30 +116,30 @@ _TRAIN: Nodes = {
     "optim_d": Section(_OPTIMIZER, registry="optimizer", doc="optimizer of the discriminator", only="SRGANModel"),
     "scheduler": Section(_SCHEDULER, registry="scheduler", need="always"),
     "total_iter": Value("whole", "number of training iterations", low=1, need="always"),
-    "warmup_iter": Value("whole", "number of iterations at the start, in which the learning rate rises; -1: no warm-up",
+    "warmup_iter": Value("whole", "number of first iterations, during which the learning rate rises; -1: no warm-up",
                          low=-1),
     "pixel_opt": _loss("loss on pixel values"),
     "perceptual_opt": _loss("loss on VGG features"),
     "gan_opt": _loss("adversarial loss", "SRGANModel"),
-    "ldl_opt": _loss("loss on artifacts of adversarial training (LDL)", "SRGANModel"),
-    "net_d_iters": Value("whole", "number of iterations between two steps of the generator", low=1, only="SRGANModel"),
+    "ldl_opt": _loss("LDL loss, which penalizes artifacts of adversarial training", "SRGANModel"),
+    "net_d_iters": Value("whole", "number of discriminator steps per generator step", low=1, only="SRGANModel"),
     "net_d_init_iters": Value("whole", "number of first iterations that train only the discriminator",
                               low=0, only="SRGANModel"),
-    "precision": Value("text", "number format of a training step; bf16 and fp16: mixed precision",
+    "precision": Value("text", "number format of a training step; bf16 and fp16 use mixed precision",
                        choices=tuple(PRECISIONS), only="HANModel"),
-    "channels_last": Value("flag", "use the memory format channels_last for images and weights", only="HANModel"),
+    "channels_last": Value("flag", "store images and weights in the memory format channels_last", only="HANModel"),
     "compile": Value("flag", "compile the blocks of the network with torch.compile", only="HANModel"),
     "grad_clip": Value("number", "maximum norm of the gradient; a larger gradient is scaled down",
                        above=0, null=True, only="HANModel"),
-    "accumulate": Value("whole", "number of parts of a batch that run one after another, to save memory",
+    "accumulate": Value("whole", "split each batch into this number of parts that run in turn, to save memory",
                         low=1, only="HANModel"),
     "guard": Section(
         {
             "max_loss": Value("number", "maximum loss; a training step with a higher loss fails", above=0, null=True),
-            "factor": Value("number", "a training step fails if its loss exceeds this factor times the usual loss",
+            "factor": Value("number", "a training step fails if its loss is above this factor times the median loss",
                             above=1),
             "give_up_after": Value("whole", "the training stops after this number of failed steps in a row", low=1),
-            "action": Value("text", "skip: skip a failed step; rollback: also reload the last checkpoint",
+            "action": Value("text", "skip: skip a failed step; rollback: skip it and reload the newest checkpoint",
                             choices=("skip", "rollback")),
         },
         doc="protection against a loss that explodes or is not finite", null=True, only="HANModel",
@@ -150,9 +154,9 @@ _VAL: Nodes = {
     "pbar": Value("flag", "show a progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"),
                        doc="metrics to measure, keyed by names of your choice", null=True),
-    "inference": Value("text", "how the network runs on a validation image (inference variant)",
+    "inference": Value("text", "inference variant for validation images, such as full, tiles or self_ensemble",
                        pattern=PATTERN, only="HANModel",
-                       wanted=f"{WANTED} (tiled-... is now tiles-...; its tiles are blended, so scores differ)"),
+                       wanted=f"{WANTED} (tiles-... replaces the old tiled-...; it blends tiles, so scores differ)"),
 }  # fmt: skip
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "number of iterations between two lines in the log", low=1, need="always"),
@@ -165,9 +169,9 @@ _LOGGER: Nodes = {
 _PATH: Nodes = {
     "pretrain_network_g": Value("text", "checkpoint to start from: a file, or a name in the model zoo", null=True),
     "param_key_g": Value(
-        "text", "key of the weights in the file, e.g. params_ema; ~: load the complete file", null=True
+        "text", "key of the weights in the checkpoint, e.g. params_ema; ~: the complete file is the weights", null=True
     ),
-    "strict_load_g": Value("flag", "true: all weights must fit the network; false: load those that fit"),
+    "strict_load_g": Value("flag", "true: all weights must fit the network; false: load only weights that fit"),
     "pretrain_network_d": Value("text", "checkpoint of the discriminator to start from", null=True, only="SRGANModel"),
     "param_key_d": Value("text", "key of the weights in the discriminator's file", null=True, only="SRGANModel"),
     "strict_load_d": Value("flag", "true: all weights must fit the discriminator", only="SRGANModel"),
@@ -178,20 +182,21 @@ OPTIONS = Section(
     {
         "name": Value("text", "name of the run and of its output folder",
                       pattern=r"[A-Za-z0-9][A-Za-z0-9_.+-]*", need="always",
-                      wanted="letters, digits and _ . + - only, first a letter or digit (a folder gets this name)"),
+                      wanted="a folder name of letters, digits and _ . + - that starts with a letter or digit"),
         "model_type": Value("text", "class that trains and validates the network: HANModel, SRModel, ...",
                             need="always"),
         "scale": Value("whole", "upscaling factor", low=1),
         "num_gpu": Value("whole", "number of GPUs; 0: use the CPU; auto: use all GPUs",
                          low=0, word="auto", need="always"),
-        "winograd": Value("flag", "use Winograd's algorithm, with which a step in fp32 on a CPU takes 2/3 of the time",
+        "winograd": Value("flag", "use Winograd's algorithm: a step in fp32 on a CPU then takes 2/3 of the time",
                           only="HANModel"),
         "manual_seed": Value("whole", "random seed; ~: a new random seed for each run", low=0, high=2**31, null=True),
         "find_unused_parameters": Value("flag", "in distributed training, allow parameters that get no gradient"),
         "datasets": Section(
             {"train": Section(_TRAIN_SET, registry="dataset", closed_types=CLOSED_SETS, need="train")},
             others=Section(_EVAL_SET, registry="dataset", closed_types=CLOSED_SETS),
-            doc="data sets. Training: train, and val or val_1, val_2, ... Test: test_1, test_2, ...", need="always",
+            doc="data sets; names for training: train, val, val_1, ...; names for a test: test_1, test_2, ...",
+            need="always",
         ),
         "network_g": Section({"type": _TYPE}, registry="network", need="always"),
         "network_d": Section({"type": _TYPE}, registry="network", doc="discriminator", only="SRGANModel"),
@@ -201,7 +206,7 @@ OPTIONS = Section(
         "logger": Section(_LOGGER, need="train"),
         "dist_params": Section({
             "backend": Value("text", "backend of torch.distributed", choices=("nccl", "gloo")),
-            "port": Value("whole", "port of the first node, for processes that slurm starts", low=1, high=65535),
+            "port": Value("whole", "TCP port on the first node, for runs that slurm starts", low=1, high=65535),
         }, null=True),
     },
 )  # fmt: skip

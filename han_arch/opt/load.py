@@ -13,10 +13,10 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     """Load the option file of a run; this function replaces BasicSR's `parse_options`.
 
     Returns:
-        The complete and checked options (see `normalise`), and the warnings.
+        The complete and checked options (see `normalise`), and the texts of the warnings.
 
     Raises:
-        UserError: the file or an override is wrong; the message lists all problems, one per line.
+        UserError: the option file or an override is wrong. If the check finds several problems, the message lists them.
     """
     content = read.read(path)
     read.override(content, request.overrides, check.addable)
@@ -32,7 +32,10 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
 
 
 def find_problems(opt: dict[str, Any]) -> list[Problem]:
-    """Find all problems of options from `normalise`: in single options, files, combinations, and the network."""
+    """Find all problems of the options that `normalise` returned.
+
+    Check single options, combinations of options and files, and try to build the network.
+    """
     problems = check.check_options(without_added(opt), is_train=opt["is_train"]) + check.check_files(opt)
     problems += rules.cross_check(opt, problems)
     if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):

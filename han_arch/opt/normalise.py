@@ -41,7 +41,7 @@ class RunRequest:
 
     Args:
         is_train: True for `basicsr train`, False for `basicsr test`.
-        root: folder in which the run makes experiments/ and tb_logger/, or results/.
+        root: folder in which a training creates experiments/ and tb_logger/, and a test creates results/.
         overrides, auto_resume, debug: values of the flags `--force_yml`, `--auto_resume` and `--debug`.
         place: rank of this process and number of processes of the run.
     """
@@ -55,7 +55,7 @@ class RunRequest:
 
 
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the complete options of a run, and the problems with names of options.
+    """Return the complete options of a run, and the problems: old names, and options that only the command may set.
 
     If the check finds no error in the result, then:
 
@@ -76,7 +76,7 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
     opt = _with_whole_numbers(opt, OPTIONS)
     if OPTIONS.keys["num_gpu"].accepts(opt.get("num_gpu")):
         available = torch.cuda.device_count()
-        # BasicSR's own option files set num_gpu to 1. On a machine without a GPU, BasicSR fails with them.
+        # BasicSR's own option files set num_gpu to 1, and BasicSR fails with such a file on a machine without a GPU.
         opt["num_gpu"] = available if isinstance(opt["num_gpu"], str) else min(opt["num_gpu"], available)
     if opt.get("manual_seed") is None:
         opt["manual_seed"] = random.randint(1, 10000)  # a distributed run uses the largest seed of its processes
@@ -95,18 +95,18 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
 
 
 def without_added(opt: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the options of a run without the options in `ADDED`, as in an option file."""
+    """Return a copy of the options of a run without the options in `ADDED`. An option file must not contain those."""
     own = deepcopy(opt)
     for pattern, names in ADDED.items():
         for _, section in find_sections(own, pattern):
             for name in names:
-                if name != "scale" or "scale" in own:  # else the option file sets the scale in the data set
+                if name != "scale" or "scale" in own:  # without a top-level scale, the option file sets this one
                     section.pop(name, None)
     return own
 
 
 def find_sections(opt: dict[str, Any], pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the path and the content of each section that matches a pattern, if the content is a mapping.
+    """Yield the path and the content of each section that matches a pattern. Skip sections that are not mappings.
 
     Args:
         opt: options of a run.
@@ -130,7 +130,9 @@ def _rename_old(opt: dict[str, Any]) -> Iterator[Problem]:
         for where, section in find_sections(opt, parent):
             if _reads_table_only(opt, where, section) and old in section and new not in section:
                 section[new] = section.pop(old)
-                yield Problem(where, f":{old} is the old name of {new}, and is read as {new}; rename it", warning=True)
+                yield Problem(
+                    where, f":{old} is the old name of {new} and still works; rename it to {new}", warning=True
+                )
 
 
 def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
@@ -139,12 +141,13 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
             if _reads_table_only(opt, where, section):
                 for name in (name for name in names if name in section):
                     yield Problem(
-                        f"{where}:{name}".removeprefix(":"), ": remove this option, because the command sets it"
+                        f"{where}:{name}".removeprefix(":"),
+                        ": remove this option from the file, because the command sets it",
                     )
 
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
-    """Return whether the table lists all options of the section. If not, another package may define more options."""
+    """Return whether the table lists all options of the section. If not, another package may read more options."""
     if where.startswith("datasets"):
         return section.get("type") in CLOSED_SETS
     return opt.get("model_type") in CLOSED_MODELS

@@ -38,7 +38,7 @@ _OptionLoader.add_implicit_resolver(
 
 
 class _OptionDumper(yaml.SafeDumper):
-    """A SafeDumper that writes no YAML aliases. If BasicSR changed one use of an alias, all uses would change."""
+    """A SafeDumper that writes no YAML aliases. With aliases, a change of one option could also change another."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -51,13 +51,13 @@ def find(path_or_name: str) -> Path:
         path_or_name: path of a file, or name of a shipped option file with or without `options/` and `.yml`.
 
     Raises:
-        UserError: neither such a file nor such a shipped option file exists.
+        UserError: no file has this path, and no shipped option file has this name.
     """
     path = Path(path_or_name)
     if path.is_file():
         return path
     wanted, known = f"{path.name.removesuffix('.yml')}.yml", shipped_files()
-    # With any folder except options/, the user means a file in that folder and not a shipped file.
+    # A path in any folder except options/ means a file in that folder, and not a shipped option file.
     if wanted in known and str(path.parent) in (".", "options"):
         return known[wanted]
     raise UserError(
@@ -88,7 +88,7 @@ def read(path_or_name: Path | str) -> dict[str, Any]:
     """Read an option file.
 
     Args:
-        path_or_name: path or shipped name, see `find`.
+        path_or_name: path of a file, or name of a shipped option file (see `find`).
 
     Raises:
         UserError: `find` or `parse` fails, or the content of the file is not a mapping.
@@ -111,12 +111,13 @@ def override(options: dict[str, Any], entries: Iterable[str], addable: Addable =
     Args:
         options: content of the option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function that returns the names that may be added to a section. It gets the options and the keys down
-            to the section, and returns name -> whether the new option is a section itself. The name `*` allows any
-            name if the new value is a mapping. Default: no names may be added.
+        addable: function that returns the names that entries may add to a section. Its arguments are the options and
+            the path of the section as a list of keys. Its result is a dict: name -> True if the new option is a
+            section itself. The name `*` in the dict allows any name if the new value is a mapping. By default, entries
+            may add no names.
 
     Raises:
-        UserError: an entry does not have this form, or contains a key that is neither in the file nor addable.
+        UserError: an entry does not have this form, or it has a key that is not in the file and must not be added.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")
@@ -150,7 +151,7 @@ def shipped_folder() -> Path:
         if any(candidate.glob("*.yml")):
             return candidate
     raise FileNotFoundError(
-        f"no option files (*.yml) in {package}/options or {package.parent}/options; install the package again"
+        f"found no option files (*.yml) in {package}/options or {package.parent}/options; install the package again"
     )
 
 
@@ -171,7 +172,9 @@ def shipped_titles() -> dict[str, str]:
 
 
 def copy_shipped(name: str, target: str) -> list[Path]:
-    """Copy one or all shipped option files. Return the paths of the copies, which refer to the package's JSON schema.
+    """Copy one or all shipped option files and return the paths of the copies.
+
+    The copies refer to the JSON schema in the package, so that editors find it.
 
     Args:
         name: name of a shipped option file (see `find`), or "all".

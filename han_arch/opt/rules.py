@@ -13,29 +13,30 @@ from han_arch.opt.known import CLOSED_MODELS, LOSSES
 from han_arch.speed import winograd
 
 Find: TypeAlias = Callable[..., str | None]
-# For each rule: paths of the options that it reads, function, whether its problem is only a warning.
+# For each rule: the paths of the options that it reads, its function, and whether its problem is only a warning.
 RULES: list[tuple[tuple[str, ...], Find, bool]] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Find options from `normalise` that contradict each other.
+    """Find options that contradict each other.
 
     Args:
-        opt: options from `normalise`.
-        known_problems: problems of `check_options`. A rule that reads an option with an error is skipped.
+        opt: the options that `normalise` returned.
+        known_problems: the problems that `check_options` and `check_files` found. A rule that reads an option with an
+            error is skipped.
     """
     bad = {problem.where for problem in known_problems if not problem.warning}
     return [problem for rule in RULES for problem in _apply(*rule, opt, bad)]
 
 
 def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
-    """Register a function as a rule. It gets the values of options, and returns what is wrong with them, or None.
+    """Register a function as a rule. It gets the values of options and returns a description of the problem, or None.
 
     Args:
         reads: paths of the options that the rule reads, such as `train:total_iter`. A problem is reported for the first
-            path. If paths contain `*`, the rule is applied to each name in that section: the name replaces `*` in all
-            paths, and is the first argument of the function. A path that ends in `?` is an option that may be missing.
-            Its value is then None.
+            path. `*` in a path matches each name in that section. The function is called once for each name, with the
+            name as its first argument, and the name replaces `*` in all paths. An option may be missing if its path
+            ends in `?`. Its value is then None.
         warning: True if the run can start in spite of the problem.
     """
 
@@ -77,7 +78,7 @@ def _network_scale(upscale: Any, scale: int) -> str | None:
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
     # This is only a warning, because the authors of EDSR crop more pixels than the scale when they validate.
-    text = f"is {border}, but papers crop as much as the scale ({scale}); your scores are not comparable with theirs"
+    text = f"is {border}, but papers crop a border equal to scale ({scale}); your scores are not comparable with theirs"
     return None if border == scale else text
 
 
@@ -91,7 +92,7 @@ def _crop_size(name: str, size: int, scale: int) -> str | None:
 @_rule("datasets:*:type", "scale?")
 def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
     missing = kind == "PairedImageDataset" and not scale
-    return "is PairedImageDataset, which needs the top-level option scale" if missing else None
+    return "is PairedImageDataset, which needs the option scale at the top level of the file" if missing else None
 
 
 # Data
@@ -99,8 +100,8 @@ def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
 
 @_rule("datasets:*:prefetch_mode")
 def _cpu_prefetch(name: str, mode: str) -> str | None:
-    why = "BasicSR's CPU prefetcher hangs at an unreadable image"
-    return f"must not be cpu, because {why}; use ~ and more data workers" if mode == "cpu" else None
+    why = "BasicSR's CPU prefetcher hangs if it cannot read an image"
+    return f"must not be cpu, because {why}; set it to ~ and use more data workers" if mode == "cpu" else None
 
 
 @_rule("datasets:*:prefetch_mode", "num_gpu", "datasets:*:pin_memory?")
@@ -152,7 +153,9 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
     if kind != "SingleImageDataset":
         return None
     needing = [key for key, one in metrics.items() if isinstance(one, dict) and one.get("type") != "calculate_niqe"]
-    text = f"is SingleImageDataset, which has no GT images, but val:metrics {', '.join(needing)} need them"
+    text = (
+        f"is SingleImageDataset, which has no GT images; these metrics in val:metrics need them: {', '.join(needing)}"
+    )
     return text if needing else None
 
 
@@ -164,7 +167,7 @@ def _cosine_covers(periods: list[int], total: int) -> str | None:
     why = "BasicSR's scheduler fails after the last period"
     if sum(periods) >= total:
         return None
-    return f"must have a sum of at least total_iter ({total}), because {why}; got the sum {sum(periods)}"
+    return f"must have a sum of at least total_iter ({total}), because {why}; the sum is {sum(periods)}"
 
 
 @_rule("train:scheduler:periods", "train:scheduler:restart_weights?")
@@ -174,7 +177,7 @@ def _restart_weights(starts: list[int], weights: list[float] | None) -> str | No
     return (
         None
         if len(starts) == len(weights)
-        else f"has {len(starts)} values, restart_weights has {len(weights)}; make them equal"
+        else f"has {len(starts)} values, but restart_weights has {len(weights)}; the numbers must be equal"
     )
 
 
@@ -183,7 +186,7 @@ def _milestones_after_warmup(milestones: list[int], warmup: int, model: str) -> 
     early = [milestone for milestone in milestones if milestone <= warmup]
     if model == "HANModel" or not early:
         return None
-    return f"must be above warmup_iter ({warmup}), because {model} skips milestones in the warm-up; got {early}"
+    return f"must all be above warmup_iter ({warmup}), because {model} ignores milestones in the warm-up; got {early}"
 
 
 @_rule("train:scheduler:milestones", "train:total_iter", warning=True)
@@ -193,7 +196,8 @@ def _milestones_reached(milestones: list[int], total: int) -> str | None:
 
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
 def _warmup_ends(warmup: int, total: int) -> str | None:
-    return None if warmup < total else f"is {warmup}, not below total_iter ({total}), so the learning rate only rises"
+    text = f"is {warmup}, and total_iter is only {total}, so the learning rate never stops rising"
+    return None if warmup < total else text
 
 
 @_rule("train:optim_g:type", "model_type")
@@ -209,7 +213,7 @@ def _of_pytorch(name: str, kind: str, model: str) -> str | None:
         return None
     entry = entries("scheduler" if name == "scheduler" else "loss").get(kind)
     of_pytorch = entry is not None and entry.__module__.startswith("torch.")
-    text = f"is {kind} of PyTorch, which works only with model_type HANModel; got model_type {model}"
+    text = f"is PyTorch's {kind}, which works only with model_type HANModel; got model_type {model}"
     return text if of_pytorch else None
 
 
@@ -218,7 +222,7 @@ def _loss_name(name: str, kind: str) -> str | None:
     if not name.endswith("_opt") or name in LOSSES:
         return None
     near = errors.nearest(name, LOSSES, likeness=0.75)
-    return f"is {kind}, an additional loss under the new name {name}; did you mean {near}?" if near else None
+    return f"is {kind}, so {name} is an additional loss; did you mean {near}?" if near else None
 
 
 @_rule("train", "model_type")
@@ -233,7 +237,7 @@ def _some_loss(train: dict[str, Any], model: str) -> str | None:
 def _winograd(wanted: bool, gpus: int | None, precision: str | None, compiled: Any, num_feat: Any) -> str | None:
     channels = num_feat if isinstance(num_feat, int) else 0
     why = winograd.obstacle("a GPU" if gpus else "cpu", precision or "fp32", bool(compiled), channels)
-    return f"has no effect: it {why}" if wanted and why else None
+    return f"has no effect, because Winograd's algorithm {why}" if wanted and why else None
 
 
 @_rule("winograd")
@@ -249,7 +253,8 @@ def _winograd_compiler(wanted: bool) -> str | None:
 @_rule("logger:keep_best", "val:metrics?")
 def _best_metric(best: str, metrics: dict[str, Any] | None) -> str | None:
     names = metrics or {}
-    return None if best in names else f"must be a name in val:metrics; got {best!r}; {errors.hint(best, names)}"
+    text = f"must be the name of a metric in val:metrics; got {best!r}; {errors.hint(best, names)}"
+    return None if best in names else text
 
 
 @_rule("logger:wandb:project", "logger:use_tb_logger")

@@ -1,7 +1,7 @@
-"""Convert the table of options to a JSON schema, with which editors complete and check option files.
+"""Convert the table of options to a JSON schema. Editors use the schema to complete and check option files.
 
-This module does not import BasicSR. So the schema does not check registered names. It knows the parameters of HAN, but
-not the parameters of other registered classes.
+This module does not import BasicSR, so the schema does not check registered names. The schema lists the parameters of
+HAN, but not the parameters of other registered classes.
 """
 
 import inspect
@@ -72,7 +72,7 @@ def _section(node: Section) -> dict[str, Any]:
 
 
 def _only_if(key: str, values: list[str], names: list[str]) -> dict[str, Any]:
-    """Return a schema that allows only these names if `key` has one of these values, but all names otherwise."""
+    """Return a schema that allows only the options `names` if the option `key` has one of `values`."""
     return {
         "if": {"properties": {key: {"enum": values}}, "required": [key]},
         "then": {"propertyNames": {"enum": names}},

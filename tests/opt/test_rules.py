@@ -42,7 +42,7 @@ RULES = [
      {"datasets:test_1": DELETE, "datasets:val_1": SECOND}),
     ({"datasets:val_2": {**SECOND, "name": "demo_test"}}, "datasets | names | demo_test",
      {"datasets:val_2": SECOND}),
-    ({"datasets:val_2": SINGLE}, "datasets:val_2:type | no GT | val:metrics psnr, ssim",
+    ({"datasets:val_2": SINGLE}, "datasets:val_2:type | no GT | val:metrics | psnr, ssim",
      {"val:metrics": NIQE}),
     ({SCHEDULER + "periods": [700, 400], SCHEDULER + "restart_weights": [1, 1]},
      "train:scheduler:periods | total_iter (1200) | 1100",
@@ -174,7 +174,9 @@ def test_training_set_in_a_test() -> None:
 def test_unequal_folders_and_lmdb_as_a_folder() -> None:
     Path("datasets/demo_test/GT_x4/one_more.png").touch()
     (problem,) = found({})
-    assert problem.startswith(f"datasets:val has {IMAGES + 1} GT and {IMAGES} LQ images")
+    assert problem.startswith("datasets:val ")
+    assert f"{IMAGES + 1} GT" in problem
+    assert f"{IMAGES} LQ" in problem
     Path("datasets/demo_test/GT_x4/one_more.png").rename("datasets/demo_test/GT_x4/.hidden.png")
     assert found({}) == []
     Path("datasets/demo_test/GT_x4/data.mdb").touch()
