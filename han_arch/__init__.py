@@ -2,7 +2,7 @@
 
 The public names are imported on first use, so `import han_arch` imports neither torch nor BasicSR. It only installs
 the import fallbacks of `han_arch.compat`, because BasicSR 1.4.2 imports modules that newer packages removed. A
-data-loading worker (start method "spawn") needs them early: it imports BasicSR before it calls any of our functions.
+data-loading worker (start method "spawn") needs these fallbacks before it imports BasicSR.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Make `python -m han_arch` run the `basicsr` command; torchrun uses this form."""
+"""Make `python -m han_arch` run the `basicsr` command. torchrun starts the command in this form."""
 
 import sys
 

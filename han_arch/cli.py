@@ -14,7 +14,7 @@ from han_arch.version import __version__
 COMMANDS = {
     "train": "train a network from an option file",
     "test": "run a trained network on test sets and measure its image quality",
-    "leaderboard": "compare several networks and Bicubic, all measured in the same way",
+    "leaderboard": "compare the image quality of several networks and of bicubic upscaling",
     "options": "list or copy the option files that come with the package",
     "data": "download, prepare and check data sets",
     "upscale": "upscale photos, folders of photos, or an image from standard input",
@@ -22,7 +22,7 @@ COMMANDS = {
     "export": "export a network to another runtime, such as ONNX Runtime, and check its pixels",
     "inspect": "draw the attentions of a network, and the input pixels that an output patch depends on",
     "bench": "compare the speed and memory of HAN with other networks",
-    "doctor": "print versions, devices and plugins, and every broken part of this installation",
+    "doctor": "print versions, devices and plugins, and check the installation for broken parts",
 }
 
 EXAMPLES = """examples:
@@ -36,7 +36,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
-    0: success. 1: the command reports a failure, such as a broken part. 2: a user's mistake. 130: interrupted.
+    Exit statuses: 0 for success, 1 for a failure that the command reports, 2 for a user's mistake, 130 for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser, subparsers = _build_parser()
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
         return 2
-    except BrokenPipeError:  # the reading program closed the pipe, as `head` does
+    except BrokenPipeError:  # the program that reads our output, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints an error at exit
         return 1
     except KeyboardInterrupt:

@@ -20,7 +20,8 @@ from typing import Any
 
 from han_arch.errors import UserError
 
-# Removed module -> (module that replaces it, reason for `basicsr doctor`). Reason "": an old name of our own module.
+# Removed module -> (module that replaces it, reason that `basicsr doctor` prints). The reason is "" for an old name of
+# a module of han_arch.
 MOVED_MODULES = {
     "torchvision.transforms.functional_tensor": (
         "torchvision.transforms.functional",
@@ -38,12 +39,12 @@ _changes: dict[str, str] = {}
 
 
 def changes() -> dict[str, str]:
-    """Return the changes that this process made in other packages, oldest first: module or attribute -> reason."""
+    """Return this process's changes in other packages, oldest first: changed module or attribute -> reason."""
     return dict(_changes)
 
 
 def install_import_fallbacks() -> None:
-    """Make the modules of MOVED_MODULES importable. This imports none of them; a second call changes nothing."""
+    """Make the modules of MOVED_MODULES importable, but do not import them. A second call changes nothing."""
     if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_MovedModuleFinder())
 
@@ -72,7 +73,7 @@ def require_basicsr() -> ModuleType:
     """Import BasicSR and return it.
 
     Raises:
-        UserError: BasicSR is not installed or cannot be imported; the message says why and what to do.
+        UserError: BasicSR is not installed or cannot be imported. The message names the cause and the remedy.
     """
     install_import_fallbacks()
     if importlib.util.find_spec("basicsr") is None:
@@ -89,7 +90,9 @@ def require_basicsr() -> ModuleType:
     except ImportError as error:
         hint = "run basicsr doctor to see all faults of this installation"
         if "libGL" in str(error):
-            hint = "if this machine has no screen: pip uninstall -y opencv-python; pip install opencv-python-headless"
+            hint = (
+                "on a machine without a screen, run: pip uninstall -y opencv-python; pip install opencv-python-headless"
+            )
         raise UserError(f"BasicSR is installed but cannot be imported: {error}; {hint}") from error
 
 
@@ -97,7 +100,7 @@ def require(package: str, extra: str) -> ModuleType:
     """Import an optional package and return it.
 
     Args:
-        package: name of the package, for the import and on PyPI.
+        package: name of the package. The import and PyPI use the same name.
         extra: extra of han_arch that installs the package, as in `pip install 'han_arch[export]'`.
 
     Raises:
@@ -112,7 +115,7 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Return the version of an installed PyPI package, or None if it is not installed. This does not import it."""
+    """Return the version of a PyPI package without importing it, or None if the package is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -120,13 +123,13 @@ def installed_version(distribution: str) -> str | None:
 
 
 def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """Return the entry points of the group `basicsr.plugins`, not loaded, each with its package and version."""
+    """Return the entry points of the group `basicsr.plugins` with their packages and versions. Do not load them."""
     entries = importlib.metadata.entry_points(group="basicsr.plugins")
     return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Create a module under its removed name; its attributes come from the module that replaces it."""
+    """Create a module under its removed name. Its attributes come from the module that replaces it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -141,5 +144,5 @@ class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if why:
             _changes[module.__name__] = f"{why}; {home_name} is used instead"
         home = importlib.import_module(home_name)
-        # Read each attribute on first use, because the new module may be only partly imported now.
+        # Read each attribute on first use, because the import of the new module may be unfinished now.
         module.__getattr__ = lambda name: getattr(home, name)  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """Download files and unpack zip archives.
 
-A broken download is resumed, the size and the hash of each file are checked, and unsafe archives are rejected. During
-a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
+This module resumes interrupted downloads, checks the size and the hash of each file, and rejects unsafe archives.
+During a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
 """
 
 import http.client
@@ -27,12 +27,12 @@ from han_arch.errors import UserError
 from han_arch.files import half_written, hash_file, new_folder, write
 
 CHUNK = 2**20
-ATTEMPTS = 6  # number of attempts in a row that bring no new byte
-TIMEOUT = 60.0  # seconds to wait for an answer of the server
+ATTEMPTS = 6  # number of consecutive attempts without a new byte before the download fails
+TIMEOUT = 60.0  # number of seconds to wait for an answer of the server
 FINAL_STATUS = {401, 403, 404, 405, 410}
 RECORD = "downloads.json"  # file in the download folder with the hashes of first downloads
 COUNT_LIMIT = 100_000  # largest number of entries in an archive
-RATIO_LIMIT = 200  # images hardly compress; a zip bomb compresses to a thousandth of its size or less
+RATIO_LIMIT = 200  # largest allowed ratio of unpacked size to packed size; zip bombs reach 1000 and more
 
 
 class DownloadError(UserError):
@@ -50,23 +50,23 @@ class RemoteFile:
     url: str  # address that begins with http or https
     name: str  # name of the local file
     size: int | None = None  # size in bytes; None if no size is published
-    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published, then `fetch` records one
+    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published
 
 
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
-    """Download a file, or resume its download, and return its path. A correct file that exists is not downloaded again.
+    """Download a file, or resume its download, and return its path. An existing correct file is not downloaded again.
 
-    If no hash is published, the hash of the first download is recorded, and later downloads must have the same hash.
+    If no hash is published, this function records the hash of the first download and compares later downloads with it.
 
     Args:
         remote: the file to download.
         folder: folder for the file and for the record of hashes.
-        say: callback for one line of text about the check of the hash.
+        say: callback that receives one line of text: the result of the hash check.
         wait: seconds before the second attempt; the time doubles before each further attempt.
 
     Raises:
         DownloadError: the address does not begin with http or https, the server refused the request, ATTEMPTS
-            attempts in a row failed, or the size or the hash is wrong (the wrong file is removed).
+            consecutive attempts failed, or the size or the hash is wrong. A wrong file is removed.
     """
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
         raise DownloadError(f"{remote.url}: the address must begin with http or https")
@@ -104,10 +104,10 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     validator = _read_json(_info(part)).get("validator") if start else None
     headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
     if start and validator:
-        # If-Range: if the file has changed, the server sends all of it.
+        # With If-Range, the server sends the complete file if it has changed.
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     elif start and remote.hash:
-        headers["Range"] = f"bytes={start}-"  # if the file has changed, the check of the hash fails
+        headers["Range"] = f"bytes={start}-"  # if the file on the server has changed, the hash check fails later
     request = urllib.request.Request(remote.url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -142,7 +142,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
 
 
 def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
-    """Compare a file with its published or recorded size and hash. Remove a wrong file; record a first hash."""
+    """Check the size and the hash of a file. Remove a wrong file. If no hash is known, record the file's hash."""
     size = _size(file)
     if remote.size is not None and size != remote.size:
         file.unlink()
@@ -185,18 +185,18 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 
     Args:
         archive: the zip file.
-        target: the folder to make. If one top folder in the archive contains all files, it is not created in target.
+        target: the folder to make. If all files of the archive are in one top folder, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
-        members: regular expression for the end of a file's path. Only files that match are unpacked; the groups of
-            the expression, joined, give the new name. None: all files are unpacked with their paths.
+        members: regular expression for the end of a file's path. Only files that match are unpacked. The new name of a
+            file is the concatenation of the groups. None: all files are unpacked with their paths.
 
     Raises:
-        UnsafeArchive: the zip file is damaged; a path leads out of target; an entry is a link, a device or encrypted;
-            two files have the same name; there are too many files or bytes, or they are compressed too much; or no
-            file matches.
+        UnsafeArchive: the zip file is damaged, or no file matches members. Or the zip file is unsafe: a path leads out
+            of target, an entry is a link, a device or encrypted, two files get the same name, there are too many files
+            or bytes, or the compression ratio is too high.
         FileExistsError: the target exists.
     """
-    for leftover in half_written(target):  # an interrupted run left it
+    for leftover in half_written(target):  # left by an interrupted run
         shutil.rmtree(leftover)
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -212,7 +212,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 def _places(
     opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check every entry; return entry -> path in the target folder, for each file to unpack."""
+    """Check every entry. Return the files to unpack: entry -> path in the target folder."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
         raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")
@@ -241,7 +241,7 @@ def _places(
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
     """Return why an entry is unsafe, or None if it is safe."""
-    # orig_filename is unchanged; for filename, zipfile cuts names at NUL and replaces backslashes on Windows.
+    # orig_filename is the stored name. In filename, zipfile cuts the name at NUL and replaces backslashes on Windows.
     name = info.orig_filename
     path = PurePosixPath(name)
     if "\0" in name or "\\" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
@@ -259,7 +259,7 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
 def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, archive: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    # At the end of the entry, zipfile checks its CRC.
+    # zipfile checks the CRC at the end of the entry.
     with opened.open(info) as source, place.open("wb") as file:
         while chunk := source.read(CHUNK):
             written += len(chunk)

@@ -4,11 +4,11 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-_LISTED = 12  # number of known names in a message, at most
+_LISTED = 12  # largest number of known names in a message
 
 
 class UserError(ValueError):
-    """A mistake that the user can fix. One line says what was wanted, what was found and what to do.
+    """A mistake that the user can fix. The one-line message says what was expected, what was found and what to do.
 
     The `basicsr` command prints the message and exits with status 2.
     """
@@ -20,7 +20,7 @@ def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | Non
     Args:
         name: the unknown name.
         known: the known names.
-        likeness: least similarity that counts, from 0 (any name) to 1 (the same name).
+        likeness: minimum similarity: 0 accepts any name, 1 only the same name.
     """
     close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=likeness)
     return close[0] if close else None
@@ -37,10 +37,10 @@ def hint(name: Any, known: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
-    """Return the error for an unknown name; its message suggests a similar name or lists the known names.
+    """Return the error for an unknown name. Its message suggests a similar name or lists the known names.
 
     Args:
-        what: the word for the named thing, such as "degradation".
+        what: kind of the name for the message, such as "degradation".
         name: the unknown name.
         known: the known names.
     """

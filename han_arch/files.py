@@ -15,13 +15,13 @@ from typing import BinaryIO
 from han_arch.errors import UserError
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
-HALF_WRITTEN = ".*.part"  # glob pattern of the temporary names of files and folders during writing
+HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CHUNK = 2**20
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, for files that can be downloaded or made again: weights and compiled kernels.
+    """Return the cache folder of this package, for downloaded weights and compiled kernels.
 
     The environment variable HAN_ARCH_CACHE selects another folder.
     """
@@ -55,7 +55,7 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
     Args:
         path: the file to write; its folder must exist.
         overwrite: whether an existing file is replaced.
-        durable: whether to wait until the file is on the disk, so that a power cut cannot lose it.
+        durable: whether to wait until the disk has stored the file. The file then survives a power cut.
 
     Raises:
         FileExistsError: overwrite is False, and path exists at the end of the block.
@@ -77,7 +77,7 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file completely or not at all. Text is encoded as UTF-8. See `replacing`."""
+    """Write a file completely or not at all. Text is encoded as UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -86,7 +86,7 @@ def write(path: Path, content: bytes | str) -> None:
 def working_folder(path: Path) -> Iterator[Path]:
     """Make a hidden working folder next to path, and remove it at the end of the block.
 
-    Write files there, and move them to path when they are complete. The parent folder of path must exist.
+    The block writes files there and moves the complete files to path. The parent folder of path must exist.
     """
     beside = _beside(path)
     beside.mkdir()
@@ -117,9 +117,9 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     """Turn a write error of the system, such as a full disk, into a UserError with a one-line message.
 
     Args:
-        path: the file or folder that the block writes, for the message.
-        advice: what the user can do, for the message.
-        no_room_only: convert only errors of a full or read-only disk; for a block that does more than write.
+        path: the file or folder that the block writes. The message names it.
+        advice: end of the message, which says what the user can do.
+        no_room_only: convert only the errors of a full or read-only disk. Use it for a block that does not only write.
 
     Raises:
         UserError: the system could not write.
@@ -127,7 +127,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch.save raises an error of its own; its context is the system's error.
+        # torch.save raises a RuntimeError. Its context is the system's error.
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
@@ -135,12 +135,12 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
 
 def half_written(path: Path) -> list[Path]:
-    """List the temporary files and folders that interrupted runs left when they wrote path."""
+    """List the temporary files and folders for path that interrupted runs left behind."""
     return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
 
 
 def _beside(path: Path) -> Path:
-    """Return an unused temporary name next to path. It is short, because a name may have only 255 bytes."""
+    """Return an unused temporary path in the same folder. The name is short, because names are limited to 255 bytes."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 

@@ -10,14 +10,14 @@ from han_arch.errors import UserError
 def register() -> dict[str, list[str]]:
     """Register HAN, its components, HANModel and the losses of han_arch with BasicSR.
 
-    A second call changes nothing. Classes that other packages registered stay. If another class already uses one of
-    our names, no class is registered and an error is raised.
+    A second call changes nothing. Classes of other packages stay registered. If a class of another package already has
+    the name of one of these classes, nothing is registered and an error is raised.
 
     Returns:
-        Registry ("arch", "model" or "loss") -> names of our classes in it. A registry without our classes is omitted.
+        Registry ("arch", "model" or "loss") -> names of the registered han_arch classes. Empty registries are omitted.
 
     Raises:
-        UserError: BasicSR cannot be imported, or another class uses one of our names.
+        UserError: BasicSR cannot be imported, or a class of another package has one of the names.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
@@ -38,7 +38,7 @@ def register() -> dict[str, list[str]]:
             if _full_name(other) != _full_name(cls):
                 raise UserError(
                     f"BasicSR's {label} registry already has another {cls.__name__}: {_full_name(other)}; "
-                    f"the {cls.__name__} of han_arch cannot be added, import only one of the two"
+                    f"the {cls.__name__} of han_arch cannot be added; import only one of the two packages"
                 )
     for registry, ours in classes.values():
         for cls in ours:

@@ -4,9 +4,9 @@
     han_arch.spandrel.install()
     model = spandrel.ModelLoader().load_from_file("net_g_latest.pth")
 
-A HAN checkpoint of the authors has all keys of an RCAN, so spandrel alone takes it for an RCAN and fails. Therefore
-spandrel checks for HAN before it checks for RCAN. spandrel passes us the weights but not the network's options. Options
-that cannot be derived from the weights get the authors' values, and the log lists them.
+A checkpoint of HAN's authors has all keys of an RCAN. Without this module, spandrel treats it as an RCAN and fails.
+Therefore `install` puts HAN before RCAN in the registry. spandrel passes only the weights, not the network's options.
+Options that cannot be derived from the weights get the authors' values, and the log lists them.
 """
 
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger("han_arch")
 
 
 def install(registry: Any = None) -> bool:
-    """Add HAN to spandrel's registry. spandrel then loads our checkpoints, the authors' and super-image's.
+    """Add HAN to spandrel's registry. spandrel then loads checkpoints of this package, HAN's authors and super-image.
 
     Args:
         registry: the `spandrel.ArchRegistry` to extend. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
@@ -41,14 +41,14 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict is from a HAN, ours or the authors'. An RCAN has the same backbone but no LAM."""
+    """Return whether a state dict is from a HAN of this package or of HAN's authors. An RCAN lacks LAM's keys."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))
 
 
 def _architecture(spandrel: Any) -> Any:
-    """Return HAN as a `spandrel.Architecture`. The class is local, so this file can be imported without spandrel."""
+    """Return HAN as a `spandrel.Architecture`. Its base class exists only after the import of spandrel."""
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:
@@ -58,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-                logger.info("%s; spandrel passes no options, so we assumed: %s", checkpoint.summary, assumed)
+                logger.info("%s; spandrel passes no network options; assumed values: %s", checkpoint.summary, assumed)
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments

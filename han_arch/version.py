@@ -1,4 +1,4 @@
-"""The version of this package (setup.py reads it from this file), and the Git commit of its checkout."""
+"""The version of this package and the Git commit of its checkout. setup.py reads the version from this file."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 
 def commit() -> str:
-    """Return the Git commit of the checkout that contains this package; "" if the package is not in a checkout.
+    """Return the Git commit of this package's checkout, or "" if the package is not in a checkout.
 
     A "+" at the end means that files of the checkout differ from the commit.
     """

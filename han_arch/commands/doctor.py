@@ -13,7 +13,7 @@ from han_arch.version import __version__
 EXAMPLES = """examples:
   basicsr doctor
 
-Exit status 0: all required parts work. Exit status 1: at least one line is marked BROKEN and says what is broken."""
+Exit status 0: all required parts work. Exit status 1: at least one line begins with BROKEN."""
 
 REQUIRED = ("torch", "torchvision", "numpy", "opencv-python", "lmdb", "PyYAML", "scipy", "safetensors")
 OPTIONAL = ("scikit-image", "matplotlib")
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every section; return 1 if a line is marked BROKEN, otherwise 0."""
+    """Print every section. Return 1 if a line begins with BROKEN, otherwise 0."""
     sections = {
         "versions": _versions,
         "devices": _devices,
@@ -55,7 +55,7 @@ def _versions() -> list[str]:
         if version := installed_version(name):
             lines.append(f"{name} {version}")
         elif name == "opencv-python" and importlib.util.find_spec("cv2"):
-            lines.append("OpenCV is installed, but not as opencv-python")
+            lines.append("OpenCV is installed, but not from the package opencv-python")
         elif name in OPTIONAL:
             lines.append(f"{name} is not installed (optional)")
         else:
@@ -150,7 +150,7 @@ def _zoo() -> list[str]:
     from han_arch.zoo.entry import ENTRIES
 
     shipped = {entry.name: entry for entry in ENTRIES if entry.sha256 and entry.url is None}
-    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them in the package; folder for downloads: {cache_folder()}"]
+    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them included; download folder: {cache_folder()}"]
     for name, entry in shipped.items():
         path = store.SHIPPED / entry.file
         if not path.is_file() or hash_file(path) != entry.sha256:

@@ -30,16 +30,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("model", metavar="MODEL", help="checkpoint file (.pth, .safetensors), or name of a network of the zoo")
-    add("--to", choices=tuple(TARGETS), required=True, help="runtime that will read the file")
+    add(
+        "model",
+        metavar="MODEL",
+        help="checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`",
+    )
+    add("--to", choices=tuple(TARGETS), required=True, help="runtime for the exported file")
     suffixes = ", ".join(target.suffix for target in TARGETS.values())
-    out = f"file to write ({suffixes}), or its folder (default: the name of MODEL, in the current folder)"
+    out = f"file to write ({suffixes}) or a folder (default: a file with MODEL's name in the current folder)"
     add("-o", "--out", metavar="PATH", type=Path, help=out)
     add("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the network and print the comparisons with PyTorch; return 0."""
+    """Export the network and print the comparisons with PyTorch. Return 0."""
     target = TARGETS[args.to]
     path = output_path(args.model, args.to, args.out)
     net = load_model(args.model)

@@ -29,8 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="photo that the network upscales")
-    add("--model", required=True, help="checkpoint file (.pth, .safetensors), or name of a network of the zoo")
+    add("image", metavar="IMAGE", type=Path, help="photo to upscale")
+    add(
+        "--model",
+        required=True,
+        help="checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`",
+    )
     add(
         "-o",
         "--out",
@@ -41,21 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--overwrite", action="store_true", help="replace an existing PNG file")
     default = f"the {PATCH_SIZE} x {PATCH_SIZE} patch with most detail"
-    patch = f"left edge, top edge and side of the patch, in output pixels (default: {default})"
+    patch = f"left edge, top edge and side of a patch, in output pixels (default: {default})"
     add("--patch", nargs=3, type=int, metavar=("X", "Y", "SIZE"), help=patch)
     channels = (
         f"numbers of the CSAM channels to draw, at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
     )
     add("--channels", nargs="+", type=int, metavar="C", help=channels)
-    window = (
-        "largest side of the inspected window, in input pixels (default: 96, which needs 2 GB for a full-size network)"
-    )
+    window = "largest side of the inspected window, in input pixels (default: 96; a full-size network then needs 2 GB)"
     add("--window", type=int, default=View.window, metavar="N", help=window)
-    add("--steps", type=int, default=STEPS, help=f"number of steps of the attribution (default: {STEPS})")
+    add("--steps", type=int, default=STEPS, help=f"number of steps for the attribution map (default: {STEPS})")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect the network, write the PNG file and print the numbers; return 0."""
+    """Inspect the network, write the PNG file and print the numbers. Return 0."""
     check_figure_path(args.out, args.overwrite)
     view = View(args.patch and Patch(*args.patch), args.channels, args.window, args.steps)
     net = load_model(args.model)

@@ -17,15 +17,15 @@ from han_arch.speed.precision import PRECISIONS
 RUNTIMES = {
     name: target.suffix for name, target in TARGETS.items() if target.safe
 }  # name of the runtime -> suffix of its files
-# Limits for the numbers in a file's metadata. A larger number means that the file is damaged or not from `export`.
+# Limits for the numbers in a file's metadata. A larger number shows that `export` did not write the file.
 _LARGEST_SCALE, _MOST_CHANNELS, _LARGEST_NETWORK = 64, 64, 4096
 
 
 class Runtime:
-    """A callable exported network, with the metadata of its file. Several threads may call it at the same time.
+    """An opened exported network and its metadata. Call it to run it; several threads may do so at the same time.
 
     Raises:
-        UserError: the metadata do not contain valid numbers for `scale` and `num_in_ch` (channels of input and output).
+        UserError: `scale` or `num_in_ch` (number of input and output channels) is missing or invalid in the metadata.
     """
 
     def __init__(self, opened: OpenedFile, path: Path) -> None:
@@ -33,7 +33,7 @@ class Runtime:
         self.scale, self.num_in_ch = whole_numbers(self.metadata, path, scale=_LARGEST_SCALE, num_in_ch=_MOST_CHANNELS)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Super-resolve images: (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w), not clamped."""
+        """Upscale images: (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w). Do not clamp the output."""
         if lq.dim() != 4 or lq.shape[1] != self.num_in_ch:
             raise ValueError(f"lq must have the shape (b, {self.num_in_ch}, h, w); got {tuple(lq.shape)}")
         return self._run(lq.detach().to("cpu", torch.float32).contiguous())
@@ -50,16 +50,16 @@ def load_runtime(
     """Open an exported network.
 
     Args:
-        path: the exported file: `.onnx` for "onnx"; `.xml` for "openvino", with its `.bin` in the same folder.
+        path: path of the `.onnx` or `.xml` file. The `.bin` file of an `.xml` file must be in the same folder.
         runtime: "onnx" (ONNX Runtime) or "openvino".
-        dtype: precision of the computation: "float32", or "bfloat16" (only with OpenVINO).
+        dtype: precision of the computation, "float32" or "bfloat16". Only OpenVINO supports "bfloat16".
         threads: number of processor threads. None: the runtime chooses.
-        device: "cpu", "cuda" (only with ONNX Runtime) or "gpu" (an Intel GPU, only with OpenVINO).
+        device: "cpu" for both runtimes, "cuda" for ONNX Runtime, or "gpu" (an Intel GPU) for OpenVINO.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: an argument is out of range, the runtime is not installed, or the file is damaged or was not written
-            by `basicsr export`.
+        UserError: an argument is invalid, the runtime is not installed, the file is damaged, or `basicsr export` did
+            not write it.
     """
     path = Path(path)
     if runtime not in RUNTIMES:
@@ -84,11 +84,11 @@ def load_runtime(
 
 @dataclass
 class RuntimeEngine:
-    """An exported network as an `Engine`. It computes a complete image or tile at once, without strips.
+    """An `Engine` that runs an exported network. It computes a complete image or tile at once, without strips.
 
     Attributes:
         network: the exported network, opened in its runtime.
-        name, device, dtype, cost: see `Engine`.
+        name, device, dtype, cost: the attributes that `Engine` describes.
         reopen: function that opens the same file in float32; None if this engine already computes in float32.
     """
 
@@ -103,22 +103,24 @@ class RuntimeEngine:
         self.scale, self.channels = self.network.scale, self.network.num_in_ch
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield the complete output as one strip that begins at row 0; see `Engine`."""
+        """Yield the complete output as one strip that begins at row 0."""
         yield 0, self.network(lq)
 
     def in_float32(self) -> Engine | None:
-        """Open the same network in float32; return None if this engine already computes in float32."""
+        """Open the same network in float32, or return None if this engine already computes in float32."""
         return None if self.reopen is None else self.reopen()
 
 
 def choose_engine(
     runtime: str, model: str | None, scale: int | None, device: str, dtype: str, winograd: bool = False
 ) -> Engine:
-    """Return the engine for the options of `basicsr upscale`: from `get_engine` for "torch", else from `open_engine`.
+    """Return the engine that the options of `basicsr upscale` select.
+
+    The runtime "torch" uses `get_engine`. The other runtimes use `open_engine`.
 
     Raises:
-        FileNotFoundError, UserError: see `get_engine` and `open_engine`; UserError also if two options contradict each
-            other.
+        FileNotFoundError: the file of the network does not exist.
+        UserError: two options contradict each other, or `get_engine` or `open_engine` raises it.
     """
     if runtime == "torch":
         engine = get_engine(model or f"han-s-x{scale or 4}", device, dtype, winograd)
@@ -138,12 +140,12 @@ def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str
     """Open an exported network as an engine for `basicsr upscale`.
 
     Args:
-        path, runtime, device: see `load_runtime`; device "auto" means the CPU.
-        dtype: precision of the computation: "fp32", or "bf16" (only with OpenVINO).
+        path, runtime, device: the arguments of `load_runtime`. The device "auto" means the CPU.
+        dtype: precision of the computation, "fp32" or "bf16". Only OpenVINO supports "bf16".
 
     Raises:
-        FileNotFoundError, UserError: see `load_runtime`; UserError also if the metadata do not contain valid numbers
-            for num_feat and num_group.
+        FileNotFoundError: the file does not exist.
+        UserError: `load_runtime` raises it, or num_feat or num_group is missing or invalid in the metadata.
     """
     path, place, target = Path(path), "cpu" if device == "auto" else device, TARGETS[runtime]
     if dtype not in target.dtypes:
@@ -151,7 +153,8 @@ def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str
     network = load_runtime(path, runtime, dtype=PRECISIONS[dtype].long_name, device=place)
     num_feat, num_group = whole_numbers(network.metadata, path, num_feat=_LARGEST_NETWORK, num_group=_LARGEST_NETWORK)
     weights = max(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-    # Number of feature maps at the peak, measured as inference/plan.py describes, at 4 and 10 groups, x2 and x4.
+    # The number of feature maps at the memory peak was measured with 4 and 10 groups at x2 and x4, as inference/plan.py
+    # describes.
     maps, channels = 2 * num_group + 7, max(3, network.num_in_ch)
     cost = MemoryCost(num_feat, maps, network.scale, channels, weights, in_strips=False)
     wide = None if dtype == "fp32" else partial(open_engine, path, runtime, device)
@@ -159,12 +162,12 @@ def open_engine(path: str | Path, runtime: str, device: str = "auto", dtype: str
 
 
 def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> list[int]:
-    """Read whole numbers from a file's metadata: one number for each keyword argument.
+    """Read one whole number from a file's metadata for each keyword argument.
 
     Args:
         metadata: the metadata of the file.
-        path: path of the file, for the message.
-        largest: the keys to read; the value of each is the largest valid number. The smallest valid number is 1.
+        path: path of the file. The error message names it.
+        largest: key in the metadata -> largest valid number. The smallest valid number is 1.
 
     Raises:
         UserError: a number is missing or out of range, so `basicsr export` did not write the file.
@@ -172,6 +175,6 @@ def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> li
     numbers = [int(metadata[key]) if metadata.get(key, "").isdecimal() else 0 for key in largest]
     if not all(1 <= number <= limit for number, limit in zip(numbers, largest.values(), strict=True)):
         raise UserError(
-            f"the metadata of {path} need valid {' and '.join(largest)}; write the file with basicsr export"
+            f"the metadata of {path} must contain valid {' and '.join(largest)}; write the file with basicsr export"
         )
     return numbers

@@ -1,7 +1,8 @@
 """The table of export targets. Each target has a function that writes a file and a function that opens it.
 
-An exported network accepts any batch size, height and width. Its weights and operations are float32. In float16 the
-inner products of LAM (up to 1e10) overflow and every pixel becomes NaN. bfloat16 has the range of float32 and works.
+An exported network accepts any batch size, height and width. Its weights and operations are float32. float16 does
+not work: the inner products of LAM (up to 1e10) overflow, and every pixel becomes NaN. bfloat16 works, because it has
+the range of float32.
 """
 
 import json
@@ -25,10 +26,10 @@ from han_arch.errors import UserError
 from han_arch.speed.precision import PRECISIONS, Precision
 
 INPUT, OUTPUT = "lq", "output"  # names of the network's input and output in the file
-RT_INFO = "han_arch"  # key of our metadata in OpenVINO's rt_info
-TORCH_EXTRA_FILE = "han_arch.json"  # name of the file with our metadata inside a .pt2 archive
+RT_INFO = "han_arch"  # key of this package's metadata in OpenVINO's rt_info
+TORCH_EXTRA_FILE = "han_arch.json"  # name of the metadata file inside a .pt2 archive
 OPSET = 18  # version of ONNX's operator set; runtimes since 2023 support it
-_TRACED_SIZE = (2, 12, 14)  # (batch, height, width): any numbers that differ from each other and from 1
+_TRACED_SIZE = (2, 12, 14)  # (batch, height, width); the numbers must differ from each other and from 1
 _FREE_SIDES = {INPUT: {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}}
 
 Metadata = Mapping[str, str]
@@ -43,21 +44,21 @@ class ExportTarget:
 
     name: str  # name of the target in `--to` and `load_runtime`
     title: str  # name of the runtime in messages
-    suffixes: tuple[str, ...]  # suffixes of the files of one network; the user gives the path of the first file
+    suffixes: tuple[str, ...]  # suffixes of a network's files; the first is the main file
     # Writes a network and its metadata to a file; raises UserError if the format cannot express the network.
     write: Callable[[HAN, Path, Metadata], None]
     # Opens a file in the runtime; raises UserError if the file is damaged or the device is missing. Arguments: path,
     # name of the device in the runtime, precision, number of processor threads (None: the runtime chooses).
     open: Callable[[Path, str, Precision, int | None], OpenedFile]
-    devices: Mapping[str, str]  # our name of a device -> its name in the runtime; the first is the default
+    devices: Mapping[str, str]  # device name in `load_runtime` -> device name in the runtime; the first is the default
     dtypes: tuple[str, ...] = ("fp32",)  # names of the precisions that the runtime supports; the first is the default
     packages: tuple[str, ...] = ()  # packages that are required to write and check a file
     extra: str = ""  # the extra of han_arch that installs these packages
-    safe: bool = True  # False: a foreign file could run code, so only `export` opens such files, and only its own
+    safe: bool = True  # False: files can run code when opened; `export` opens only its own
 
     @property
     def suffix(self) -> str:
-        """Suffix of the main file, the first of `suffixes`."""
+        """The suffix of the main file."""
         return self.suffixes[0]
 
     @property
@@ -67,9 +68,9 @@ class ExportTarget:
 
 
 def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
-    """Make a test image for net, (batch, channels, height, width) in [0, 1]: smooth shapes with noise.
+    """Make a test image for net: smooth shapes with noise, (batch, channels, height, width) in [0, 1].
 
-    The argument size is (batch, height, width). The same size always gives the same image.
+    size is (batch, height, width). Equal sizes give equal images.
     """
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
@@ -105,9 +106,11 @@ def open_onnx(path: Path, device: str, precision: Precision, threads: int | None
     """
     ort = require("onnxruntime", "export")
     if device not in ort.get_available_providers():
-        raise UserError(f"this ONNX Runtime does not support {device}; pip install onnxruntime-gpu, or use device cpu")
+        raise UserError(
+            f"this ONNX Runtime does not support {device}; run: pip install onnxruntime-gpu, or use device cpu"
+        )
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # print only errors, not warnings
+    options.log_severity_level = 3  # log errors but no warnings
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
@@ -124,8 +127,8 @@ def open_onnx(path: Path, device: str, precision: Precision, threads: int | None
 def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
     """Write an `.xml` file with the metadata (in `rt_info`) and a `.bin` file with the weights.
 
-    The network is first converted to ONNX. OpenVINO can also convert the program of torch.export, but then PixelShuffle
-    takes three passes over the largest feature map, and bfloat16 is half as fast.
+    The network is first converted to ONNX. OpenVINO can also convert a torch.export program, but that network is slow:
+    PixelShuffle takes three passes over the largest feature map, and bfloat16 runs at half the speed.
     """
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
@@ -152,12 +155,12 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
     openvino = require("openvino", "openvino")
     if not path.with_suffix(".bin").is_file():
         raise FileNotFoundError(
-            f"{path} needs its weights in the same folder: {path.with_suffix('.bin').name} does not exist"
+            f"{path} needs its weights file {path.with_suffix('.bin').name} in the same folder; that file does not exist"
         )
     core = openvino.Core()
     if not any(found.split(".")[0] == device for found in core.available_devices):
         raise UserError(
-            f"OpenVINO does not find the device {device} here; it finds {', '.join(core.available_devices)}"
+            f"OpenVINO does not find the device {device} on this machine; it finds {', '.join(core.available_devices)}"
         )
     # Without this setting, OpenVINO computes in bfloat16 on processors that have instructions for it.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision.name == "bf16" else "f32"}
@@ -170,7 +173,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         request = core.compile_model(model, device, settings).create_infer_request()
     except RuntimeError as error:
         raise UserError(f"{path} is damaged or not an OpenVINO network: {_reason(error)}") from error
-    lock = threading.Lock()  # all threads share one request, which has only one working memory
+    lock = threading.Lock()  # all threads share one request, which can run only one input at a time
 
     def run(lq: Tensor) -> Tensor:
         with lock:
@@ -180,14 +183,14 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
 
 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a torch.export program (`.pt2`), with the metadata as JSON in the file's entry `han_arch.json`."""
+    """Write a torch.export program (`.pt2`). The entry `han_arch.json` of the file contains the metadata."""
     with _tracing("torch.export"):
         program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_FREE_SIDES)
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
 
 
 def open_torch(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
-    """Open a `.pt2` file of `write_torch`, in float32 on the CPU. Do not open a foreign file: it could run code."""
+    """Open a `.pt2` file in float32 on the CPU. Open only files of `write_torch`: other files could run code."""
     extra_files = {TORCH_EXTRA_FILE: ""}
     program = torch.export.load(path, extra_files=extra_files)
     return program.module(), json.loads(extra_files[TORCH_EXTRA_FILE])
@@ -249,6 +252,6 @@ def _tracing(format_name: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first informative line of an error message; OpenVINO's begins with names of source files."""
+    """Return the first informative line of an error message. OpenVINO's messages begin with names of source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
     return (lines or [type(error).__name__])[0][:300]

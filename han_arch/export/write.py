@@ -18,8 +18,8 @@ from han_arch.export.targets import INPUT, OUTPUT, TARGETS, picture
 from han_arch.files import clear_refusal, hash_file, working_folder
 from han_arch.version import __version__
 
-# (batch, height, width) of the test images: odd sides, several images, portrait and landscape. The tracing uses another
-# size.
+# (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The export traces the
+# network with another size.
 SIZES = ((1, 17, 23), (2, 21, 30), (1, 40, 11))
 STEPS = 1 + len(SIZES)  # number of times that `export` calls `done`
 # Largest allowed difference of a pixel value on the 0..255 scale. Rounding in float32 causes at most 1e-3. Rounding to
@@ -32,11 +32,11 @@ class Check:
     """The comparison of an exported network with PyTorch on one test image."""
 
     size: tuple[int, int, int]  # (batch, height, width) of the test image
-    difference: float  # largest, on the 0..255 scale; NaN if the shapes differ or an output is not finite
+    difference: float  # largest difference on the 0..255 scale; NaN if the shapes differ
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is at most TOLERANCE; False for NaN."""
+        """Whether the difference is at most TOLERANCE. False if the difference is NaN."""
         return self.difference <= TOLERANCE
 
     def __str__(self) -> str:
@@ -48,9 +48,9 @@ def output_path(source: str, target: str, out: Path | None) -> Path:
     """Return the path of the file to write.
 
     Args:
-        source: name or path of the network; the default file name is made from it.
+        source: name or path of the network. The default file name is derived from it.
         target: name of the target in `TARGETS`.
-        out: a file, or a folder (it exists or has no suffix). None: the current folder.
+        out: path of a file or a folder. A path without suffix is a folder. None: the current folder.
 
     Raises:
         UserError: out does not have the suffix of the target.
@@ -77,26 +77,26 @@ def export(
 
     Args:
         net: the network, on the CPU in float32.
-        source: name or path of the network, for the metadata.
+        source: name or path of the network. The metadata contain it.
         target: name of the target in `TARGETS`: "onnx", "openvino" or "torch".
-        path: the file to write. OpenVINO's weights go to a `.bin` file with the same name in the same folder.
+        path: the file to write. For OpenVINO, the weights are written to a `.bin` file with the same stem.
         overwrite: whether existing files are replaced.
         done: callback that receives the name of each finished step; it is called STEPS times.
 
     Returns:
-        One comparison for each test image; every difference is at most TOLERANCE.
+        One comparison for each test image. Every difference is at most TOLERANCE.
 
     Raises:
         FileExistsError: the file exists, and overwrite is False.
         UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the pixels
-            differ from PyTorch's. The new file is removed; an existing file stays.
+            differ from PyTorch's. The new file is removed, and an existing file is kept.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
     existing = [final for final in finals if final.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} already exists; pass --overwrite to replace it")
-    for package in kind.packages:  # check this first, because the tracing takes minutes
+    for package in kind.packages:  # check packages first, because the tracing takes minutes
         require(package, kind.extra)
     with ExitStack() as stack:
         with clear_refusal(path.parent, "choose another folder"):
@@ -113,15 +113,16 @@ def export(
         failed = [result for result in checks if not result.passed]
         if failed:
             raise UserError(
-                f"the {target} file's pixels differ from PyTorch's; {failed[0]}; allowed: {TOLERANCE}; it was removed"
+                f"the {target} file's pixels differ from PyTorch's; {failed[0]}; "
+                f"allowed: {TOLERANCE}; the file was removed"
             )
-        for final in reversed(finals):  # OpenVINO's weights first, so that the .xml never exists without them
+        for final in reversed(finals):  # rename OpenVINO's weights first, so that the .xml never exists without them
             os.replace(written.with_suffix(final.suffix), final)
     return checks
 
 
 def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int]) -> Check:
-    """Compare an exported network (run) with PyTorch (net) on a test image of the size (batch, height, width)."""
+    """Compare an exported network (run) with PyTorch (net) on a test image. size is (batch, height, width)."""
     lq = picture(net, size)
     with torch.no_grad():
         expected, got = net(lq), run(lq)
@@ -141,7 +142,7 @@ def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
 
 
 def describe(net: HAN, source: str) -> dict[str, str]:
-    """Return the metadata of an exported network. If source is a file, they include the file's name and SHA-256."""
+    """Return the metadata for an exported file. If source is a file, they contain its name and its SHA-256."""
     path = Path(source)
     channels = net.conv_first.in_channels
     metadata = {
@@ -161,7 +162,7 @@ def describe(net: HAN, source: str) -> dict[str, str]:
 
 
 def weights_hash(net: torch.nn.Module) -> str:
-    """Return the SHA-256 of the weights: names, dtypes, shapes, bytes. It is the same for equal weights in any file."""
+    """Return the SHA-256 of the names, dtypes, shapes and values of the weights. File formats do not change it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

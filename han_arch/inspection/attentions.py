@@ -24,8 +24,8 @@ class LayerAttention:
     form: str  # "released", "paper" or "cosine"
     alpha: float  # LAM's learned scale
     names: tuple[str, ...]  # names of the n layers in LAM's order, newest first
-    weights: Tensor  # (n, n); row i has the weights of all layers in the mixture for layer i; its sum is 1
-    gain: Tensor  # (n,); `|alpha * mixture_i| / |feats_i|`: norm of LAM's addition / norm of the layer
+    weights: Tensor  # (n, n); row i: weights of all layers in the mixture for layer i; each row sums to 1
+    gain: Tensor  # (n,); `|alpha * mixture_i| / |feats_i|`: LAM's addition relative to the layer's norm
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class SpatialAttention:
 
 @dataclass(frozen=True)
 class Attentions:
-    """Both attentions of a network. The field of an attention that it does not have is a text that says so."""
+    """The attentions of a network. If the network does not have one of them, that field is a text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str
 
 
 def attentions(net: HAN, lq: Tensor) -> Attentions:
-    """Run a network on one image, (1, channels, h, w) in [0, 1], and return the network's attentions."""
+    """Run a network on one image and return the network's attentions. lq is (1, channels, h, w) in [0, 1]."""
     with torch.inference_mode(), _recorded(net) as feats:
         net.features(lq)
     newest_first = feats[::-1]
@@ -53,11 +53,11 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 
 
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
-    """Return the numbers of the CSAM channels to draw; [] if the network does not have a CSAM.
+    """Return the numbers of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
     Args:
-        spatial: field of `Attentions`.
-        wanted: channels that the user selected. None: the CHANNELS_SHOWN channels that vary most, strongest first.
+        spatial: the field `spatial` of `Attentions`.
+        wanted: channels that the user selected. None: the CHANNELS_SHOWN channels whose gates vary most.
 
     Raises:
         UserError: wanted has more than MOST_CHANNELS channels, or a channel that does not exist.
@@ -75,7 +75,7 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
 
 @contextmanager
 def _recorded(net: HAN) -> Iterator[list[Tensor]]:
-    """Yield a list. When the network runs in the block, the list receives the maps that enter LAM, oldest first."""
+    """Yield a list that collects the input feature maps of LAM, oldest first, when the network runs in the block."""
     group_csam = dict(net.group_csam.items())
     groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
     feats: list[Tensor] = []

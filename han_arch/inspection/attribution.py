@@ -3,12 +3,13 @@
 Source: Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. The paper calls
 such a map LAM. In this code, LAM always means HAN's layer attention.
 
-The detail D of the output patch is the sum of its gradient magnitudes. The path `gaussian(sigma * (1 - t)) * lq` leads
-from the blurred image (t = 0) to the image itself (t = 1). The attribution of an input pixel i is the integral of
-`dD/dlq_i` along this path. The map is the absolute value of the attribution, summed over the channels.
+The detail D of an output patch is the sum of its gradient magnitudes. The path `gaussian(sigma * (1 - t)) * lq` leads
+from the blurred input image (t = 0) to the input image itself (t = 1). The attribution of an
+input pixel i is the integral of `dD/dlq_i` along this path. The map is the absolute value of the attribution, summed
+over the channels.
 
-Deviations: each step uses the gradient at its middle, so that the sum is closer to D(image) - D(blurred image). The
-window of the blur covers four sigma on each side.
+This code differs from the authors' code in two points. Each step uses the gradient at its middle, so that the sum is
+closer to D(image) - D(blurred image). The window of the blur covers four sigma on each side.
 """
 
 import math
@@ -24,7 +25,7 @@ from han_arch.errors import UserError
 SIGMA = 1.2  # sigma of the strongest blur, in LR pixels; SIGMA and STEPS are the authors' values
 STEPS = 50
 _RADIUS = math.ceil(4 * SIGMA)
-_SOFT = 1e-12  # added under the square root, which has an infinite slope at 0
+_SOFT = 1e-12  # added under the square root, because its slope at 0 is infinite
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Patch:
 class Attribution:
     """The attribution map of one patch, with two numbers that describe it."""
 
-    map: Tensor  # (h, w) of the LR image; the largest value is 1; all are 0 if the patch is independent of the image
+    map: Tensor  # (h, w) of the LR image; its maximum is 1, or 0 if the patch does not depend on the image
     diffusion: float  # diffusion index 100 * (1 - Gini): near 0 for a single pixel, 100 for equal values
-    total: float  # sum with signs; equals D(image) - D(blurred image), except for the error of the finite steps
+    total: float  # signed sum; equals D(image) - D(blurred image) up to the error of finite steps
 
 
 def attribute(
@@ -55,10 +56,10 @@ def attribute(
     """Compute the attribution map of a patch.
 
     Args:
-        run: the network: (1, channels, h, w) in [0, 1] -> (1, channels, scale*h, scale*w).
+        run: function that runs the network: (1, channels, h, w) in [0, 1] -> (1, channels, scale*h, scale*w).
         lq: the input image of the network.
-        patch: the patch, which must be inside the output image.
-        steps: number of steps of the path; each step runs the network forward and backward.
+        patch: a patch inside the output image.
+        steps: number of steps along the path. Each step runs the network forward and backward.
         progress: function that wraps the range of steps, such as `tqdm`.
     """
     summed = torch.zeros_like(lq)
@@ -73,10 +74,10 @@ def attribute(
 
 
 def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> tuple[int, int]:
-    """Return the left edge and the top edge, in LR pixels, of the window of a photo to inspect.
+    """Return the left and the top edge of the window to inspect, in LR pixels of the photo.
 
     Args:
-        patch: a square in the output of the complete photo; the window is around it. None: around the photo's centre.
+        patch: a patch of the complete photo's output, at the centre of the window. None: the photo's centre is used.
         photo: the photo, (1, channels, h, w).
         side: largest side of the window, in LR pixels.
         scale: scale of the network.
@@ -90,7 +91,7 @@ def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> 
         x, y = width // 2, height // 2
     elif patch.size < 2 or min(patch.x, patch.y, right - patch.x - patch.size, lower - patch.y - patch.size) < 0:
         raise UserError(
-            f"--patch must be inside the output ({right} x {lower} pixels) and have SIZE at least 2; "
+            f"--patch must be inside the output ({right} x {lower} pixels), and its SIZE must be at least 2; "
             f"got --patch {patch.x} {patch.y} {patch.size}"
         )
     elif patch.size > scale * (side - 2):
@@ -111,7 +112,7 @@ def detail(image: Tensor, patch: Patch) -> Tensor:
 
 
 def diffusion_index(strength: Tensor) -> float:
-    """Return `100 * (1 - Gini)` of the values in a map. It is 100 if all values are equal, also if all are 0."""
+    """Return `100 * (1 - Gini)` of the values in a map. It is 100 if all values are equal."""
     values = strength.flatten().double().sort().values
     total, count = float(values.sum()), len(values)
     if total == 0:
@@ -122,7 +123,7 @@ def diffusion_index(strength: Tensor) -> float:
 
 
 def blurred(lq: Tensor, sigma: float) -> Tensor:
-    """Blur images, (b, c, h, w), with a Gaussian and mirrored borders. For sigma 0, return a copy."""
+    """Blur images (b, c, h, w) with a Gaussian. The borders are mirrored. For sigma 0, return a copy."""
     if sigma <= 0:
         return lq.clone()
     offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=lq.dtype)

@@ -14,8 +14,8 @@ from han_arch.inspection.attribution import Patch
 from han_arch.inspection.inspection import Inspection
 
 ACCENT, FAINT = "#c2410c", "#6b7280"
-_LEAST_SHOWN = 1e-3  # smallest attribution with a colour of its own, relative to the strongest
-_MOST_NUMBERS = 12  # largest number of layers for which the matrix shows its numbers
+_LEAST_SHOWN = 1e-3  # smallest attribution with a separate colour, relative to the largest
+_MOST_NUMBERS = 12  # with more layers, the matrix is drawn without numbers
 
 
 def check_figure_path(path: Path, overwrite: bool) -> None:
@@ -33,10 +33,10 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
 
 
 def write_figure(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection into a PNG file, which is written completely or not at all.
+    """Draw an inspection into a PNG file. The file is written completely or not at all.
 
     Raises:
-        UserError: the system refused to write.
+        UserError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -65,7 +65,7 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     matrix.set_xticks(range(count), layer.names, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(count), layer.names)
     matrix.set_xlabel("layer j in the mixture (newest first)")
-    matrix.set_ylabel("layer i, to which the mixture is added")
+    matrix.set_ylabel("layer i (the mixture is added to it)")
     matrix.set_title("weight of layer j in the mixture for layer i (each row sums to 1)", fontsize=11)
     if count <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(weights):
@@ -95,7 +95,7 @@ def _draw_spatial(part: Any, inspection: Inspection) -> None:
         return
     effect = f"it multiplies features by 1 + beta * gate, beta = {spatial.beta:.3g}"
     if spatial.beta == 0:
-        effect = "it changes nothing because beta is 0 (the pictures show its gates)"
+        effect = "it changes nothing because beta is 0 (the panels show its gates)"
     _heading(part, f"Channel-spatial attention (CSAM): {effect}")
     photo, *panels = part.subplots(1, 1 + len(inspection.channels), squeeze=False)[0]
     _show(photo, inspection.lq, "input")
@@ -116,14 +116,14 @@ def _draw_attribution(part: Any, inspection: Inspection) -> None:
     from matplotlib.colors import LogNorm
 
     patch, attribution, scale = inspection.patch, inspection.attribution, inspection.scale
-    index = f"diffusion index {attribution.diffusion:.1f} (0: a single pixel, 100: all pixels equally)"
+    index = f"diffusion index {attribution.diffusion:.1f} (0: one pixel, 100: all pixels equally)"
     _heading(part, f"Local attribution: the input pixels that the output patch depends on; {index}")
     photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
     whole, size = inspection.patch_in_photo, patch.size
-    title = f"input, frame: {size} x {size} output patch at ({whole.x}, {whole.y})"
+    title = f"input; the frame is the {size} x {size} output patch at ({whole.x}, {whole.y})"
     _show(photo, inspection.lq, title)
     _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic colours")
-    # A few pixels have nearly all of the attribution, so the colours are logarithmic; small values fade out.
+    # A few pixels have nearly all of the attribution, so the colours are logarithmic. Small values are transparent.
     strength = attribution.map.numpy()
     shown = heat.imshow(
         strength,
@@ -163,7 +163,7 @@ def _draw_text(part: Any, heading: str, text: str) -> None:
 
 
 def _show(panel: Any, image: Tensor, title: str, extent: tuple[int, int, int, int] | None = None) -> None:
-    """Draw an image, (channels, h, w) in [0, 1], without axes. If it does not have 3 channels, draw their mean."""
+    """Draw an image without axes. If it does not have 3 channels, draw the mean of its channels in grey."""
     values = image.clamp(0, 1).numpy()
     values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(axis=0)
     panel.imshow(values, cmap="gray", vmin=0, vmax=1, extent=extent)

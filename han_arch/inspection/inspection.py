@@ -20,16 +20,18 @@ PATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class View:
-    """What the user wants to inspect: a patch of the output, channels of CSAM, and the size of the window."""
+    """What to inspect: a patch of the output, channels of CSAM, and the size of the window."""
 
-    patch: Patch | None = None  # a patch of the complete photo's output; None: the PATCH_SIZE square with most detail
-    channels: list[int] | None = None  # numbers of CSAM channels to draw; None: the channels that vary most
+    patch: Patch | None = None  # patch of the complete photo's output; None: the patch with most detail
+    channels: list[int] | None = None  # numbers of the CSAM channels to draw; None: those that vary most
     window: int = 96  # largest side of the inspected part of the photo, in photo pixels
-    steps: int = STEPS  # number of steps of the attribution's path
+    steps: int = STEPS  # number of steps along the attribution's path
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.window < 16:
-            raise UserError(f"--steps must be at least 1 and --window at least 16; got {self.steps} and {self.window}")
+            raise UserError(
+                f"--steps must be at least 1, and --window at least 16; got --steps {self.steps} --window {self.window}"
+            )
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Inspection:
     """The result of an inspection on one window of a photo. Images are (channels, h, w) in [0, 1]."""
 
     title: str  # title of the figure, with the names of network and photo
-    lq: Tensor  # the window of the photo, input of the network
+    lq: Tensor  # the window of the photo, which is the input of the network
     output: Tensor  # output of the network for the window
     scale: int  # scale of the network
     attentions: Attentions
@@ -58,9 +60,9 @@ def inspect_network(
 
     Args:
         net: the network; its parameters must not require gradients.
-        name: name of the network, for the title.
+        name: name of the network. The title contains it.
         image: path of the photo.
-        view: patch, channels and window that the user wants.
+        view: what to inspect.
         progress: function that wraps the range of attribution steps, such as `tqdm`.
 
     Raises:
@@ -97,7 +99,7 @@ def inspect_network(
 
 
 def _read(path: Path, channels: int) -> Tensor:
-    """Read a photo without its alpha channel, in the form of a network's input: (1, channels, h, w) in [0, 1]."""
+    """Read a photo without its alpha channel, as the input of a network: (1, channels, h, w) in [0, 1]."""
     if not path.is_file():
         raise FileNotFoundError(f"image {path} does not exist")
     try:
@@ -111,5 +113,5 @@ def _read(path: Path, channels: int) -> Tensor:
     elif channels == 3 and colours.shape[2] == 1:
         colours = colours.expand(-1, -1, 3)
     elif channels != colours.shape[2]:
-        raise UserError(f"{path} has {colours.shape[2]} channels; the network needs {channels}")
+        raise UserError(f"{path} must have {channels} channels for this network; it has {colours.shape[2]}")
     return colours.permute(2, 0, 1)[None].contiguous()
