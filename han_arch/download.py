@@ -188,7 +188,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
         target: the folder to make. If all files of the archive are in one top folder, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. The new name of a
-            file is the concatenation of the groups. None: all files are unpacked with their paths.
+            file is the concatenation of the expression's groups. None: all files are unpacked with their paths.
 
     Raises:
         UnsafeArchive: the zip file is damaged, or no file matches members. Or the zip file is unsafe: a path leads out

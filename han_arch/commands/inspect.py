@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="photo to upscale")
+    add("image", metavar="IMAGE", type=Path, help="input photo of the network")
     add(
         "--model",
         required=True,

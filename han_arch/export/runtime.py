@@ -17,12 +17,12 @@ from han_arch.speed.precision import PRECISIONS
 RUNTIMES = {
     name: target.suffix for name, target in TARGETS.items() if target.safe
 }  # name of the runtime -> suffix of its files
-# Limits for the numbers in a file's metadata. A larger number shows that `export` did not write the file.
+# Limits for the numbers in a file's metadata. A larger number means a damaged file or a file from another program.
 _LARGEST_SCALE, _MOST_CHANNELS, _LARGEST_NETWORK = 64, 64, 4096
 
 
 class Runtime:
-    """An opened exported network and its metadata. Call it to run it; several threads may do so at the same time.
+    """An opened exported network and its metadata. Several threads may call the object at the same time.
 
     Raises:
         UserError: `scale` or `num_in_ch` (number of input and output channels) is missing or invalid in the metadata.
@@ -33,7 +33,7 @@ class Runtime:
         self.scale, self.num_in_ch = whole_numbers(self.metadata, path, scale=_LARGEST_SCALE, num_in_ch=_MOST_CHANNELS)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Upscale images: (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w). Do not clamp the output."""
+        """Upscale images without clamping: (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w)."""
         if lq.dim() != 4 or lq.shape[1] != self.num_in_ch:
             raise ValueError(f"lq must have the shape (b, {self.num_in_ch}, h, w); got {tuple(lq.shape)}")
         return self._run(lq.detach().to("cpu", torch.float32).contiguous())

@@ -155,7 +155,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
     openvino = require("openvino", "openvino")
     if not path.with_suffix(".bin").is_file():
         raise FileNotFoundError(
-            f"{path} needs its weights file {path.with_suffix('.bin').name} in the same folder; that file does not exist"
+            f"{path} needs its weights in the same folder, but {path.with_suffix('.bin').name} does not exist"
         )
     core = openvino.Core()
     if not any(found.split(".")[0] == device for found in core.available_devices):

@@ -162,7 +162,7 @@ def describe(net: HAN, source: str) -> dict[str, str]:
 
 
 def weights_hash(net: torch.nn.Module) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and values of the weights. File formats do not change it."""
+    """Return the SHA-256 of the names, dtypes, shapes and values of the weights. The file format does not matter."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

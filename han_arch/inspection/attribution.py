@@ -4,9 +4,8 @@ Source: Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribut
 such a map LAM. In this code, LAM always means HAN's layer attention.
 
 The detail D of an output patch is the sum of its gradient magnitudes. The path `gaussian(sigma * (1 - t)) * lq` leads
-from the blurred input image (t = 0) to the input image itself (t = 1). The attribution of an
-input pixel i is the integral of `dD/dlq_i` along this path. The map is the absolute value of the attribution, summed
-over the channels.
+from the blurred input image (t = 0) to the input image itself (t = 1). The attribution of an input pixel i is the
+integral of `dD/dlq_i` along this path. The map is the absolute value of the attribution, summed over the channels.
 
 This code differs from the authors' code in two points. Each step uses the gradient at its middle, so that the sum is
 closer to D(image) - D(blurred image). The window of the blur covers four sigma on each side.
