@@ -1,4 +1,4 @@
-"""Save and load checkpoints and training states, completely or not at all, and without running code from a file."""
+"""Save and load checkpoints and training states. Files are written completely or not at all; loading runs no code."""
 
 import random
 import warnings
@@ -27,9 +27,11 @@ class CheckpointModel(SRModel):
     """SRModel that saves and loads files safely. Differences from SRModel:
 
     - `save`, `save_network` and `save_training_state` write a file completely or not at all. A write error stops the
-      run. A checkpoint contains the options `network_g`, and the weights under `params` and `params_ema`.
-    - `load_network` never runs code from a file. For HAN it also reads checkpoints of the authors and of RCAN, and it
-      can start from a checkpoint that fits only partly (warm start).
+      run.
+    - A checkpoint contains the options `network_g`, the trained weights (key `params`) and the averaged weights (key
+      `params_ema`).
+    - `load_network` never runs code from a file. For HAN it also reads RCAN checkpoints and those of HAN's authors.
+      A warm start accepts a checkpoint that fits only partly.
     """
 
     step: TrainingStep
@@ -39,10 +41,10 @@ class CheckpointModel(SRModel):
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the networks and the training state of an iteration.
 
-        With iteration -1, the end of training, save only the networks, under the label `latest`.
+        At the end of training, current_iter is -1. Then save only the networks, as net_g_latest.pth.
 
         Raises:
-            UserError: the system refused to write.
+            UserError: a file could not be written.
         """
         self.save_networks(current_iter)
         self.save_training_state(epoch, current_iter)
@@ -70,11 +72,11 @@ class CheckpointModel(SRModel):
         Args:
             net: the network, or a list of networks.
             net_label: first part of the file's name. With "net_g" the file also contains the options `network_g`.
-            current_iter: second part of the file's name: iteration number or word; -1 means "latest".
-            param_key: key in the file for the network's state dict; for a list of networks, a list of keys.
+            current_iter: second part of the file's name: an iteration number, or a word; -1 means "latest".
+            param_key: key of the network's state dict in the file; for a list of networks, a list of keys.
 
         Raises:
-            UserError: the system refused to write.
+            UserError: the file could not be written.
         """
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
@@ -85,10 +87,10 @@ class CheckpointModel(SRModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save in the file `<current_iter>.state` what an exact resume needs; save nothing if current_iter is -1.
+        """Save everything that an exact resume needs in `<current_iter>.state`. If current_iter is -1, do nothing.
 
         Raises:
-            UserError: the system refused to write.
+            UserError: the file could not be written.
         """
         if current_iter == -1:
             return
@@ -134,7 +136,7 @@ class CheckpointModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Load a training state that this class or BasicSR's SRModel has saved.
 
-        If the options of an optimizer or the schedule have changed since then, the current options are used.
+        If the options of an optimizer or of the schedule have changed since the save, the current options are used.
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
@@ -156,11 +158,11 @@ class CheckpointModel(SRModel):
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
         """Set the optimizers to the current options, and advance new schedulers to the current iteration.
 
-        Otherwise the loaded state would silently keep the old learning rate and schedule. BasicSR's cosine schedule
-        would even raise an error after its old periods.
+        Without this, the run would silently keep the old learning rate and schedule. BasicSR's cosine schedule would
+        raise an error at the end of its old periods.
 
         Args:
-            fresh: for each optimizer, its parameter groups before the state was loaded.
+            fresh: for each optimizer, its parameter groups before the training state was loaded.
             done: number of iterations that are already done.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
@@ -181,11 +183,10 @@ class CheckpointModel(SRModel):
         Args:
             net: the network; its weights are replaced.
             load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
-            strict: True: the file must contain all weights of the network, and no others. False: a HAN gets a warm
-                start, in which only the backbone must fit, and the log lists the loaded and the fresh weights. Other
-                networks load the weights that fit.
-            param_key: key of the state dict in the file. If the file does not contain this key, the averaged weights
-                are preferred.
+            strict: True: the file must contain all weights of the network, and no others. False: load the weights that
+                fit. For HAN this is a warm start: the backbone must fit, and the log lists which weights were loaded.
+            param_key: key of the state dict in the file. If the file does not contain this key, averaged weights are
+                preferred to trained weights.
 
         Raises:
             UserError: the file is not a checkpoint, or it does not fit the network.
@@ -203,7 +204,7 @@ class CheckpointModel(SRModel):
             bare.load_state_dict(state, strict=strict)
         except RuntimeError as error:
             raise UserError(
-                f"the weights in {load_path} do not fit the {type(bare).__name__} of the options: {error}"
+                f"the weights in {load_path} do not fit the network {type(bare).__name__} of the option file: {error}"
             ) from error
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:

@@ -42,7 +42,7 @@ class LossGuard:
             raise ValueError(f"guard factor must be above 1 and give_up_after at least 1; {got}")
 
     def find_problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
-        """Return a text that says why a step is bad; None if it is good.
+        """Return the reason why a step is bad, as text for the log; None if the step is good.
 
         Args:
             losses: value of each loss term, keyed by the term's name in the log.
@@ -80,8 +80,9 @@ class LossGuard:
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= self.give_up_after:
             raise UserError(
-                f"training gave up after {self.bad_in_a_row} bad steps in a row. The last: {problem}, in a batch of "
-                f"{', '.join(files)}. Lower the learning rate, or set grad_clip or warmup_iter; then use --auto_resume"
+                f"training gave up after {self.bad_in_a_row} bad steps in a row. In the last step, {problem}; "
+                f"images of the batch: {', '.join(files)}. Lower the learning rate, or set grad_clip or warmup_iter; "
+                "then run the same command with --auto_resume"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,16 +21,16 @@ from han_arch.speed.compilation import compile_blocks
 
 
 class HANModel(CheckpointModel):
-    """SRModel for HAN, and for BasicSR's EDSR and RCAN, so that all train by the same code.
+    """Model that trains and validates HAN; it also trains BasicSR's EDSR and RCAN.
 
-    Option files select this class by `model_type: HANModel`. It supports SRModel's options and these:
+    Option files select it by `model_type: HANModel`. It supports all options of BasicSR's SRModel, and these:
 
     - in the section `train`: `precision`, `channels_last`, `accumulate` and `grad_clip` (see TrainingStep), `compile`,
       and `guard` (see LossGuard);
-    - at the top level: `winograd` (see `han_arch.use_winograd`).
+    - at the top level of the option file: `winograd` (see `han_arch.use_winograd`).
 
-    Losses, optimizers and schedules can come from BasicSR, torch or a plugin. If a method differs from the method of
-    SRModel, its docstring says how.
+    Losses, optimizers and schedules can come from BasicSR, torch or a plugin. The docstrings of the methods describe
+    the differences from SRModel.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -94,7 +94,8 @@ class HANModel(CheckpointModel):
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Advance the schedules by one iteration; during the warm-up, scale the learning rates up linearly.
 
-        Unlike in BasicSR, the warm-up ends at the learning rate of the schedule, and milestones during it take effect.
+        Differences from BasicSR: the warm-up ends at the schedule's learning rate, and schedule milestones also take
+        effect during the warm-up.
 
         Args:
             current_iter: number of the iteration that starts.
@@ -115,13 +116,14 @@ class HANModel(CheckpointModel):
         """Store a batch for the next training step or test.
 
         Args:
-            data: LR images "lq"; ground truth "gt" for training and metrics; file paths "gt_path" or "lq_path".
+            data: dict with the keys "lq" (LR images), "gt" (ground truth; needed for training and metrics), and
+                "gt_path" or "lq_path" (file paths).
         """
         super().feed_data(data)
         self.files = list(data.get("gt_path") or data.get("lq_path") or [])
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one training step on the batch from `feed_data`; set `output` and the losses for the log.
+        """Do one training step on the batch from `feed_data`. Set `output`, and the losses in `log_dict`.
 
         A bad step (see LossGuard) is skipped, and the log shows the paths of its images.
 
@@ -140,7 +142,7 @@ class HANModel(CheckpointModel):
                 self.model_ema(decay=self.ema_decay)
         else:
             logger = get_root_logger()
-            logger.warning(f"Skipped iteration {current_iter}: {problem}, in a batch of {', '.join(self.files)}")
+            logger.warning(f"Skipped iteration {current_iter}: {problem}; images of the batch: {', '.join(self.files)}")
             if self.guard.action == "rollback":
                 logger.warning(self.roll_back())
         self.log_dict = {**numbers, "grad_norm": float(norm)}
@@ -164,8 +166,8 @@ class HANModel(CheckpointModel):
     def test(self) -> None:
         """Upscale `lq` by the inference variant `val:inference`, and store the result in `output`.
 
-        Uses the averaged network if there is one. Calls the network without its DistributedDataParallel wrapper, whose
-        forward pass would wait for the other processes.
+        If there is an averaged network, use it. Otherwise use the trained network, without its DistributedDataParallel
+        wrapper: the wrapper would wait for the other processes.
         """
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         was_training = net.training
@@ -180,7 +182,7 @@ class HANModel(CheckpointModel):
 
         Args:
             dataloader: BasicSR's loader; only its attribute `dataset` is used.
-            current_iter: number of the iteration; in `basicsr test`, the experiment's name.
+            current_iter: number of the iteration; in `basicsr test`, the name of the experiment.
             tb_logger: TensorBoard's writer in the first process; None in the others.
             save_img: save the outputs as PNG files; unlike in BasicSR, each data set has its own folder.
         """

@@ -16,7 +16,7 @@ LOG_NAMES = {"pixel_opt": ("l_pix",), "perceptual_opt": ("l_percep", "l_style")}
 
 
 def classes() -> dict[str, type[nn.Module]]:
-    """Return all loss classes, keyed by name. BasicSR and plugins have priority over PyTorch for equal names."""
+    """Return all loss classes, keyed by name. For equal names, BasicSR's or a plugin's class replaces PyTorch's."""
     found = {name: cls for name, cls in vars(nn).items() if name.endswith("Loss")}
     for name, cls in LOSS_REGISTRY:
         found |= {name.removesuffix("_basicsr"): cls, name: cls}  # BasicSR accepts a name without the suffix
@@ -27,8 +27,8 @@ class LossTerms(nn.ModuleDict):
     """The loss modules, keyed by option name, such as `pixel_opt`.
 
     Args:
-        train_opt: the option section `train`. Each option NAME_opt contains the `type` of a loss and the loss's
-            arguments, or is empty.
+        train_opt: the option section `train`. Each option NAME_opt, such as `pixel_opt`, contains the `type` of a loss
+            and the arguments of the loss. An empty option is ignored.
 
     Raises:
         UserError: there is no loss, or a loss has an unknown type.
@@ -48,7 +48,7 @@ class LossTerms(nn.ModuleDict):
             raise errors.UserError("the section train must contain a loss; add pixel_opt or perceptual_opt")
 
     def forward(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        """Return the loss terms for an output and its ground truth, both (b, c, h, w), keyed by name in the log."""
+        """Return the loss terms, keyed by their names in the log; output and ground truth gt are (b, c, h, w)."""
         terms: dict[str, Tensor] = {}
         for option, loss in self.items():
             values = loss(output, gt)

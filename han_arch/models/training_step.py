@@ -67,7 +67,7 @@ class TrainingStep:
         device: device of the network.
         precision: number format of the forward pass: "fp32", "bf16" or "fp16". The weights stay float32. With fp16 the
             loss is scaled up, so that small gradients do not become 0.
-        channels_last: convert batches to the memory format `torch.channels_last`; the network should use it too.
+        channels_last: convert batches to the memory format `torch.channels_last`. Convert the network too.
         accumulate: number of parts into which a batch is split to save memory. The gradients of the parts are added.
         grad_clip: maximum norm of all gradients together; None: no clipping.
 
@@ -99,14 +99,14 @@ class TrainingStep:
         gt: Tensor,
         losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Compute and clip the gradients of a batch's mean loss; call `step` afterwards.
+        """Compute and clip the gradients of a batch's mean loss. The method `step` then updates the weights.
 
         Args:
             net: the network; in distributed training, its DistributedDataParallel wrapper.
             optimizer: optimizer of the network's parameters; old gradients are deleted.
             lq: LR images (b, c, h, w).
             gt: ground truth (b, c, scale*h, scale*w).
-            losses: function that takes output and gt and returns the loss terms, keyed by name.
+            losses: function of the output and the ground truth that returns a dict from name to loss term.
 
         Returns:
             The detached output (b, c, scale*h, scale*w), the loss terms (means over the batch), and the norm of all

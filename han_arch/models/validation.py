@@ -22,20 +22,20 @@ def validate(
     image_path: Callable[[str], str] | None,
     show: Callable[[str, list[Tensor]], None] | None,
 ) -> dict[str, float]:
-    """Return the mean of each metric over a data set. Each process handles a share of the images; all get the means.
+    """Return the mean of each metric over a data set. The processes share the images; all return the same means.
 
-    Deviations from BasicSR's validation:
+    Differences from BasicSR's validation:
 
     - If the network's output is not finite, the metrics of this image are nan.
-    - The log shows the path of an image if its output or a metric is not finite.
-    - A data set without GT images is not compared with images of the last training batch.
+    - If the output or a metric is not finite, the log shows the path of the image.
+    - A data set without GT images has no metrics. BasicSR compares its images with GT of the last training batch.
 
     Args:
         model: an SRModel with `feed_data`, `test` and `get_current_visuals`.
         dataset: BasicSR's dataset, with the keys "lq" and "lq_path" in each item, and "gt" if there is ground truth.
-        image_path: function from an image's name to the path for saving the output; None: outputs are not saved.
-        show: function that receives the first images of this process: name and [LQ, output, GT]; without ground
-            truth [LQ, output]. None: images are not shown.
+        image_path: function that returns the path for saving an output, given the image's name. None: save no outputs.
+        show: function that is called for the first 3 images of this process, with the image's name and the list
+            [LQ, output, GT], or [LQ, output] without ground truth. None: show no images.
 
     Returns:
         Dict from metric name to mean; empty if `val:metrics` or the ground truth is missing.
@@ -83,8 +83,9 @@ def strip(images: list[Tensor]) -> Tensor:
     """Put the middle parts of several versions of one image side by side, enlarged to the same size.
 
     Args:
-        images: the versions, such as LQ, output and GT: (1, 1 or 3, h*s, w*s) in [0, 1] with an integer s for each;
-            the first one is the smallest. Smaller versions are enlarged by repeating their pixels.
+        images: the versions, such as LQ, output and GT, each of shape (1, 1 or 3, height, width) in [0, 1]. The first
+            one is the smallest, and the sizes of the others are integer multiples of its size. Smaller versions are
+            enlarged by repeating pixels.
 
     Returns:
         uint8 image (3, height, sum of widths); each part is at most SHOWN_SIDE pixels high and wide.

@@ -1,7 +1,7 @@
 """Data loaders. The images in a training batch depend only on the seed and the iteration.
 
-With BasicSR's sampler and workers, they also depend on the epoch and the process. A stopped run could then not resume
-exactly, and a run on several processes would train on other batches than a run on one process.
+So a resumed run loads the same batches as an uninterrupted run, and several processes load the same batches as one. In
+BasicSR, the batches also depend on the epoch and the process.
 """
 
 import logging
@@ -25,15 +25,15 @@ SampleKey = tuple[int, int]  # index in the dataset, and seed for the random cro
 
 @dataclass(frozen=True)
 class RunSampler(Sampler[SampleKey]):
-    """Iterate over the keys (SampleKey) of one process's training samples.
+    """Sampler that yields the dataset index and the random seed of each training sample of one process.
 
-    The run passes over the dataset again and again, each time in a new random order. The seed alone decides this order.
-    With B samples in a batch over all processes, iteration i uses the samples at positions (i-1)*B to i*B-1. Each
-    process takes every world_size-th of them. The dataset may be smaller than B.
+    Each pass over the dataset has a new random order, which depends only on the option `manual_seed`. The samples of
+    the whole run are numbered from 0. Let B be the batch size over all processes. Iteration i trains on the samples
+    (i-1)*B to i*B-1, and each process loads every world_size-th of them. B may be larger than the dataset.
 
     Args:
         size: number of samples in the dataset.
-        positions: positions of this process's samples in the order of the run, ascending.
+        positions: ascending numbers of the samples that this process loads.
         seed: the option `manual_seed`.
     """
 
@@ -55,10 +55,10 @@ class RunSampler(Sampler[SampleKey]):
 
 
 class SeededSamples(Dataset[Any]):
-    """Wrap a map-style BasicSR dataset. Its index is a key of RunSampler: the sample's index and a seed.
+    """Wrapper for a BasicSR dataset that is indexed by the pairs (index, seed) of RunSampler.
 
-    BasicSR's datasets draw crops and flips from the global random generators. This class seeds the generators for each
-    sample, and restores their states afterwards.
+    BasicSR's datasets draw crops and flips from the global random generators. This class seeds these generators before
+    it loads a sample, and restores their states afterwards.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -85,13 +85,12 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
     """Build the data loaders for training and validation.
 
     Args:
-        opt: options of the run.
         start_iter: number of iterations that are already done.
-        logger: the run's log.
+        logger: receives the sizes of the data sets.
 
     Returns:
-        The training loader with the batches of the iterations after start_iter, and a list with one validation loader
-        per validation set.
+        The training loader and a list with one loader per validation set. The training loader starts with the batch of
+        iteration start_iter + 1.
 
     Raises:
         UserError: the training set is empty.
@@ -116,8 +115,8 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
     """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
-    It uses private attributes of torch, for two reasons. Torch stops workers only when the iterator is deleted, and a
-    loader with persistent workers keeps its iterator. Torch ends busy workers by SIGTERM, which our workers ignore.
+    This needs private attributes of torch. Torch itself stops the workers only when the iterator is deleted, and a
+    loader with persistent workers never deletes it. Torch sends SIGTERM to busy workers, but these workers ignore it.
     """
     batches = iter(loader)
     try:
@@ -134,7 +133,7 @@ def _sampler(
     opt: dict[str, Any], dataset_opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger
 ) -> RunSampler:
     if not size:
-        raise UserError("the data set datasets:train is empty; check the paths in this section of the option file")
+        raise UserError("the training set contains no images; check the paths in the option section datasets:train")
     # Without a launcher, one process loads the batches for all GPUs, as in BasicSR.
     loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
     batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
@@ -150,10 +149,10 @@ def _sampler(
 
 
 def _start_worker(start: Callable[[int], None], worker_id: int) -> None:
-    """Start a data worker as BasicSR does, but make it ignore SIGINT and SIGTERM.
+    """Make a data worker ignore SIGINT and SIGTERM, then start it as BasicSR does.
 
-    A shell's Ctrl-C and a scheduler's SIGTERM reach all processes of a job. The main process still needs its workers
-    to finish the current iteration.
+    Ctrl-C in a shell and SIGTERM from a scheduler reach all processes of a job. The main process needs the workers
+    until the current iteration is done.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -25,15 +25,15 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
     Args:
         opt: the options from `opt.load`; they are not changed.
-        args: the command's flags; reads `opt` (path of the option file), `force_yml` and `fresh`.
-        environment: lines for the log: installed versions, plugins, and replaced functions of other packages.
-        warnings: warnings from the check of the options, for the log.
+        args: the command's flags. Used are `opt` (path of the option file), `force_yml` and `fresh`.
+        environment: text for the log that lists installed versions, plugins and changes to other packages.
+        warnings: warnings about the options; they are logged.
 
     Returns:
         0 when all iterations are done; 3 when a signal stopped the run and its state is saved.
 
     Raises:
-        UserError: an option is wrong, the system refused to write a file, or an unfinished run has the same name and
+        UserError: an option is wrong, or a file could not be written. Or an unfinished run has the same name, and
             neither `--auto_resume` nor `--fresh` is given.
     """
     from basicsr.models import build_model
@@ -87,7 +87,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
 
 def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
-    """Copy the option file to the experiment's folder; add the time and the command as comments, as BasicSR does.
+    """Copy the option file to the experiment's folder, with the time and the command as comments at the top.
 
     With `--force_yml` the copy contains the changed options.
     """
@@ -116,7 +116,8 @@ class BetweenSteps:
     def validate(self, current_iter: int) -> None:
         """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
 
-        With the option `keep_best`, save the networks as `best` if this metric has a new best value on the first set.
+        The option `keep_best` names a metric. If this metric on the first validation set is the best so far, save the
+        networks as net_g_best.pth.
         """
         val = self.opt.get("val")
         if not val or not (current_iter % val["val_freq"] == 0 or self._is_last(current_iter)):
@@ -136,7 +137,7 @@ class BetweenSteps:
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
         """Save networks and training state, every `save_checkpoint_freq` iterations and after the last iteration.
 
-        With `now`, save at any iteration.
+        If `now` is True, save after this iteration too.
         """
         logger_opt = self.opt["logger"]
         if not now and current_iter % logger_opt["save_checkpoint_freq"] and not self._is_last(current_iter):
@@ -147,7 +148,7 @@ class BetweenSteps:
             resume.keep_last(self.opt, logger_opt["keep_last"])
 
     def finish(self) -> None:
-        """Save the networks as `latest`, close TensorBoard's writer, and log the summary."""
+        """Save the networks as net_g_latest.pth, close TensorBoard's writer, and log the summary."""
         self.logger.info("End of training; saving the latest model.")
         self.model.save(epoch=-1, current_iter=-1)
         if self.tb_logger:

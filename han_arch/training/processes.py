@@ -42,13 +42,13 @@ def find_place(launcher: str) -> Place:
 def join(launcher: str, settings: Mapping[str, Any]) -> None:
     """Initialise torch.distributed from the environment variables that `find_place` reads.
 
-    BasicSR's `init_dist` fails without a GPU, because it divides by the number of GPUs and supports only NCCL. It also
-    passes SLURM_NODELIST to a shell. This function uses gloo for processes without a GPU.
+    Processes without a GPU use the backend gloo. This replaces BasicSR's `init_dist`, which fails without a GPU and
+    passes the environment variable SLURM_NODELIST to a shell.
 
     Args:
         launcher: "none" (do nothing), "pytorch" (torchrun) or "slurm".
-        settings: the options `dist_params`. `backend` is used on machines with GPUs. `port` is used with slurm if
-            MASTER_PORT is not set.
+        settings: the option section `dist_params`. `backend` (default nccl) is used with GPUs. `port` (default 29500)
+            is used with slurm, if MASTER_PORT is not set.
     """
     if launcher == "none":
         return
@@ -66,9 +66,9 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
     """Convert the environment variables of a slurm task to the variables that torchrun sets.
 
     Args:
-        environment: environment variables with SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_JOB_NODELIST (or
-            SLURM_NODELIST). If MASTER_ADDR or MASTER_PORT is set, its value is kept.
-        port: port on the first node to which all processes connect.
+        environment: environment variables of the task. SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and
+            SLURM_JOB_NODELIST (or SLURM_NODELIST) are required. MASTER_ADDR and MASTER_PORT keep their values if set.
+        port: value of MASTER_PORT if it is not set: the port at which all processes connect to the first one.
 
     Returns:
         RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
@@ -123,7 +123,8 @@ def _joined() -> bool:
 class StopRequest(ExitStack[None]):
     """Context that catches SIGINT and SIGTERM, so that the run can stop between two iterations.
 
-    The first signal only sets `signal_name`. A second signal ends the process at once.
+    The first signal only sets `signal_name`, and the training loop stops later. A second signal ends the process at
+    once.
     """
 
     signal_name: str | None = None

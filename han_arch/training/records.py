@@ -46,8 +46,7 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
     """Open a TensorBoard writer in the folder tb_logger/NAME. If the options set a wandb project, start wandb first.
 
     Args:
-        opt: options of the run.
-        start_iter: number of iterations that are already done. TensorBoard hides the events of later iterations,
+        start_iter: number of iterations that are already done. TensorBoard hides old values of later iterations,
             because the resumed run writes them again.
 
     Returns:
@@ -84,14 +83,14 @@ class CsvLog:
         """Append a row to the file; numbers are written with all their digits.
 
         Raises:
-            UserError: the system refused to write.
+            UserError: the file could not be written, for example because the disk is full.
         """
         with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the complete rows of a CSV file; the list is empty if the file does not exist."""
+    """Return the rows of a CSV file, without half-written rows; an empty list if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -101,15 +100,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 class Progress(ExitStack[None]):
     """Measure and report the speed of training; it replaces BasicSR's MessageLogger.
 
-    Iterations per second cover only the training steps since the last log line. The remaining time (ETA) also
-    includes validation and saving.
+    The speed (iterations per second) is measured since the last log line, without validation and saving. The remaining
+    time (ETA) includes validation and saving.
 
     Args:
-        opt: options of the run.
         start_iter: number of iterations that are already done.
         samples_per_iter: number of samples in an iteration, over all processes.
-        tb_logger: TensorBoard's writer, or None.
-        logger: the run's log.
+        tb_logger: TensorBoard's writer; None: no TensorBoard.
     """
 
     def __init__(
@@ -137,7 +134,6 @@ class Progress(ExitStack[None]):
         """Count one finished iteration, and update the progress bar.
 
         Args:
-            current_iter: number of the iteration.
             seconds: duration of the iteration.
             waited: how many of these seconds the iteration waited for data.
             numbers: losses (l_...) and other values of the training step, such as grad_norm.
@@ -152,12 +148,10 @@ class Progress(ExitStack[None]):
         self._bar.update()
 
     def write_line(self, epoch: int, current_iter: int, lrs: list[float], numbers: dict[str, float]) -> None:
-        """Write a line to the log and the same values to TensorBoard; then measure the speed from zero again.
+        """Write a line to the log and the same values to TensorBoard; then start a new speed measurement.
 
         Args:
             epoch: number of the current pass over the training set, from 0.
-            current_iter: number of the iteration.
-            lrs: learning rates.
             numbers: losses (l_...) and other values of the training step, such as grad_norm.
         """
         seconds = self.seconds or float("inf")  # a coarse clock can measure 0
@@ -180,7 +174,7 @@ class Progress(ExitStack[None]):
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
 
     def _eta(self, current_iter: int) -> float:
-        """Return the remaining seconds; the slow first iteration (it compiles) counts only until the second ends."""
+        """Return the remaining seconds. After the second iteration, ignore the first, which is slow (compilation)."""
         done = current_iter - self.start_iter - 1
         now = time.monotonic()
         each = (now - self._first_done) / done if done > 0 else now - self._began
@@ -211,7 +205,8 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
     Args:
         folder: folder of the experiment.
-        metrics: the option `val:metrics`. The best value is the highest, or the lowest with `better: lower`.
+        metrics: the option `val:metrics`. For a metric with `better: lower` the lowest value is the best; for all other
+            metrics it is the highest.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):

@@ -21,8 +21,8 @@ class Resume:
 
     Args:
         path: file of the training state; None for a start at iteration 0.
-        state: content of this file; None for a start at iteration 0.
-        notes: warnings for the log.
+        state: content of the training state; None for a start at iteration 0.
+        notes: lines for the log about skipped training states and changed options.
     """
 
     path: Path | None = None
@@ -35,7 +35,7 @@ class Resume:
         return 0 if self.state is None else int(self.state["iter"])
 
     def model_options(self, opt: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the options for `build_model`, with the paths of the training state's networks in `path`."""
+        """Return a copy of the options whose section `path` names the network files that match the training state."""
         from basicsr.utils import check_resume
 
         opt = copy.deepcopy(opt)
@@ -48,8 +48,9 @@ class Resume:
 def find(opt: dict[str, Any]) -> Resume:
     """Find and load the training state to resume from.
 
-    With `auto_resume` this is the experiment's newest training state that can be read and whose network can be read.
-    Without `auto_resume`, or if the experiment has no training state yet, this is the file `path:resume_state`.
+    With `auto_resume`, load the experiment's newest training state. If its file or its network's file cannot be read,
+    try the next older one. Without `auto_resume`, or if the experiment has no training state yet, load the file
+    `path:resume_state`. If this option is empty, the run starts at iteration 0.
 
     Raises:
         UserError: `path:resume_state` is not a readable training state, or all states of the experiment are damaged.
@@ -68,7 +69,7 @@ def find(opt: dict[str, Any]) -> Resume:
                 _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
         except UserError as error:
             if is_given:
-                remedy = "set it to a file ITERATION.state in the folder training_states of a run"
+                remedy = "set it to a training state, such as experiments/NAME/training_states/5000.state"
                 raise UserError(f"path:resume_state: {error}; {remedy}") from error
             notes.append(f"Skipped {path.name}: {error}")
             continue
@@ -76,7 +77,7 @@ def find(opt: dict[str, Any]) -> Resume:
             notes += [f"Changed option: {line}" for line in differences(state["options"], opt)]
         return Resume(path, state, notes)
     if candidates:
-        advice = "no usable training state; delete these files, or start again with --fresh instead of --auto_resume:"
+        advice = "no usable training state; delete these files, or use --fresh instead of --auto_resume to start again:"
         raise UserError("\n  ".join([advice, *notes]))
     return Resume()
 
@@ -105,12 +106,11 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
     """Make the folders of a run.
 
-    A run that starts at iteration 0 first renames the folder of an older run with the same name, as BasicSR does.
+    If the run starts at iteration 0, the folder of an older run with the same name is renamed, as in BasicSR.
 
     Args:
-        opt: options of the run.
-        resume: where the run starts.
-        fresh: rename the older run's folder even if that run is unfinished.
+        resume: result of `find`.
+        fresh: rename the older run's folder even if the older run is unfinished.
 
     Raises:
         UserError: an unfinished run has the same name, and neither `--auto_resume` nor `--fresh` is given.
@@ -138,7 +138,7 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
 
 
 def keep_last(opt: dict[str, Any], count: int) -> None:
-    """Delete all training states but the newest `count`, each with its networks."""
+    """Keep the newest `count` training states and their networks; delete the older ones."""
     for iteration in saved_iterations(opt)[count:]:
         # Delete the state before its network: a state without a network would be unusable.
         (Path(opt["path"]["training_states"]) / f"{iteration}.state").unlink(missing_ok=True)
@@ -150,7 +150,8 @@ def _read_state(path: Path) -> dict[str, Any]:
     state = _read(path)
     if not state.keys() >= set(STATE_KEYS):
         found = ", ".join(map(str, list(state)[:5])) or "none"
-        raise UserError(f"{path} is not a training state: wanted the keys {', '.join(STATE_KEYS)}; got {found}")
+        keys = ", ".join(STATE_KEYS)
+        raise UserError(f"{path} is not a training state: it must contain the keys {keys}; found {found}")
     return state
 
 

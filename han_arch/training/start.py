@@ -22,10 +22,10 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 
     Args:
         args: the command's flags.
-        is_train: True trains; False runs BasicSR's test pipeline.
+        is_train: True for `basicsr train`; False for `basicsr test`.
 
     Returns:
-        0; or 3 when a signal stopped the training and its state is saved.
+        The exit code: 0, or 3 when a signal stopped the training and its state is saved.
 
     Raises:
         UserError: BasicSR cannot be imported, an option is wrong, or the disk is full.
@@ -102,7 +102,7 @@ def _test(opt: dict[str, Any], environment: str) -> None:
         compat.replace("basicsr.test", attribute, lambda *arguments, **settings: result, why)
 
     replace("parse_options", (opt, None), "BasicSR's YAML loader and --force_yml can run code from an option file")
-    replace("get_env_info", environment, "the log also lists the plugins and what was changed in other packages")
+    replace("get_env_info", environment, "the log also lists the plugins and the changes to other packages")
     basicsr.test.test_pipeline(opt["root_path"])
 
 
@@ -114,7 +114,7 @@ def _environment(plugins: dict[str, str]) -> str:
     lines = [
         f"BasicSR {basicsr}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
         f"Plugins: {', '.join(plugins.values())}",
-        "Changed in other packages:",
+        "Changes to other packages:",
         *(f"  {where}: {why}" for where, why in compat.changes().items()),
     ]
     return "\n".join(lines)
