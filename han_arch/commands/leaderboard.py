@@ -17,8 +17,8 @@ EXAMPLES = """examples:
   basicsr leaderboard -opt leaderboard_x4 --force_yml 'variants=[full]' num_gpu=0
 
 The command writes results.csv, per_image.csv, README.md and index.html to the folder results/NAME. NAME is the option
-`name` of the option file. The subfolder cache stores all scores: after an interruption, run the same command again, and
-it continues. After you add a model, only this model is measured."""
+`name` of the option file. The subfolder cache stores all scores. After an interruption, run the same command again: it
+continues where it stopped. After you add a model to the option file, only this model is measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-opt",
         required=True,
         metavar="FILE",
-        help="option file: its path, or the name of a file that comes with the package",
+        help="path of the option file, or name of an option file that comes with the package",
     )
     parser.add_argument(
         "-o",
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY:KEY=VALUE",
-        help="options that replace those of the option file, e.g. cost:repeat=20",
+        help="replace options of the option file, for example cost:repeat=20",
     )
 
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Check the option file, measure the contestants, and write the results; return 0.
 
     Raises:
-        UserError: the option file, a test set or a contestant has a fault. Then nothing was measured.
+        UserError: the option file, a test set or a contestant has a fault. Nothing is measured.
     """
     compat.require_basicsr()
     start.load_plugins()
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     text = rows.write(folder, checked.name, results, checked.baseline)
     try:
         page.write(folder, checked, results, cache)
-    except UserError as error:  # all other files have been written
+    except UserError as error:  # all other files are already written
         _warn(f"index.html was not written: {error}")
     sys.stdout.write(text + f"\nthe results were written to {folder}\n")
     return 0

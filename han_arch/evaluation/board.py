@@ -1,6 +1,6 @@
 """Read a leaderboard from an option file: check the options and images, and load the contestants.
 
-It runs before the long measurement, so that all mistakes are reported at once.
+The checks run before the long measurement, and all faults are reported in one message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ CROP_KEYS = ("set", "image", "left", "top")
 
 @dataclass(frozen=True)
 class CropPlace:
-    """The place of a square crop: test set, image, and the crop's top left corner in HR pixels."""
+    """The place of a square crop: name of the test set, name of the image, and top left corner in HR pixels."""
 
     dataset: str
     image: str
@@ -38,9 +38,9 @@ class GalleryOptions:
     """The options for the crops on the HTML page.
 
     Attributes:
-        count: number of crops that the program chooses. It has no effect if `places` are given.
+        count: number of crops that the program chooses. It is ignored if `places` is not empty.
         size: side of each square crop in HR pixels.
-        places: the user's places; if empty, the program chooses the places.
+        places: the places that the user chose. If this is empty, the program chooses `count` places.
     """
 
     count: int = 6
@@ -54,11 +54,11 @@ class Board:
 
     Attributes:
         name: name of the leaderboard and of its results folder.
-        protocol: protocol of all measurements, except on test sets with the user's own LR files.
+        protocol: protocol of all test sets, except those with the user's own LR files (see `EvaluationSet`).
         sets: the test sets.
         contestants: the contestants, with their weights loaded.
-        baseline: name of the contestant that all others are compared with. Its first variant is used.
-        lr_size: side in pixels of the square LR image on which `cost.measure` measures time and memory.
+        baseline: name of the contestant that all others are compared with, in its first variant.
+        lr_size: side in pixels of the square LR image for measuring time and memory.
         repeat: number of time measurements for each contestant and variant.
         device: device on which the networks run.
         gallery: options for the crops on the HTML page.
@@ -78,7 +78,7 @@ class Board:
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:
-        """All pairs (contestant, variant), in the order of the option file."""
+        """All pairs of a contestant and one of its variants, in the order of the option file."""
         return [(contestant, variant) for contestant in self.contestants for variant in contestant.variants]
 
 
@@ -109,7 +109,8 @@ def load(options: Mapping[str, Any]) -> Board:
             faults.append(f"{name}: {error}")
     baseline = str(options.get("baseline") or next(iter(options["models"])))
     if baseline not in options["models"]:
-        faults.append(f"baseline must be the name of a model; got {baseline}; {hint(baseline, options['models'])}")
+        suggestion = hint(baseline, options["models"])
+        faults.append(f"baseline must be the name of a model of this leaderboard; got {baseline}; {suggestion}")
     cost = options.get("cost") or {}
     lr_size, repeat = cost.get("lr_size", 64), cost.get("repeat", 5)
     faults += _number_faults("cost:lr_size", lr_size, 16) + _number_faults("cost:repeat", repeat, 1)
@@ -117,7 +118,7 @@ def load(options: Mapping[str, Any]) -> Board:
     faults += gallery_faults
     perceptual, known = options.get("perceptual") or [], score.optional_names()
     if not isinstance(perceptual, list) or not set(perceptual) <= set(known):
-        faults.append(f"perceptual must be a list with some of {', '.join(known)}; got {perceptual!r}")
+        faults.append(f"perceptual must be a list of metrics from {', '.join(known)}; got {perceptual!r}")
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UserError("\n  ".join([f"the leaderboard was not measured, because it has {count}:", *faults]))
@@ -146,12 +147,12 @@ def _check_keys(options: Mapping[str, Any]) -> None:
         ("models", dict, "a mapping from model names to options"),
     ):
         if not isinstance(options.get(key), kind) or not options[key]:
-            raise UserError(f"a leaderboard needs {key}: {what}; got {options.get(key)!r}")
+            raise UserError(f"a leaderboard needs the option {key}, {what}; got {options.get(key)!r}")
 
 
 def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple[GalleryOptions, list[str]]:
     if not isinstance(options, Mapping):
-        return GalleryOptions(), [f"gallery must be a mapping; got {options!r}"]
+        return GalleryOptions(), [f"gallery must be a mapping of options; got {options!r}"]
     unknown = [key for key in options if key not in GALLERY_KEYS]
     faults = [f"unknown option {key!r} of gallery; {hint(key, GALLERY_KEYS)}" for key in unknown]
     count, size = options.get("count", GalleryOptions.count), options.get("size", GalleryOptions.size)
@@ -163,7 +164,7 @@ def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple
     for crop in options.get("crops") or ():
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
-            faults.append(f"each item of gallery:crops must have {', '.join(CROP_KEYS)} (pixels >= 0); got {crop!r}")
+            faults.append(f"each item of gallery:crops must have {', '.join(CROP_KEYS)}, in pixels >= 0; got {crop!r}")
         elif (crop["set"], crop["image"]) not in known:
             faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")
         else:

@@ -15,7 +15,7 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import PSNR, Metric, Score
 
 PUBLISHED_FILE = "published_results.csv"
-# found: we read the score in its source. remeasured: somebody other than the authors measured the authors' weights.
+# found: the score as its source states it. remeasured: other people measured the authors' weights.
 STATUSES = ("found", "remeasured")
 # Text of the column "protocol" of the published table -> `Protocol.crop_gt`. The table has no other protocols.
 PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
@@ -29,9 +29,9 @@ class Published:
     Attributes:
         method: name of the method. A "+" at its end means self-ensemble.
         dataset: name of the test set.
-        score: the score; its SSIM is nan if the source has no SSIM.
-        source: the paper or page in which the score was read.
-        status: one of `STATUSES`.
+        score: mean PSNR and SSIM on the test set. SSIM is nan if the source does not state it.
+        source: paper or web page that states the score.
+        status: "found" for a score as its source states it. "remeasured" if other people measured the authors' weights.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Published:
 
     @property
     def cell(self) -> str:
-        """The score as text for a table cell: PSNR and SSIM, or only PSNR if the source has no SSIM."""
+        """The text for a table cell: PSNR and SSIM, or only PSNR if the source does not state SSIM."""
         return self.score.cell.removesuffix(" / nan")
 
 
@@ -51,14 +51,14 @@ class Comparison:
     """The comparison of a contestant with the baseline on one test set, by one metric.
 
     Attributes:
-        images: number of images on which both have a finite value.
-        difference: mean over these images of (value of the contestant - value of the baseline).
+        images: number of images for which the contestant and the baseline have finite values.
+        difference: mean over these images of the contestant's value minus the baseline's value.
         low: lower end of the 95 % bootstrap interval of `difference`; nan for fewer than two images.
-        high: upper end of this interval.
+        high: upper end of the same interval.
         wins: number of images on which the contestant is better than the baseline.
         losses: number of images on which the contestant is worse than the baseline.
-        p_value: p-value of the two-sided sign test; 1 if both have equal values on all images.
-        metric: the compared metric.
+        p_value: p-value of the two-sided sign test. It is 1 if the values are equal on all images.
+        metric: metric of the compared values, such as PSNR.
     """
 
     images: int
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The verdict: "ahead", "behind" or "not settled".
+        """Whether the contestant is "ahead" of or "behind" the baseline, or the comparison is "not settled".
 
         It is "not settled" if the interval contains 0 or the p-value is 5 % or more.
         """
@@ -89,14 +89,14 @@ def load_published() -> tuple[Published, ...]:
 
 
 def find_published(method: str, dataset: str, protocol: Protocol) -> Published | None:
-    """Return the published score of a method on a test set for a protocol; None if there is none."""
+    """Return the published score of a method on a test set with a protocol, or None if the table has none."""
     return next((row for row in published_on([dataset], protocol) if row.method == method), None)
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """Return the published scores on some test sets for a protocol.
+    """Return all published scores on the given test sets with a protocol.
 
-    The protocol's `lr_border` is ignored, because papers do not state it.
+    The `lr_border` of the protocol is ignored, because papers do not state it.
     """
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
@@ -109,7 +109,7 @@ def parse_published(row: Mapping[str, str]) -> Published:
     """
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"{PUBLISHED_FILE}: a row has no source, or has an unknown status or protocol: {row}")
-    # To score networks, papers convert grey images (Set14 has one) to RGB. For bicubic scores they compare grey values.
+    # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.
     has_grey = row["dataset"] in BENCHMARKS and bool(BENCHMARKS[row["dataset"]].grey)
     direct = row["method"] == "Bicubic" and has_grey
     protocol = Protocol(
@@ -128,15 +128,15 @@ def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric =
     """Compare a contestant with the baseline on the same images. Images with nan or inf are skipped.
 
     The interval is the percentile bootstrap interval of the mean difference: 9999 resamples of the images, fixed seed.
-    With five images the p-value of the sign test is at least 0.0625. So the verdict on Set5 is always "not settled".
+    The p-value of the sign test is at least 0.0625 for five images, so the verdict on Set5 is always "not settled".
 
     Args:
-        values: values of the contestant, one per image.
-        baseline: values of the baseline, in the same order.
-        metric: the metric of all values.
+        values: the contestant's values of the metric, one per image.
+        baseline: the baseline's values of the metric, for the same images in the same order.
+        metric: the metric, such as PSNR. It says whether a higher value is better.
 
     Raises:
-        ValueError: the numbers of values differ.
+        ValueError: `values` and `baseline` have different lengths.
     """
     if len(values) != len(baseline):
         raise ValueError(

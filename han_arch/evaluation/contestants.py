@@ -1,4 +1,4 @@
-"""The contestants of a leaderboard: bicubic interpolation and trained networks, with the same interface."""
+"""The contestants of a leaderboard: bicubic interpolation and trained networks, behind one interface."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ from han_arch.zoo.read import read_raw
 logger = logging.getLogger("han_arch")
 
 BICUBIC = "Bicubic"
-LATEST = Path("models", "net_g_latest.pth")  # weights of a finished training, relative to the folder of its experiment
+LATEST = Path("models", "net_g_latest.pth")  # weights of a finished training, in the folder of its experiment
 KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g", "variants", "published")
 _BOARD_KEYS = ("variants", "published")
-_PROBE = 12  # height in LR pixels of the image that checks a network's scale
+_PROBE = 12  # height in pixels of the LR image for checking a network's scale
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model on a leaderboard.
+    """A model on a leaderboard: a trained network, or bicubic interpolation.
 
     Attributes:
         name: name of the model in the tables.
         net: the network, in evaluation mode on its device; None for Bicubic.
         weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
-        identity: SHA-256 over weights and network options, for the keys of the cache.
+        identity: SHA-256 over the weights and the network options. It is part of the keys of the score cache.
         variants: names of the inference variants in which the model is measured.
-        published: name of the model's method in the table of published scores; None if it has no published scores.
+        published: name under which the table of published scores lists this model. None: do not compare.
     """
 
     name: str
@@ -53,16 +53,16 @@ class Contestant:
 
     @property
     def parameters(self) -> int:
-        """The number of trainable weights; 0 for Bicubic."""
+        """The number of parameters of the network; 0 for Bicubic."""
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
     def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
         """Super-resolve an LR image.
 
         Args:
-            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels,
-                and the mean of the three output channels is returned.
-            protocol: the protocol. It sets the scale, and for Bicubic also how the image is extended at its borders.
+            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels.
+                Its three output channels are then averaged.
+            protocol: the protocol, which sets the scale. For Bicubic it also sets the extension at the image borders.
             variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
         Returns:
@@ -70,7 +70,7 @@ class Contestant:
             and then rounded once.
 
         Raises:
-            FloatingPointError: the network's output has nan or inf.
+            FloatingPointError: the output of the network has nan or inf.
         """
         if self.net is None:
             return protocol.lr_degradation.upscale(lq)
@@ -84,26 +84,26 @@ class Contestant:
 
 
 def build(name: str, options: Any, scale: int, device: torch.device, default_variants: Any = (FULL,)) -> Contestant:
-    """Build a contestant, load its weights, and run it on a few pixels to check its scale.
+    """Build a contestant, load its weights, and run it on a small image to check its scale.
 
     Args:
         name: name of the contestant in the tables.
         options: a mapping with one of these keys:
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
-            - `checkpoint`: path of a weight file. Further keys: `network_g`, as in an option file (not needed for HAN),
-              and `param_key` (default: the averaged weights, if the file has them). For `network_g`, BasicSR must be
-              imported and the plugins loaded.
+            - `checkpoint`: path of a weight file. `network_g` has the network options as in an option file; HAN does
+              not need it. `param_key` is the key of the weights in the file (default: the averaged weights, if the
+              file has them). With `network_g`, BasicSR must be imported and its plugins loaded before.
 
-            The keys `variants` and `published` (default: name) are optional. Instead of a mapping, options may be the
-            name of a zoo entry, or None if `name` is the name of a zoo entry.
+            The keys `variants` and `published` (default: `name`) are optional. A string instead of a mapping is the
+            name of a zoo entry. With None, `name` is also the name of the zoo entry.
         scale: SR side / LR side that the leaderboard needs.
-        device: device for the network.
-        default_variants: inference variants of a contestant that has no `variants` of its own.
+        device: device on which the network runs.
+        default_variants: inference variants to use if the mapping has no `variants`.
 
     Raises:
-        UserError: an option is unknown, a file is missing, the weights do not fit the network, or the network has
-            another scale.
+        UserError: an option is unknown, a file is missing, the weights do not fit the network, or the scale of the
+            network is not `scale`.
     """
     if options is None and entry.is_name(name):
         options = name
@@ -120,7 +120,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
     chosen = options.get("variants", default_variants) or [FULL]
     if not isinstance(chosen, (list, tuple)):
-        raise UserError(f"variants must be a list of variant names; got {chosen!r}")
+        raise UserError(f"variants must be a list of names of inference variants; got {chosen!r}")
     for variant in chosen:
         variants.check(variant)
     file = _obtain_file(own)
@@ -133,11 +133,11 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Replace `experiment: FOLDER` in each model by the `checkpoint` and `network_g` of that training.
+    """Return the models with `experiment: FOLDER` replaced by the `checkpoint` and `network_g` of that experiment.
 
     Args:
         models: the option `models` of a leaderboard. If it is not a mapping, it is returned unchanged.
-        read: function that reads an option file.
+        read: function that takes the path of an option file and returns its content.
 
     Raises:
         UserError: a folder is missing, or has no weights or not exactly one option file. The message lists all faults,
@@ -158,7 +158,7 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
         except UserError as error:
             faults.append(f"{name}: {error}")
     if faults:
-        raise UserError("\n  ".join(["these experiments cannot be measured; train them or remove them:", *faults]))
+        raise UserError("\n  ".join(["these experiments cannot be measured; train or remove them:", *faults]))
     return resolved
 
 
@@ -169,7 +169,7 @@ def find_option_file(experiment: Path) -> Path:
         UserError: the folder does not exist, or does not contain exactly one option file.
     """
     if not experiment.is_dir():
-        raise UserError(f"no experiment folder {experiment} (paths are relative to {Path.cwd()})")
+        raise UserError(f"there is no experiment folder {experiment} (paths are relative to {Path.cwd()})")
     files = sorted(experiment.glob("*.yml"))
     if len(files) != 1:
         raise UserError(f"{experiment} must contain exactly one option file (.yml); it has {len(files)}")
@@ -177,7 +177,7 @@ def find_option_file(experiment: Path) -> Path:
 
 
 def find_weights(path: Path) -> Path:
-    """Return the path of an experiment's weights, if the file exists.
+    """Return `path`, the weight file of an experiment, after checking that it exists.
 
     Raises:
         UserError: the file does not exist. The message lists the other weight files in the folder.
@@ -187,7 +187,7 @@ def find_weights(path: Path) -> Path:
     ended = ": the training has not finished" if path.name == LATEST.name else ""
     others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth")))
     raise UserError(
-        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set checkpoint to another file"
+        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set checkpoint to a weight file"
     )
 
 
@@ -202,7 +202,7 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
         raise UserError(f"a model needs `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UserError(f"no checkpoint {file} (paths are relative to {Path.cwd()})")
+        raise UserError(f"there is no weight file {file} (paths are relative to {Path.cwd()})")
     return file
 
 
@@ -215,7 +215,7 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     try:
         net = build_network(dict(network_g))
     except (KeyError, TypeError, ValueError, NotImplementedError) as error:
-        raise UserError(f"network_g cannot be built; correct its options: {error}") from error
+        raise UserError(f"cannot build the network of network_g; correct its options: {error}") from error
     if network_g.get("type") == "HAN":
         load.load_strict(net, load.read_checkpoint(file, param_key))
         return net
@@ -224,7 +224,7 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     except RuntimeError as error:
         first = " ".join(str(error).split()[:24])
         raise UserError(
-            f"{file} does not fit {network_g.get('type')} , the network in network_g: {first} ..."
+            f"the weights in {file} do not fit the network {network_g.get('type')} of network_g: {first} ..."
         ) from error
     return net
 

@@ -1,4 +1,4 @@
-"""Measure the cost of contestants (multiply-adds, time, peak memory), and describe the conditions of measurements."""
+"""Measure the multiply-adds, time and peak memory of contestants, and describe the conditions of measurements."""
 
 import contextlib
 import ctypes
@@ -30,12 +30,12 @@ class Cost:
     """The cost of one contestant in one inference variant.
 
     Attributes:
-        parameters: number of trainable weights.
+        parameters: number of parameters of the network.
         madds_per_mp: number of multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels).
         seconds: median time to upscale one LR image, from uint8 input to uint8 output.
-        peak_mb: peak memory (1e6 bytes) while upscaling this image, minus the memory in use before it. It is nan if the
-            operating system does not report memory.
-        lr_size: height and width of this LR image in pixels.
+        peak_mb: peak memory in units of 1e6 bytes while upscaling this image, minus the memory in use before. It is
+            nan if the operating system does not report memory.
+        lr_size: height (and width) of this LR image in pixels.
     """
 
     parameters: int
@@ -48,16 +48,16 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure the costs of contestants. They run in turn, so that other load on the machine affects all equally.
+    """Measure the costs of contestants. They take turns, so that other load on the machine affects all equally.
 
     Args:
-        runs: pairs (contestant, variant) to measure.
-        protocol: the protocol, for its scale.
-        lr_size: height and width of the LR image in pixels.
+        runs: pairs of a contestant and a variant to measure.
+        protocol: the protocol, which sets the scale.
+        lr_size: side of the square LR image in pixels.
         repeat: number of time measurements for each pair, after one run that is not timed.
 
     Returns:
-        (contestant's name, variant) -> cost.
+        A mapping from (contestant's name, variant) to cost.
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6
@@ -83,7 +83,7 @@ def measure(
 def _upscale(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
     with contextlib.suppress(
         FloatingPointError
-    ):  # nan or inf in the output: the scores report it, and the cost is the same
+    ):  # the output has nan or inf: the scores report it, and the cost is the same
         contestant.upscale(lq, protocol, variant)
 
 
@@ -102,7 +102,7 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
 
 
 def describe_conditions(device: torch.device) -> dict[str, str]:
-    """Return the conditions of a measurement as texts, keyed by "date", "commit", "command", "device", "versions"."""
+    """Return the conditions of a measurement as texts. Keys: "date", "commit", "command", "device", "versions"."""
     gpu = device.type == "cuda"
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),

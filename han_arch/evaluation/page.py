@@ -1,4 +1,4 @@
-"""Write the leaderboard as one HTML file that works without internet access: table, charts by plotly.js, crops."""
+"""Write the leaderboard as one HTML file with table, charts and crops. It works without internet access."""
 
 import base64
 import html
@@ -31,8 +31,8 @@ def write(folder: Path, board: Board, results: Sequence[SetResult], cache: Score
 
     Args:
         folder: folder of the leaderboard.
-        board: the leaderboard's options.
-        results: the results of `run.run`.
+        board: the leaderboard.
+        results: the results from `run.run`.
         cache: cache with the SR images of the results.
 
     Raises:
@@ -49,7 +49,7 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
     Args:
         name: title of the page.
         baseline: name of the contestant that all others are compared with.
-        results: the rows of the table.
+        results: the results from `run.run`; each is a row of the table.
         crops: the crops to show, from `make_crops`.
 
     Raises:
@@ -77,18 +77,19 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
 ) -> list[dict[str, Any]]:
-    """For each crop, cut the same square from HR and from the SR image of every contestant.
+    """Return crops: each is the same square, cut from HR and from the SR image of every result.
 
     Args:
-        options: the user's places of crops, or the number of crops to choose. The function chooses the squares in which
-            the SR images of the networks differ most. It also compares Bicubic if there is only one network.
+        options: the options for the crops. If they have no places, the function chooses the squares in which the SR
+            images of the networks differ most. If there is only one network, it is compared with Bicubic.
         sets: the test sets, with the HR images.
-        results: the results to show, in this order.
+        results: the results to show; crops show them in this order.
         cache: cache with the SR images of the results.
 
     Returns:
-        One mapping per crop: set, image, left, top, size (the last three in HR pixels), and versions. The first version
-        is HR. Each version has a label, the score of the complete image as text, and the PNG as a `data:` URL.
+        One mapping per crop. Its keys are set, image, left, top and size (in HR pixels), and versions. The first
+        version is HR. Each version has a label, the score of the complete image as text, and src, the crop as the
+        `data:` URL of a PNG.
     """
     by_set: dict[str, list[SetResult]] = {}
     for result in results:
@@ -115,12 +116,12 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
     """Find the square in which several versions of an image differ most.
 
     Args:
-        images: the versions: uint8, (h, w, 3) or (h, w), all of one size.
-        size: side of the square in pixels. An image that is smaller than the square is used completely.
+        images: the versions of the image: uint8, (h, w, 3) or (h, w), all with the same height and width.
+        size: side of the square in pixels. It is reduced to the size of the image if the image is smaller.
 
     Returns:
-        Top and left of the square in pixels, and the difference in it on the 0..255 scale. The difference is the mean
-        over the square's pixels of (largest - smallest grey value of the versions).
+        Top and left of the square in pixels, and the difference, 0..255. At each pixel, the difference is the largest
+        minus the smallest grey value of the versions; it is averaged over the square.
     """
     grey = np.stack([as_rgb(image).astype(np.float32).mean(axis=2) for image in images])
     spread = grey.max(axis=0) - grey.min(axis=0)
@@ -154,7 +155,7 @@ def _as_address(image: np.ndarray) -> str:
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    """Return one row of the page's table: the columns of results.csv, and more values that only the page shows."""
+    """Return one row of the page's table: the values of results.csv, and further values that only the page shows."""
     paper, full = result.published, result.from_full
     return {
         **{name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()},

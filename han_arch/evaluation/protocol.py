@@ -1,4 +1,4 @@
-"""The protocol of a measurement: two scores may be compared only if all settings of their protocols are equal."""
+"""The protocol of a measurement. Scores can be compared only if their protocols are equal in all settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The settings by which images are prepared and compared. The defaults are the protocol of the papers.
+    """The settings for preparing images and measuring scores. The default values are those of the papers.
 
     Attributes:
         degradation: name of the degradation that made LR from HR: "BI" (bicubic) or "BD" (blur and decimation).
         scale: HR side / LR side.
         crop_border: number of HR pixels that are cut from each side before measuring. None means `scale` pixels.
-        channel: the compared channel: "Y" of BT.601 (16..235, not rounded) or "RGB".
-        crop_gt: how HR is cut: to multiples of the scale ("mod-scale") or to multiples of 12 ("GTmod12").
-        grey: rule for grey HR files: copy grey to three equal channels ("as_rgb"), or compare grey values ("direct").
+        channel: the measured channels: "Y" (luma of BT.601, 16..235, not rounded) or "RGB".
+        crop_gt: how HR is cut. Its sides become multiples of the scale ("mod-scale") or of 12 ("GTmod12").
+        grey: rule for grey HR files: convert them to RGB ("as_rgb"), or compare grey values ("direct").
         lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". It is "as given" for
             the user's own LR files, and "not stated" for scores from papers.
 
     Raises:
-        UserError: an argument has a value that is not listed above.
+        UserError: an argument has a value that is not allowed.
     """
 
     degradation: str
@@ -60,7 +60,7 @@ class Protocol:
 
     @property
     def gt_multiple(self) -> int:
-        """HR is cut so that its height and width are multiples of this number of pixels."""
+        """A number of pixels. HR is cut so that its height and width are multiples of it."""
         return 12 if self.crop_gt == "GTmod12" else self.scale
 
     @property
@@ -70,18 +70,18 @@ class Protocol:
 
     @property
     def lr_degradation(self) -> ScaledDegradation:
-        """The degradation that makes LR from HR. Its method `upscale` makes the SR images of "Bicubic"."""
+        """The degradation that makes LR from HR. Its method `upscale` is the contestant Bicubic."""
         return degradation_at(self.degradation, self.scale, self.lr_border)
 
     @property
     def key(self) -> str:
-        """The protocol's name without `lr_border`, which papers do not state. It is used to find published scores."""
+        """The protocol's name without `lr_border`, for finding published scores, because papers do not state it."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
     @property
     def name(self) -> str:
-        """The protocol's name as printed, one line. Two scores may be compared if and only if these names are equal."""
+        """The protocol's name in one line, with all settings. Scores can be compared if these names are equal."""
         return f"{self.key}, LR {self.lr_border}"
 
     def __str__(self) -> str:
@@ -101,8 +101,8 @@ def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
     """Make a protocol from the `protocol` mapping of an option file.
 
     Args:
-        options: the mapping. Its keys `channel`, `crop_border`, `crop_gt` and `grey` are arguments of `Protocol`.
-            `degradation` is a name from `data.degradation`, such as BIx4 or BIx4_replicate (default: BI at this scale).
+        options: the mapping. Its keys `channel`, `crop_border`, `crop_gt` and `grey` are attributes of `Protocol`.
+            Its key `degradation` is a name such as BIx4 or BIx4_replicate (default: BI at this scale).
         scale: HR side / LR side.
 
     Raises:
@@ -114,7 +114,7 @@ def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
     degradation = get_degradation(str(options.get("degradation", f"BIx{scale}")))
     if degradation.scale != scale:
         raise UserError(
-            f"protocol:degradation is {degradation.name} and the scale is {scale}; use a degradation for x{scale}"
+            f"protocol:degradation is {degradation.name}, but the scale is {scale}; use a degradation for x{scale}"
         )
     rest = {key: value for key, value in options.items() if key != "degradation"}
     return Protocol(degradation.kind, scale, lr_border=degradation.border, **rest)

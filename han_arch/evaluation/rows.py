@@ -1,4 +1,4 @@
-"""Write the results of a leaderboard as CSV and Markdown. Every score is printed with its protocol."""
+"""Write the results of a leaderboard as CSV and Markdown files, with the protocol of every score."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ _WRITES_NAN = (
     "minus_published_db",
     "minus_baseline_db",
     "minus_full_db",
-)  # the other columns have an empty cell for nan
+)  # columns that contain "nan" for nan; in other columns the cell is empty
 PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
@@ -40,7 +40,7 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
     Args:
         folder: folder of the leaderboard.
         name: title of README.md.
-        results: the results of `run.run`.
+        results: the results from `run.run`.
         baseline: name of the contestant that all others are compared with.
     """
     text = markdown(name, results, baseline)
@@ -51,7 +51,7 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
 
 
 def results_csv(results: Sequence[SetResult]) -> str:
-    """Return the text of results.csv: one row per result, with `COLUMNS` and then the optional metrics."""
+    """Return the text of results.csv: one row per result. Its columns are `COLUMNS` and the optional metrics."""
     formats = {**COLUMNS, **dict.fromkeys(optional_metrics(results), ".6f")}
     rows = (
         {
@@ -64,7 +64,7 @@ def results_csv(results: Sequence[SetResult]) -> str:
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return the values of a result, keyed by column name: its columns of `COLUMNS`, and the optional metrics."""
+    """Return the values of a result as a mapping from column name to value, including the optional metrics."""
     mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
     row = {
         "model": result.contestant,
@@ -111,7 +111,7 @@ def values(result: SetResult) -> dict[str, Any]:
 
 
 def per_image_csv(results: Sequence[SetResult]) -> str:
-    """Return the text of per_image.csv: one row per image of each result, with `PER_IMAGE_COLUMNS`."""
+    """Return the text of per_image.csv: one row per result and image. Its columns are `PER_IMAGE_COLUMNS`."""
     rows = (
         row
         for one in results
@@ -130,8 +130,8 @@ def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, s
     """Yield one row of per_image.csv for each image.
 
     Args:
-        scores: image name -> score.
-        same: cells that are equal in all these rows: column name -> text.
+        scores: mapping from image name to score.
+        same: further columns, with the same text in all these rows.
     """
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
@@ -139,7 +139,7 @@ def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, s
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Return the text of a CSV file. A cell that a row does not have is empty."""
+    """Return the text of a CSV file. A cell is empty if its row lacks the column."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -155,7 +155,7 @@ def optional_metrics(results: Sequence[SetResult]) -> list[str]:
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
     """Return the text of README.md, the results as Markdown.
 
-    Each protocol has one table of all test sets, and then one table per test set with the comparisons.
+    For each protocol it has one table of all test sets, and then for each test set a table with the comparisons.
     """
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
@@ -169,7 +169,7 @@ def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, and an empty line after it. The character | is escaped in cells."""
+    """Return the lines of a Markdown table and an empty line. The character | is escaped in cells."""
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -179,7 +179,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return a number as text for a table cell; "" for nan.
+    """Return the text of a number for a table cell; "" for nan.
 
     Args:
         value: the number.
@@ -215,7 +215,7 @@ def _details(results: list[SetResult], baseline: str) -> list[str]:
     rows, notes = [], []
     for result in results:
         mean, paper, versus = result.mean, result.published, result.comparison
-        # PSNR has one digit more than in papers, because a leaderboard has to show small differences.
+        # PSNR has one decimal more than in papers, because a leaderboard must show small differences.
         cells = [number(mean.psnr, PSNR.digits + 1), number(mean.ssim, SSIM.digits)]
         cells += [paper.cell, number(mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
         if versus is None:

@@ -1,4 +1,4 @@
-"""Run a leaderboard: measure every contestant on every image, store the scores in a cache, and compare them."""
+"""Run a leaderboard: measure all contestants on all images, store the scores in a cache, and compare them."""
 
 import logging
 import math
@@ -28,11 +28,11 @@ Scores = dict[str, dict[str, Score]]  # set name -> image name -> score
 
 @dataclass(frozen=True)
 class FromFull:
-    """The difference between an inference variant and the variant "full" of the same contestant.
+    """The difference between the results of an inference variant and of the variant "full" of the same contestant.
 
     Attributes:
-        psnr: mean PSNR of the variant minus mean PSNR of "full", in dB.
-        largest: largest absolute difference of pixel values on the 0..255 scale.
+        psnr: mean PSNR of the variant minus mean PSNR of the variant "full", in dB.
+        largest: largest absolute difference of pixel values (0..255) in all SR images.
     """
 
     psnr: float
@@ -51,16 +51,16 @@ class SetResult:
         variant: name of the inference variant.
         dataset: name of the test set.
         protocol: protocol of all scores of this result.
-        scores: image name -> score.
-        pictures: image name -> key of the SR image in the cache.
-        conditions: conditions of the latest measurement of an image, see `cost.describe_conditions`.
+        scores: mapping from image name to score.
+        pictures: mapping from image name to the key of the SR image in the cache.
+        conditions: conditions of the latest measurement (see `cost.describe_conditions`). Other images may be older.
         weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
-        cost: the cost, measured in this run.
-        relative_time: time of the contestant / time of the baseline, both measured in this run.
-        published: the published score of the same method with the same protocol; None if there is none.
-        perceptual: name of an optional metric -> mean over the images for which the metric has a finite value.
-        comparison: comparison of PSNR with the baseline; None for the baseline, or if the baseline has no result.
-        from_full: difference from the variant "full"; None if "full" is not measured or is this variant.
+        cost: the cost, which is measured again in every run.
+        relative_time: `cost.seconds` divided by that of the baseline.
+        published: published score of this contestant with the same protocol; None if there is none.
+        perceptual: mapping from the name of an optional metric to its mean over the images with finite values.
+        comparison: comparison with the PSNR of the baseline. None: this is the baseline, or the baseline has no result.
+        from_full: difference from the variant "full". None: this is "full", or "full" was not measured.
     """
 
     contestant: str
@@ -85,13 +85,13 @@ class SetResult:
 
     @property
     def label(self) -> str:
-        """The contestant's name, followed by the variant in brackets unless the variant is "full"."""
+        """The contestant's name, with the variant in brackets if the variant is not "full"."""
         return self.contestant if self.variant == variants.FULL else f"{self.contestant} ({self.variant})"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of the leaderboard before it is measured: contestant, variant, test set and protocol."""
+    """What to measure for one row of the leaderboard: contestant, variant, test set and protocol."""
 
     contestant: Contestant
     variant: str
@@ -99,23 +99,23 @@ class Trial:
     protocol: Protocol
 
     def key(self, cache: ScoreCache, image: TestImage) -> str:
-        """Return the key of an image's measurement in the cache."""
+        """Return the key for the measurement of an image in the cache."""
         return cache.key(self.contestant.identity, self.variant, self.protocol, image.digest)
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
-    """Measure all images that are not in the cache, store their scores in it, and then measure the costs.
+    """Measure all images that are not in the cache, store their scores in the cache, and then measure the costs.
 
     Args:
         board: the leaderboard.
-        cache: the cache, which is read and extended.
+        cache: the score cache. The function adds new measurements to it.
         warn: function that is called with one line for each optional metric that is not available.
 
     Returns:
         The results, in the order of the leaderboard's test sets and contestants.
 
     Raises:
-        UserError: an image file has become unusable after `board.load` checked it.
+        UserError: an image file can no longer be used, because it was changed after `board.load` checked it.
     """
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
@@ -165,15 +165,15 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Score one contestant on all images of some test sets. The scores are not read from or stored in a cache.
+    """Measure the scores of one contestant on all images of some test sets, without a cache, for a release.
 
-    It runs on a GPU if there is one. Releases use it.
+    The network runs on a GPU if there is one.
 
     Args:
         name: name of the contestant.
         options: options of the contestant, see `contestants.build`.
-        datasets: test sets of one scale, from `sets.find_sets`.
-        keep: function that is called after each image with set name, image name and SR image (uint8).
+        datasets: the test sets, all with the same scale.
+        keep: function to call for each image with set name, image name and SR image (uint8).
 
     Raises:
         UserError: the contestant cannot be built, or the output of its network has nan or inf.
@@ -199,7 +199,7 @@ def _list_trials(board: Board) -> Iterator[Trial]:
         for contestant in board.contestants:
             for variant in contestant.variants:
                 yield Trial(contestant, variant, dataset, dataset.protocol)
-            # Published bicubic scores of sets with grey images compare grey values, so measure Bicubic with both rules.
+            # Papers compare grey values to score bicubic on grey images, so measure Bicubic also with this rule.
             has_grey = any(image.grey for image in dataset.images)
             if contestant.net is None and dataset.protocol.grey == "as_rgb" and has_grey:
                 yield Trial(contestant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
@@ -226,9 +226,7 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
                 try:
                     sr = trial.contestant.upscale(lq, protocol, trial.variant)
                     one = score.measure(sr, gt, protocol)
-                except (
-                    FloatingPointError
-                ):  # the notes below the tables list this image; the other images are still measured
+                except FloatingPointError:  # continue with the other images; the notes below the tables list this image
                     sr, one = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
                 key = trial.key(cache, image)
                 measured[key] = MeasuredImage(one, now)
@@ -238,7 +236,6 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
 
 
 def _measure_mean(name: str, measure: Measure, trial: Trial, cache: ScoreCache) -> float:
-    """Average an optional metric over the images for which it has a finite value; use and extend the cache."""
     values = []
     for image in trial.dataset.images:
         key = trial.key(cache, image)

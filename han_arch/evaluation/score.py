@@ -1,4 +1,4 @@
-"""The table of metrics, the scores of images, the mean scores of test sets, and the score cache on disk."""
+"""Metrics, scores of images, mean scores of test sets, and the score cache on disk."""
 
 import contextlib
 import hashlib
@@ -27,13 +27,13 @@ Measure = Callable[[np.ndarray, np.ndarray, Protocol], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of the table `METRICS`.
+    """A metric for SR images.
 
     Attributes:
         name: name of the metric in option files, in CSV columns and in the cache.
         higher_is_better: whether a higher value means a better image.
-        digits: number of decimals in a table.
-        measure: the metric's function. None: use the metric with this name from the optional package pyiqa.
+        digits: number of decimals to print in tables.
+        measure: function that computes the metric. None: the optional package pyiqa computes it.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Call a metric function of BasicSR on the protocol's channel, after the border is cut.
+    """Cut the protocol's border and call a metric function of BasicSR.
 
     Return nan if a side of the cut image is shorter than `least` pixels.
     """
@@ -62,7 +62,7 @@ measure_psnr = partial(_by_basicsr, "calculate_psnr", 1)  # PSNR in dB; inf for 
 measure_ssim = partial(_by_basicsr, "calculate_ssim", SSIM_WINDOW)
 PSNR = Metric("psnr", higher_is_better=True, digits=2, measure=measure_psnr)
 SSIM = Metric("ssim", higher_is_better=True, digits=4, measure=measure_ssim)
-# Every leaderboard has PSNR and SSIM. The other metrics are optional: option `perceptual` lists them.
+# Every leaderboard has PSNR and SSIM. The option `perceptual` of a leaderboard adds other metrics.
 METRICS = {
     metric.name: metric
     for metric in (
@@ -82,7 +82,7 @@ def optional_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one image: its PSNR in dB and its SSIM against HR, and the protocol of both."""
+    """The score of one image: PSNR in dB, SSIM, and the protocol with which they were measured."""
 
     psnr: float
     ssim: float
@@ -92,13 +92,13 @@ class Score:
     def finite(self) -> bool:
         """Whether PSNR and SSIM are both finite.
 
-        PSNR is inf for equal images. SSIM is nan for images smaller than its window.
+        PSNR is inf for equal images. SSIM is nan for images that are smaller than the SSIM window.
         """
         return math.isfinite(self.psnr) and math.isfinite(self.ssim)
 
     @property
     def cell(self) -> str:
-        """PSNR and SSIM as text for a table cell, without the protocol, which is in the table's heading."""
+        """The text for a table cell: PSNR and SSIM. The protocol is in the heading of the table."""
         return f"{self.psnr:.{PSNR.digits}f} dB / {self.ssim:.{SSIM.digits}f}"
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class SetScore(Score):
 
     @property
     def note(self) -> str:
-        """The names and scores of the images that are not in the mean; "" if all images are."""
+        """A text with the images that are not averaged and their scores; "" if all images are averaged."""
         return "; ".join(f"{name}: {score.cell}, not averaged" for name, score in self.left_out.items())
 
 
@@ -128,16 +128,16 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
 
     Args:
         sr: the SR image: uint8, (h, w, 3) RGB or (h, w) grey.
-        gt: the HR image, already cut by `Protocol.cut_gt`, with the shape and type of sr.
-        protocol: the protocol. Its option `grey` has no effect here, because `sets.load_gt` has applied it.
+        gt: the HR image, after `Protocol.cut_gt`. It has the shape and type of `sr`.
+        protocol: the protocol. Its attribute `grey` is not used, because `sets.load_gt` applied it before.
 
     Raises:
         ValueError: the images have different shapes, or are not uint8.
     """
     if sr.shape != gt.shape:
-        raise ValueError(f"the SR image must have the shape of HR, {gt.shape}; got {sr.shape}")
+        raise ValueError(f"the SR image must have the shape of the HR image, {gt.shape}; got {sr.shape}")
     if sr.dtype != np.uint8 or gt.dtype != np.uint8:
-        raise ValueError(f"SR and HR must be uint8, 0..255; got {sr.dtype} and {gt.dtype}")
+        raise ValueError(f"the SR and HR images must be uint8; got {sr.dtype} and {gt.dtype}")
     return Score(measure_psnr(sr, gt, protocol), measure_ssim(sr, gt, protocol), protocol)
 
 
@@ -147,10 +147,10 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     Images with nan or inf are not averaged; `SetScore.left_out` lists them.
 
     Args:
-        scores: image name -> score.
+        scores: mapping from image name to score.
 
     Raises:
-        ValueError: scores is empty, or has scores of several protocols.
+        ValueError: there are no scores, or their protocols differ.
     """
     protocols = {score.protocol for score in scores.values()}
     if len(protocols) != 1:
@@ -163,7 +163,11 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
-    """Return set name -> mean score, from set name -> image name -> score."""
+    """Return the mean score of each test set, keyed by set name.
+
+    Args:
+        scores: mapping from set name to image name to score.
+    """
     return {name: mean_score(own) for name, own in scores.items()}
 
 
@@ -178,21 +182,21 @@ class MeasuredImage:
 class ScoreCache:
     """A folder with a JSON file and a PNG file for each measured image. The first `store` creates the folder.
 
-    Images that are in the cache are not measured again: an interrupted leaderboard continues from the cache, and adding
-    a contestant measures only this contestant.
+    Images that are in the cache are not measured again. So an interrupted leaderboard continues where it stopped, and
+    only a new contestant is measured after it is added.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the key of a measurement: a SHA-256 over the four arguments.
+        """Return the key of a measurement, which is a SHA-256 over the four arguments.
 
         Args:
-            identity: hash of the contestant's weights and network options.
+            identity: `Contestant.identity`, a hash of the weights and network options.
             variant: name of the inference variant.
             protocol: the protocol of the measurement.
-            image_digest: hash of the pixels of the image.
+            image_digest: `TestImage.digest`, a hash of the pixels of HR and LR.
         """
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
@@ -236,15 +240,15 @@ class ScoreCache:
 
 
 def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, Measure], list[str]]:
-    """Load the functions of some metrics.
+    """Load the functions that compute the given metrics.
 
     Args:
-        names: names of metrics in `METRICS`.
-        device: the device for the metrics of the package pyiqa.
+        names: names of the metrics. They must be in `METRICS`.
+        device: device on which the metrics of the package pyiqa run.
 
     Returns:
-        Metric name -> function, and a list with one line for each skipped metric. A metric is skipped if pyiqa is not
-        installed or the metric's weights could not be downloaded.
+        A mapping from metric name to function, and a list with messages about skipped metrics. A metric is skipped if
+        pyiqa is not installed or could not download the weights of the metric.
     """
     measures = {name: METRICS[name].measure for name in names}
     loaded = {name: measure for name, measure in measures.items() if measure is not None}
@@ -271,9 +275,9 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
 
 
 def _by_pyiqa(model: Callable[..., torch.Tensor], device: torch.device) -> Measure:
-    """Return a function that calls a metric of pyiqa on RGB images, after the protocol's border is cut.
+    """Return a function that cuts the protocol's border and calls a metric of pyiqa on RGB images.
 
-    It passes the SR image alone if the metric does not compare with HR.
+    A metric that does not compare with HR gets only the SR image.
     """
     needs_hr = getattr(model, "metric_mode", "FR") == "FR"
 

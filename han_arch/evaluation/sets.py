@@ -1,4 +1,4 @@
-"""Test sets: folders of HR images. The LR images are made from HR here, or the user gives a folder with LR images."""
+"""Test sets: folders with HR images. LR images are made from HR, or come from another folder of the user."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ class TestImage:
     Attributes:
         name: name of the HR file without its suffix.
         gt: path of the HR file.
-        lq: path of the LR file; None if LR is made from HR.
-        digest: SHA-256 over the shapes and pixels of the HR image and the LR file's image.
+        lq: path of the LR file. None: make LR from HR.
+        digest: SHA-256 over shape and pixels of the HR image, and of the LR image if there is an LR file.
         grey: whether the HR file is a grey image.
     """
 
@@ -39,14 +39,11 @@ class TestImage:
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
         """Load the image pair (LR, HR), prepared as the protocol requires.
 
-        Args:
-            protocol: the protocol.
-
         Returns:
-            LR, then HR as returned by `load_gt`. Both are uint8: (h, w, 3) RGB or (h, w) grey.
+            The LR image, and the HR image from `load_gt`. Both are uint8: (h, w, 3) RGB or (h, w) grey.
 
         Raises:
-            UserError: a file cannot be used, or the size of LR is not the size of the cut HR image / scale.
+            UserError: a file cannot be used, or LR does not have the size of the cut HR image divided by the scale.
         """
         gt = load_gt(self.gt, protocol)
         if self.lq is None:
@@ -65,7 +62,7 @@ class TestImage:
 class EvaluationSet:
     """A test set with its protocol.
 
-    The protocol is that of the leaderboard, but with lr_border "as given" if the user gave LR files.
+    It has the leaderboard's protocol, but `lr_border` is "as given" if the user gave LR files.
     """
 
     name: str
@@ -74,16 +71,16 @@ class EvaluationSet:
 
 
 def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
-    """Check a test set before the long run: decode every image.
+    """Check the options of a test set, and decode every image.
 
     Args:
         name: name of the test set.
-        options: a mapping with `dataroot_gt`, a folder with HR images, and optionally `dataroot_lq`, a folder with LR
-            images. The LR image of NAME.png is NAME.png or NAMExSCALE.png.
+        options: a mapping. `dataroot_gt` is the folder with HR images. The optional `dataroot_lq` is a folder with LR
+            images. The LR image of NAME.png is NAME.png or, for scale 4, NAMEx4.png.
         protocol: protocol of the leaderboard.
 
     Returns:
-        The test set with all images that can be used, and a list of faults, one line for each.
+        The test set with all images that can be used, and a list with one line for each fault.
     """
     if not isinstance(options, Mapping):
         return EvaluationSet(name, (), protocol), [
@@ -126,8 +123,9 @@ def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS)
     """Find and check test sets in a folder.
 
     Args:
-        root: folder with the HR images of each set: in NAME/HR, or in NAME/GT_xSCALE from `basicsr data prepare`.
-        protocol: protocol of the test sets.
+        root: folder with the test sets. HR images of a set are in NAME/HR, or in NAME/GT_x4 for scale 4, which
+            `basicsr data prepare` writes.
+        protocol: protocol for measuring on the test sets.
         names: names of the test sets.
 
     Raises:
@@ -138,7 +136,7 @@ def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS)
         folders = [root / name / "HR", root / name / f"GT_x{protocol.scale}"]
         folder = next((path for path in folders if path.is_dir()), None)
         if folder is None:
-            faults.append(f"{name}: needs the folder {folders[0]} or {folders[1]}; neither exists")
+            faults.append(f"{name}: the HR images must be in {folders[0]} or {folders[1]}, but neither folder exists")
             continue
         checked, set_faults = check_set(name, {"dataroot_gt": str(folder)}, protocol)
         found.append(checked)
@@ -186,7 +184,7 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
-    """Convert a uint8 image, (h, w, 3) or (h, w), to a float32 tensor in [0, 1], (1, 3, h, w), on a device."""
+    """Convert a uint8 image, (h, w, 3) or (h, w), to a float32 tensor (1, 3, h, w) in [0, 1] on a device."""
     planes = np.ascontiguousarray(as_rgb(image).transpose(2, 0, 1))
     return torch.from_numpy(planes).to(device).float()[None] / 255
 
@@ -194,7 +192,7 @@ def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
 def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
     folder = folder.expanduser()
     if not folder.is_dir():
-        return [], [f"{name}: no folder {folder} (paths are relative to {Path.cwd()})"]
+        return [], [f"{name}: there is no folder {folder} (paths are relative to {Path.cwd()})"]
     files = list_files(folder)
     faults = [] if files else [f"{name}: there is no image in the folder {folder}"]
     stems = [path.stem for path in files]

@@ -1,4 +1,4 @@
-"""The model card of a release (README.md with front matter for the Hugging Face Hub), and the known training sets."""
+"""Write the model card of a release, README.md, for the Hugging Face Hub. List the training sets and their terms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ CITATION = """@inproceedings{niu2020single,
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A training set and the terms of its owners.
+    """A training set and the terms on which its owners allow its use.
 
     Attributes:
         name: name of the training set, and of its folder in datasets/.
         images: number of photos.
         what: short description of the photos.
-        licence: name of the licence of weights that are trained on these photos, for a model card.
+        licence: licence of weights that are trained on these photos, as a name for model cards.
         licence_link: web address of the owners' terms.
         terms: summary of the owners' terms.
-        prepare: flags of `basicsr data prepare`, without folders and scale.
+        prepare: flags for `basicsr data prepare`, except folders and scale.
     """
 
     name: str
@@ -92,9 +92,9 @@ def model_card(
     Args:
         entry: zoo entry of the release.
         training_set: the training set of the weights.
-        bicubic: set name -> mean score of bicubic interpolation with the same protocol.
-        files: name of a file of the release -> description.
-        seed: the option `manual_seed` of the training.
+        bicubic: mapping from set name to mean score of bicubic interpolation with the protocol of `entry`.
+        files: mapping from the name of each file in the release to its description.
+        seed: random seed of the training, from the option `manual_seed`.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)

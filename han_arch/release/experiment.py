@@ -1,4 +1,4 @@
-"""Read an experiment (a training), to release it: its options, its weights and its number of iterations."""
+"""Read the folder of an experiment (a training) before its release: options, weights and number of iterations."""
 
 import csv
 import re
@@ -20,11 +20,11 @@ class Experiment:
     """The contents of an experiment's folder.
 
     Attributes:
-        folder: the folder that `basicsr train` wrote, experiments/NAME.
+        folder: folder that `basicsr train` wrote, such as experiments/NAME.
         option_file: path of the option file that the training used.
         options: content of this option file.
         checkpoint: path of the weight file to release.
-        iterations: number of training iterations after which these weights were saved.
+        iterations: number of training iterations before these weights were saved.
         weight_key: key of the weights in the weight file: "params_ema" if the training averaged its weights (EMA),
             else "params".
     """
@@ -43,22 +43,23 @@ class Experiment:
 
     @property
     def degradation(self) -> str:
-        """The name of the degradation, BI or BD, as found in the name of the LR folder, such as LR_sub_BIx4.lmdb.
+        """The name of the degradation, BI or BD, from the name of the LR folder, such as LR_sub_BIx4.lmdb.
 
         Raises:
-            UserError: the name of the LR folder does not contain it.
+            UserError: the name of the LR folder has no degradation.
         """
         lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
         match = re.search(rf"({'|'.join(DEGRADATIONS)})x{self.scale}", lq)
         if not match:
             raise UserError(
-                f"{self.option_file}: dataroot_lq must contain a degradation, such as BIx{self.scale}; got {lq}"
+                f"{self.option_file}: the folder name in dataroot_lq must contain the degradation, "
+                f"such as BIx{self.scale}; got {lq}"
             )
         return match[1]
 
     @property
     def chosen_by(self) -> str:
-        """A text that says how the checkpoint was chosen; "" for the last checkpoint and for one that the user gave."""
+        """How the best checkpoint was chosen, as text; "" for the last checkpoint and for one that the user named."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
@@ -90,8 +91,8 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
 
     Args:
         folder: folder of the experiment, experiments/NAME.
-        checkpoint: path of the weight file to release. None: models/net_g_best.pth if the training has the option
-            `keep_best`, else models/net_g_latest.pth. Then the training must have finished.
+        checkpoint: path of the weight file to release. None: models/net_g_best.pth if the training used the option
+            `keep_best`, else models/net_g_latest.pth; the training must have finished.
 
     Raises:
         UserError: the folder, the weights or an option that a release needs is missing, or the folder does not contain
@@ -104,7 +105,7 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
         options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{option_file} must be the option file of a training, but an option is missing: {error}"
+            f"{option_file} is not a complete option file of a training; this option is missing: {error}"
         ) from error
     weights = find_weights(checkpoint or folder / LATEST)
     if checkpoint is None and (options.get("logger") or {}).get("keep_best"):
@@ -126,7 +127,7 @@ def _count_iterations(folder: Path, weights: Path) -> int:
     logged = [int(row["iter"]) for row in _rows(folder / "train.csv")]
     if not states and not logged:
         raise UserError(
-            f"{folder} needs a training state or train.csv, to find the number of iterations of {weights.name}"
+            f"cannot find the number of iterations of {weights.name}: {folder} has no training state and no train.csv"
         )
     return max([*states, *logged])
 

@@ -1,4 +1,4 @@
-"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it by the rules of that site.
+"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it with the rules of that site.
 
 Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site's table of
 architectures, data/architectures.json, does not have `han`: submit `ARCHITECTURE_ROW` together with the entry.
@@ -33,11 +33,11 @@ _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "stand
 def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
     """Return the OpenModelDB entry of a release.
 
-    The licence is null, because the terms of the training data are not an SPDX licence. The description has them.
+    The licence is null, because the terms of the training data are not an SPDX licence. The description has the terms.
 
     Args:
         entry: zoo entry of the release.
-        experiment: experiment of the training.
+        experiment: the experiment that trained the weights.
         author: user id of the author at OpenModelDB.
     """
     network, data, training_set = entry.arguments, experiment.options["datasets"]["train"], experiment.training_set
@@ -84,11 +84,11 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     """Return the faults that OpenModelDB's checks would find in an entry, one line for each fault.
 
-    Whether the ids of the author and of the tags exist at OpenModelDB is not checked.
+    The function does not check whether the ids of author and tags exist at OpenModelDB.
 
     Args:
         name: id of the model, such as 4x-han-s-x4.
-        content: the entry.
+        content: the OpenModelDB entry.
     """
     found = [f"the field {key} is missing" for key in _REQUIRED if content.get(key) is None]
     found += [
@@ -114,7 +114,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     if not name.startswith(f"{content['scale']}x-"):
         found.append(f"the model's id must start with the scale, {content['scale']}x-; got {name}")
     if content["scale"] > 16 or not {content["inputChannels"], content["outputChannels"]} <= {1, 2, 3, 4}:
-        found.append("scale must be at most 16, and inputChannels and outputChannels at most 4")
+        found.append("scale must be at most 16; inputChannels and outputChannels must be at most 4")
     if not _is_date(content["date"]):
         found.append(f"date must have the form yyyy-mm-dd; got {content['date']}")
     if content["license"] is not None and not _SPDX.fullmatch(content["license"]):
@@ -126,7 +126,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     if not content["name"].strip():
         found.append("name is empty")
     if not all(isinstance(value, str) and value for value in content["size"] or []):
-        found.append(f"each item of size must be a text that is not empty; got {content['size']}")
+        found.append(f"each item of size must be a non-empty text; got {content['size']}")
     if content["description"] != content["description"].strip():
         found.append("description must not begin or end with white space")
     for number, resource in enumerate(content["resources"]):
@@ -134,9 +134,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
-            found.append(
-                f"images[{number}] must have type paired and addresses LR and SR, or type standalone and address url"
-            )
+            found.append(f"images[{number}] must have the type paired with LR and SR, or the type standalone with url")
     return found
 
 
@@ -166,6 +164,6 @@ def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
         found.append("urls is empty; pass --url to `basicsr zoo publish`")
     found += [f"urls must be http or https addresses; got {url}" for url in urls if not ADDRESS.match(str(url))]
     found += [
-        f"urls must not expire, as addresses of Discord do; got {url}" for url in urls if _EXPIRING.match(str(url))
+        f"urls must be permanent; Discord's addresses expire; got {url}" for url in urls if _EXPIRING.match(str(url))
     ]
     return found

@@ -1,4 +1,4 @@
-"""Make a release folder from an experiment. If a step fails, no folder is left."""
+"""Make a release folder from an experiment. If a step fails, no folder is written."""
 
 import datetime
 import json
@@ -33,7 +33,7 @@ from han_arch.zoo.entry import MEASURED, Entry, Expected
 from han_arch.zoo.load import build, complete_options
 from han_arch.zoo.recognise import OURS, normalisation, read_checkpoint
 
-TOLERANCE_DB = 0.01  # largest PSNR difference on another processor, which adds numbers in another order
+TOLERANCE_DB = 0.01  # largest PSNR difference between processors, which add numbers in different orders
 ARCHITECTURE = "architectures_han.json"  # in the same folder as the OpenModelDB entry
 CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
 PER_IMAGE_COLUMNS = ("model", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
@@ -46,11 +46,11 @@ class Request:
     """The user's choices for a release.
 
     Attributes:
-        experiment: the experiment whose weights are released.
+        experiment: experiment with the weights to release.
         name: name of the new zoo entry.
         data: folder with the test sets, see `sets.find_sets`.
-        url: http(s) address of the folder from which users download the weight file; None if the package contains it.
-        author: user id at OpenModelDB.
+        url: web address of the folder with the weight file, for downloads. None: the package contains the file.
+        author: the author's user id at OpenModelDB.
         half: whether to store the weights as float16.
     """
 
@@ -71,11 +71,11 @@ class Draft:
     parameters: int
 
     def entry(self, file: Path, means: Mapping[str, Score]) -> Entry:
-        """Return the zoo entry for the written weight file.
+        """Return the zoo entry for the release.
 
         Args:
-            file: path of the weight file.
-            means: set name -> mean score.
+            file: path of the weight file in the release.
+            means: mapping from set name to mean score of these weights.
         """
         experiment, provenance, url = self.request.experiment, self.weights.provenance, self.request.url
         training_set = experiment.training_set
@@ -110,7 +110,7 @@ class Draft:
 
 
 def default_name(experiment: Experiment) -> str:
-    """Return the default name of the zoo entry for an experiment: han-s-x4 for the experiment HAN-S_x4_BSDS400."""
+    """Return the default name of the zoo entry: for example, han-s-x4 for the experiment HAN-S_x4_BSDS400."""
     return "-".join(str(experiment.options["name"]).lower().split("_")[:2])
 
 
@@ -118,11 +118,11 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
     """Make the release folder `out`.
 
     Returns:
-        The zoo entry, and the faults of the OpenModelDB entry, one line for each.
+        The zoo entry, and a list with one line for each fault of the OpenModelDB entry.
 
     Raises:
         UserError: `out` exists, the name or the address is not allowed, the terms of the training data are unknown, the
-            weights do not fit the network, or a test set cannot be measured. Then the folder is not written.
+            weights do not fit the network, or a test set cannot be measured. The folder is not written.
     """
     _check(request, out)
     experiment = request.experiment
@@ -160,14 +160,14 @@ def _check(request: Request, out: Path) -> None:
         raise UserError(f"{out} already exists; choose another folder, or remove it first")
     if not _NAME.fullmatch(request.name) or _HEX_END.search(request.name):
         raise UserError(
-            f"the name must be words of lower-case letters and digits, joined by -, without a hash at the end; got "
+            f"the name must have lower-case letters and digits, joined by -, and must not end with a hash; got "
             f"{request.name}"
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
     if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
         raise UserError(
-            f"--url must be the http or https address of the folder with the weight file; got {request.url}"
+            f"--url must be the http or https address of the folder that will have the weight file; got {request.url}"
         )
     require("matplotlib", "plots")  # to draw the curves of the training
 
@@ -178,7 +178,9 @@ def _draft(request: Request) -> Draft:
     network_g, source = experiment.options["network_g"], str(experiment.checkpoint)
     checkpoint = read_checkpoint(source, experiment.weight_key)
     if network_g["type"] != "HAN" or checkpoint.kind != OURS:
-        raise UserError(f"{source} is {checkpoint.summary}; only HAN in this package's form can be released")
+        raise UserError(
+            f"{source} is {checkpoint.summary}; only HAN weights with this package's parameter names can be released"
+        )
     if any(experiment.weight_key in note for note in checkpoint.notes):
         raise UserError(
             f"{source} must have averaged weights (key {experiment.weight_key}), because the training used ema_decay"
@@ -195,7 +197,7 @@ def _provenance(request: Request) -> dict[str, Any]:
     shipped = reproduce.stage_named(experiment.options["name"])
     stage = Stage(experiment.option_file.name, experiment.options)
     before = reproduce.stages_before(stage)
-    # A stage of another scale only gave its backbone weights, so its iterations are not counted.
+    # A training at another scale gave only weights of the backbone, so its iterations are not counted.
     included = sum(other.iterations for other in before if other.scale == stage.scale)
     return {
         "name": request.name,
@@ -216,7 +218,7 @@ def _provenance(request: Request) -> dict[str, Any]:
 
 
 def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
-    """Describe the weights that the training started from, by recipe or by file name; "" for random weights."""
+    """Return a text about the weights that the training started from; "" for random weights."""
     if before:
         last = before[-1]
         after = f"the first {included:,} of these" if last.scale == stage.scale else f"{last.iterations:,}"
@@ -227,7 +229,7 @@ def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
-    """Copy the option file, logs and CSV files of the training, and draw its curves. Absolute paths are removed."""
+    """Copy the option file, logs and CSV files of the training without absolute paths, and draw its curves."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     log = "".join(path.read_text("utf-8", errors="replace") for path in experiment.logs)
     (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
@@ -243,7 +245,7 @@ def _without_paths(experiment: Experiment, text: str) -> str:
 
 
 def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score], folder: Path) -> list[str]:
-    """Write the files that describe the release and their hashes; return the faults of the OpenModelDB entry."""
+    """Write the descriptions of the release and SHA256SUMS; return the faults of the OpenModelDB entry."""
     request, provenance = draft.request, dict(draft.weights.provenance)
     experiment, sidecar = request.experiment, Path(entry.file).with_suffix(".json").name
     (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
@@ -264,7 +266,7 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
         PER_IMAGE: "PSNR and SSIM of every test image",
         "Set5/": "SR images",
         f"openmodeldb/{model_id}.json": "entry for OpenModelDB",
-        f"openmodeldb/{ARCHITECTURE}": "row for OpenModelDB's table of architectures, which lacks HAN",
+        f"openmodeldb/{ARCHITECTURE}": "row to add to OpenModelDB's table of architectures, which does not have HAN",
         ROW: "entry for the zoo's table",
         SUMS: "hashes of all files; `sha256sum -c SHA256SUMS` checks them",
     }

@@ -1,4 +1,4 @@
-"""List the commands that reproduce released weights: from photos to trained weights and their scores."""
+"""List the commands that reproduce released weights: prepare photos, train, publish, and compare scores."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from han_arch.zoo.entry import Entry
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a recipe.
+    """One of the trainings that a recipe runs one after another.
 
     Attributes:
         file: name of the training's option file.
@@ -43,21 +43,21 @@ class Stage:
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a recipe, in the order in which they must run.
+    """Return all trainings of a recipe, in the order in which to run them.
 
     Args:
-        recipe: name of the shipped option file of the last training.
+        recipe: name of the last training's option file, which comes with the package.
 
     Raises:
-        UserError: there is no shipped option file with this name, or no shipped option file trains the experiment from
-            which a training starts.
+        UserError: the package has no option file with this name, or a training starts from an experiment for which the
+            package has no option file.
     """
     stage = Stage(recipe, read.read(recipe))
     return [*stages_before(stage), stage]
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before a training, in this order.
+    """Return the trainings that must run before the given training, in the order in which to run them.
 
     The list is empty if the training starts from random weights or from weights of the zoo.
     """
@@ -67,13 +67,13 @@ def stages_before(stage: Stage) -> list[Stage]:
     other = stage_named(parts[1])
     if other is None:
         raise UserError(
-            f"{stage.file} starts from {stage.start}, but no shipped option file trains the experiment {parts[1]}"
+            f"{stage.file} starts from {stage.start}, but the package has no option file of the experiment {parts[1]}"
         )
     return [*stages_before(other), other]
 
 
 def stage_named(experiment: str) -> Stage | None:
-    """Find the shipped option file of an experiment by the experiment's name; return its training, or None."""
+    """Return the training with this experiment name, from the package's option files; None if there is none."""
     for file in read.run_names():
         if file.startswith("train"):
             options = read.read(file)
@@ -88,7 +88,7 @@ class Step:
 
     Attributes:
         why: purpose of the command.
-        words: the words of the command line after `basicsr`.
+        words: arguments of `basicsr`.
     """
 
     why: str
@@ -101,8 +101,8 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
     Args:
         entry: a zoo entry that was trained with this package.
         photos: folder with the HR images of the training set.
-        benchmarks: folder with Set5/HR, Set14/HR and B100/HR.
-        release: path of the release folder that `basicsr zoo publish` will make.
+        benchmarks: folder that contains Set5/HR, Set14/HR and B100/HR.
+        release: path for the new release folder.
 
     Raises:
         UserError: the entry has no recipe, because it was not trained with this package.
@@ -146,5 +146,8 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
 
 
 def run_apart(step: Step) -> int:
-    """Run a command in a new process and return its exit status. A training leaves threads and registries behind."""
+    """Run a command in a new process and return its exit status.
+
+    A new process is needed, because a training leaves threads and registries behind.
+    """
     return subprocess.run([sys.executable, "-m", "han_arch", *step.words], check=False).returncode

@@ -1,4 +1,4 @@
-"""Check weight files, zoo entries and release folders. Each check returns lists of what is right and what is wrong."""
+"""Check weight files, zoo entries and release folders. Each check returns a `Verification`."""
 
 import csv
 import math
@@ -24,9 +24,9 @@ from han_arch.zoo.load import load_model, load_strict
 from han_arch.zoo.read import read_header
 from han_arch.zoo.recognise import HAN_DEFAULTS, normalisation, read_checkpoint
 
-# Largest PSNR difference between two trainings with the same recipe that round differently (another processor, other
-# versions). It is about the standard deviation over three seeds on Set5 in the ablation. Another seed changes PSNR more
-# than other rounding does.
+# Largest PSNR difference allowed between two trainings with the same recipe on other processors or with other versions,
+# which round differently. It is about the standard deviation over three seeds on Set5 in the ablation. Another seed
+# changes PSNR more than rounding does.
 RETRAINED_DB = 0.05
 SUMS, PER_IMAGE = "SHA256SUMS", "per_image.csv"
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
@@ -37,31 +37,31 @@ class Verification:
     """The result of a check, as lines of text.
 
     Attributes:
-        good: one line for each thing that is right.
-        faults: one line for each thing that is wrong.
+        good: one line for each check that passed.
+        faults: one line for each check that failed.
     """
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check; `before` is a prefix for each of these lines."""
+        """Append the lines of another check, each with the prefix `before`."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
 
 def check(target: str, data: Path | None = None, against: str | None = None) -> Verification:
-    """Check one target of `basicsr zoo verify`.
+    """Check a zoo entry, a weight file or a release folder.
 
     Args:
         target: name of a zoo entry, path of a weight file, or path of a release folder.
-        data: folder with test sets, to measure the weights of a zoo entry; None: do not measure.
-        against: name of the zoo entry that the results of a release folder are compared with; None: do not compare.
+        data: folder with the test sets for measuring the weights of a zoo entry. None: do not measure.
+        against: name of the zoo entry with which to compare the scores of a release folder. None: do not compare.
 
     Raises:
-        FileNotFoundError: target is neither a zoo entry nor a file nor a folder.
-        UserError: data is given but target is not a zoo entry, against is given but target is not a folder, or the
-            weight file of the zoo entry is not on this machine.
+        FileNotFoundError: `target` is not a zoo entry, a file or a folder.
+        UserError: the weight file of the zoo entry is not on this machine. Or `data` is given for a target that is
+            not a zoo entry, or `against` for a target that is not a folder.
     """
     path = Path(target)
     if against and not path.is_dir():
@@ -97,11 +97,11 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 
     Args:
         entry: the zoo entry.
-        path: path of its weight file.
-        data: folder with the test sets, see `find_sets`.
+        path: path of the weight file of the entry.
+        data: folder with the test sets, as for `find_sets`.
 
     Returns:
-        Set name -> (mean PSNR in dB, mean SSIM).
+        A mapping from set name to mean PSNR in dB and mean SSIM.
     """
     compat.require_basicsr()
     test_sets = find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
@@ -110,10 +110,10 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 
 
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """Read per_image.csv of a release and return the mean scores. Images with nan or inf are not averaged.
+    """Read per_image.csv of a release and return the mean scores. Images with nan or inf are skipped.
 
     Returns:
-        Model name -> set name -> (mean PSNR in dB, mean SSIM).
+        A mapping from model name to set name to mean PSNR in dB and mean SSIM.
 
     Raises:
         UserError: the file lacks a column, or has a score that is not a number.
@@ -135,7 +135,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def check_file(path: Path) -> Verification:
-    """Check a weight file: the hash in its name, its header, and whether its network can be built and loaded."""
+    """Check the hash in the name of a weight file, check its header, and load it into its network."""
     found = Verification()
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
@@ -162,9 +162,7 @@ def _header_faults(path: Path) -> list[str]:
     header = read_header(path)
     network_g = header.get("network_g")
     if network_g is None:
-        return [
-            "the header has no network_g, so network options that the shapes of the weights do not show were assumed"
-        ]
+        return ["the header has no network_g, so the network was built with assumed options, which may be wrong"]
     missing = [key for key in HAN_DEFAULTS if key not in network_g]
     faults = [f"network_g in the header lacks {', '.join(missing)}"] if missing else []
     if header.get("normalisation", normalisation(network_g)) != normalisation(network_g):
@@ -198,7 +196,7 @@ def check_entry(entry: Entry, path: Path) -> Verification:
 def check_folder(folder: Path) -> Verification:
     """Check a release folder: its files and its weights.
 
-    The folder must contain exactly the files in SHA256SUMS, each with the hash there.
+    The folder must contain exactly the files that SHA256SUMS lists, with the hashes in that list.
 
     Raises:
         UserError: the folder has no SHA256SUMS.
@@ -218,8 +216,8 @@ def check_folder(folder: Path) -> Verification:
     found.faults += [f"{name} is in {SUMS} but not in the folder" for name in sorted(listed.keys() - there)]
     found.faults += [f"{name} is in the folder but not in {SUMS}" for name in sorted(there - listed.keys())]
     wrong = [name for name in sorted(there & listed.keys()) if hash_file(folder / name) != listed[name]]
-    found.faults += [f"{name} does not have the hash that is in {SUMS}" for name in wrong]
-    found.good.append(f"{len(there & listed.keys()) - len(wrong)} files have the hash that is in {SUMS}")
+    found.faults += [f"the hash of {name} differs from its hash in {SUMS}" for name in wrong]
+    found.good.append(f"{len(there & listed.keys()) - len(wrong)} files have the hashes in {SUMS}")
     weights = [folder / name for name in sorted(there) if name.endswith(".safetensors")]
     if not weights:
         found.faults.append("the folder has no .safetensors file")
@@ -229,15 +227,15 @@ def check_folder(folder: Path) -> Verification:
 
 
 def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare measured mean scores with the scores of a zoo entry, each within its tolerance.
+    """Check that measured mean scores agree with the scores of a zoo entry within its tolerances.
 
     Args:
         entry: the zoo entry.
-        got: set name -> (mean PSNR in dB, mean SSIM).
+        got: mapping from set name to measured mean PSNR in dB and mean SSIM.
     """
     found = Verification()
     if not entry.expected:
-        found.faults.append(f"the zoo's table has no scores of {entry.name} to compare with")
+        found.faults.append(f"cannot compare scores, because the zoo's table has no scores of {entry.name}")
     for expected in entry.expected:
         if expected.dataset not in got:
             continue
@@ -253,14 +251,14 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
 
 
 def compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare the mean scores of another training with those of a zoo entry that has the same recipe.
+    """Check that the mean scores of another training with the same recipe agree with the scores of a zoo entry.
 
-    Every test set of the entry must be in `got`. PSNR may differ by `RETRAINED_DB`, or by the tolerance of the entry if
-    that is larger.
+    Every test set of the entry must be in `got`. PSNR may differ by the larger of `RETRAINED_DB` and the entry's
+    tolerance.
 
     Args:
         entry: the zoo entry.
-        got: set name -> (mean PSNR in dB, mean SSIM) of the other training.
+        got: mapping from set name to mean PSNR in dB and mean SSIM of the other training.
     """
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
@@ -269,13 +267,13 @@ def compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verif
 
 
 def folder_means(folder: Path) -> dict[str, tuple[float, float]]:
-    """Return the mean scores of the released model, from per_image.csv of a release folder.
+    """Read per_image.csv of a release folder and return the mean scores of the released model.
 
     Returns:
-        Set name -> (mean PSNR in dB, mean SSIM).
+        A mapping from set name to mean PSNR in dB and mean SSIM.
 
     Raises:
-        UserError: the table is damaged, or does not have exactly one model in addition to Bicubic.
+        UserError: the table is damaged, has no model except Bicubic, or has several.
     """
     means = read_means(folder / PER_IMAGE)
     own = [name for name in means if name != BICUBIC]

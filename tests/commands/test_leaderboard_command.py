@@ -40,7 +40,7 @@ def test_bicubic_board_and_a_mistake(
     monkeypatch.chdir(tmp_path)
     words = ["leaderboard", "-opt", "board.yml", "--force_yml", "datasets:Set5:dataroot_gt=nowhere"]
     assert cli.main(words) == 2
-    assert "Set5: no folder nowhere" in capsys.readouterr().err
+    assert "no folder nowhere" in capsys.readouterr().err
     done = basicsr_leaderboard(tmp_path, "-opt", "board.yml")
     assert done.returncode == 0, done.stderr
     assert "Protocol: BIx4" in done.stdout

@@ -108,13 +108,13 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
     wrong = models.keys() - {"Bicubic", "HAN", "EDSR"}
     assert wrong == {key for key in lines if "RCAN" not in key}
     assert len(lines) == len(wrong) + 1
-    assert "no checkpoint nowhere.pth" in lines["absent"]
+    assert "no weight file nowhere.pth" in lines["absent"]
     assert "damaged" in lines["garbage"]
     assert "would run code" in lines["pickle"]
-    assert "does not fit EDSR" in lines["other"]
+    assert "do not fit the network EDSR" in lines["other"]
     assert "does not fit the network" in lines["wider"]
-    assert "does not fit EDSR" in lines["x4"]
-    assert "network_g cannot be built" in lines["unknown"]
+    assert "do not fit the network EDSR" in lines["x4"]
+    assert "cannot build the network of network_g" in lines["unknown"]
     assert "'variant'; did you mean variants?" in lines["variant"]
 
 
@@ -128,9 +128,9 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"models": {}}, "needs models"),
-        ({"datasets": None}, "needs datasets"),
-        ({"scale": "4"}, "needs scale"),
+        ({"models": {}}, "needs the option models"),
+        ({"datasets": None}, "needs the option datasets"),
+        ({"scale": "4"}, "needs the option scale"),
         ({"modles": {}}, "modles.*did you mean models"),
         ({"variants": ["half"]}, "variant must be full"),
         ({"variants": ["chop+chop"]}, "variant must be full"),

@@ -49,7 +49,7 @@ def test_options_name_the_degradation() -> None:
     [
         ({"chanel": "Y"}, 4, r"did you mean channel\?"),
         ({"channel": "y"}, 4, "channel 'y'.*RGB, Y"),
-        ({"degradation": "BIx2"}, 4, "BIx2 and the scale is 4"),
+        ({"degradation": "BIx2"}, 4, "BIx2, but the scale is 4"),
         ({"degradation": "BDx4"}, 4, "degradation 'BDx4'.*BDx3"),
         ({"crop_border": -1}, 4, "crop_border.*>= 0.*got -1"),
         ({"crop_border": 2.5}, 4, "crop_border.*whole number.*2.5"),

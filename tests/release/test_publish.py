@@ -165,17 +165,17 @@ def test_openmodeldb_entry_follows_the_field_rules(made: Made, tmp_path: Path) -
         ({"size": [1]}, "each item of size"),
         ({"license": "my own terms"}, "SPDX expression"),
         ({"date": "2026-99-99"}, "yyyy-mm-dd; got 2026-99-99"),
-        ({"images": [{"foo": 1}]}, "images[0] must have type paired"),
-        ({"images": [{"type": "paired", "LR": "https://example.org/a.png"}]}, "images[0] must have type paired"),
+        ({"images": [{"foo": 1}]}, "images[0] must have the type paired"),
+        ({"images": [{"type": "paired", "LR": "https://example.org/a.png"}]}, "images[0] must have the type paired"),
         ({"resources": [{**good["resources"][0], "more": 1}]}, "more is not a known field"),
         ({"resources": [{**good["resources"][0], "urls": ["not a url"]}]}, "http or https addresses; got not a url"),
-        ({"resources": [{**good["resources"][0], "urls": ["https://media.discordapp.net/a"]}]}, "must not expire"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://media.discordapp.net/a"]}]}, "must be permanent"),
         ({"date": "today"}, "yyyy-mm-dd; got today"),
         ({"description": " x"}, "white space"),
         ({"colour": "red"}, "colour is not a known field"),
         ({"scale": "4"}, "scale has the wrong type"),
         ({"resources": [{**good["resources"][0], "sha256": "x"}]}, "sha256 must be 64"),
-        ({"resources": [{**good["resources"][0], "urls": ["https://cdn.discordapp.com/a"]}]}, "must not expire"),
+        ({"resources": [{**good["resources"][0], "urls": ["https://cdn.discordapp.com/a"]}]}, "must be permanent"),
     ):
         assert any(fault in line for line in openmodeldb.faults(name, {**good, **change})), change
     assert "must start with the scale, 4x-; got han" in openmodeldb.faults("han", good)[0]

@@ -59,7 +59,7 @@ def test_faults_of_a_release_are_named(release: Path, made: Made, capsys: pytest
     status, text, _ = verify(capsys, release)
     assert status == 1
     for line in (
-        "training.log does not have the hash",
+        "the hash of training.log differs",
         "train.csv is in SHA256SUMS but not in the folder",
         "more.txt is in the folder but not in SHA256SUMS",
         "a SHA-256 and a file name; got 0000",
