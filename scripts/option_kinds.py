@@ -196,7 +196,7 @@ class Leaderboard(OptionFile):
     source: str = "experiment: experiments/"
 
     def values(self) -> dict[str, Any]:
-        """Return the blocks of test sets and models, the baseline, and the line of notes."""
+        """Return the template's values: the sections of test sets and models, the baseline, and the notes."""
         return {
             "notes": f"\n# {self.notes}" if self.notes else "",
             "sets": "\n".join(f"  {name}:\n    dataroot_gt: datasets/{name}/HR" for name in self.sets),

@@ -59,7 +59,7 @@ def registered_components() -> dict[str, type[nn.Module]]:
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
     """Add a function that looks up unregistered component names: it takes a name and returns a class or None.
 
-    `register()` adds a lookup in BasicSR's ARCH_REGISTRY, so that `han_arch.archs` does not import BasicSR.
+    `register()` adds a function that searches BasicSR's ARCH_REGISTRY. So `han_arch.archs` does not import BasicSR.
     """
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)

@@ -48,7 +48,7 @@ class Degradation:
         make: function (gt, scale, border) that returns the LR image of the HR image gt. Both images are uint8, (h, w)
             or (h, w, c). The sides of gt must be multiples of the scale.
         scales: the scales at which the degradation exists; BI at scale 4 is called BIx4.
-        borders: values of `BORDERS` to choose from. Only the first value if all values give the same LR images.
+        borders: the values of `BORDERS` that give different LR images; if all give the same, the first value only.
     """
 
     name: str

@@ -60,7 +60,7 @@ class Findings:
     Attributes:
         shapes: (height, width, channels) of each image that could be decoded.
         faults: faults of the images, one line for each.
-        unlike: number of LR pixel values that differ from the image that the detected convention makes.
+        unlike: number of LR pixel values that differ from HR, downscaled with the detected convention.
         compared: number of LR pixel values that were compared.
     """
 

@@ -96,7 +96,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
               file has them). With `network_g`, BasicSR must be imported and its plugins loaded before.
 
             The keys `variants` and `published` (default: `name`) are optional. A string instead of a mapping is the
-            name of a zoo entry. With None, `name` is also the name of the zoo entry.
+            name of a zoo entry. If `options` is None, `name` is the name of the zoo entry.
         scale: SR side / LR side that the leaderboard needs.
         device: device on which the network runs.
         default_variants: inference variants to use if the mapping has no `variants`.

@@ -52,8 +52,8 @@ class TestImage:
         height, width = gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale
         if lq.shape[:2] != (height, width):
             raise UserError(
-                f"{self.lq} must be {width}x{height} pixels for x{protocol.scale} (the size of {self.gt.name}, cut for "
-                f"{protocol.crop_gt}, divided by {protocol.scale}); got {lq.shape[1]}x{lq.shape[0]}"
+                f"{self.lq} must be {width}x{height} pixels for x{protocol.scale} (the size of {self.gt.name} after "
+                f"the crop {protocol.crop_gt}, divided by {protocol.scale}); got {lq.shape[1]}x{lq.shape[0]}"
             )
         return (as_rgb(lq) if gt.ndim == 3 else lq), gt
 

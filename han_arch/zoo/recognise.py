@@ -142,9 +142,9 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
     """Infer the arguments of HAN from the shapes of the weights of a HAN or RCAN.
 
-    The keys of `tensors` are this package's weight names. The result does not contain the arguments in ASSUMED, with
-    one exception: if LAM has a temperature, `lam_form` is "cosine". For a custom attention, the result does not contain
-    the name of the attention.
+    The keys of `tensors` are this package's weight names. The result does not contain the arguments in ASSUMED.
+    Exception: if LAM has a temperature, the result contains `lam_form`, with the value "cosine". The result does not
+    contain the name of a custom attention.
     """
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]

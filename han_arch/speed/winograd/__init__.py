@@ -52,7 +52,7 @@ def _can_change(conv: nn.Conv2d) -> bool:
 
 
 def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
-    """Call `use_winograd` on networks of equal size; log the number of convolutions per network, or warn if it is 0."""
+    """Call `use_winograd` on equal networks. Log how many convolutions of each use Winograd, or warn if none does."""
     count = min(use_winograd(net) for net in nets)
     level = logging.INFO if count else logging.WARNING
     log.log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
