@@ -137,7 +137,7 @@ def test_debug_has_its_own_experiment_folder(workspace: Path) -> None:
         ({"network_g": {**NETWORKS["HAN"], "type": "HANN"}}, "did you mean HAN"),
         ({"network_g": {**NETWORKS["HAN"], "squeeze_factor": 16}}, "HAN cannot be built: num_feat must be at least"),
         ({"network_g": {**NETWORKS["HAN"], "num_feet": 3}}, "num_feet"),
-        ({"name": "../elsewhere"}, "name must be letters"),
+        ({"name": "../elsewhere"}, "got '../elsewhere'"),
         ({"network_g": None}, "lacks network_g"),
         ({"path": {"pretrain_network_g": "gone.pth"}}, "path:pretrain_network_g: 'gone.pth' does not exist"),
     ],
