@@ -20,7 +20,7 @@ OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The settings for preparing images and measuring scores. The default values are those of the papers.
+    """The settings for preparing images and measuring scores. By default they are set as in the papers.
 
     Attributes:
         degradation: name of the degradation that made LR from HR: "BI" (bicubic) or "BD" (blur and decimation).

@@ -37,7 +37,7 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An upscaled image, (scale*h, scale*w, channels), and the plan that was used. The dtype is that of the input."""
+    """An upscaled image, (scale*h, scale*w, channels), and the plan that was used. It has the input's dtype."""
 
     pixels: np.ndarray
     plan: Plan

@@ -34,7 +34,7 @@ class _CheckedRun:
     command: str  # "train" or "test"
     model: Any  # value of the option model_type
     bases: tuple[str, ...]  # names of the model's class and base classes; empty for a model of another package
-    # True: an unknown option is an error. False: it is none, because another package may read it.
+    # True: an unknown option is an error. False: it is allowed, because another package may read it.
     closed: bool
 
 
