@@ -17,7 +17,7 @@ PILLOW_BYTES = 5  # bytes of memory per pixel while Pillow reads or writes a fil
 
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Raise ImageError. This function is `ImageFormat.write` of formats that can only be read."""
+    """Raise ImageError: the `ImageFormat.write` of formats that can only be read."""
     raise ImageError(f"cannot write this format; use {listed(other.label for other in WRITTEN.values())}")
 
 
@@ -29,22 +29,18 @@ class ImageFormat:
         label: name of the format in messages. In capitals, it is also Pillow's name for the format.
         suffixes: file name suffixes of the format. New files get the first one.
         write: function that writes a picture. Its arguments are a seekable file, a picture that `fit` returned, the
-            write options, and the text for the metadata field Software. The default raises ImageError, for formats
-            that can only be read.
+            write options, and the text for the metadata field Software.
         bits: largest number of bits per pixel value that `write` can store, 8 or 16.
         grey: whether `write` can store grey images. If not, `fit` converts grey to RGB.
-        alpha: whether `write` can store an alpha channel.
         lossy: whether `write` uses the option `quality`.
         longest_side: largest height or width in pixels; None if there is no limit.
-        adapt: function that `fit` calls last, for conversions and checks of this format only. It returns the converted
-            picture, and adds a note for each change.
+        adapt: function that `fit` calls last, for conversions and checks of this format only.
         bytes_a_pixel: function that returns how many bytes of memory per pixel `write` needs. The memory of the picture
             itself is not counted.
         read: function that reads 16-bit pixel values, which Pillow would reduce to 8 bits. It takes the Pillow image
             and the bytes of the file, and returns uint16, (h, w, 1 to 4). It returns None if Pillow can read all bits.
         read_other: function that reads files which Pillow cannot read. It takes the bytes of the file and the largest
-            allowed number of pixels, and returns a picture. None if the format has no such function.
-        signatures: first bytes of the files that `read_other` accepts.
+            allowed number of pixels, and returns a picture. It returns None for files of other formats.
     """
 
     label: str
@@ -58,8 +54,7 @@ class ImageFormat:
     adapt: Callable[[Picture], Picture] = lambda picture: picture
     bytes_a_pixel: Callable[[WriteOptions], int] = lambda options: PILLOW_BYTES
     read: Callable[[Image.Image, bytes], np.ndarray | None] = lambda image, data: None
-    read_other: Callable[[bytes, int], Picture] | None = None
-    signatures: tuple[bytes, ...] = ()
+    read_other: Callable[[bytes, int], Picture | None] = lambda data, max_pixels: None
 
     @property
     def name(self) -> str:
@@ -69,9 +64,8 @@ class ImageFormat:
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
         """Convert a picture so that the format can store it. Add a note for each change.
 
-        Args:
-            picture: the upscaled picture. To find problems before the work starts, pass a piece of the input picture.
-            height, width: size in pixels of the upscaled picture.
+        height and width are the size of the upscaled picture in pixels. `picture` may also be a piece of the input, to
+        find problems before the work starts.
 
         Raises:
             ImageError: the format cannot store a picture with this size or with alpha.
@@ -104,7 +98,7 @@ FORMATS = {
         ImageFormat("PNG", (".png",), write_png, bits=16, read=read_png16),
         # Pillow's JPEG reader also opens MPO files, which phones write, and returns their first picture.
         ImageFormat(
-            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65_500
+            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65500
         ),
         ImageFormat(
             "WebP",
@@ -124,7 +118,6 @@ FORMATS = {
             adapt=fit_tiff,
             read=read_colour_tiff16,
             read_other=read_tiff16,
-            signatures=(b"II*\0", b"MM\0*"),
         ),
         ImageFormat("BMP", (".bmp",)),
     )

@@ -5,7 +5,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -22,7 +22,7 @@ _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3
 # The EXIF tags that are kept: they describe the photo. Other tags describe the source file (size, thumbnail, strips).
 _KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
 _PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # EXIF's MakerNote contains offsets into the source file
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _CENTIMETRE = 282, 283, 296, 3
+_CENTIMETRE = 3  # value of EXIF's ResolutionUnit
 # The exceptions that Pillow raises for damaged files and metadata.
 _FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError),
@@ -62,7 +62,7 @@ class Picture:
 
     Attributes:
         pixels: pixel values, (h, w, 1 to 4). The channels are grey, grey and alpha, RGB, or RGB and alpha. The dtype is
-            uint8, uint16, or float32 in [0, 1]. The EXIF orientation is already applied.
+            uint8, uint16, or float32 in [0, 1].
         icc: ICC profile of the pixel values; None if there is none.
         dpi: horizontal and vertical resolution in pixels per inch; None if unknown.
         exif: EXIF data as bytes in Pillow's form, without orientation and thumbnail; None if there is none.
@@ -75,13 +75,24 @@ class Picture:
     exif: bytes | None = None
     notes: tuple[str, ...] = ()
 
+    def normalised(self, orientation: int) -> "Picture":
+        """Turn the pixels upright by an EXIF orientation from 1 to 8. Drop an ICC profile that does not fit the pixels.
+
+        The pixels of the result are a view. A note says why the profile was dropped.
+        """
+        pixels, icc, notes = self.pixels, self.icc, self.notes
+        if orientation in _TRANSPOSED:
+            pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
+        if icc is not None and (fault := _profile_fault(icc, pixels.shape[2])):
+            icc, notes = None, (*notes, f"dropped the image's ICC profile, because {fault}")
+        return replace(self, pixels=pixels, icc=icc, notes=notes)
+
 
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:
-    """Convert a Pillow image to a picture, and apply its EXIF orientation.
+    """Convert a Pillow image to a picture, and apply its EXIF orientation. The image is loaded, but not changed.
 
-    Args:
-        image: the Pillow image. The function loads its pixels, but does not change them.
-        samples: 16-bit pixel values, (h, w, 1 to 4), to use instead of Pillow's 8-bit values. None: use Pillow's.
+    samples contains the image's 16-bit pixel values, (h, w, 1 to 4). None: use Pillow's 8-bit values.
 
     Raises:
         ImageError: the image has an unsupported colour mode.
@@ -91,8 +102,7 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
     if samples is None:
         samples, icc, note = _samples(image, icc)
         notes += note
-    icc, note = checked_profile(icc, samples.shape[2])
-    return Picture(upright(samples, orientation), icc, _dpi(image, orientation), exif, notes + note)
+    return Picture(samples, icc, _dpi(image, orientation), exif, notes).normalised(orientation)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -112,19 +122,10 @@ def to_pillow(picture: Picture) -> Image.Image:
     return image
 
 
-def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixel values, (h, w, c), upright by an EXIF orientation from 1 to 8. Return a view, not a copy."""
-    if orientation in _TRANSPOSED:
-        samples = samples.transpose(1, 0, 2)
-    return samples[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
-
-
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
     """Decode a 16-bit image file with OpenCV. Return its pixel values as uint16, (h, w, c), c 1, 3 or 4.
 
-    Args:
-        image: the same file, opened by Pillow. It is used to check the size, and that the file is complete.
-        data: bytes of the file.
+    data contains the bytes of the file. image is the same file, opened by Pillow.
 
     Raises:
         ImageError: OpenCV cannot decode the pixel values.
@@ -169,20 +170,12 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
     return np.asarray(image.convert("RGB")), None, (note,)
 
 
-def checked_profile(icc: bytes | None, channels: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """Check an ICC profile; return it and notes for the user.
-
-    A damaged profile, or one for another number of channels, becomes None with a note.
-    """
-    if icc is None:
-        return None, ()
+def _profile_fault(icc: bytes, channels: int) -> str | None:
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space
     except (ImageCms.PyCMSError, OSError):
-        return None, ("dropped the image's ICC profile, because it is damaged",)
-    if space != _SPACES[channels]:
-        return None, (f"dropped the image's ICC profile, because its colour space is {space.strip()}",)
-    return icc, ()
+        return "it is damaged"
+    return None if space == _SPACES[channels] else f"its colour space is {space.strip()}"
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
@@ -206,8 +199,9 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
     """Return the horizontal and vertical pixels per inch of the upright image; None if unknown."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
-        unit = 2.54 if exif.get(_RESOLUTION_UNIT) == _CENTIMETRE else 1
-        in_exif = [float(exif[tag]) * unit for tag in (_X_RESOLUTION, _Y_RESOLUTION) if tag in exif]
+        unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == _CENTIMETRE else 1
+        tags = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+        in_exif = [float(exif[tag]) * unit for tag in tags if tag in exif]
         across, down = (float(value) for value in image.info.get("dpi", in_exif))
     except _FAULTS:
         return None
@@ -217,16 +211,10 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
 
 
 def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
-    """Find the square window with the most detail.
+    """Find the square window with the most detail; return its top row and left column.
 
-    Detail is the sum of the absolute differences between neighbouring pixels.
-
-    Args:
-        image: pixel values, (h, w, channels), with any dtype and range.
-        size: side of the window in pixels, at most min(h, w).
-
-    Returns:
-        Row and column of the window's top left pixel. If several windows are equal, the first one is returned.
+    Detail is the sum of the absolute differences between neighbouring pixels. image is (h, w, channels), with any dtype
+    and range. size is the side of the window in pixels, at most min(h, w).
     """
     grey = image.astype(np.float64).mean(axis=-1)
     detail = np.zeros_like(grey)
@@ -236,9 +224,9 @@ def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
 
 
 def largest_window(values: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Find the window with the largest sum of values; return its top row and left column.
+    """Find the window with the largest sum of values, (h, w); return its top row and left column.
 
-    values is (h, w). The window has `height` rows and `width` columns.
+    The window has `height` rows and `width` columns. If several windows have the same sum, the first one is returned.
     """
     total = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     sums = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import putchunk
 
 from han_arch.images.picture import ImageError, Picture, opencv_samples
 
@@ -38,10 +39,7 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4). Return None if the file has fewer bits.
-
-    This is a function for `ImageFormat.read`.
-    """
+    """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4); None if the file has fewer bits."""
     header = png_header(data)
     if header.depth != 16:
         return None
@@ -55,33 +53,28 @@ def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
 def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
     """Write a picture of uint16 values as a PNG file, with ICC profile, DPI and EXIF data.
 
-    The rows are compressed in bands of a few megabytes, to save memory.
-
-    Args:
-        file: the open file to write to.
-        picture: the picture to write.
-        software: text for the metadata field Software. Characters outside Latin-1 become "?".
-        level: compression level, 0 to 9.
+    The rows are compressed in bands of a few megabytes, to save memory. `software` goes into the metadata field
+    Software, where characters outside Latin-1 become "?". `level` is the compression, 0 to 9.
 
     Source: the PNG specification, third edition. Every row is predicted from the row above it (filter type 2).
     """
     height, width, channels = picture.pixels.shape
     file.write(PNG_SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))
+    putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))
     if picture.icc:
-        _chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
+        putchunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
     if picture.dpi:
         across, down = (round(value / _INCH) for value in picture.dpi)
-        _chunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
+        putchunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
     if picture.exif:
-        _chunk(file, b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
-    _chunk(file, b"tEXt", b"Software\0" + software.encode("latin-1", "replace"))
+        putchunk(file, b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+    putchunk(file, b"tEXt", b"Software\0" + software.encode("latin-1", "replace"))
     compressor = zlib.compressobj(level)
     for band in _filtered(picture.pixels):
         if data := compressor.compress(band):
-            _chunk(file, b"IDAT", data)
-    _chunk(file, b"IDAT", compressor.flush())
-    _chunk(file, b"IEND", b"")
+            putchunk(file, b"IDAT", data)
+    putchunk(file, b"IDAT", compressor.flush())
+    putchunk(file, b"IEND", b"")
 
 
 def _filtered(pixels: np.ndarray) -> Iterator[bytes]:
@@ -94,7 +87,3 @@ def _filtered(pixels: np.ndarray) -> Iterator[bytes]:
         filtered[:, 1:] = rows - np.concatenate([above, rows[:-1]])
         above = rows[-1:]
         yield filtered.tobytes()
-
-
-def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

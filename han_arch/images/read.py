@@ -30,9 +30,7 @@ def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read an image file from its bytes. 16-bit pixel values stay 16-bit.
 
-    Args:
-        data: the file's bytes.
-        max_pixels: largest allowed number of pixels. Larger images are rejected before they are decoded.
+    Images with more than max_pixels pixels are rejected before they are decoded.
 
     Raises:
         ImageError: the file is empty, truncated or damaged. Or its format is unknown. Or it has too many pixels,
@@ -48,8 +46,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             return from_pillow(image, samples)
     except NotForPillow:
         for image_format in FORMATS.values():
-            if image_format.read_other is not None and data.startswith(image_format.signatures):
-                return image_format.read_other(data, max_pixels)
+            if (picture := image_format.read_other(data, max_pixels)) is not None:
+                return picture
         raise
 
 
@@ -91,14 +89,10 @@ def _guess(start: bytes) -> str:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode an 8-bit image file of any format that Pillow reads.
+    """Decode the bytes of an 8-bit image file, of any format that Pillow reads.
 
-    Args:
-        data: the file's bytes.
-
-    Returns:
-        The pixel values as uint8. Grey is (h, w), and RGB is (h, w, 3). With alpha as the last channel, grey is
-        (h, w, 2), and RGB is (h, w, 4).
+    Returns uint8. Grey is (h, w), and RGB is (h, w, 3). With alpha as the last channel, grey is (h, w, 2), and RGB is
+    (h, w, 4).
 
     Raises:
         ImageError: the file is empty, truncated, damaged or not an image. Or it has more than 8 bits per pixel value,

@@ -4,22 +4,13 @@ import io
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from han_arch.compat import require
-from han_arch.images.picture import (
-    ImageError,
-    NotForPillow,
-    Picture,
-    checked_profile,
-    damage_reported,
-    opencv_samples,
-    too_large,
-    upright,
-)
+from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, opencv_samples, too_large
 
 _INCHES = {2: 1.0, 3: 2.54}  # value of TIFF's ResolutionUnit -> units per inch
-_BITS_PER_SAMPLE, _PLANES, _SEPARATE = 258, 284, 2
+_SEPARATE = 2  # value of TIFF's PlanarConfiguration
 
 
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
@@ -44,27 +35,27 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
 def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
     """Return the pixel values of a 16-bit RGB or RGBA file as uint16, (h, w, 3 or 4). Return None for other files.
 
-    This is a function for `ImageFormat.read`.
-
     Raises:
         NotForPillow: the file stores each channel as a separate plane, which OpenCV reads wrongly.
     """
     tags = getattr(image, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, (8,))
+    bits = tags.get(ExifTags.Base.BitsPerSample, (8,))
     if image.mode not in ("RGB", "RGBA") or set(bits if isinstance(bits, tuple) else (bits,)) != {16}:
         return None
-    if tags.get(_PLANES) == _SEPARATE:
+    if tags.get(ExifTags.Base.PlanarConfiguration) == _SEPARATE:
         raise NotForPillow("the file stores 16-bit channels as separate planes")
     return opencv_samples(image, data)
 
 
-def read_tiff16(data: bytes, max_pixels: int) -> Picture:
-    """Read a 16-bit TIFF file with 1 to 4 channels. The file may store the channels interleaved or as separate planes.
+def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
+    """Read a 16-bit TIFF file with 1 to 4 channels, interleaved or in separate planes. Return None for other formats.
 
     Raises:
         ImageError: the file is damaged, does not have 16 bits, or has several pictures or too many pixels.
         UserError: the package tifffile is not installed.
     """
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return None
     package = require("tifffile", "tiff")
     # For a damaged file, tifffile raises many types of exceptions.
     with damage_reported((Exception,)), package.TiffFile(io.BytesIO(data)) as file:
@@ -79,8 +70,6 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture:
         samples = page.asarray()
         planes = page.axes == "SYX"
         samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
-        icc, notes = checked_profile(page.iccprofile, channels)
-        orientation = page.tags.valueof("Orientation", default=1)
         unit = _INCHES.get(int(page.resolutionunit))
         dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
-        return Picture(upright(samples, int(orientation)), icc, dpi, None, notes)
+        return Picture(samples, page.iccprofile, dpi).normalised(int(page.tags.valueof("Orientation", default=1)))

@@ -14,8 +14,8 @@ from han_arch.images.picture import Picture, to_pillow
 from han_arch.images.png16 import write_png16
 from han_arch.images.tiff16 import write_tiff16
 
-_SOFTWARE, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 305, 282, 283, 296, 2
 PNG_LEVEL = 1  # for data sets, as in BasicSR; photos: 1 % larger files than at level 3, in 3/4 of the time
+_INCH = 2  # value of EXIF's ResolutionUnit
 _FINE_CHROMA_QUALITY = 90  # from this quality upwards, JPEG stores colour at full resolution
 
 
@@ -23,10 +23,8 @@ _FINE_CHROMA_QUALITY = 90  # from this quality upwards, JPEG stores colour at fu
 class WriteOptions:
     """Options for writing image files.
 
-    Attributes:
-        quality: quality of JPEG and WebP files, 1 to 100.
-        lossless: whether WebP files are written with lossless compression.
-        png_level: compression level of PNG and 16-bit TIFF files, 0 to 9.
+    `quality`, 1 to 100, is for JPEG and WebP files. `lossless` is for WebP files. `png_level`, 0 to 9, is the
+    compression level of PNG and 16-bit TIFF files.
 
     Raises:
         UserError: quality or png_level is out of its range.
@@ -44,7 +42,7 @@ class WriteOptions:
 
 
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a PNG file with 8 or 16 bits; `ImageFormat.write` describes the arguments."""
+    """Write a PNG file with 8 or 16 bits; see `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, software, options.png_level)
     else:
@@ -54,18 +52,18 @@ def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software:
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a JPEG file; `ImageFormat.write` describes the arguments."""
+    """Write a JPEG file; see `ImageFormat.write`."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
     _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a WebP file; `ImageFormat.write` describes the arguments."""
+    """Write a WebP file; see `ImageFormat.write`."""
     _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a TIFF file with 8 or 16 bits; `ImageFormat.write` describes the arguments."""
+    """Write a TIFF file with 8 or 16 bits; see `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
@@ -98,9 +96,10 @@ def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options:
     exif = Image.Exif()
     if picture.exif:
         exif.load(picture.exif)
-    exif[_SOFTWARE] = software
+    exif[ExifTags.Base.Software] = software
     if picture.dpi and name == "webp":  # WebP can store the resolution only in EXIF
-        exif.update({_X_RESOLUTION: picture.dpi[0], _Y_RESOLUTION: picture.dpi[1], _RESOLUTION_UNIT: _INCH})
+        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = picture.dpi
+        exif[ExifTags.Base.ResolutionUnit] = _INCH
     elif picture.dpi:
         options["dpi"] = picture.dpi
     to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **options)
