@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
@@ -18,20 +18,16 @@ from han_arch.speed.precision import PRECISIONS
 from han_arch.speed.winograd import winograd_copy
 from han_arch.zoo.load import load_model
 
-DEVICES = ("auto", "cuda", "xpu", "mps", "cpu")
+_BACKENDS = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps, "cpu": torch.cpu}
+DEVICES = ("auto", *_BACKENDS)
 _LOADING = threading.Lock()  # makes several threads load the same model only once
 
 
 class Engine(Protocol):
     """A network that is ready to run. Several threads may use it at the same time.
 
-    Attributes:
-        name: name of the network in messages and metadata.
-        device: device that the network runs on, such as "cpu".
-        dtype: precision of the computation: "fp32", "bf16" or "fp16".
-        scale: upscaling factor of the network.
-        channels: number of channels of the network's input and output, 1 or 3.
-        cost: memory cost of the network, which `choose` uses to plan the run.
+    The name of the network appears in messages and metadata. `dtype` is "fp32", "bf16" or "fp16". `channels` is the
+    number of channels of the network's input and of its output, 1 or 3. `plan.choose` uses the memory cost.
     """
 
     name: str
@@ -44,12 +40,9 @@ class Engine(Protocol):
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Super-resolve images. Yield the output in horizontal strips, from top to bottom and without gaps.
 
-        Args:
-            lq: LR images, (b, channels, h, w), float32 in [0, 1], on the CPU.
-
-        Yields:
-            Pairs (row, strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU, not
-            clamped. The row is the index of the strip's first row in the output.
+        lq contains LR images, (b, channels, h, w), float32 in [0, 1], on the CPU. The function yields pairs (row,
+        strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU, not clamped. The
+        row is the index of the strip's first row in the output.
         """
         ...
 
@@ -63,15 +56,13 @@ class TorchEngine:
 
     Args:
         net: the network, in float32. The engine does not change it.
-        name: name of the network in messages and metadata.
-        device: name of the device, as `choose_device` returns it.
-        dtype: precision of the computation: "fp32", "bf16" or "fp16".
+        name, device, dtype: see `Engine`. `choose_device` returns the device.
         winograd: whether to use Winograd's algorithm for convolutions (see `han_arch.use_winograd`). It works
             only with fp32 on the CPU.
 
     Raises:
-        UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm cannot be
-            used with this device, dtype or network.
+        UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm does not
+            work with this device, dtype or network.
     """
 
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
@@ -119,17 +110,12 @@ def choose_device(device: str = "auto") -> str:
     kind = device.partition(":")[0]
     if kind not in DEVICES:
         raise UserError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+    available = [name for name, backend in _BACKENDS.items() if backend.is_available()]
     if device == "auto":
-        return next(name for name in DEVICES[1:] if _is_available(name))
-    if not _is_available(kind):
-        available = ", ".join(filter(_is_available, DEVICES[1:]))
-        raise UserError(f"device {device} is not available; use auto or {available}")
+        return available[0]
+    if kind not in available:
+        raise UserError(f"device {device} is not available; use auto or {', '.join(available)}")
     return device
-
-
-def _is_available(kind: str) -> bool:
-    backend = getattr(torch.backends if kind == "mps" else torch, kind, None)
-    return kind == "cpu" or (backend is not None and backend.is_available())
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
@@ -138,12 +124,12 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
     Args:
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
         device: name of the device, see `choose_device`. With "auto", a HAN network stays on its current device.
-        dtype: precision of the computation: "fp32", "bf16" or "fp16".
+        dtype: "fp32", "bf16" or "fp16".
         winograd: whether to use Winograd's algorithm for convolutions, see `TorchEngine`.
 
     Raises:
-        UserError: the model cannot be loaded. Or device or dtype is unknown or not available. Or Winograd's algorithm
-            cannot be used, for example because there is no C compiler.
+        UserError: the model cannot be loaded. Or the device or dtype is unknown or not available. Or Winograd's
+            algorithm does not work, for example because there is no C compiler.
         FileNotFoundError: the model file does not exist.
         TypeError: model is not a name, a path or a HAN network.
     """
@@ -151,7 +137,7 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         own = str(next(model.parameters()).device)
         device = own if device == "auto" else choose_device(device)
         return TorchEngine(model, type(model).__name__, device, dtype, winograd)
-    if isinstance(model, nn.Module) or not isinstance(model, (str, Path)):
+    if not isinstance(model, (str, Path)):
         raise TypeError(f"model must be a name, a path or a HAN network; got {type(model).__name__}")
     path = Path(model)
     changed = path.stat().st_mtime_ns if path.is_file() else 0
@@ -161,9 +147,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model and return its engine, or return the cached engine of an earlier call.
-
-    `changed` is the modification time of the model file. A changed file is loaded again.
-    """
+    """Load a model and return its engine. `changed`, the file's modification time, makes a changed file load again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

@@ -20,25 +20,23 @@ from han_arch.images.read import MAX_PIXELS, read_picture, read_size
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import Engine
 from han_arch.inference.pixels import Listener, NotFinite, side_by_side, upscale_pixels
-from han_arch.inference.plan import Plan, PlanRequest, choose, size_text
+from han_arch.inference.plan import PlanRequest, choose, size_text
 from han_arch.version import __version__
 
 STREAM = "-"  # standard input or output
-COMPARED_SIDE = 2048  # largest side in pixels of each half of a comparison; a larger image is cropped to its middle
 _real = os.path.realpath  # resolves links; unlike Path.resolve, it accepts circular links
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Settings for output files: where to write them, their names, and what to do with existing files.
+    """Settings for output files: their places and names, and what to do with existing files.
 
     Attributes:
         out: output folder, or "-" for standard output. For a single image, it can be a file name with a suffix.
-        format: name of a format in `WRITTEN`. If it is None, a file gets the format of its suffix, and standard output
-            gets PNG. In a folder, each image keeps its source's format, or becomes PNG if that cannot be written.
+        format: name of a format in `WRITTEN`. With None, a file gets the format of its suffix, and standard output gets
+            PNG. In a folder, each image keeps its source's format, or becomes PNG if that format can only be read.
         suffix: text to append to the name of each upscaled file, such as "_x4".
         compare: whether to also write a PNG file that compares the output with bicubic interpolation.
-        overwrite: whether to replace existing files.
         skip_existing: whether to skip images that already have an upscaled file.
     """
 
@@ -75,11 +73,8 @@ class UpscaleSettings:
     """Settings that apply to all images.
 
     Attributes:
-        write: options for writing image files.
         budget: memory limit of the program in bytes, not counting the upscaled image.
         memory: memory limit in the user's words, such as "2G", for the metadata.
-        self_ensemble: whether to average the outputs for eight flips and transposes of the image.
-        overwrite: whether to replace existing files.
         max_pixels: largest number of pixels of a source; larger images are rejected.
     """
 
@@ -95,8 +90,8 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     """Return one job for each image that the paths name. The list is empty if `skip_existing` skips all images.
 
     A path is a file, a folder, a pattern such as "photos/*.jpg", or "-" for standard input. A folder means all image
-    files in it and in its subfolders. The output folder gets the same subfolders. Links to folders,
-    hidden files and the output folder itself are skipped.
+    files in it and in its subfolders, except hidden files, links to folders and the output folder itself. The output
+    folder gets the same subfolders.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -193,7 +188,7 @@ def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSetti
         for job, size in zip(jobs, sizes, strict=True):
             with progress_bar(desc=Path(job.name).name, leave=False) as own:
                 try:
-                    _FileRun(job, engine, settings, _updating(bar, own, size)).upscale()
+                    _upscale(job, engine, settings, _updating(bar, own, size))
                 except (ImageError, NotFinite, UserError, OSError, MemoryError) as error:
                     failed += 1
                     reason = "not enough memory to read or write the image" if isinstance(error, MemoryError) else error
@@ -224,74 +219,62 @@ def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int,
     return update
 
 
-@dataclass(frozen=True)
-class _FileRun:
-    """A job with its engine, settings and progress callback. The method `upscale` runs the job."""
+def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progress: Callable[[int, int], None]) -> None:
+    """Upscale the image of one job, and write the files."""
+    say = partial(tqdm.write, file=sys.stderr if job.target is None else sys.stdout)
+    scale, ensemble = engine.scale, settings.self_ensemble
+    picture = read_picture(_read(job.source, settings.max_pixels), settings.max_pixels)
+    height, width = picture.pixels.shape[:2]
+    one_pixel = replace(picture, pixels=picture.pixels[:1, :1].copy())
+    notes = job.format.fit(one_pixel, scale * height, scale * width).notes
+    writing = job.format.bytes_a_pixel(settings.write)
+    shape, itemsize = picture.pixels.shape, picture.pixels.itemsize
+    plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
+    say(
+        f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
+        f"{plan.describe(height, width)}; memory at most {size_text(plan.peak)}, limit {size_text(settings.budget)}"
+    )
+    for note in notes:
+        say(f"  {note}")
+    listener = Listener(progress, lambda text: tqdm.write(f"  warning: {text}", file=sys.stderr))
+    result = upscale_pixels(picture.pixels, engine, plan, ensemble, listener)
+    software = (
+        f"han_arch {__version__} upscale; model={engine.name}; scale={scale}; plan={result.plan}; "
+        f"memory={settings.memory}; dtype={engine.dtype}; self_ensemble={'yes' if ensemble else 'no'}"
+    )
+    finished, comparison = replace(picture, pixels=result.pixels), None
+    if job.comparison:
+        comparison = Picture(side_by_side(picture.pixels, result.pixels, scale), picture.icc, picture.dpi)
+    del picture  # frees the memory of the source before the upscaled image is written
+    finished = job.format.fit(finished, scale * height, scale * width)
+    _write(finished, job.target, job.format, settings, software)
+    if comparison is not None:
+        _write(comparison, job.comparison, FORMATS["png"], settings, software)
+        say(f"  {job.comparison}: bicubic interpolation on the left, {engine.name} on the right")
 
-    job: UpscaleJob
-    engine: Engine
-    settings: UpscaleSettings
-    progress: Callable[[int, int], None]
 
-    def upscale(self) -> None:
-        job, engine, settings, scale = self.job, self.engine, self.settings, self.engine.scale
-        picture = read_picture(self._read(), settings.max_pixels)
-        height, width = picture.pixels.shape[:2]
-        one_pixel = replace(picture, pixels=picture.pixels[:1, :1].copy())
-        notes = job.format.fit(one_pixel, scale * height, scale * width).notes
-        writing = job.format.bytes_a_pixel(settings.write)
-        shape, itemsize, ensemble = picture.pixels.shape, picture.pixels.itemsize, settings.self_ensemble
-        plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
-        self._say(
-            f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
-            f"{plan.describe(height, width)}; memory at most {size_text(plan.peak)}, limit {size_text(settings.budget)}"
-        )
-        for note in notes:
-            self._say(f"  {note}")
-        listener = Listener(self.progress, lambda text: tqdm.write(f"  warning: {text}", file=sys.stderr))
-        result = upscale_pixels(picture.pixels, engine, plan, ensemble, listener)
-        finished = replace(picture, pixels=result.pixels)
-        comparison = None
-        if job.comparison:
-            both = side_by_side(picture.pixels, result.pixels, scale, COMPARED_SIDE)
-            comparison = Picture(both, picture.icc, picture.dpi)
-        del picture  # frees the memory of the source before the upscaled image is written
-        finished = job.format.fit(finished, scale * height, scale * width)
-        self._write(finished, job.target, job.format, result.plan)
-        if comparison is not None:
-            self._write(comparison, job.comparison, FORMATS["png"], result.plan)
-            self._say(f"  {job.comparison}: bicubic interpolation on the left, {engine.name} on the right")
+def _read(source: Path | None, max_pixels: int) -> bytes:
+    if source is None:
+        limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
+        data = sys.stdin.buffer.read(limit + 1)
+        if len(data) > limit:
+            raise ImageError(f"more than {limit:,} bytes, the limit for --max-pixels {max_pixels}")
+        return data
+    if not source.is_file():
+        raise ImageError("not a regular file" if source.exists() else "a link to a missing file")
+    return source.read_bytes()
 
-    def _read(self) -> bytes:
-        if self.job.source is None:
-            limit = 8 * self.settings.max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
-            data = sys.stdin.buffer.read(limit + 1)
-            if len(data) > limit:
-                raise ImageError(f"more than {limit:,} bytes, the limit for --max-pixels {self.settings.max_pixels}")
-            return data
-        if not self.job.source.is_file():
-            raise ImageError("not a regular file" if self.job.source.exists() else "a link to a missing file")
-        return self.job.source.read_bytes()
 
-    def _write(self, picture: Picture, target: Path | None, image_format: ImageFormat, plan: Plan) -> None:
-        if target is None:
-            buffer = io.BytesIO()
-            image_format.write(buffer, picture, self.settings.write, self._software(plan))
-            sys.stdout.buffer.write(buffer.getbuffer())
-            sys.stdout.buffer.flush()
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target, overwrite=self.settings.overwrite) as file:
-            image_format.write(file, picture, self.settings.write, self._software(plan))
-
-    def _software(self, plan: Plan) -> str:
-        """Return a description of the run for the metadata field Software, in ASCII as EXIF requires."""
-        engine, ensemble = self.engine, "yes" if self.settings.self_ensemble else "no"
-        text = (
-            f"han_arch {__version__} upscale; model={engine.name}; scale={engine.scale}; plan={plan}; "
-            f"memory={self.settings.memory}; dtype={engine.dtype}; self_ensemble={ensemble}"
-        )
-        return text.encode("ascii", "backslashreplace").decode()
-
-    def _say(self, message: str) -> None:
-        tqdm.write(message, file=sys.stderr if self.job.target is None else sys.stdout)
+def _write(
+    picture: Picture, target: Path | None, image_format: ImageFormat, settings: UpscaleSettings, software: str
+) -> None:
+    software = software.encode("ascii", "backslashreplace").decode()  # EXIF allows only ASCII
+    if target is None:
+        buffer = io.BytesIO()
+        image_format.write(buffer, picture, settings.write, software)
+        sys.stdout.buffer.write(buffer.getbuffer())
+        sys.stdout.buffer.flush()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, overwrite=settings.overwrite) as file:
+        image_format.write(file, picture, settings.write, software)

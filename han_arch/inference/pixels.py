@@ -3,6 +3,7 @@
 `basicsr upscale` and `han_arch.upscale` both use this code, so that their pixels are equal.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,17 +18,13 @@ from han_arch.inference.plan import TILES, Plan, size_text
 from han_arch.inference.tiles import Region, Tiling, blended
 from han_arch.inference.variants import self_ensemble
 
+COMPARED_SIDE = 2048  # largest side in pixels of each half of a comparison; a larger image is cropped to its middle
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B (BT.601), which convert the output of a colour network to grey
-# Parts of error messages that mean "out of memory", from PyTorch's allocators and oneDNN. oneDNN's messages (the
-# last two) do not mention memory, but with these networks it is their only cause.
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "could not create a primitive",
-    "could not create a memory",
+# Error messages that mean "out of memory", from PyTorch's allocators and oneDNN. oneDNN's messages ("could not create")
+# do not mention memory, but with these networks it is their only cause.
+_OUT_OF_MEMORY = re.compile(
+    "(out of|not enough|can't allocate|cannot allocate) memory|bad_alloc|could not create a (primitive|memory)",
+    re.IGNORECASE,
 )
 
 
@@ -45,12 +42,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks for progress and warnings.
-
-    Attributes:
-        progress: function that gets the number of finished LR pixels and of all LR pixels. Overlaps are counted.
-        warn: function that gets the text of a warning.
-    """
+    """Callbacks. `progress` gets the number of finished LR pixels and of all LR pixels; overlaps are counted."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -73,10 +65,9 @@ def upscale_pixels(
         listener: callbacks for progress and warnings.
 
     Returns:
-        The upscaled image, and the plan that was used in the end. Floats are clipped to [0, 1]. Integers are rounded
-        and clipped to the dtype's range. Alpha is upscaled by bicubic interpolation. A colour network gets a grey image
-        as three equal channels, and the luma of its output is used. A grey network runs once for each channel of a
-        colour image.
+        The upscaled image, and the plan that was used in the end. Integers are rounded, and all values are clipped to
+        their range. Alpha is upscaled by bicubic interpolation. A colour network gets a grey image as three equal
+        channels, and the luma of its output is used. A grey network runs once for each channel of a colour image.
 
     Raises:
         UserError: memory runs out even with the smallest tiles.
@@ -89,31 +80,24 @@ def upscale_pixels(
             run.follow(plan)
             return Upscaled(run.result, plan)
         except (MemoryError, RuntimeError) as error:
-            message = str(error).lower()
-            if not isinstance(error, MemoryError) and not any(text in message for text in _OUT_OF_MEMORY):
+            if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
                 raise
         # Not inside the except block: there, the traceback would keep the feature maps in memory.
         getattr(backend, "empty_cache", lambda: None)()
         smaller = plan.halved(*pixels.shape[:2])
         if smaller is None:
-            planned = size_text(plan.peak)
-            raise UserError(
-                f"out of memory with the smallest tiles ({plan}, expected memory {planned}); free some memory"
-            )
+            expected = f"{plan}, expected memory {size_text(plan.peak)}"
+            raise UserError(f"out of memory with the smallest tiles ({expected}); free some memory")
         run.listener.warn(f"out of memory with plan {plan}; trying again with {smaller}, which changes the pixels")
         plan = smaller
 
 
-def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int, side: int) -> np.ndarray:
+def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
     """Return a comparison: bicubic interpolation of the image on the left, the network's output on the right.
 
-    Args:
-        pixels: the image, (h, w, channels).
-        result: the network's output, (scale*h, scale*w, channels).
-        scale: upscaling factor of the network.
-        side: largest height and width of each half, in pixels. A larger output is cropped to its middle.
+    pixels is the image, (h, w, channels). result is the network's output, (scale*h, scale*w, channels).
     """
-    height, width = (min(length, side // scale) for length in pixels.shape[:2])
+    height, width = (min(length, COMPARED_SIDE // scale) for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     shown = result[scale * top : scale * (top + height), scale * left : scale * (left + width)]
     enlarged = _bicubic(pixels[top : top + height, left : left + width], scale)
@@ -153,15 +137,12 @@ class _ImageRun:
             nonlocal done
             self.listener.progress(done, total)
             done += (region[1] - region[0]) * (region[3] - region[2])
-            return self._tile(region)
+            tiles = (_joined(self._strips(engine, region)) for engine in self._engines())
+            return next(tile for tile in tiles if torch.isfinite(tile).all())
 
         for row, column, block in blended(run, tiling):
             self._put(row, column, block[0])
         self.listener.progress(total, total)
-
-    def _tile(self, region: Region) -> Tensor:
-        tiles = (_joined(self._strips(engine, region)) for engine in self._engines())
-        return next(tile for tile in tiles if torch.isfinite(tile).all())
 
     def _engines(self) -> Iterator[Engine]:
         """Yield the engine. If the caller needs another one, warn, and yield the same network in float32."""

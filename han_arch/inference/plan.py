@@ -1,8 +1,8 @@
 """Choose how to run a network within a memory limit: on the complete image, with its tail in strips, or on tiles.
 
-The tail is the network's last part: upsampling and conv_last (see strips.py). The choice depends only on the image,
-the network and the memory limit. So the pixels do not depend on free memory or on the device. Plans assume float32 for
-all dtypes, because tiles that overflow in half precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last (see strips.py). The choice does not depend on free memory
+or the device, so the pixels do not either. Plans assume float32 for all dtypes, because tiles that overflow in half
+precision are computed again in float32.
 """
 
 import math
@@ -35,12 +35,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def parse_size(text: str | int, what: str = "--memory") -> int:
     """Convert a text such as "2G", "1.5GB" or "800M" to a number of bytes or pixels; 1K is 1000.
 
-    Args:
-        text: the text, or a number.
-        what: name of the option, for the error message.
-
     Raises:
-        UserError: the text is not a size, or the size is below 1.
+        UserError: the text is not a size, or the size is below 1. The message names the option `what`.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
@@ -61,14 +57,11 @@ class MemoryCost:
     """Numbers that determine how much memory a network needs.
 
     Attributes:
-        num_feat: number of channels of the network's features.
         maps: largest number of LR-size feature maps that are in memory at the same time.
-        scale: upscaling factor of the network.
         channels: number of channels of the upscaled image. It is 3 also for a grey network, because such a network runs
             once for each channel of a colour image.
-        weights: size of the network's weights in float32, in bytes.
-        in_strips: whether the network's tail can be computed in strips. If not, the memory of the complete tail is
-            added to the memory of the features.
+        weights: bytes of the network's weights in float32.
+        in_strips: whether the network can compute its tail in strips. If not, the plan counts the complete tail.
     """
 
     num_feat: int
@@ -116,11 +109,13 @@ class Plan:
     """How the network runs on an image.
 
     Attributes:
-        kind: "full", "strips" or "tiles". Full and strips give the same pixels: both use the complete image, and strips
-            computes the tail in strips.
-        tile: side of a tile in LR pixels, without overlap. It is 0 if there are no tiles.
-        overlap: number of LR pixels that a tile also reads beyond each of its sides. It is 0 if there are no tiles.
+        kind: "full", "strips" or "tiles". Full and strips both use the complete image, and give the same pixels.
+        tile: side of a tile in LR pixels, without overlap; 0 without tiles.
+        overlap: number of LR pixels that a tile also reads beyond each of its sides; 0 without tiles.
         peak: expected peak memory in bytes, not counting the upscaled image.
+
+    Raises:
+        ValueError: kind is unknown, or tile or overlap is too small.
     """
 
     kind: str
@@ -148,7 +143,7 @@ class Plan:
     def halved(self, height: int, width: int) -> "Plan | None":
         """Return the plan to try after memory ran out: half the tile side. Return None if tiles cannot be smaller."""
         side = self.tile if self.kind == TILES else max(height, width)
-        tile = max(SMALLEST_TILE, _down(side // 2))
+        tile = max(SMALLEST_TILE, side // 2 // _STEP * _STEP)
         return Plan(TILES, tile, OVERLAP, self.peak) if tile < side else None
 
 
@@ -159,11 +154,9 @@ class PlanRequest:
     Attributes:
         shape: shape of the image, (h, w, channels). The alpha channel is counted.
         itemsize: number of bytes per pixel value of the image.
-        cost: memory cost of the network.
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        self_ensemble: whether to average the outputs for eight flips and transposes of the image.
-        writing: bytes of memory per pixel that the upscaled image needs while it is written. If they exceed the memory
-            limit, `choose` raises UserError. They do not change the plan.
+        writing: bytes of memory per pixel that the upscaled image needs while it is written. They do not change the
+            plan, but `choose` raises UserError if they exceed the memory limit.
     """
 
     shape: tuple[int, ...]
@@ -210,19 +203,14 @@ def choose(request: PlanRequest) -> Plan:
 def _tiles(request: PlanRequest, before: int) -> Plan:
     """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
     (height, width, _), cost = request.shape, request.cost
-    # Bytes of the blended border rows, for two rows of tiles.
-    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT
+    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT  # blended border rows of two rows of tiles
 
     def peak(tile: int) -> int:
         rows, columns = min(height, tile + 2 * OVERLAP), min(width, tile + 2 * OVERLAP)
         return before + border + cost.features(rows, columns) + request.results(rows, columns)
 
-    low, high = SMALLEST_TILE // _STEP, max(SMALLEST_TILE, _down(max(height, width) - 1)) // _STEP
+    low, high = SMALLEST_TILE // _STEP, max(SMALLEST_TILE, max(height, width) - 1) // _STEP
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if peak(middle * _STEP) <= request.budget else (low, middle - 1)
     return Plan(TILES, low * _STEP, OVERLAP, peak(low * _STEP))
-
-
-def _down(side: int) -> int:
-    return side // _STEP * _STEP

@@ -1,8 +1,7 @@
 """Compute HAN's tail (upsampling and conv_last) in horizontal strips. This saves memory, and the pixels stay the same.
 
-The tail needs the most memory, because its feature maps have up to scale^2 times as many pixels as the LR image. HAN's
-global attention is computed before the tail. The tail has only convolutions, so each output row depends on few LR rows.
-Each strip is computed with 2 more LR rows above and below it, which is enough for these convolutions.
+The tail needs the most memory, because its feature maps have up to scale^2 times as many pixels as the LR image. The
+tail has only convolutions, so each output row depends on few LR rows. HAN's global attention comes before the tail.
 """
 
 import math
@@ -22,13 +21,8 @@ HALO = 2
 def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Tensor:
     """Compute `net(lq)` for inference. The tail is computed in strips to save memory.
 
-    Args:
-        net: the HAN network.
-        lq: LR images, (b, channels, h, w), with values in [0, 1].
-        strip_pixels: largest number of LR pixels in a strip, counted over all images of the batch.
-
-    Returns:
-        The output images, (b, channels, scale*h, scale*w). They equal `net(lq)` up to rounding, and are not clamped.
+    lq contains LR images, (b, channels, h, w), with values in [0, 1]. A strip has at most strip_pixels LR pixels,
+    counted over all images of the batch. The output, (b, channels, scale*h, scale*w), equals `net(lq)` up to rounding.
 
     Raises:
         ValueError: strip_pixels is below 1.
@@ -40,14 +34,9 @@ def super_resolve(net: HAN, lq: Tensor, strip_pixels: int = STRIP_PIXELS) -> Ten
 def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iterator[tuple[int, Tensor]]:
     """Compute `net.tail(feat)` in strips and yield them from top to bottom, one at a time.
 
-    Args:
-        net: the HAN network.
-        feat: features that `net.features` returned, (b, c, h, w).
-        strip_pixels: largest number of LR pixels in a strip, counted over all images of the batch.
-
-    Yields:
-        Pairs (row, strip). The strip is a part of the output, (b, channels, rows, scale*w). The row is the index of the
-        strip's first row in the output.
+    feat is the result of `net.features`, (b, c, h, w). A strip has at most strip_pixels LR pixels, counted over all
+    images of the batch. The function yields pairs (row, strip). The strip is a part of the output, (b, channels, rows,
+    scale*w). The row is the index of the strip's first row in the output.
 
     Raises:
         ValueError: strip_pixels is below 1.
@@ -65,6 +54,6 @@ def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iter
 
 
 def strip_rows(height: int, width: int, strip_pixels: int) -> int:
-    """Return the number of LR rows per strip of an image of height x width LR pixels; the last may have fewer."""
+    """Return the number of LR rows per strip for an image of height x width LR pixels; the last may have fewer."""
     count = max(1, min(height, math.ceil(height * width / strip_pixels)))
     return max(1, math.ceil(height / count))

@@ -2,8 +2,8 @@
 
 The network gets each tile with `overlap` more LR pixels on every side, the context. In the output, the outer half of
 the context is cut off, because zero padding changes its pixels. In the inner half, neighbouring tiles are blended with
-linear weights. Their pixels differ slightly, because HAN's attention covers its complete input. If a network
-has only convolutions, and they reach at most half the overlap, the result equals the output for the complete image.
+linear weights, because HAN's attention makes them slightly different. The result is exact for networks that have only
+convolutions, if an output pixel depends on LR pixels at most half the overlap away.
 """
 
 import math
@@ -40,13 +40,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The division of an image into tiles.
+    """The division of an image of height x width LR pixels into tiles.
 
-    Attributes:
-        height, width: size of the image in LR pixels.
-        scale: upscaling factor of the network.
-        size: largest side of a tile in LR pixels, without overlap. The sizes of tiles differ by at most one pixel.
-        overlap: number of LR pixels that a tile also reads on each side. It reads fewer at the borders of the image.
+    A tile without overlap has at most `size` LR pixels per side. The sides of the tiles differ by at most one pixel. A
+    tile also reads `overlap` LR pixels on each side, but not beyond the borders of the image.
 
     Raises:
         ValueError: size is below 1 or overlap is below 0.
@@ -90,10 +87,10 @@ class Tiling:
 
 
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
-    """Super-resolve images tile by tile.
+    """Super-resolve images tile by tile: (b, channels, h, w) -> (b, channels, scale*h, scale*w).
 
-    lq is (b, channels, h, w), and the output is (b, channels, scale*h, scale*w). run is the network. It must return
-    floats, which this function changes in place. The tiling must have the height and width of lq.
+    run is the network. It must return floats, which this function changes in place. The tiling must have the height
+    and width of lq.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
@@ -102,10 +99,7 @@ def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Ten
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
     """Copy blocks into one output, (b, channels, height, width). A block of the full size is returned without a copy.
 
-    Args:
-        blocks: tuples (row, column, block). The block is (b, channels, rows, columns). Row and column are the position
-            of its top left pixel in the output.
-        height, width: size of the output in pixels.
+    blocks contains tuples (row, column, block), as `blended` yields them.
 
     Raises:
         ValueError: there are no blocks.
@@ -125,14 +119,10 @@ def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int
 def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[int, int, Tensor]]:
     """Super-resolve an image tile by tile, row by row, and blend the borders of the tiles.
 
-    Args:
-        run: function that super-resolves one region of the image, of h x w LR pixels. It returns floats,
-            (b, channels, scale*h, scale*w), which are changed in place.
-        tiling: the division of the image into tiles.
-
-    Yields:
-        Tuples (row, column, block). The block is a finished part of the output, (b, channels, rows, columns). Row and
-        column are the position of its top left pixel in the output. The blocks cover the output without overlap.
+    run super-resolves one region of the image, of h x w LR pixels. It must return floats, (b, channels, scale*h,
+    scale*w), which this function changes in place. The function yields tuples (row, column, block). The block is a
+    finished part of the output, (b, channels, rows, columns). Row and column are the position of its top left pixel in
+    the output. The blocks cover the output without overlap.
     """
     scale, columns = tiling.scale, tiling.columns
     left = above = below = torch.empty(0)  # weighted border pixels of the tiles to the left and above

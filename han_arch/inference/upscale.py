@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -16,12 +17,8 @@ from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
 from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-# A function from an image, (h, w, 1 to 4) of uint8, uint16 or float32, to the upscaled image.
-Run = Callable[["NDArray[np.generic]"], "NDArray[np.generic]"]
-Images = TypeVar("Images", "NDArray[np.generic]", Image.Image, Tensor)
+Run = Callable[[np.ndarray], np.ndarray]  # an image, (h, w, 1 to 4) of uint8, uint16 or float32 -> the upscaled image
+Images = TypeVar("Images", NDArray[np.generic], Image.Image, Tensor)
 MODEL = "han-s-x4"
 
 
@@ -53,14 +50,14 @@ def upscale(
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
         self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. The
             result is slightly better, but takes eight times as long.
-        winograd: whether to use Winograd's algorithm for convolutions, which needs fp32 on the CPU and a C compiler. It
-            saves about a third of the time. Pixels are the same up to rounding. See `han_arch.use_winograd`.
+        winograd: whether to use Winograd's algorithm, which saves about a third of the time. It needs fp32 on the CPU
+            and a C compiler. Pixels are the same up to rounding. See `han_arch.use_winograd`.
         plan: plan to use. By default, the memory limit decides the plan.
 
     Returns:
-        The upscaled image. Its height and width are scale times those of `image`. It has the same type, dtype and
-        number of channels. Floats are clipped to [0, 1]. A tensor is on the input's device, without a gradient. A
-        Pillow image keeps its ICC profile and DPI.
+        The upscaled image, scale times as high and wide, with the type, dtype and number of channels of `image`. Floats
+        are clipped to [0, 1]. A tensor is on the input's device, without a gradient. A Pillow image keeps its ICC
+        profile and DPI.
 
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.

@@ -1,7 +1,6 @@
 """Variants of inference: chop, self-ensemble and tiles. Each variant changes the pixels, and therefore the scores.
 
-Chop and tiles divide the image. This changes HAN's output, because its attention covers its complete input. Scores are
-stored together with the name of the variant.
+Chop and tiles divide the image. This changes HAN's output, because HAN's attention covers its complete input.
 """
 
 import re
@@ -12,14 +11,13 @@ import torch
 from torch import Tensor
 
 from han_arch.errors import UserError
-from han_arch.inference.tiles import OVERLAP, TILE, Tiling, assembled, in_tiles
+from han_arch.inference.tiles import Tiling, assembled, in_tiles
 
 Run = Callable[[Tensor], Tensor]  # (b, channels, h, w) -> (b, channels, scale*h, scale*w)
 
 FULL = "full"
 WANTED = f"{FULL}, or one or more of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP, joined by +"
 PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiles(?:-[1-9]\d*-\d+)?")
-_TILES = re.compile(r"tiles(?:-(?P<size>[1-9]\d*)-(?P<overlap>\d+))?")
 _OLD_TILES = re.compile(r"tiled((?:-\d+-\d+)?)")
 CHOP_OVERLAP = 10  # number of LR pixels that a quadrant extends beyond its half of a side
 CHOP_PIXELS = 160_000  # quadrants with this number of LR pixels or more are split again
@@ -28,9 +26,8 @@ CHOP_PIXELS = 160_000  # quadrants with this number of LR pixels or more are spl
 def check(variant: str) -> None:
     """Check that the name of a variant is valid.
 
-    A name is "full", or one or more parts joined by "+". For example, "chop+self_ensemble" averages eight outputs of
-    chop. "tiles" uses the default size and overlap in tiles.py. "tiles-64-8" uses tiles with sides of 64 LR pixels and
-    an overlap of 8 LR pixels.
+    For example, "chop+self_ensemble" averages eight outputs of chop. "tiles" uses the default size and overlap of
+    `Tiling`. "tiles-64-8" uses tiles with sides of 64 LR pixels and an overlap of 8 LR pixels.
 
     Raises:
         UserError: the name is not valid.
@@ -46,10 +43,7 @@ def check(variant: str) -> None:
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that runs a network in a variant.
-
-    `variant` is a name that `check` accepts. `run` is the network, and `scale` is its upscaling factor.
-    """
+    """Return a function that runs the network `run` in a variant. `check` must accept the variant's name."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -62,9 +56,8 @@ def _wrap(part: str, run: Run, scale: int) -> Run:
         return lambda lq: chop(run, lq, scale)
     if part == "self_ensemble":
         return lambda lq: self_ensemble(run, lq)
-    match = _TILES.fullmatch(part)
-    size, overlap = (int(match["size"]), int(match["overlap"])) if match and match["size"] else (TILE, OVERLAP)
-    return lambda lq: in_tiles(run, lq, Tiling(lq.shape[-2], lq.shape[-1], scale, size, overlap))
+    numbers = [int(number) for number in part.split("-")[1:]]  # the size and overlap in "tiles-SIZE-OVERLAP"
+    return lambda lq: in_tiles(run, lq, Tiling(lq.shape[-2], lq.shape[-1], scale, *numbers))
 
 
 def published_suffix(variant: str) -> str:
@@ -75,8 +68,8 @@ def published_suffix(variant: str) -> str:
 def self_ensemble(run: Run, lq: Tensor) -> Tensor:
     """Return the mean of the network's outputs for the eight flips and transposes of lq.
 
-    lq is (b, channels, h, w), and run is the network. Each output is turned back before the mean is computed. Values
-    are not rounded or clamped. Papers mark this method with "+".
+    lq is (b, channels, h, w), and run is the network. Values are not rounded or clamped. Papers mark this method
+    with "+".
 
     Source: Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016, section 3.
     """
@@ -92,17 +85,8 @@ def self_ensemble(run: Run, lq: Tensor) -> Tensor:
 def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixels: int = CHOP_PIXELS) -> Tensor:
     """Super-resolve images in four overlapping quadrants, joined without blending. Large quadrants are split again.
 
-    The HAN authors used this method for their published scores.
-
-    Args:
-        run: the network.
-        lq: the images, (b, channels, h, w).
-        scale: upscaling factor of the network.
-        overlap: number of LR pixels that a quadrant extends beyond its half of a side.
-        max_pixels: quadrants with this number of LR pixels or more are split again.
-
-    Returns:
-        The upscaled images, (b, channels, scale*h, scale*w).
+    The HAN authors used this method for their published scores. run is the network. lq is (b, channels, h, w), and
+    the output is (b, channels, scale*h, scale*w). `CHOP_OVERLAP` and `CHOP_PIXELS` describe the other arguments.
 
     Raises:
         ValueError: overlap is below 0, lq is empty, or max_pixels is so small that splitting would not end.
@@ -127,10 +111,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side into two overlapping parts. Return their (begin, end, begin of kept pixels, end of kept pixels).
-
-    A side of one pixel gives one part.
-    """
+    """Split a side in two. Return each part's begin and end, and the begin and end of the pixels that it provides."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
