@@ -17,7 +17,7 @@ PILLOW_BYTES = 5  # bytes of memory per pixel while Pillow reads or writes a fil
 
 
 def read_only(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Raise ImageError: the `ImageFormat.write` of formats that can only be read."""
+    """Raise ImageError. This is the writing function of formats that can only be read."""
     raise ImageError(f"cannot write this format; use {listed(other.label for other in WRITTEN.values())}")
 
 
@@ -92,36 +92,26 @@ class ImageFormat:
         return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
 
 
-FORMATS = {
-    image_format.name: image_format
-    for image_format in (
-        ImageFormat("PNG", (".png",), write_png, bits=16, read=read_png16),
-        # Pillow's JPEG reader also opens MPO files, which phones write, and returns their first picture.
-        ImageFormat(
-            "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65500
-        ),
-        ImageFormat(
-            "WebP",
-            (".webp",),
-            write_webp,
-            grey=False,
-            lossy=True,
-            longest_side=16_383,
-            # Bytes per pixel, measured on 12 megapixels: 18 lossy, 42 lossless.
-            bytes_a_pixel=lambda options: 46 if options.lossless else 20,
-        ),
-        ImageFormat(
-            "TIFF",
-            (".tif", ".tiff"),
-            write_tiff,
-            bits=16,
-            adapt=fit_tiff,
-            read=read_colour_tiff16,
-            read_other=read_tiff16,
-        ),
-        ImageFormat("BMP", (".bmp",)),
-    )
-}
+_ALL = (
+    ImageFormat("PNG", (".png",), write_png, bits=16, read=read_png16),
+    # Pillow's JPEG reader also opens MPO files, which phones write, and returns their first picture.
+    ImageFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), write_jpeg, alpha=False, lossy=True, longest_side=65_500),
+    ImageFormat(
+        "WebP",
+        (".webp",),
+        write_webp,
+        grey=False,
+        lossy=True,
+        longest_side=16_383,
+        # Bytes per pixel, measured on 12 megapixels: 18 lossy, 42 lossless.
+        bytes_a_pixel=lambda options: 46 if options.lossless else 20,
+    ),
+    ImageFormat(
+        "TIFF", (".tif", ".tiff"), write_tiff, bits=16, adapt=fit_tiff, read=read_colour_tiff16, read_other=read_tiff16
+    ),
+    ImageFormat("BMP", (".bmp",)),
+)
+FORMATS = {image_format.name: image_format for image_format in _ALL}
 WRITTEN = {name: image_format for name, image_format in FORMATS.items() if image_format.write is not read_only}
 SUFFIXES = tuple(suffix for image_format in FORMATS.values() for suffix in image_format.suffixes)
 WRITTEN_SUFFIXES = tuple(suffix for image_format in WRITTEN.values() for suffix in image_format.suffixes)

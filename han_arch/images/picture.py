@@ -22,7 +22,6 @@ _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3
 # The EXIF tags that are kept: they describe the photo. Other tags describe the source file (size, thumbnail, strips).
 _KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
 _PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # EXIF's MakerNote contains offsets into the source file
-_CENTIMETRE = 3  # value of EXIF's ResolutionUnit
 # The exceptions that Pillow raises for damaged files and metadata.
 _FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError),
@@ -199,7 +198,7 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
     """Return the horizontal and vertical pixels per inch of the upright image; None if unknown."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
-        unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == _CENTIMETRE else 1
+        unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1  # 3 means pixels per centimetre
         tags = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
         in_exif = [float(exif[tag]) * unit for tag in tags if tag in exif]
         across, down = (float(value) for value in image.info.get("dpi", in_exif))

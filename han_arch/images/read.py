@@ -107,17 +107,12 @@ def decode_image(data: bytes) -> np.ndarray:
         if image.mode.startswith(("I", "F")):
             raise ImageError("16 or more bits per channel; convert the image to 8 bits")
         image.load()
-        return np.asarray(_plain(image))
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    if image.mode in ("L", "RGB", "LA", "RGBA"):
-        return image
-    if "transparency" in image.info or image.mode == "PA":
-        return image.convert("RGBA")
-    if image.mode in ("1", "P"):
-        return image.convert({"1": "L", "P": "RGB"}[image.mode])
-    raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
+        if image.mode in ("L", "RGB", "LA", "RGBA"):
+            return np.asarray(image)
+        mode = "RGBA" if "transparency" in image.info else {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode)
+        if mode is None:
+            raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
+        return np.asarray(image.convert(mode))
 
 
 def read_image(path: Path) -> np.ndarray:

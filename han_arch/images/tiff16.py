@@ -10,7 +10,6 @@ from han_arch.compat import require
 from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, opencv_samples, too_large
 
 _INCHES = {2: 1.0, 3: 2.54}  # value of TIFF's ResolutionUnit -> units per inch
-_SEPARATE = 2  # value of TIFF's PlanarConfiguration
 
 
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
@@ -42,7 +41,7 @@ def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
     bits = tags.get(ExifTags.Base.BitsPerSample, (8,))
     if image.mode not in ("RGB", "RGBA") or set(bits if isinstance(bits, tuple) else (bits,)) != {16}:
         return None
-    if tags.get(ExifTags.Base.PlanarConfiguration) == _SEPARATE:
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2:
         raise NotForPillow("the file stores 16-bit channels as separate planes")
     return opencv_samples(image, data)
 

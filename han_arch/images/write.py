@@ -15,7 +15,6 @@ from han_arch.images.png16 import write_png16
 from han_arch.images.tiff16 import write_tiff16
 
 PNG_LEVEL = 1  # for data sets, as in BasicSR; photos: 1 % larger files than at level 3, in 3/4 of the time
-_INCH = 2  # value of EXIF's ResolutionUnit
 _FINE_CHROMA_QUALITY = 90  # from this quality upwards, JPEG stores colour at full resolution
 
 
@@ -42,7 +41,7 @@ class WriteOptions:
 
 
 def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a PNG file with 8 or 16 bits; see `ImageFormat.write`."""
+    """Write a picture as a PNG file with 8 or 16 bits; see `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, software, options.png_level)
     else:
@@ -52,18 +51,18 @@ def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software:
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a JPEG file; see `ImageFormat.write`."""
+    """Write a picture as a JPEG file; see `ImageFormat.write`."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
     _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a WebP file; see `ImageFormat.write`."""
+    """Write a picture as a WebP file; see `ImageFormat.write`."""
     _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a TIFF file with 8 or 16 bits; see `ImageFormat.write`."""
+    """Write a picture as a TIFF file with 8 or 16 bits; see `ImageFormat.write`."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
@@ -99,7 +98,7 @@ def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options:
     exif[ExifTags.Base.Software] = software
     if picture.dpi and name == "webp":  # WebP can store the resolution only in EXIF
         exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = picture.dpi
-        exif[ExifTags.Base.ResolutionUnit] = _INCH
+        exif[ExifTags.Base.ResolutionUnit] = 2  # inches
     elif picture.dpi:
         options["dpi"] = picture.dpi
     to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **options)

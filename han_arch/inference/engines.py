@@ -44,21 +44,17 @@ class Engine(Protocol):
         strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU, not clamped. The
         row is the index of the strip's first row in the output.
         """
-        ...
 
     def in_float32(self) -> "Engine | None":
         """Return an engine that runs the same network in float32; None if this engine runs in float32 already."""
-        ...
 
 
 class TorchEngine:
     """An engine that runs a HAN network in PyTorch.
 
-    Args:
-        net: the network, in float32. The engine does not change it.
-        name, device, dtype: see `Engine`. `choose_device` returns the device.
-        winograd: whether to use Winograd's algorithm for convolutions (see `han_arch.use_winograd`). It works
-            only with fp32 on the CPU.
+    The network must be in float32; the engine does not change it. The name appears in messages and metadata. `dtype` is
+    "fp32", "bf16" or "fp16". `winograd` selects Winograd's algorithm for convolutions (see `han_arch.use_winograd`). It
+    works only with fp32 on the CPU.
 
     Raises:
         UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm does not
@@ -125,7 +121,7 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
         device: name of the device, see `choose_device`. With "auto", a HAN network stays on its current device.
         dtype: "fp32", "bf16" or "fp16".
-        winograd: whether to use Winograd's algorithm for convolutions, see `TorchEngine`.
+        winograd: whether to use Winograd's algorithm for convolutions, see `han_arch.use_winograd`.
 
     Raises:
         UserError: the model cannot be loaded. Or the device or dtype is unknown or not available. Or Winograd's
@@ -147,6 +143,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model and return its engine. `changed`, the file's modification time, makes a changed file load again."""
+    """Load a model and return its engine. A file with another modification time (`changed`) is loaded again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

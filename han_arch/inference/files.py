@@ -220,7 +220,6 @@ def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int,
 
 
 def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progress: Callable[[int, int], None]) -> None:
-    """Upscale the image of one job, and write the files."""
     say = partial(tqdm.write, file=sys.stderr if job.target is None else sys.stdout)
     scale, ensemble = engine.scale, settings.self_ensemble
     picture = read_picture(_read(job.source, settings.max_pixels), settings.max_pixels)
@@ -258,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"more than {limit:,} bytes, the limit for --max-pixels {max_pixels}")
+            raise ImageError(f"more than {limit:,} bytes; pass a larger --max-pixels than {max_pixels}")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

@@ -1,7 +1,4 @@
-"""Super-resolve the pixels of an image with an engine and a plan.
-
-`basicsr upscale` and `han_arch.upscale` both use this code, so that their pixels are equal.
-"""
+"""Super-resolve the pixels of an image with an engine and a plan, for `basicsr upscale` and `han_arch.upscale`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -57,12 +54,9 @@ def upscale_pixels(
     that are not finite, they are computed again in float32. Both cases cause a warning.
 
     Args:
-        pixels: the image, (h, w, 1 to 4). The channels are grey, grey and alpha, RGB, or RGB and alpha. The dtype is
-            uint8, uint16, or floats in [0, 1].
-        engine: the engine of the network.
-        plan: how to run the network, for example a plan from `choose`.
+        pixels: the image, (h, w, 1 to 4), of uint8, uint16, or floats in [0, 1]. The channels are grey, grey and alpha,
+            RGB, or RGB and alpha.
         ensemble: whether to return the mean of the outputs for the eight flips and transposes of the image.
-        listener: callbacks for progress and warnings.
 
     Returns:
         The upscaled image, and the plan that was used in the end. Integers are rounded, and all values are clipped to
@@ -105,7 +99,7 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int) -> np.ndarr
 
 
 class _ImageRun:
-    """One image and its engine. The method `follow` computes the upscaled image."""
+    """One image and its engine."""
 
     def __init__(self, pixels: np.ndarray, engine: Engine, ensemble: bool, listener: Listener) -> None:
         self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
@@ -145,7 +139,7 @@ class _ImageRun:
         self.listener.progress(total, total)
 
     def _engines(self) -> Iterator[Engine]:
-        """Yield the engine. If the caller needs another one, warn, and yield the same network in float32."""
+        """Yield the engine. If its output is not finite, warn, and yield an engine for the same network in float32."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:

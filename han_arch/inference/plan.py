@@ -1,8 +1,7 @@
 """Choose how to run a network within a memory limit: on the complete image, with its tail in strips, or on tiles.
 
-The tail is the network's last part: upsampling and conv_last (see strips.py). The choice does not depend on free memory
-or the device, so the pixels do not either. Plans assume float32 for all dtypes, because tiles that overflow in half
-precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last. Plans do not depend on free memory or the device, so the
+pixels do not either. Plans assume float32, because tiles that overflow in half precision are computed again in float32.
 """
 
 import math
@@ -41,9 +40,7 @@ def parse_size(text: str | int, what: str = "--memory") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if size < 1:
-        raise UserError(
-            f"{what} must be a number above 0 with K, M, G, T or no unit, such as {DEFAULT_BUDGET}; got {text!r}"
-        )
+        raise UserError(f"{what} must be a number above 0 with K, M, G, T or no unit, such as 2G; got {text!r}")
     return size
 
 
@@ -156,7 +153,7 @@ class PlanRequest:
         itemsize: number of bytes per pixel value of the image.
         budget: memory limit of the program in bytes, not counting the upscaled image.
         writing: bytes of memory per pixel that the upscaled image needs while it is written. They do not change the
-            plan, but `choose` raises UserError if they exceed the memory limit.
+            plan.
     """
 
     shape: tuple[int, ...]
@@ -175,7 +172,7 @@ def choose(request: PlanRequest) -> Plan:
     """Choose the first of full, strips and tiles that fits the memory limit. Tiles get the largest side that fits.
 
     Raises:
-        UserError: even the smallest tiles do not fit. The message says how much memory is needed.
+        UserError: even with the smallest tiles, more memory is needed than the limit. The message says how much.
     """
     (height, width, channels), cost, budget = request.shape, request.cost, request.budget
     image = math.prod(request.shape) * request.itemsize

@@ -1,7 +1,7 @@
 """Compute HAN's tail (upsampling and conv_last) in horizontal strips. This saves memory, and the pixels stay the same.
 
-The tail needs the most memory, because its feature maps have up to scale^2 times as many pixels as the LR image. The
-tail has only convolutions, so each output row depends on few LR rows. HAN's global attention comes before the tail.
+The tail's feature maps have up to scale^2 times as many pixels as the LR image. The tail has only convolutions, so each
+output row depends on few LR rows. HAN's global attention comes before the tail.
 """
 
 import math

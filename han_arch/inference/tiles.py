@@ -1,9 +1,8 @@
 """Super-resolve an image in overlapping tiles, and blend the borders of the tiles.
 
-The network gets each tile with `overlap` more LR pixels on every side, the context. In the output, the outer half of
-the context is cut off, because zero padding changes its pixels. In the inner half, neighbouring tiles are blended with
-linear weights, because HAN's attention makes them slightly different. The result is exact for networks that have only
-convolutions, if an output pixel depends on LR pixels at most half the overlap away.
+The network gets each tile with a margin of `overlap` LR pixels on every side. In the output, the outer half of the
+margin is cut off, because zero padding changes it. In the inner half, neighbouring tiles are blended with linear
+weights, because HAN's attention makes their pixels slightly different.
 """
 
 import math
@@ -99,7 +98,7 @@ def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Ten
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
     """Copy blocks into one output, (b, channels, height, width). A block of the full size is returned without a copy.
 
-    blocks contains tuples (row, column, block), as `blended` yields them.
+    blocks contains tuples (row, column, block). Row and column are the position of the block's top left pixel.
 
     Raises:
         ValueError: there are no blocks.
@@ -148,7 +147,7 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    """Multiply the borders of a block by linear weights along dim. They rise to 1 at the start and fall at the end."""
+    """Multiply the borders of a block by linear weights, which rise along dim at its start and fall at its end."""
     for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
         ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
         ramp = ramp.view((-1, 1) if dim == 2 else -1)
@@ -156,6 +155,6 @@ def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
 
 
 def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Split a block along dim; return a copy of its last `length` rows or columns, and a view of the rest."""
+    """Split a block along dim. Return a copy of its last `length` rows or columns, and a view of the others."""
     keep = block.shape[dim] - length
     return block.narrow(dim, keep, length).clone(), block.narrow(dim, 0, keep)

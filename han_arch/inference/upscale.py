@@ -44,12 +44,11 @@ def upscale(
             A tensor of floats in [0, 1], (c, h, w) or (b, c, h, w), on any device.
             The number of channels c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
-        memory: memory limit of the program, as a number of bytes or a text such as "2G". The upscaled image is not
-            counted. The plan depends on this limit, not on free memory.
+        memory: memory limit of the program without the upscaled image: a number of bytes, or a text such as "2G".
         device: "cuda", "xpu", "mps", "cpu", or "auto" for the first of them that is available.
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
-        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. The
-            result is slightly better, but takes eight times as long.
+        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. It is
+            slightly better, but takes eight times as long.
         winograd: whether to use Winograd's algorithm, which saves about a third of the time. It needs fp32 on the CPU
             and a C compiler. Pixels are the same up to rounding. See `han_arch.use_winograd`.
         plan: plan to use. By default, the memory limit decides the plan.
@@ -62,8 +61,7 @@ def upscale(
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
         ValueError: the image has an unsupported shape or colour mode, no pixels, or values that are not finite.
-        UserError: the memory limit is too small, or the device, dtype or model cannot be used. UserError is a subclass
-            of ValueError.
+        UserError: the memory limit is too small, or the device, dtype or model does not work. It is a ValueError.
         FileNotFoundError: the model does not exist.
 
     Example:

@@ -1,7 +1,4 @@
-"""Variants of inference: chop, self-ensemble and tiles. Each variant changes the pixels, and therefore the scores.
-
-Chop and tiles divide the image. This changes HAN's output, because HAN's attention covers its complete input.
-"""
+"""Variants of inference: chop, self-ensemble and tiles. Each variant changes the pixels, and therefore the scores."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -86,7 +83,8 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
     """Super-resolve images in four overlapping quadrants, joined without blending. Large quadrants are split again.
 
     The HAN authors used this method for their published scores. run is the network. lq is (b, channels, h, w), and
-    the output is (b, channels, scale*h, scale*w). `CHOP_OVERLAP` and `CHOP_PIXELS` describe the other arguments.
+    the output is (b, channels, scale*h, scale*w). A quadrant extends `overlap` LR pixels beyond its half of a side.
+    Quadrants with max_pixels LR pixels or more are split again.
 
     Raises:
         ValueError: overlap is below 0, lq is empty, or max_pixels is so small that splitting would not end.
@@ -94,9 +92,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
     Source: the function `forward_chop` in the HAN authors' code, which they took from EDSR.
     """
     if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
-        raise ValueError(
-            f"chop needs overlap >= 0 and max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}"
-        )
+        raise ValueError(f"chop needs overlap >= 0, max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}")
     halves = [_halves(length, overlap) for length in lq.shape[2:]]
 
     def quadrants() -> Iterator[tuple[int, int, Tensor]]:
@@ -111,7 +107,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side in two. Return each part's begin and end, and the begin and end of the pixels that it provides."""
+    """Split a side in two overlapping parts. Return (begin, end, begin of kept pixels, end of kept pixels) for each."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
