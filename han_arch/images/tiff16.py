@@ -61,9 +61,7 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
         page = file.pages[0]
         channels = page.samplesperpixel
         if len(file.pages) != 1 or page.dtype != np.uint16 or page.axes not in ("YX", "YXS", "SYX") or channels > 4:
-            raise ImageError(
-                "unsupported TIFF file; it must have one picture with 1 to 4 channels of 8-bit or 16-bit integers"
-            )
+            raise ImageError("unsupported TIFF file; use one picture with 1 to 4 channels of 8-bit or 16-bit integers")
         if page.imagelength * page.imagewidth > max_pixels:
             raise too_large(page.imagewidth, page.imagelength, max_pixels)
         samples = page.asarray()
