@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from han_arch import compat
-from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
+from han_arch.archs.han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.speed.compilation import compile_blocks
 from han_arch.speed.precision import PRECISIONS
@@ -110,7 +110,7 @@ def build_ours(size: Size) -> HAN:
     except UserError:
         _switch_attention_on(net.get_parameter("lam.alpha"), net.get_parameter("csam.beta"))
     else:
-        net.load_state_dict(from_authors(weights, DIV2K_RGB_MEAN, "the authors' code").tensors)
+        net.load_state_dict(from_authors(weights, "the authors' code").tensors)
     return net.to(memory_format=torch.channels_last)
 
 

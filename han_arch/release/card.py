@@ -1,4 +1,4 @@
-"""Write the model card of a release, README.md, for the Hugging Face Hub. List the training sets and their terms."""
+"""Write the model card of a release for the Hugging Face Hub, and list the training sets with their terms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +12,6 @@ from han_arch.evaluation.rows import markdown_table
 from han_arch.evaluation.score import Score
 from han_arch.zoo.entry import Entry
 
-LIBRARY = "han_arch"
-PAPER = "https://arxiv.org/abs/2008.08767"
 CITATION = """@inproceedings{niu2020single,
   title     = {Single Image Super-Resolution via a Holistic Attention Network},
   author    = {Niu, Ben and Wen, Weilei and Ren, Wenqi and Zhang, Xiangde and Yang, Lianping and Wang, Shuzhen and
@@ -25,16 +23,14 @@ CITATION = """@inproceedings{niu2020single,
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A training set and the terms on which its owners allow its use.
+    """A training set and the terms of its owners.
 
     Attributes:
         name: name of the training set, and of its folder in datasets/.
         images: number of photos.
         what: short description of the photos.
-        licence: licence of weights that are trained on these photos, as a name for model cards.
-        licence_link: web address of the owners' terms.
-        terms: summary of the owners' terms.
-        prepare: flags for `basicsr data prepare`, except folders and scale.
+        licence: name of the licence of weights that are trained on these photos, for model cards.
+        prepare: flags for `basicsr data prepare`, without folders and scale.
     """
 
     name: str
@@ -70,15 +66,15 @@ TRAINING_SETS = (
 
 
 def find_training_set(name: str) -> TrainingSet:
-    """Return the record of a training set.
+    """Return the training set with this name.
 
     Raises:
-        UserError: the name is not in TRAINING_SETS, so the terms of its owners are unknown.
+        UserError: TRAINING_SETS does not contain the name, so the terms are unknown.
     """
     known = {training_set.name: training_set for training_set in TRAINING_SETS}
     if name not in known:
         raise UserError(
-            f"the terms of the training set {name} are unknown, and a release must state them; add a row to "
+            f"the terms of the training set {name} are unknown, but a release must state them; add a row to "
             f"TRAINING_SETS in han_arch/release/card.py (it has {', '.join(known)})"
         )
     return known[name]
@@ -89,12 +85,7 @@ def model_card(
 ) -> str:
     """Return the text of a release's model card.
 
-    Args:
-        entry: zoo entry of the release.
-        training_set: the training set of the weights.
-        bicubic: mapping from set name to mean score of bicubic interpolation with the protocol of `entry`.
-        files: mapping from the name of each file in the release to its description.
-        seed: random seed of the training, from the option `manual_seed`.
+    `bicubic` has the mean score of bicubic interpolation for each test set, `files` a description of each file.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)
@@ -155,7 +146,7 @@ sharpens noise and artefacts. HAN's attention uses the complete image, so proces
 {listed}
 ## Citation
 
-Niu et al. ({PAPER}) designed the network. They did not train these weights.
+Niu et al. (https://arxiv.org/abs/2008.08767) designed the network. They did not train these weights.
 
 ```
 {CITATION}
@@ -164,24 +155,22 @@ Niu et al. ({PAPER}) designed the network. They did not train these weights.
 
 
 def _front_matter(entry: Entry, training_set: TrainingSet) -> dict[str, Any]:
-    results = []
-    for expected in entry.expected:
-        values = {"psnr": round(expected.psnr, 3), "ssim": round(expected.ssim, 5)}
-        results.append(
-            {
-                "task": {"type": "image-to-image", "name": f"Super-resolution {entry.task}"},
-                "dataset": {"name": expected.dataset, "type": expected.dataset.lower()},
-                "metrics": [
-                    {"type": kind, "value": value, "name": f"{kind.upper()} ({expected.protocol})"}
-                    for kind, value in values.items()
-                ],
-            }
-        )
+    results = [
+        {
+            "task": {"type": "image-to-image", "name": f"Super-resolution {entry.task}"},
+            "dataset": {"name": one.dataset, "type": one.dataset.lower()},
+            "metrics": [
+                {"type": "psnr", "value": round(one.psnr, 3), "name": f"PSNR ({one.protocol})"},
+                {"type": "ssim", "value": round(one.ssim, 5), "name": f"SSIM ({one.protocol})"},
+            ],
+        }
+        for one in entry.expected
+    ]
     return {
         "license": "other",
         "license_name": training_set.licence,
         "license_link": training_set.licence_link,
-        "library_name": LIBRARY,
+        "library_name": "han_arch",
         "pipeline_tag": "image-to-image",
         "tags": ["super-resolution", "basicsr", "han", f"x{entry.scale}"],
         "metrics": ["psnr", "ssim"],

@@ -1,6 +1,5 @@
-"""Read the folder of an experiment (a training) before its release: options, weights and number of iterations."""
+"""Read the folder of an experiment (a training) for its release: options, weights and number of iterations."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from han_arch.errors import UserError
 from han_arch.evaluation.contestants import LATEST, find_option_file, find_weights
 from han_arch.opt.read import read as read_options
 from han_arch.release.card import TrainingSet, find_training_set
+from han_arch.training.records import read_rows
 
 BEST = "net_g_best.pth"
 
@@ -21,45 +21,26 @@ class Experiment:
 
     Attributes:
         folder: folder that `basicsr train` wrote, such as experiments/NAME.
-        option_file: path of the option file that the training used.
-        options: content of this option file.
+        options: content of the option file.
+        degradation: BI or BD.
         checkpoint: path of the weight file to release.
         iterations: number of training iterations before these weights were saved.
-        weight_key: key of the weights in the weight file: "params_ema" if the training averaged its weights (EMA),
-            else "params".
+        weight_key: key of the weights in the weight file: "params_ema" if the training averaged them, else "params".
     """
 
     folder: Path
     option_file: Path
     options: dict[str, Any]
+    scale: int
+    degradation: str
+    training_set: TrainingSet
     checkpoint: Path
     iterations: int
     weight_key: str
 
     @property
-    def scale(self) -> int:
-        """The scale of the network: HR side / LR side."""
-        return int(self.options["scale"])
-
-    @property
-    def degradation(self) -> str:
-        """The name of the degradation, BI or BD, from the name of the LR folder, such as LR_sub_BIx4.lmdb.
-
-        Raises:
-            UserError: the name of the LR folder has no degradation.
-        """
-        lq = Path(str(self.options["datasets"]["train"]["dataroot_lq"])).name
-        match = re.search(rf"({'|'.join(DEGRADATIONS)})x{self.scale}", lq)
-        if not match:
-            raise UserError(
-                f"{self.option_file}: the folder name in dataroot_lq must contain the degradation, "
-                f"such as BIx{self.scale}; got {lq}"
-            )
-        return match[1]
-
-    @property
     def chosen_by(self) -> str:
-        """How the best checkpoint was chosen, as text; "" for the last checkpoint and for one that the user named."""
+        """How the training chose its best checkpoint, in words; "" if another checkpoint is released."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
@@ -67,22 +48,8 @@ class Experiment:
         return f"the checkpoint with the best {metric} on {val_set} in all validations"
 
     @property
-    def training_set(self) -> TrainingSet:
-        """The training set with its licence terms.
-
-        Raises:
-            UserError: the package does not know the terms of this training set.
-        """
-        return find_training_set(str(self.options["datasets"]["train"]["name"]))
-
-    @property
-    def logs(self) -> list[Path]:
-        """The paths of the training's log files, oldest first."""
-        return sorted(self.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
-
-    @property
     def numbers(self) -> list[Path]:
-        """The paths of the CSV files with losses and validation results."""
+        """The CSV files with losses and validation results."""
         return [path for path in (self.folder / "train.csv", *sorted(self.folder.glob("val_*.csv"))) if path.is_file()]
 
 
@@ -91,28 +58,42 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
 
     Args:
         folder: folder of the experiment, experiments/NAME.
-        checkpoint: path of the weight file to release. None: models/net_g_best.pth if the training used the option
-            `keep_best`, else models/net_g_latest.pth; the training must have finished.
+        checkpoint: weight file to release. None: models/net_g_best.pth if the training used `keep_best`, otherwise
+            models/net_g_latest.pth. With None, the training must have finished.
 
     Raises:
-        UserError: the folder, the weights or an option that a release needs is missing, or the folder does not contain
-            exactly one option file.
+        UserError: the folder does not contain exactly one option file, or lacks the weights. Or the option file lacks a
+            necessary option, its LR folder does not name the degradation, or the terms of its photos are unknown.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)
     try:
-        options["name"], options["scale"], options["network_g"]["type"], options["train"]["total_iter"]
-        options["datasets"]["train"]["name"], options["datasets"]["train"]["dataroot_lq"]
+        scale, data = int(options["scale"]), options["datasets"]["train"]
+        name, lq = str(data["name"]), Path(str(data["dataroot_lq"])).name
+        options["name"], options["network_g"]["type"], options["train"]["total_iter"]
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{option_file} is not a complete option file of a training; this option is missing: {error}"
         ) from error
+    match = re.search(rf"({'|'.join(DEGRADATIONS)})x{scale}", lq)
+    if not match:
+        raise UserError(
+            f"{option_file}: the folder name in dataroot_lq must contain the degradation, such as BIx{scale}; got {lq}"
+        )
     weights = find_weights(checkpoint or folder / LATEST)
     if checkpoint is None and (options.get("logger") or {}).get("keep_best"):
         weights = find_weights(weights.with_name(BEST))
-    averaged = bool(options["train"].get("ema_decay"))
-    iterations = _count_iterations(folder, weights)
-    return Experiment(folder, option_file, options, weights, iterations, "params_ema" if averaged else "params")
+    return Experiment(
+        folder=folder,
+        option_file=option_file,
+        options=options,
+        scale=scale,
+        degradation=match[1],
+        training_set=find_training_set(name),
+        checkpoint=weights,
+        iterations=_count_iterations(folder, weights),
+        weight_key="params_ema" if options["train"].get("ema_decay") else "params",
+    )
 
 
 def _count_iterations(folder: Path, weights: Path) -> int:
@@ -120,20 +101,13 @@ def _count_iterations(folder: Path, weights: Path) -> int:
     if stem.isdigit():
         return int(stem)
     if stem == "best":
-        rows = [row for path in sorted(folder.glob("val_*.csv")) for row in _rows(path) if "psnr" in row]
+        rows = [row for path in sorted(folder.glob("val_*.csv")) for row in read_rows(path) if "psnr" in row]
         if rows:
             return int(max(rows, key=lambda row: float(row["psnr"]))["iter"])
     states = [int(path.stem) for path in (folder / "training_states").glob("*.state") if path.stem.isdigit()]
-    logged = [int(row["iter"]) for row in _rows(folder / "train.csv")]
+    logged = [int(row["iter"]) for row in read_rows(folder / "train.csv")]
     if not states and not logged:
         raise UserError(
             f"cannot find the number of iterations of {weights.name}: {folder} has no training state and no train.csv"
         )
     return max([*states, *logged])
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["iter"].isdigit()]

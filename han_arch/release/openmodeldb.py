@@ -1,7 +1,7 @@
-"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it with the rules of that site.
+"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it by the rules of that site.
 
-Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site's table of
-architectures, data/architectures.json, does not have `han`: submit `ARCHITECTURE_ROW` together with the entry.
+Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site does not know
+the architecture `han`. Therefore submit `ARCHITECTURE_ROW` for data/architectures.json together with the entry.
 """
 
 import datetime
@@ -31,14 +31,9 @@ _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "stand
 
 
 def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
-    """Return the OpenModelDB entry of a release.
+    """Return the OpenModelDB entry of a release. `author` is a user id at OpenModelDB.
 
     The licence is null, because the terms of the training data are not an SPDX licence. The description has the terms.
-
-    Args:
-        entry: zoo entry of the release.
-        experiment: the experiment that trained the weights.
-        author: user id of the author at OpenModelDB.
     """
     network, data, training_set = entry.arguments, experiment.options["datasets"]["train"], experiment.training_set
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
@@ -50,6 +45,13 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
         "HAN has the backbone of RCAN. A program that detects the architecture must look for HAN's keys (lam, csam, "
         "conv_lam, conv_fuse) before RCAN's."
     )
+    resource = {
+        "platform": "pytorch",
+        "type": "safetensors",
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "urls": [entry.url] if entry.url else [],
+    }
     return {
         "name": entry.name,
         "author": author,
@@ -62,15 +64,7 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
         "scale": entry.scale,
         "inputChannels": network["num_in_ch"],
         "outputChannels": network["num_out_ch"],
-        "resources": [
-            {
-                "platform": "pytorch",
-                "type": "safetensors",
-                "size": entry.size,
-                "sha256": entry.sha256,
-                "urls": [entry.url] if entry.url else [],
-            }
-        ],
+        "resources": [resource],
         "trainingIterations": entry.iterations,
         "trainingBatchSize": data["batch_size_per_gpu"],
         "trainingHRSize": data["gt_size"],
@@ -82,24 +76,17 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
 
 
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the faults that OpenModelDB's checks would find in an entry, one line for each fault.
+    """Return the faults of an OpenModelDB entry, one line for each fault. `name` is its id, such as 4x-han-s-x4.
 
-    The function does not check whether the ids of author and tags exist at OpenModelDB.
-
-    Args:
-        name: id of the model, such as 4x-han-s-x4.
-        content: the OpenModelDB entry.
+    The function does not check whether OpenModelDB knows the ids of the author and the tags.
     """
+    fields = _REQUIRED | _OPTIONAL
     found = [f"the field {key} is missing" for key in _REQUIRED if content.get(key) is None]
-    found += [
-        f"the field {key} is missing; use null if there is no value"
-        for key in ("license", "size")
-        if key not in content
-    ]
-    found += [
-        f"{key} is not a known field; remove it" for key in content if key not in _REQUIRED and key not in _OPTIONAL
-    ]
-    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+    for key in ("license", "size"):
+        if key not in content:
+            found.append(f"the field {key} is missing; use null if there is no value")
+    found += [f"{key} is not a known field; remove it" for key in content if key not in fields]
+    for key, kind in fields.items():
         value = content.get(key)
         if value is None:
             continue
@@ -115,7 +102,11 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
         found.append(f"the model's id must start with the scale, {content['scale']}x-; got {name}")
     if content["scale"] > 16 or not {content["inputChannels"], content["outputChannels"]} <= {1, 2, 3, 4}:
         found.append("scale must be at most 16; inputChannels and outputChannels must be at most 4")
-    if not _is_date(content["date"]):
+    try:
+        is_date = datetime.date.fromisoformat(content["date"]).isoformat() == content["date"]
+    except ValueError:
+        is_date = False
+    if not is_date:
         found.append(f"date must have the form yyyy-mm-dd; got {content['date']}")
     if content["license"] is not None and not _SPDX.fullmatch(content["license"]):
         found.append(f"license must be an SPDX expression, or null if there is none; got {content['license']!r}")
@@ -138,13 +129,6 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _is_date(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
 def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
     found = []
     for key, known in (("platform", ("pytorch", "onnx", "ncnn")), ("type", ("pth", "safetensors", "onnx"))):
@@ -154,16 +138,11 @@ def _list_resource_faults(resource: Mapping[str, Any]) -> list[str]:
         found.append("size must be the size of the file in bytes")
     if not re.fullmatch(r"[0-9a-f]{64}", str(resource.get("sha256"))):
         found.append("sha256 must be 64 hex digits")
-    found += [
-        f"{key} is not a known field; remove it"
-        for key in resource
-        if key not in ("platform", "type", "size", "sha256", "urls")
-    ]
-    urls = resource.get("urls") or []
+    fields = ("platform", "type", "size", "sha256", "urls")
+    found += [f"{key} is not a known field; remove it" for key in resource if key not in fields]
+    urls = list(map(str, resource.get("urls") or []))
     if not urls:
         found.append("urls is empty; pass --url to `basicsr zoo publish`")
-    found += [f"urls must be http or https addresses; got {url}" for url in urls if not ADDRESS.match(str(url))]
-    found += [
-        f"urls must be permanent; Discord's addresses expire; got {url}" for url in urls if _EXPIRING.match(str(url))
-    ]
+    found += [f"urls must be http or https addresses; got {url}" for url in urls if not ADDRESS.match(url)]
+    found += [f"urls must be permanent; Discord's addresses expire; got {url}" for url in urls if _EXPIRING.match(url)]
     return found

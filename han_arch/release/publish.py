@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch import files
+from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
 from han_arch.errors import UserError
 from han_arch.evaluation import rows
@@ -30,7 +31,7 @@ from han_arch.version import commit
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import MEASURED, Entry, Expected
-from han_arch.zoo.load import build, complete_options
+from han_arch.zoo.load import complete_options
 from han_arch.zoo.recognise import OURS, normalisation, read_checkpoint
 
 TOLERANCE_DB = 0.01  # largest PSNR difference between processors, which add numbers in different orders
@@ -46,11 +47,9 @@ class Request:
     """The user's choices for a release.
 
     Attributes:
-        experiment: experiment with the weights to release.
-        name: name of the new zoo entry.
         data: folder with the test sets, see `sets.find_sets`.
-        url: web address of the folder with the weight file, for downloads. None: the package contains the file.
-        author: the author's user id at OpenModelDB.
+        url: web address of the folder with the weight file. None: the package contains the file.
+        author: user id at OpenModelDB.
         half: whether to store the weights as float16.
     """
 
@@ -62,76 +61,26 @@ class Request:
     half: bool = False
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A release before its weights are measured: the request, the checked weights and their number of parameters."""
-
-    request: Request
-    weights: store.Weights
-    parameters: int
-
-    def entry(self, file: Path, means: Mapping[str, Score]) -> Entry:
-        """Return the zoo entry for the release.
-
-        Args:
-            file: path of the weight file in the release.
-            means: mapping from set name to mean score of these weights.
-        """
-        experiment, provenance, url = self.request.experiment, self.weights.provenance, self.request.url
-        training_set = experiment.training_set
-        measured = {"variant": "full", "status": MEASURED, "source": "basicsr zoo publish"}
-        expected = tuple(
-            Expected(name, round(one.psnr, 4), round(one.ssim, 6), TOLERANCE_DB, one.protocol.name, **measured)
-            for name, one in means.items()
-        )
-        return Entry(
-            name=self.request.name,
-            architecture="HAN",
-            arguments={key: value for key, value in self.weights.network_g.items() if key != "type"},
-            scale=experiment.scale,
-            degradation=experiment.degradation,
-            training_set=training_set.name,
-            recipe=provenance["recipe"],
-            iterations=provenance["iterations"],
-            started_from=provenance["started_from"],
-            file=file.name,
-            url=f"{url.rstrip('/')}/{file.name}" if url else None,
-            sha256=files.hash_file(file),
-            size=file.stat().st_size,
-            parameters=self.parameters,
-            licence=f"{training_set.licence}, because of the training data; the code of han_arch is Apache-2.0",
-            data_terms=training_set.terms,
-            expected=expected,
-            origin="; ".join(filter(None, ("trained with this package", experiment.chosen_by))),
-            how_to_get="",
-            date=provenance["date"],
-            commit=provenance["commit"],
-        )
-
-
 def default_name(experiment: Experiment) -> str:
-    """Return the default name of the zoo entry: for example, han-s-x4 for the experiment HAN-S_x4_BSDS400."""
+    """Return the default name of the zoo entry, such as han-s-x4 for the experiment HAN-S_x4_BSDS400."""
     return "-".join(str(experiment.options["name"]).lower().split("_")[:2])
 
 
 def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
-    """Make the release folder `out`.
-
-    Returns:
-        The zoo entry, and a list with one line for each fault of the OpenModelDB entry.
+    """Make the release folder `out`. Return its zoo entry, and one line for each fault of its OpenModelDB entry.
 
     Raises:
-        UserError: `out` exists, the name or the address is not allowed, the terms of the training data are unknown, the
-            weights do not fit the network, or a test set cannot be measured. The folder is not written.
+        UserError: `out` exists, a value in the request is not allowed, or the terms of the training data are unknown.
+            Or the weights do not fit the network, or a test set cannot be measured. No folder is written.
     """
     _check(request, out)
     experiment = request.experiment
     test_sets = find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
-    draft = _draft(request)
+    weights = _read_weights(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(out) as folder:
         precision = PRECISIONS["fp16" if request.half else "fp32"]
-        file = store.write_named(draft.weights, folder, request.name, precision)
+        file = store.write_named(weights, folder, request.name, precision)
         pictures = folder / test_sets[0].name
         pictures.mkdir()
 
@@ -141,17 +90,14 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
 
         scores = measure_sets(request.name, {"checkpoint": str(file)}, test_sets, keep)
         base = measure_sets(BICUBIC, {"type": BICUBIC}, test_sets)
-        entry = draft.entry(file, mean_scores(scores))
-        measured = ((request.name, entry.sha256 or "", scores), (BICUBIC, "", base))
-        images = [
-            row
-            for name, sha256, of_model in measured
-            for dataset, of_set in of_model.items()
-            for row in rows.image_rows(of_set, model=name, set=dataset, weights_sha256=sha256)
-        ]
+        entry = _entry(request, weights, file, mean_scores(scores))
+        images: list[dict[str, str]] = []
+        for name, sha256, of_model in ((request.name, entry.sha256 or "", scores), (BICUBIC, "", base)):
+            for dataset, of_set in of_model.items():
+                images += rows.image_rows(of_set, model=name, set=dataset, weights_sha256=sha256)
         (folder / PER_IMAGE).write_text(rows.csv_text(PER_IMAGE_COLUMNS, images), "utf-8")
         _copy_training(experiment, folder, str(entry.recipe))
-        faults = _write_descriptions(draft, entry, mean_scores(base), folder)
+        faults = _write_descriptions(request, weights, entry, mean_scores(base), folder)
     return entry, faults
 
 
@@ -160,8 +106,7 @@ def _check(request: Request, out: Path) -> None:
         raise UserError(f"{out} already exists; choose another folder, or remove it first")
     if not _NAME.fullmatch(request.name) or _HEX_END.search(request.name):
         raise UserError(
-            f"the name must have lower-case letters and digits, joined by -, and must not end with a hash; got "
-            f"{request.name}"
+            f"the name must be lower-case letters and digits joined by -, without a hash at the end; got {request.name}"
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
@@ -172,8 +117,8 @@ def _check(request: Request, out: Path) -> None:
     require("matplotlib", "plots")  # to draw the curves of the training
 
 
-def _draft(request: Request) -> Draft:
-    """Check that the weights fit the network exactly, and collect their provenance."""
+def _read_weights(request: Request) -> store.Weights:
+    """Read the weights with their provenance, and check that they fit the network exactly."""
     experiment = request.experiment
     network_g, source = experiment.options["network_g"], str(experiment.checkpoint)
     checkpoint = read_checkpoint(source, experiment.weight_key)
@@ -186,10 +131,7 @@ def _draft(request: Request) -> Draft:
             f"{source} must have averaged weights (key {experiment.weight_key}), because the training used ema_decay"
         )
     network_g, _ = complete_options(checkpoint, network_g)
-    net = build({key: value for key, value in network_g.items() if key != "type"}, source)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    weights = store.Weights(checkpoint.tensors, network_g, _provenance(request))
-    return Draft(request, weights, parameters)
+    return store.Weights(checkpoint.tensors, network_g, _provenance(request))
 
 
 def _provenance(request: Request) -> dict[str, Any]:
@@ -228,10 +170,37 @@ def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
     return {entry.name: entry.file for entry in table.ENTRIES}.get(start, Path(start).name)
 
 
+def _entry(request: Request, weights: store.Weights, file: Path, means: Mapping[str, Score]) -> Entry:
+    experiment, url = request.experiment, request.url
+    arguments = {key: value for key, value in weights.network_g.items() if key != "type"}
+    measured = {"variant": "full", "status": MEASURED, "source": "basicsr zoo publish"}
+    in_both = ("training_set", "degradation", "recipe", "iterations", "started_from", "data_terms", "date", "commit")
+    return Entry(
+        name=request.name,
+        architecture="HAN",
+        arguments=arguments,
+        scale=experiment.scale,
+        file=file.name,
+        url=f"{url.rstrip('/')}/{file.name}" if url else None,
+        sha256=files.hash_file(file),
+        size=file.stat().st_size,
+        parameters=sum(parameter.numel() for parameter in HAN(**arguments).parameters()),
+        licence=f"{weights.provenance['licence']}, because of the training data; the code of han_arch is Apache-2.0",
+        expected=tuple(
+            Expected(name, round(one.psnr, 4), round(one.ssim, 6), TOLERANCE_DB, one.protocol.name, **measured)
+            for name, one in means.items()
+        ),
+        origin="; ".join(filter(None, ("trained with this package", experiment.chosen_by))),
+        how_to_get="",
+        **{key: weights.provenance[key] for key in in_both},
+    )
+
+
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
     """Copy the option file, logs and CSV files of the training without absolute paths, and draw its curves."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
-    log = "".join(path.read_text("utf-8", errors="replace") for path in experiment.logs)
+    logs = sorted(experiment.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
+    log = "".join(path.read_text("utf-8", errors="replace") for path in logs)
     (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
     for path in experiment.numbers:
         shutil.copyfile(path, folder / path.name)
@@ -244,10 +213,12 @@ def _without_paths(experiment: Experiment, text: str) -> str:
     return re.sub(r"(?<![\w:/.])/(?:[\w.+-]+/)+(?=[\w.+-])", "", text)
 
 
-def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score], folder: Path) -> list[str]:
+def _write_descriptions(
+    request: Request, weights: store.Weights, entry: Entry, bicubic: Mapping[str, Score], folder: Path
+) -> list[str]:
     """Write the descriptions of the release and SHA256SUMS; return the faults of the OpenModelDB entry."""
-    request, provenance = draft.request, dict(draft.weights.provenance)
-    experiment, sidecar = request.experiment, Path(entry.file).with_suffix(".json").name
+    experiment, provenance = request.experiment, weights.provenance
+    sidecar = Path(entry.file).with_suffix(".json").name
     (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
     facts = {"entry": asdict(entry), "normalisation": normalisation(entry.arguments), "provenance": provenance}
     _write_json(folder / sidecar, facts, 1)
@@ -270,7 +241,7 @@ def _write_descriptions(draft: Draft, entry: Entry, bicubic: Mapping[str, Score]
         ROW: "entry for the zoo's table",
         SUMS: "hashes of all files; `sha256sum -c SHA256SUMS` checks them",
     }
-    text = card.model_card(entry, experiment.training_set, bicubic, listed, experiment.options.get("manual_seed"))
+    text = card.model_card(entry, experiment.training_set, bicubic, listed, provenance["seed"])
     (folder / CARD).write_text(text, "utf-8")
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = [f"{files.hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in written]

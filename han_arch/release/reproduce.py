@@ -1,4 +1,4 @@
-"""List the commands that reproduce released weights: prepare photos, train, publish, and compare scores."""
+"""List the commands that reproduce released weights: prepare photos, train, publish, compare scores."""
 
 import subprocess
 import sys
@@ -16,12 +16,7 @@ from han_arch.zoo.entry import Entry
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the trainings that a recipe runs one after another.
-
-    Attributes:
-        file: name of the training's option file.
-        options: content of this option file.
-    """
+    """One training of a recipe: the name and the content of its option file."""
 
     file: str
     options: dict[str, Any]
@@ -33,33 +28,32 @@ class Stage:
 
     @property
     def iterations(self) -> int:
-        """The number of iterations of this training."""
+        """The number of iterations."""
         return int(self.options["train"]["total_iter"])
 
     @property
     def start(self) -> str | None:
-        """The path or zoo name of the weights that this training starts from; None for random weights."""
+        """The path or zoo name of the weights at the start of the training; None for random weights."""
         return (self.options.get("path") or {}).get("pretrain_network_g")
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a recipe, in the order in which to run them.
-
-    Args:
-        recipe: name of the last training's option file, which comes with the package.
+    """Return all trainings of a recipe, the first one first. `recipe` is the name of the last option file.
 
     Raises:
-        UserError: the package has no option file with this name, or a training starts from an experiment for which the
-            package has no option file.
+        UserError: the package does not contain the option files of all trainings.
     """
     stage = Stage(recipe, read.read(recipe))
     return [*stages_before(stage), stage]
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before the given training, in the order in which to run them.
+    """Return the trainings that must run before a training, the first one first.
 
     The list is empty if the training starts from random weights or from weights of the zoo.
+
+    Raises:
+        UserError: the package does not contain the option file of an earlier training.
     """
     parts = PurePosixPath(stage.start or "").parts
     if parts[:1] != ("experiments",):
@@ -67,45 +61,35 @@ def stages_before(stage: Stage) -> list[Stage]:
     other = stage_named(parts[1])
     if other is None:
         raise UserError(
-            f"{stage.file} starts from {stage.start}, but the package has no option file of the experiment {parts[1]}"
+            f"{stage.file} starts from {stage.start}, but the package has no option file for the experiment {parts[1]}"
         )
     return [*stages_before(other), other]
 
 
 def stage_named(experiment: str) -> Stage | None:
-    """Return the training with this experiment name, from the package's option files; None if there is none."""
-    for file in read.run_names():
-        if file.startswith("train"):
-            options = read.read(file)
-            if options["name"] == experiment:
-                return Stage(file, options)
-    return None
+    """Return the training with this experiment name; None if the package has no option file for it."""
+    stages = (Stage(file, read.read(file)) for file in read.run_names() if file.startswith("train"))
+    return next((stage for stage in stages if stage.options["name"] == experiment), None)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the list that `basicsr zoo reproduce` prints.
-
-    Attributes:
-        why: purpose of the command.
-        words: arguments of `basicsr`.
-    """
+    """One command: its purpose (`why`), and the arguments of `basicsr` (`words`)."""
 
     why: str
     words: tuple[str, ...]
 
 
 def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterator[Step]:
-    """Yield the commands that reproduce a zoo entry. Run them in this order, all in the same folder.
+    """Yield the commands that reproduce a zoo entry. They must run in this order, all in the same folder.
 
     Args:
-        entry: a zoo entry that was trained with this package.
         photos: folder with the HR images of the training set.
-        benchmarks: folder that contains Set5/HR, Set14/HR and B100/HR.
+        benchmarks: folder with Set5/HR, Set14/HR and B100/HR.
         release: path for the new release folder.
 
     Raises:
-        UserError: the entry has no recipe, because it was not trained with this package.
+        UserError: the entry has no recipe, because its weights were not trained with this package.
     """
     if entry.recipe is None:
         raise UserError(f"{entry.name} has no recipe, so it cannot be reproduced; its origin: {entry.origin}")
@@ -122,18 +106,13 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
                 f"make the HR and LR images of the test set {name}",
                 (*prepare, str(benchmarks / name / "HR"), "-o", f"datasets/{name}", "--scale", scale, "--benchmark"),
             )
-    for index, stage in enumerate(stages):
-        start = (
-            "the weights of the previous training"
-            if index
-            else f"the zoo's weights {stage.start}"
-            if stage.start
-            else "random weights"
-        )
+    start = f"the zoo's weights {stages[0].start}" if stages[0].start else "random weights"
+    for stage in stages:
         yield Step(
             f"train: {stage.iterations:,} iterations, seed {stage.options['manual_seed']}, from {start}",
             ("train", "-opt", stage.file.removesuffix(".yml"), "--auto_resume"),
         )
+        start = "the weights of the previous training"
     experiment = f"experiments/{stages[-1].options['name']}"
     yield Step(
         "make the release folder, and measure the weights with the papers' protocol",
@@ -146,8 +125,5 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
 
 
 def run_apart(step: Step) -> int:
-    """Run a command in a new process and return its exit status.
-
-    A new process is needed, because a training leaves threads and registries behind.
-    """
+    """Run a command in a new process, without threads and registries of earlier commands. Return its exit status."""
     return subprocess.run([sys.executable, "-m", "han_arch", *step.words], check=False).returncode

@@ -1,4 +1,4 @@
-"""Check weight files, zoo entries and release folders. Each check returns a `Verification`."""
+"""Check weight files, zoo entries and release folders."""
 
 import csv
 import math
@@ -24,9 +24,8 @@ from han_arch.zoo.load import load_model, load_strict
 from han_arch.zoo.read import read_header
 from han_arch.zoo.recognise import HAN_DEFAULTS, normalisation, read_checkpoint
 
-# Largest PSNR difference allowed between two trainings with the same recipe on other processors or with other versions,
-# which round differently. It is about the standard deviation over three seeds on Set5 in the ablation. Another seed
-# changes PSNR more than rounding does.
+# Largest PSNR difference allowed between two trainings by one recipe, because other processors and versions round
+# differently. It is about the standard deviation over three seeds on Set5 in the ablation.
 RETRAINED_DB = 0.05
 SUMS, PER_IMAGE = "SHA256SUMS", "per_image.csv"
 _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
@@ -34,18 +33,13 @@ _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 @dataclass
 class Verification:
-    """The result of a check, as lines of text.
-
-    Attributes:
-        good: one line for each check that passed.
-        faults: one line for each check that failed.
-    """
+    """The result of a check: one line of text for each point that is right (`good`) or wrong (`faults`)."""
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check, each with the prefix `before`."""
+        """Append the lines of another check with the prefix `before`."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
@@ -55,13 +49,12 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
     Args:
         target: name of a zoo entry, path of a weight file, or path of a release folder.
-        data: folder with the test sets for measuring the weights of a zoo entry. None: do not measure.
-        against: name of the zoo entry with which to compare the scores of a release folder. None: do not compare.
+        data: folder with the test sets. None: do not measure. Only a zoo entry can be measured.
+        against: name of a zoo entry. The scores of a release folder are compared with its scores. None: do not compare.
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.
-        UserError: the weight file of the zoo entry is not on this machine. Or `data` is given for a target that is
-            not a zoo entry, or `against` for a target that is not a folder.
+        UserError: the zoo entry has no file on this machine, or `data` or `against` does not fit the target.
     """
     path = Path(target)
     if against and not path.is_dir():
@@ -83,7 +76,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     if path.is_dir():
         found = check_folder(path)
         if against:
-            found.add(compare_training(table.find(against), folder_means(path)))
+            found.add(_compare_training(table.find(against), _read_released_means(path)))
         return found
     if path.is_file():
         return check_file(path)
@@ -93,27 +86,20 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
 
 def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float, float]]:
-    """Measure the weights of a zoo entry on Set5.
+    """Measure the weight file `path` of a zoo entry on Set5.
 
-    Args:
-        entry: the zoo entry.
-        path: path of the weight file of the entry.
-        data: folder with the test sets, as for `find_sets`.
-
-    Returns:
-        A mapping from set name to mean PSNR in dB and mean SSIM.
+    `data` is the folder with the test sets. The result maps the set name to mean PSNR in dB and mean SSIM.
     """
     compat.require_basicsr()
     test_sets = find_sets(data, Protocol(entry.degradation, entry.scale), ("Set5",))
-    scores = mean_scores(measure_sets(entry.name, {"checkpoint": str(path)}, test_sets))
-    return {name: (score.psnr, score.ssim) for name, score in scores.items()}
+    means = mean_scores(measure_sets(entry.name, {"checkpoint": str(path)}, test_sets))
+    return {name: (mean.psnr, mean.ssim) for name, mean in means.items()}
 
 
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """Read per_image.csv of a release and return the mean scores. Images with nan or inf are skipped.
+    """Read per_image.csv of a release. Return mean PSNR in dB and mean SSIM, keyed by model name and set name.
 
-    Returns:
-        A mapping from model name to set name to mean PSNR in dB and mean SSIM.
+    Images with nan or inf are skipped.
 
     Raises:
         UserError: the file lacks a column, or has a score that is not a number.
@@ -127,7 +113,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
                 if all(map(math.isfinite, values)):
                     own.append(values)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} has a missing column or a score that is not a number: {error}") from error
+        raise UserError(f"{path} lacks a column or has a score that is not a number: {error}") from error
     return {
         model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}
         for model, own in collected.items()
@@ -142,8 +128,8 @@ def check_file(path: Path) -> Verification:
         if named and not digest.startswith(named):
             found.faults.append(f"the SHA-256 of the file must begin with {named}, as in the file name; it is {digest}")
         else:
-            agrees = " agrees with the file name" if named else " was not compared, because the file name has no hash"
-            found.good.append(f"SHA-256 {digest}{agrees}")
+            agrees = "agrees with the file name" if named else "was not compared, because the file name has no hash"
+            found.good.append(f"SHA-256 {digest} {agrees}")
     try:
         net = load_model(path)
         if path.suffix == ".safetensors":
@@ -165,15 +151,14 @@ def _header_faults(path: Path) -> list[str]:
         return ["the header has no network_g, so the network was built with assumed options, which may be wrong"]
     missing = [key for key in HAN_DEFAULTS if key not in network_g]
     faults = [f"network_g in the header lacks {', '.join(missing)}"] if missing else []
-    if header.get("normalisation", normalisation(network_g)) != normalisation(network_g):
-        faults.append(
-            f"the normalisation in the header, {header['normalisation']}, disagrees with network_g in the header"
-        )
+    stated, computed = header.get("normalisation"), normalisation(network_g)
+    if stated not in (None, computed):
+        faults.append(f"the normalisation in the header must be {computed}, as in its network_g; got {stated}")
     return faults
 
 
 def check_entry(entry: Entry, path: Path) -> Verification:
-    """Check the weight file of a zoo entry, and compare it with the zoo's table."""
+    """Check the weight file of a zoo entry, and compare the file with the zoo's table."""
     found = check_file(path)
     if hash_file(path) != entry.sha256:
         found.faults.append(f"the SHA-256 of the file must be {entry.sha256}, as in the zoo's table")
@@ -194,9 +179,7 @@ def check_entry(entry: Entry, path: Path) -> Verification:
 
 
 def check_folder(folder: Path) -> Verification:
-    """Check a release folder: its files and its weights.
-
-    The folder must contain exactly the files that SHA256SUMS lists, with the hashes in that list.
+    """Check that a release folder has exactly the files and hashes in SHA256SUMS, and check its weights.
 
     Raises:
         UserError: the folder has no SHA256SUMS.
@@ -227,15 +210,10 @@ def check_folder(folder: Path) -> Verification:
 
 
 def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Check that measured mean scores agree with the scores of a zoo entry within its tolerances.
-
-    Args:
-        entry: the zoo entry.
-        got: mapping from set name to measured mean PSNR in dB and mean SSIM.
-    """
+    """Check that mean scores agree with a zoo entry. `got` maps a set name to mean PSNR in dB and mean SSIM."""
     found = Verification()
     if not entry.expected:
-        found.faults.append(f"cannot compare scores, because the zoo's table has no scores of {entry.name}")
+        found.faults.append(f"cannot compare scores, because the zoo's table has no scores for {entry.name}")
     for expected in entry.expected:
         if expected.dataset not in got:
             continue
@@ -250,31 +228,15 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
     return found
 
 
-def compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Check that the mean scores of another training with the same recipe agree with the scores of a zoo entry.
-
-    Every test set of the entry must be in `got`. PSNR may differ by the larger of `RETRAINED_DB` and the entry's
-    tolerance.
-
-    Args:
-        entry: the zoo entry.
-        got: mapping from set name to mean PSNR in dB and mean SSIM of the other training.
-    """
+def _compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
+    """Compare another training by the same recipe. All test sets must be there, PSNR may differ by `RETRAINED_DB`."""
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]
     return found
 
 
-def folder_means(folder: Path) -> dict[str, tuple[float, float]]:
-    """Read per_image.csv of a release folder and return the mean scores of the released model.
-
-    Returns:
-        A mapping from set name to mean PSNR in dB and mean SSIM.
-
-    Raises:
-        UserError: the table is damaged, has no model except Bicubic, or has several.
-    """
+def _read_released_means(folder: Path) -> dict[str, tuple[float, float]]:
     means = read_means(folder / PER_IMAGE)
     own = [name for name in means if name != BICUBIC]
     if len(own) != 1:

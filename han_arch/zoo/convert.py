@@ -1,7 +1,7 @@
-"""Convert the authors' checkpoints of HAN and RCAN to the weight names of this package.
+"""Convert checkpoints of HAN's and RCAN's authors to the weight names of this package.
 
-The code of the HAN authors, super-image (on PyPI) and the code of the RCAN authors use the same names for the backbone.
-This package uses BasicSR's names for the backbone. In the table, `G` is the number of a group, `B` of a block:
+The authors of HAN and RCAN and the package super-image use the same names for the backbone. This package uses BasicSR's
+names. In the table, `G` is the number of a group, `B` of a block:
 
     authors' name                           name in this package
     sub_mean, head.0                        mean shift; conv_first
@@ -12,8 +12,6 @@ This package uses BasicSR's names for the backbone. In the table, `G` is the num
     la.gamma, csa.gamma, csa.conv           lam.alpha, csam.beta, csam
     last_conv, last                         conv_lam, conv_fuse
     tail.0, tail.1, add_mean                upsample, conv_last; mean shift
-
-An unknown key is an error. Two keys with the same new name are an error too.
 """
 
 import re
@@ -22,10 +20,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.errors import UserError
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
-# Each rule: a pattern for the authors' key, and this package's key. A key matches at most one pattern.
+# Pattern for the authors' key, and this package's key. A key matches at most one pattern.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
     (_BLOCK + r"\.([02])\.(weight|bias)", r"body.\1.residual_group.\2.rcab.\3.\4"),
@@ -42,21 +41,18 @@ _RULES = [
     (r"tail\.1\.(weight|bias)", r"conv_last.\1"),
 ]
 _MEAN_SHIFT_KEYS = ("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias")
-# A mean shift that differs less from the default is treated as the default, because files may round the mean's last
-# digit. The scale is 0..img_range.
-_SHIFT_TOLERANCE = 1e-3
+_SHIFT_TOLERANCE = 1e-3  # smaller differences from the default mean shift, on the scale 0..img_range, are rounding
 _IMG_RANGES = (255.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights with this package's names, and the input normalisation from the mean-shift convolutions.
+    """Weights with this package's names, and the options for the input normalisation.
 
     Attributes:
-        tensors: weights, keyed by this package's names.
-        img_range: option `img_range` of the network, 255 or 1.
-        rgb_mean: option `rgb_mean` of the network, in [0, 1]; None for the default mean.
-        notes: log messages about weights that got other values during the conversion.
+        img_range: option `img_range`, 255 or 1.
+        rgb_mean: option `rgb_mean`, in [0, 1]; None for the default mean.
+        notes: log messages about weights whose values changed.
     """
 
     tensors: dict[str, Tensor]
@@ -65,64 +61,49 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def from_authors(tensors: dict[str, Tensor], default_mean: tuple[float, ...], source: str) -> Converted:
-    """Convert a state dict from the HAN authors, the RCAN authors or super-image to this package's weight names.
+def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
+    """Convert the state dict of a checkpoint of HAN's authors, RCAN's authors or super-image. `source` is its path.
 
     Training may have changed the mean-shift convolutions `sub_mean` and `add_mean`. `sub_mean` computes S x + s. With
     mean = -S^-1 s, this equals S (x - mean). Therefore the function multiplies conv_first by S and returns the mean as
     `rgb_mean`. It also merges `add_mean` into conv_last. The output of the network stays the same, also at the borders.
 
-    Args:
-        tensors: state dict with the authors' names.
-        default_mean: default value of the option `rgb_mean`.
-        source: path of the checkpoint file, for error messages.
-
     Raises:
-        UserError: a key is unknown, missing or duplicate, a shape is wrong, or `sub_mean` is singular.
+        UserError: a key is unknown or missing, two keys get the same name, a shape is wrong, or `sub_mean` is singular.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
     for key, value in tensors.items():
         if key in _MEAN_SHIFT_KEYS:
             continue
-        name = _renamed(key)
+        matches = ((re.fullmatch(pattern, key), replacement) for pattern, replacement in _RULES)
+        name = next((match.expand(replacement) for match, replacement in matches if match), None)
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(
-                f"{source} has two keys for the weight {name}; the second key is {key}. Remove one of the two"
-            )
+            raise UserError(f"{source} has two keys for the weight {name}; remove one of them. The second key is {key}")
         else:
             renamed[name] = value
     if unknown:
         raise UserError(f"{source} has {len(unknown)} keys that HAN does not have: {', '.join(unknown[:4])}")
     _check_numbers(renamed, tensors, source)
-    if "csam.weight" in renamed:
-        if renamed["csam.weight"].numel() != 27:
-            shape = tuple(renamed["csam.weight"].shape)
-            raise UserError(f"{source}: csa.conv.weight must have the shape (1, 1, 3, 3, 3); got {shape}")
-        renamed["csam.weight"] = renamed["csam.weight"].reshape(3, 3, 3)
+    if (weight := renamed.get("csam.weight")) is not None:
+        if weight.numel() != 27:
+            raise UserError(f"{source}: csa.conv.weight must have the shape (1, 1, 3, 3, 3); got {tuple(weight.shape)}")
+        renamed["csam.weight"] = weight.reshape(3, 3, 3)
     shift = [key for key in _MEAN_SHIFT_KEYS if key in tensors]
     if not shift:
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} contains weights of a mean shift ({', '.join(shift)}). Then it must contain all four of "
-            f"{', '.join(_MEAN_SHIFT_KEYS)}, and also the weights of head.0 and tail.1"
+            f"{source} contains weights of a mean shift ({', '.join(shift)}). Then the file must contain all four of "
+            f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
         )
-    return _fold_mean_shift(tensors, renamed, default_mean, source)
-
-
-def _renamed(key: str) -> str | None:
-    for pattern, replacement in _RULES:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(replacement)
-    return None
+    return _fold_mean_shift(tensors, renamed, source)
 
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Check that one convolution follows the blocks of each group, and that one convolution follows the last group."""
+    """Check that a convolution follows the blocks of each group, and that a convolution follows the last group."""
     blocks: dict[str, set[int]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
@@ -132,14 +113,12 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups. It must have one convolution after each group's blocks, and one after "
+            f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and another one "
             f"the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
         )
 
 
-def _fold_mean_shift(
-    tensors: dict[str, Tensor], renamed: dict[str, Tensor], default_mean: tuple[float, ...], source: str
-) -> Converted:
+def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], source: str) -> Converted:
     channels = renamed["conv_first.weight"].shape[1] if renamed["conv_first.weight"].dim() == 4 else 0
     for key in _MEAN_SHIFT_KEYS:
         shape = (channels, channels, 1, 1) if key.endswith("weight") else (channels,)
@@ -154,11 +133,11 @@ def _fold_mean_shift(
         raise UserError(
             f"{source}: conv_last must have {channels} output channels, as many as conv_first has input channels"
         )
-    # scale_in and scale_out get the shape (channels, channels). float64 keeps rounding errors small.
+    # float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
-    scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)
+    scale_in, scale_out = scale_in.flatten(1), scale_out.flatten(1)  # (channels, channels)
     identity = torch.eye(len(shift_in), dtype=torch.float64)
-    expected = torch.tensor(default_mean, dtype=torch.float64)
+    expected = torch.tensor(DIV2K_RGB_MEAN, dtype=torch.float64)
     if len(expected) != len(shift_in):
         raise UserError(f"{source}: the mean shift must have {len(expected)} channels; got {len(shift_in)}")
     if torch.linalg.matrix_rank(scale_in) < len(identity):
@@ -174,15 +153,14 @@ def _fold_mean_shift(
         return Converted(renamed, img_range, None)
     mean = torch.linalg.solve(scale_in, -shift_in) / img_range
     conv_first, conv_last = renamed["conv_first.weight"], renamed["conv_last.weight"]
+    bias = scale_out @ renamed["conv_last.bias"].double() + shift_out - img_range * mean
     folded = {
         "conv_first.weight": torch.einsum("omyx,mi->oiyx", conv_first.double(), scale_in).to(conv_first.dtype),
         "conv_last.weight": torch.einsum("om,miyx->oiyx", scale_out, conv_last.double()).to(conv_last.dtype),
-        "conv_last.bias": (scale_out @ renamed["conv_last.bias"].double() + shift_out - img_range * mean).to(
-            conv_last.dtype
-        ),
+        "conv_last.bias": bias.to(conv_last.dtype),
     }
     note = (
-        f"the mean shift in the file differs from the default rgb_mean {default_mean}; it was folded into conv_first "
+        f"the mean shift in the file differs from the default rgb_mean {DIV2K_RGB_MEAN}; it was folded into conv_first "
         "and conv_last, and its mean is the new rgb_mean"
     )
     return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

@@ -15,18 +15,14 @@ TABLE = Path(__file__).with_name("entries.json")
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected PSNR and SSIM of a weight file on a test set.
+    """The expected mean PSNR (dB) and SSIM of a weight file on a test set.
 
     Attributes:
-        dataset: name of the test set.
-        psnr: mean PSNR in dB.
-        ssim: mean SSIM.
-        tolerance_db: largest accepted difference between a new measurement and `psnr`, in dB. The largest accepted
-            difference of the SSIM is this number divided by 20.
-        protocol: name of the measurement protocol (`Protocol.name` in evaluation/protocol.py).
-        variant: name of the inference variant, "full" or "chop" (see inference/variants.py).
-        status: "measured" if this package measured the numbers, "found" if a paper published them.
-        source: the command that measured the numbers, or the paper that published them.
+        tolerance_db: largest allowed error of a new PSNR in dB. For SSIM, the limit is this number divided by 20.
+        protocol: name of the measurement protocol, `Protocol.name`.
+        variant: name of the inference variant, "full" or "chop".
+        status: "measured" by this package, or "found" in a paper.
+        source: command that measured the numbers, or paper that published them.
     """
 
     dataset: str
@@ -39,37 +35,30 @@ class Expected:
     source: str
 
     def differs(self, psnr: float, ssim: float) -> bool:
-        """Return whether a measured PSNR or SSIM is outside the tolerance; nan is always outside."""
+        """Return whether a measured PSNR (dB) or SSIM is outside the tolerance; nan is always outside."""
         return not (abs(psnr - self.psnr) <= self.tolerance_db and abs(ssim - self.ssim) <= self.tolerance_db / 20)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the zoo's table: a weight file and the facts about it.
+    """One entry of the zoo's table: a weight file and the facts about it. None or "" means unknown.
 
     Attributes:
-        name: name of the entry for `load_model` and `basicsr zoo`.
-        architecture: class name of the network.
-        arguments: construction arguments of the network; all arguments that affect its output are included.
-        scale: upscaling factor of the network.
-        degradation: name of the degradation that made the LR images, "BI" or "BD".
-        training_set: name of the training set.
-        recipe: name of the option file for `basicsr train`; None if the package has no option file for this training.
-        iterations: number of training iterations of this network, summed over all training stages; None if unknown.
-        started_from: description of the weights at the start of the training; "" for random weights, None if unknown.
+        arguments: all construction arguments of the network.
+        degradation: degradation of the LR images, "BI" or "BD".
+        recipe: name of the option file of the training. None if the package has no such file.
+        iterations: number of training iterations, summed over all stages of the training.
+        started_from: the weights at the start of the training, in words; "" for random weights.
         file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
             their original names.
-        url: http(s) address of the file; None if the package contains the file or users must download it by hand.
-        sha256: SHA-256 of the file, 64 hex digits; None if unknown.
-        size: size of the file in bytes; None if unknown.
+        url: http(s) address of the file. None if the package contains the file, or if the download is by hand.
+        sha256: SHA-256 of the file, 64 hex digits.
+        size: size of the file in bytes.
         parameters: number of trainable parameters.
-        licence: licence of the weights.
-        data_terms: terms of use of the training data.
-        expected: expected results on the test sets.
-        origin: who trained the weights, and where the file comes from.
-        how_to_get: instructions for a download by hand, if `basicsr zoo fetch` cannot download the file; otherwise "".
-        date: publication date of the weights, yyyy-mm-dd; "" if unknown.
-        commit: commit of the code that published the weights; "" if unknown.
+        origin: who trained the weights, and the source of the file.
+        how_to_get: instructions for the download by hand; "" if `basicsr zoo fetch` can download the file.
+        date: publication date, yyyy-mm-dd.
+        commit: commit of the code that published the weights.
     """
 
     name: str
@@ -111,8 +100,7 @@ def from_json(row: Mapping[str, Any]) -> Entry:
     Raises:
         TypeError: a field is missing or unknown.
     """
-    expected = tuple(Expected(**result) for result in row["expected"])
-    return Entry(**{**row, "expected": expected})
+    return Entry(**{**row, "expected": tuple(Expected(**result) for result in row["expected"])})
 
 
 ENTRIES: tuple[Entry, ...] = tuple(map(from_json, json.loads(TABLE.read_text("utf-8"))))

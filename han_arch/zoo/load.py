@@ -1,11 +1,8 @@
-"""Build networks from checkpoints (`load_model`), and load checkpoints into networks (`path.pretrain_network_g`).
-
-`load_strict` loads a complete checkpoint. `warm_start` loads only the weights that fit, for example the weights of an
-RCAN into the backbone of HAN.
-"""
+"""Build networks from checkpoints, and load checkpoints into networks: completely, or only the weights that fit."""
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +30,12 @@ _RCAN_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The result of a warm start: names of the weights that were loaded, and names of the others.
+    """The names of the weights of a warm start.
 
     Attributes:
-        taken: names of the network's weights that were loaded from the checkpoint.
-        fresh: names of the network's weights that were not loaded; their values did not change.
-        unused: names of the checkpoint's weights that were not loaded.
+        taken: weights of the network that were loaded from the checkpoint.
+        fresh: weights of the network that were not loaded and did not change.
+        unused: weights of the checkpoint that were not loaded.
     """
 
     taken: list[str]
@@ -47,7 +44,7 @@ class WarmStart:
 
     @property
     def summary(self) -> str:
-        """Log line with the numbers of loaded, newly initialised and unused weights, per part of the network."""
+        """Log line with the numbers of loaded, newly initialised and unused weights for each part of the network."""
         return (
             f"loaded: {_parts(self.taken)}; newly initialised: {_parts(self.fresh)}; "
             f"in the checkpoint but not loaded: {_parts(self.unused)}"
@@ -85,10 +82,8 @@ def load_model(path: str | Path) -> HAN:
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
         logger.warning(
-            "%s (%s) does not contain these options; the values of the authors' release are assumed: %s",
-            path,
-            checkpoint.summary,
-            assumed,
+            f"{path} ({checkpoint.summary}) does not contain these options; the values of the authors' release are "
+            f"assumed: {assumed}"
         )
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
@@ -96,10 +91,10 @@ def load_model(path: str | Path) -> HAN:
 
 
 def build(arguments: Mapping[str, Any], source: str) -> HAN:
-    """Build HAN with the construction arguments of a checkpoint.
+    """Build HAN with the construction arguments of the checkpoint `source`.
 
     Raises:
-        UserError: HAN rejects the arguments; the message contains `source`, the path of the checkpoint.
+        UserError: HAN rejects the arguments.
     """
     try:
         return HAN(**arguments)
@@ -114,8 +109,8 @@ def complete_options(
 
     Args:
         checkpoint: a checkpoint of HAN or RCAN.
-        given: section `network_g` of an option file; its options replace the checkpoint's options. If it is None, the
-            values of the authors' release are assumed for options that the checkpoint does not contain.
+        given: section `network_g` of an option file; its options replace the checkpoint's options. None: options that
+            the checkpoint does not contain get the values of the authors' release.
 
     Returns:
         The options of the network, including `type`, and the names of the options with assumed values.
@@ -133,58 +128,44 @@ def complete_options(
     net = build(arguments, checkpoint.source)
     arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in the order of HAN's signature
     arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
-    if checkpoint.is_rcan:
-        _check_rcan(checkpoint)
+    if checkpoint.is_rcan:  # RCAN is HAN without its attentions
+        wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
+        if differences := _differing_weights(checkpoint.tensors, wanted):
+            raise UserError(
+                f"{checkpoint.source} ({checkpoint.summary}) is not a complete RCAN: {'; '.join(differences)}"
+            )
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
     else:
         load_strict(net, checkpoint, arguments)
-    # With an option file nothing is assumed: options that it does not contain have HAN's defaults.
-    assumed = () if given is not None else tuple(key for key in checkpoint.assumed if key in arguments)
+    # With an option file, nothing is assumed: options that it does not contain have HAN's defaults.
+    assumed = tuple(key for key in checkpoint.assumed if key in arguments and given is None)
     return {"type": kind, **arguments}, assumed
 
 
-def _check_rcan(checkpoint: Checkpoint) -> None:
-    """Check that a checkpoint has all weights of an RCAN and no others. RCAN is HAN without its attentions.
-
-    Raises:
-        UserError: weights are missing, unknown or have a wrong shape.
-    """
-    with torch.device("meta"):
-        net = build(checkpoint.arguments, checkpoint.source)
-    wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
-    differences = _differing_weights(checkpoint.tensors, wanted)
-    if differences:
-        raise UserError(f"{checkpoint.source} ({checkpoint.summary}) is not a complete RCAN: {'; '.join(differences)}")
-
-
 def find_file(path: str | Path) -> Path:
-    """Return the path of a weight file. For the name of a zoo entry, return its file; download it if necessary.
+    """Return the path of a weight file. The file of a zoo entry is downloaded if necessary.
 
     Raises:
         UserError: `path` is one word without a suffix, but neither a zoo entry nor a file. Or the download fails.
     """
-    if isinstance(path, str) and table.is_name(path):
-        return store.obtain(table.find(path), logger.warning)
+    file = Path(path)
     # A word without a suffix that is not a file must be the name of an entry.
-    if isinstance(path, str) and Path(path).name == path and not Path(path).suffix and not Path(path).is_file():
-        table.find(path)
-    return Path(path)
+    is_word = file.name == path and not file.suffix and not file.is_file()
+    if isinstance(path, str) and (is_word or table.is_name(path)):
+        return store.obtain(table.find(path), logger.warning)
+    return file
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
-    """Load a complete checkpoint into a network that it fits exactly.
+    """Load a complete checkpoint into a network that it fits exactly. After an error, the network is unchanged.
 
-    Args:
-        net: the network to load the weights into. If the function raises an error, the network is unchanged.
-        checkpoint: the checkpoint, as returned by `read_checkpoint`.
-        network_g: options of the network. They must equal the options in the checkpoint. If it is None, the function
-            does not compare options.
+    The options `network_g` of the network must equal the options in the checkpoint. None: do not compare them.
 
     Raises:
         UserError: the checkpoint does not fit the network; the message lists the differences.
     """
     wanted = net.state_dict()
-    differences = [] if network_g is None else _differing_options(checkpoint, network_g)
+    differences = [] if network_g is None else _differing_options(checkpoint, network_g, checkpoint.arguments)
     differences += _differing_weights(checkpoint.tensors, wanted)
     if differences:
         raise UserError(
@@ -195,16 +176,16 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Load the weights of a checkpoint that fit the network. Checkpoint and network may have different scales.
+    """Load the weights of a checkpoint that fit the network. The scales may differ.
 
     All weights of the backbone must fit. Weights of HAN's attentions and fusion are loaded if their names and shapes
     are equal. Weights of the upsampling and of the last convolution are loaded only if the scales are equal.
 
     Args:
-        net: the HAN to load the weights into.
-        checkpoint: a checkpoint of HAN or RCAN, as returned by `read_checkpoint`.
+        net: a HAN.
+        checkpoint: a checkpoint of HAN or RCAN.
         network_g: options of the network. Its rgb_mean, img_range and res_scale must equal those in the checkpoint,
-            because they change the results of the backbone. If it is None, the function does not compare options.
+            because they change the results of the backbone. None: do not compare them.
 
     Raises:
         UserError: the backbone does not fit, or one of the three options differs.
@@ -217,14 +198,12 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
                 "Set network_g in the option file to the values in the checkpoint file"
             )
     wanted = net.state_dict()
-    own_scale = getattr(net, "upscale", None)
-    candidates = {
+    same_scale = checkpoint.arguments["upscale"] == getattr(net, "upscale", None)
+    taken = {
         key: value
         for key, value in checkpoint.tensors.items()
-        if not (key.startswith(_OF_SCALE) and checkpoint.arguments["upscale"] != own_scale)
+        if key in wanted and value.shape == wanted[key].shape and (same_scale or not key.startswith(_OF_SCALE))
     }
-    misshapen = _misshapen(candidates, wanted)
-    taken = {key: value for key, value in candidates.items() if key in wanted and key not in misshapen}
     lacking = [key for key in wanted if key.startswith(_BACKBONE) and key not in taken]
     excess = [key for key in checkpoint.tensors if key.startswith(_BACKBONE) and key not in taken]
     if lacking or excess:
@@ -233,40 +212,35 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
             f"weights of the network and {len(excess)} of the file do not fit, such as {(lacking or excess)[0]}"
         )
     net.load_state_dict(taken, strict=False)
-    return WarmStart(
-        taken=list(taken),
-        fresh=[key for key in wanted if key not in taken],
-        unused=[key for key in checkpoint.tensors if key not in taken],
-    )
+    fresh, unused = ([key for key in weights if key not in taken] for weights in (wanted, checkpoint.tensors))
+    return WarmStart(list(taken), fresh, unused)
 
 
 def _differing_weights(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    differences = []
-    for what, keys in (
-        ("are missing", sorted(wanted.keys() - tensors.keys())),
-        ("are not in the network", sorted(tensors.keys() - wanted.keys())),
-        ("have another shape", _misshapen(tensors, wanted)),
-    ):
-        if keys:
-            differences.append(f"{len(keys)} weights {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
-    return differences
+    misshapen = {key for key in tensors.keys() & wanted.keys() if tensors[key].shape != wanted[key].shape}
+    differing = {
+        "are missing": wanted.keys() - tensors.keys(),
+        "are not in the network": tensors.keys() - wanted.keys(),
+        "have another shape": misshapen,
+    }
+    return [
+        f"{len(keys)} weights {what} ({', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in differing.items()
+        if keys
+    ]
 
 
-def _misshapen(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    return sorted(key for key, value in tensors.items() if key in wanted and value.shape != wanted[key].shape)
-
-
-def _differing_options(
-    checkpoint: Checkpoint, network_g: Mapping[str, Any], names: Iterable[str] | None = None
-) -> list[str]:
+def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     theirs, ours = checkpoint.arguments, HAN_DEFAULTS | dict(network_g)
-    names = theirs if names is None else [name for name in names if name in theirs]
-    differing = [name for name in names if _comparable(name, theirs) != _comparable(name, ours)]
-    return [f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g" for name in differing]
+    return [
+        f"{name} is {theirs[name]} in the file, {ours.get(name)} in network_g"
+        for name in names
+        if name in theirs and _comparable(name, theirs) != _comparable(name, ours)
+    ]
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value of an option in a normal form: two values with the same effect give the same result."""
+    """Return the value of an option in a form that is the same for all values with the same effect."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]
@@ -276,8 +250,5 @@ def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _parts(keys: list[str]) -> str:
-    counts: dict[str, int] = {}
-    for key in keys:
-        part = key.split(".")[0]
-        counts[part] = counts.get(part, 0) + 1
+    counts = Counter(key.split(".")[0] for key in keys)
     return ", ".join(f"{part} ({count})" for part, count in counts.items()) or "nothing"

@@ -1,4 +1,4 @@
-"""Read the tensors, construction options and headers of checkpoint files. Code in a file is never executed."""
+"""Read the weights, network options and headers of checkpoint files. Code in a file is never executed."""
 
 import json
 import pickle
@@ -17,7 +17,6 @@ from han_arch.errors import UserError
 # Keys of the weights in a checkpoint, the preferred key first. Training code outside BasicSR writes the last two.
 WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model_state_dict")
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
-_JSON_IN_HEADER = ("network_g", "normalisation", "provenance")
 _WANTED = "pass a checkpoint (.pth, .pt or .safetensors)"
 
 
@@ -26,9 +25,8 @@ class RawCheckpoint:
     """The contents of a checkpoint file.
 
     Attributes:
-        tensors: weights, keyed by their names in the file.
-        network_g: construction options of the network; None if the file does not contain them.
-        weight_key: key of the weights in the file, such as "params_ema"; None if the file contains only a state dict.
+        network_g: options of the network; None if the file does not contain them.
+        weight_key: key of the weights in the file, such as "params_ema"; None if the file is a bare state dict.
     """
 
     tensors: dict[str, Tensor]
@@ -39,13 +37,12 @@ class RawCheckpoint:
 def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
     """Read a checkpoint from a `.safetensors` file or a PyTorch file.
 
-    A `.safetensors` file contains the construction options as JSON text, under `network_g` in its metadata.
+    A `.safetensors` file contains the network options as JSON text, under `network_g` in its metadata.
 
     Args:
-        path: path of the checkpoint.
-        weight_key: key of the weights to read, if the checkpoint contains several sets of weights. If it is None or not
-            in the file, the function uses the first key of WEIGHT_KEYS that the file contains. A bare state dict has no
-            such key and is read completely.
+        path: path of the file.
+        weight_key: preferred key of the weights. If the file does not contain it, the first key of WEIGHT_KEYS in the
+            file is used. A bare state dict has no such key and is read completely.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -81,7 +78,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path}")
     with _open_safetensors(path) as file:
         metadata: dict[str, Any] = dict(file.metadata() or {})
-        for key in _JSON_IN_HEADER:
+        for key in ("network_g", "normalisation", "provenance"):
             if key in metadata:
                 metadata[key] = json.loads(metadata[key])
                 if not isinstance(metadata[key], dict):
@@ -119,14 +116,10 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights, and their key in the file. The prefixes of wrappers are removed from the weights' names.
-
-    If a value is not a tensor, the returned mapping of weights is empty.
-    """
+    """Return the weights without prefixes of wrappers, and their key. A value that is not a tensor gives no weights."""
     if not isinstance(content, Mapping):
         return {}, None
-    keys = (key for key in (weight_key, *WEIGHT_KEYS) if key is not None)
-    used_key = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+    used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)
     if used_key is not None:
         content = content[used_key]
     if not all(isinstance(value, Tensor) for value in content.values()):
@@ -142,9 +135,11 @@ def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     for key in WEIGHT_KEYS:
-        weights = content.get(key)
-        odd = [k for k, v in weights.items() if not isinstance(v, Tensor)] if isinstance(weights, Mapping) else []
-        if odd:
-            return f"values under {key} that are not tensors: {', '.join(map(str, odd[:3]))}"
-    odd = [key for key, value in content.items() if not isinstance(value, Tensor)]
-    return f"a mapping with values that are not tensors: {', '.join(map(str, odd[:5]))}" if odd else "an empty mapping"
+        if isinstance(content.get(key), Mapping) and (odd := _list_others(content[key])):
+            return f"values under {key} that are not tensors: {', '.join(odd[:3])}"
+    odd = _list_others(content)
+    return f"a mapping with values that are not tensors: {', '.join(odd[:5])}" if odd else "an empty mapping"
+
+
+def _list_others(content: Mapping[Any, Any]) -> list[str]:
+    return [str(key) for key, value in content.items() if not isinstance(value, Tensor)]

@@ -1,9 +1,9 @@
-"""Detect which codebase wrote a checkpoint, and find the construction arguments of its network."""
+"""Detect which codebase wrote a checkpoint, and find the arguments of its network."""
 
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ class Checkpoint:
     Attributes:
         source: path of the checkpoint file.
         kind: network and codebase: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
-        tensors: weights, keyed by their names in this package.
-        arguments: construction arguments of HAN that fit the weights.
-        assumed: names of the arguments that the file does not contain; they get their values in ASSUMED.
-        notes: log messages, for example about weights that were changed while the file was read.
+        tensors: the weights, keyed by this package's names.
+        arguments: arguments of HAN that fit the weights.
+        assumed: names of the arguments that the file does not contain; ASSUMED has their values.
+        notes: log messages, for example about weights with changed values.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def summary(self) -> str:
-        """Network, codebase and size as text, such as "HAN, 10 groups x 20 blocks x 64 features, x4"."""
+        """Network, codebase and size, such as "HAN, 10 groups x 20 blocks x 64 features, x4"."""
         size = "{num_group} groups x {num_block} blocks x {num_feat} features, x{upscale}".format(**self.arguments)
         return f"{self.kind}, {size}"
 
@@ -62,27 +62,22 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint from any known codebase; `read_raw` describes `weight_key`.
+    """Read a checkpoint from any known codebase. `weight_key` is the preferred key of the weights, as in `read_raw`.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, would run code, has unknown keys, or belongs to another
-            network.
+        UserError: the file is damaged, is not a checkpoint, would run code, or belongs to another network.
     """
     raw = read_raw(path, weight_key)
-    notes: tuple[str, ...] = ()
-    if weight_key is not None and raw.weight_key not in (None, weight_key):
-        notes = (f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead",)
-    return recognise(raw, str(path), notes)
+    checkpoint = recognise(raw, str(path))
+    if weight_key is None or raw.weight_key in (None, weight_key):
+        return checkpoint
+    note = f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead"
+    return replace(checkpoint, notes=(note, *checkpoint.notes))
 
 
-def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> Checkpoint:
-    """Detect the codebase and the network of a checkpoint from its contents.
-
-    Args:
-        raw: contents of the checkpoint file.
-        source: path of the checkpoint file, for error messages.
-        notes: log messages of earlier steps. They are copied to the notes of the result.
+def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
+    """Detect the codebase and the network of a checkpoint. `source` is its path, for error messages.
 
     Raises:
         UserError: the weights have unknown keys or belong to another network.
@@ -93,19 +88,17 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
         raise UserError(f"{source} has {len(odd)} weights that are not floating-point numbers, such as {odd[0]}")
     kind = _kind(tensors, raw.network_g, source)
     stated: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     if kind in (AUTHORS, RCAN_AUTHORS):
-        converted = from_authors(tensors, DIV2K_RGB_MEAN, source)
-        tensors, notes = converted.tensors, notes + converted.notes
+        converted = from_authors(tensors, source)
+        tensors, notes = converted.tensors, converted.notes
         stated = {"img_range": converted.img_range, "rgb_mean": converted.rgb_mean, "res_scale": 1}
         if kind == AUTHORS:
             stated["lam_form"] = "released"
     elif raw.network_g is not None and kind == OURS:
-        if raw.network_g.get("type", "HAN") != "HAN":
-            got = raw.network_g["type"]
-            raise UserError(
-                f"{source} contains HAN's weights, so the type of network_g in the file must be HAN; got {got}"
-            )
-        stated = HAN_DEFAULTS | {key: value for key, value in raw.network_g.items() if key != "type"}
+        stated = HAN_DEFAULTS | raw.network_g
+        if (got := stated.pop("type", "HAN")) != "HAN":
+            raise UserError(f"{source} has HAN's weights, so its network_g must have the type HAN; got {got}")
     elif raw.network_g is not None:
         stated = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
     arguments = _arguments_from_shapes(tensors, source) | stated
@@ -114,7 +107,7 @@ def recognise(raw: RawCheckpoint, source: str, notes: tuple[str, ...] = ()) -> C
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about the network's input normalisation, which is (input - rgb_mean) * img_range."""
+    """Return the facts about the input normalisation of a network, which is (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
     if mean is None:  # then HAN uses the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
@@ -140,12 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer the arguments of HAN from the shapes of the weights of a HAN or RCAN.
-
-    The keys of `tensors` are this package's weight names. The result does not contain the arguments in ASSUMED.
-    Exception: if LAM has a temperature, the result contains `lam_form`, with the value "cosine". The result does not
-    contain the name of a custom attention.
-    """
+    """Infer the arguments of HAN, except those in ASSUMED and the names of custom attentions."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {
@@ -158,11 +146,8 @@ def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str,
         "upscale": _upscale(tensors, num_feat, source),
     }
     if "conv_lam.weight" in tensors:
-        group_csams = {key.split(".")[1] for key in tensors if key.startswith("group_csam.")}
-        arguments |= {
-            "fusion": "conv" if "conv_fuse.weight" in tensors else "sum",
-            "num_csam": 1 + len(group_csams),
-        }
+        arguments["fusion"] = "conv" if "conv_fuse.weight" in tensors else "sum"
+        arguments["num_csam"] = 1 + len({key.split(".")[1] for key in tensors if key.startswith("group_csam.")})
         for slot, prefix, own_key, own_name in (
             ("layer_attention", "lam.", "lam.alpha", "LAM"),
             ("spatial_attention", "csam.", "csam.beta", "CSAM"),
@@ -171,7 +156,7 @@ def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str,
                 arguments[slot] = own_name
             elif not any(key.startswith(prefix) for key in tensors):
                 arguments[slot] = None
-        if "lam.log_temperature" in tensors:
+        if "lam.log_temperature" in tensors:  # only this form of LAM has a temperature
             arguments["lam_form"] = "cosine"
     return arguments
 

@@ -1,8 +1,7 @@
 """Find or download the weight file of a zoo entry, and write new weight files.
 
-The weight files of the zoo have the safetensors format. The `__metadata__` in their header contains the text `format`
-and three JSON texts: `network_g`, `normalisation` and `provenance`. `network_g` contains every construction argument.
-Therefore `load_model` builds the right network without an option file.
+Weight files have the safetensors format. The metadata in their header contains three JSON texts: `network_g` (every
+option of the network), `normalisation` and `provenance`. So `load_model` needs no option file.
 """
 
 import hashlib
@@ -31,27 +30,20 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as 
 
 
 def present(entry: Entry) -> Path | None:
-    """Return the path of the entry's file in the package or the cache folder; None if neither contains it.
+    """Return the path of the entry's file in the package or the cache folder; None if neither contains the file.
 
-    The function does not check the hash of the file. It returns None if the entry has no hash, because then nobody can
-    verify a file.
+    The hash of the file is not checked. For an entry without a hash, the result is None: nobody can verify its file.
     """
     if entry.sha256 is None:
         return None
-    for folder in (SHIPPED, cache_folder()):
-        if (folder / entry.file).is_file():
-            return folder / entry.file
-    return None
+    paths = (folder / entry.file for folder in (SHIPPED, cache_folder()))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
     """Return the path of the entry's file in the package or the cache folder, after checking its hash.
 
-    If neither contains the file, download it into the cache folder.
-
-    Args:
-        entry: an entry of the zoo's table.
-        say: function that writes a log line. It is called for each download, and if the file in the cache is damaged.
+    If neither contains the file, it is downloaded into the cache folder. `say` writes a log line.
 
     Raises:
         UserError: the file can only be downloaded by hand, or the file in the package is damaged or missing.
@@ -92,13 +84,7 @@ def _is_right(path: Path, entry: Entry) -> bool:
 
 @dataclass(frozen=True)
 class Weights:
-    """The contents of a weight file.
-
-    Attributes:
-        tensors: state dict of the network.
-        network_g: options of the network: `type` and every construction argument.
-        provenance: facts about the origin of the weights; JSON must be able to represent them.
-    """
+    """The contents of a weight file: a state dict, all options of the network, and JSON facts about the origin."""
 
     tensors: Mapping[str, Tensor]
     network_g: Mapping[str, Any]
@@ -140,11 +126,9 @@ def write_new(weights: Weights, target: str, name: str, precision: Precision = P
     """Write a new weight file and return its path; never overwrite a file.
 
     Args:
-        weights: contents of the new file.
-        target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. In a folder, the file
-            name is NAME-HASH8.safetensors. End the path of a new folder with /.
-        name: start of the file name, if target is a folder; ignored if target is a file.
-        precision: precision of the tensors in the file.
+        target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. The path of a new
+            folder ends with /. In a folder, the file name is NAME-HASH8.safetensors.
+        name: start of the file name in a folder.
 
     Raises:
         UserError: target has an unknown suffix or is an existing file, or the file cannot be written.
@@ -166,19 +150,13 @@ def write_new(weights: Weights, target: str, name: str, precision: Precision = P
             return path
         converted = weights.in_precision(precision)
         with files.replacing(path, durable=True) as file:
-            torch.save(
-                {
-                    "network_g": dict(converted.network_g),
-                    "params": dict(converted.tensors),
-                    "provenance": dict(converted.provenance),
-                },
-                file,
-            )
+            content = {"network_g": weights.network_g, "params": converted.tensors, "provenance": weights.provenance}
+            torch.save({key: dict(value) for key, value in content.items()}, file)
     return path
 
 
 def hash_in_name(path: Path) -> str | None:
-    """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if the name has no hash."""
+    """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if there is none."""
     match = re.search(rf"-([0-9a-f]{{{HASH_DIGITS},64}})\.[^.]+$", path.name)
     return match[1] if match else None
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from han_arch import HAN, load_model
-from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.inference.strips import super_resolve
 from han_arch.inference.variants import chop, self_ensemble
 from han_arch.zoo.convert import from_authors
@@ -37,7 +36,7 @@ def assert_same_as_super_image(scale: int, size: tuple[int, int], **settings: in
     theirs = super_image.HanModel(super_image.HanConfig(scale=scale, **settings)).eval()
     theirs.la.gamma.data.fill_(0.4)
     theirs.csa.gamma.data.fill_(-0.3)
-    converted = from_authors(theirs.state_dict(), DIV2K_RGB_MEAN, "super-image")
+    converted = from_authors(theirs.state_dict(), "super-image")
     assert converted.notes == ()
     ours = HAN(
         3,
