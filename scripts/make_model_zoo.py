@@ -7,7 +7,9 @@ Examples:
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-With `--add`, the script first copies release folders to docs/model_zoo/NAME, without weights, SR images and hashes.
+With `--add`, the script first adds releases of `basicsr zoo publish` to the zoo. It writes the entry to
+han_arch/zoo/entries.json, copies the weight file to han_arch/zoo/weights, and copies the other files to
+docs/model_zoo/NAME, without SR images and hashes.
 """
 
 import argparse
@@ -24,9 +26,11 @@ from han_arch.errors import UserError
 from han_arch.evaluation.rows import markdown_table
 from han_arch.release.publish import CARD, CURVES, ROW
 from han_arch.release.verify import PER_IMAGE, SUMS, read_means
-from han_arch.zoo.entry import ENTRIES, FOUND, MEASURED, Entry
+from han_arch.zoo.entry import FOUND, MEASURED, TABLE, Entry, from_json
+from han_arch.zoo.store import SHIPPED
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCS, ZOO = REPOSITORY / "docs", REPOSITORY / "han_arch" / "zoo"
 FOLDER = "model_zoo"  # folder in DOCS with the files of the releases
 READING = "reading.md"  # conclusions from the tables of the ablation, written by hand
 AUTHORS_FOLDER = "Google Drive folder 17cLcPCDLuBV5_5-ngd0vXIDp6rebIMG1"
@@ -202,17 +206,31 @@ def _authors(entries: Sequence[Entry]) -> str:
     return "\n".join([*lines, *terms]) + "\n"
 
 
-def add(release: Path, docs: Path) -> Path:
-    """Copy a release folder to docs, without weights and SR images; replace an earlier copy. Return the new folder.
+def add(release: Path, docs: Path, zoo: Path) -> Path:
+    """Add a release to the zoo, and replace an earlier release with the same name. Return its new folder in docs.
+
+    Args:
+        release: release folder of `basicsr zoo publish`.
+        docs: folder of the page.
+        zoo: folder with entries.json and weights/.
 
     Raises:
         UserError: `release` is not a release folder.
     """
-    sidecars = list(release.glob("*-????????.json"))
-    if len(sidecars) != 1 or not (release / PER_IMAGE).is_file():
+    if not all((release / name).is_file() for name in (ROW, PER_IMAGE)):
         raise UserError(f"{release} is not a release folder; `basicsr zoo publish` makes release folders")
-    name = json.loads(sidecars[0].read_text("utf-8"))["entry"]["name"]
-    target = docs / FOLDER / name
+    row = json.loads((release / ROW).read_text("utf-8"))
+    rows = json.loads((zoo / TABLE.name).read_text("utf-8"))
+    if row["url"] is None:  # otherwise users download the file
+        shutil.copyfile(release / row["file"], zoo / SHIPPED.name / row["file"])
+    place = next((index for index, old in enumerate(rows) if old["name"] == row["name"]), len(rows))
+    replaced = rows[place : place + 1]
+    rows[place : place + 1] = [row]
+    (zoo / TABLE.name).write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    for old in replaced:
+        if old["file"] != row["file"]:
+            (zoo / SHIPPED.name / old["file"]).unlink(missing_ok=True)
+    target = docs / FOLDER / row["name"]
     shutil.rmtree(target, ignore_errors=True)
     # The package contains the weights and the entry. SHA256SUMS is not copied, because it lists all files.
     left_out = shutil.ignore_patterns("*.safetensors", SUMS, ROW, "Set5")
@@ -232,16 +250,23 @@ def main() -> int:
         nargs="+",
         default=[],
         metavar="RELEASE",
-        help="release folders to copy to docs before the script writes the page",
+        help="release folders to add to the zoo before the script writes the page",
     )
     parser.add_argument(
         "--docs", type=Path, default=DOCS, help="folder for the page model_zoo.md (default: docs in the repository)"
     )
+    parser.add_argument(
+        "--zoo",
+        type=Path,
+        default=ZOO,
+        help="folder with entries.json and weights/ (default: han_arch/zoo in the repository)",
+    )
     args = parser.parse_args()
     for release in args.add:
-        print(f"copied {release} to {add(release, args.docs)}")
+        print(f"added {release} to {args.zoo / TABLE.name} and {add(release, args.docs, args.zoo)}")
     target = args.docs / "model_zoo.md"
-    text = page(ENTRIES, args.docs)
+    entries = [from_json(row) for row in json.loads((args.zoo / TABLE.name).read_text("utf-8"))]
+    text = page(entries, args.docs)
     if target.is_file() and target.read_text("utf-8") == text:
         return 0
     if args.check:

@@ -104,8 +104,7 @@ reads these options from an option file instead.""",
   basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o trial \\
     --checkpoint experiments/HAN-S_x4_BSDS400/models/net_g_1000.pth
 
-To add the release to the package: copy the .safetensors file into han_arch/zoo/weights/, add the printed JSON to the
-list in han_arch/zoo/entries.json, then run `basicsr zoo verify` and scripts/make_model_zoo.py --add RELEASE.""",
+To add the release to the zoo, run `python scripts/make_model_zoo.py --add RELEASE` in the repository.""",
         """Make a release folder from an experiment folder of `basicsr train`. The release folder contains:
 
   - the averaged weights (NAME-HASH8.safetensors) and all facts about them (NAME-HASH8.json)
@@ -279,7 +278,7 @@ def _publish(args: argparse.Namespace) -> int:
     for fault in openmodeldb_faults:
         sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
     sys.stderr.write(
-        f"wrote {args.out}; to add the release to the zoo, add the JSON above to the list in {table.TABLE.name}\n"
+        f"wrote {args.out}; to add it to the zoo, run scripts/make_model_zoo.py --add {args.out} in the repository\n"
     )
     return 0
 

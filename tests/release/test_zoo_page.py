@@ -1,5 +1,6 @@
 """Tests of docs/model_zoo.md: it is up to date and agrees with the releases, and its commands run."""
 
+import json
 import re
 import shlex
 import shutil
@@ -14,7 +15,17 @@ from releases import Made
 
 from han_arch import cli
 from han_arch.errors import UserError
-from han_arch.zoo.entry import ENTRIES
+from han_arch.files import hash_file
+from han_arch.zoo.entry import ENTRIES, to_json
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A folder with the authors' entries in entries.json, and without weight files."""
+    (tmp_path / "zoo" / "weights").mkdir(parents=True)
+    rows = [json.loads(to_json(entry)) for entry in ENTRIES if entry.recipe is None]
+    (tmp_path / "zoo" / "entries.json").write_text(json.dumps(rows))
+    return tmp_path / "zoo"
 
 
 @pytest.fixture
@@ -39,14 +50,28 @@ def test_no_drift(
     assert "is out of date; run scripts/make_model_zoo.py" in capsys.readouterr().out
 
 
-def test_a_release_is_shown_with_its_results(
-    made: Made, script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_release_is_added_without_edits_by_hand(
+    made: Made, zoo: Path, script: Callable[..., int], tmp_path: Path
 ) -> None:
+    old = {**json.loads(to_json(made.entry)), "file": "han-s-x4-00000000.safetensors"}
+    others = json.loads((zoo / "entries.json").read_text())
+    (zoo / "entries.json").write_text(json.dumps([old, *others]))
+    (zoo / "weights" / old["file"]).touch()
+    assert script("--docs", str(tmp_path), "--zoo", str(zoo), "--add", str(made.release)) == 0
+    rows = [json.loads(to_json(made.entry)), *others]
+    assert (zoo / "entries.json").read_text("utf-8") == json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    (file,) = (zoo / "weights").iterdir()
+    assert hash_file(file) == made.entry.sha256
+    assert script("--docs", str(tmp_path), "--zoo", str(zoo), "--check") == 0
+    with pytest.raises(UserError, match="is not a release folder"):
+        script("--docs", str(tmp_path), "--zoo", str(zoo), "--add", str(made.experiment))
+
+
+def test_a_release_is_shown_with_its_results(made: Made, zoo: Path, script: Callable[..., int], tmp_path: Path) -> None:
     entries = [made.entry, *(entry for entry in ENTRIES if entry.recipe is None)]
-    monkeypatch.setattr(make_model_zoo, "ENTRIES", entries)
     with pytest.raises(UserError, match=r"run scripts/make_model_zoo\.py --add RELEASE_OF_han-s-x4"):
         make_model_zoo.page([made.entry], tmp_path)
-    assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
+    assert script("--docs", str(tmp_path), "--zoo", str(zoo), "--add", str(made.release)) == 0
     text = make_model_zoo.page(entries, tmp_path)
     set5 = made.entry.expected[0]
     (line,) = [line for line in text.splitlines() if line.startswith("| Set5 |")]
@@ -78,11 +103,10 @@ def test_a_release_is_shown_with_its_results(
     ],
 )
 def test_results_of_other_weights_are_refused(
-    file: str, old: str | None, new: str | None, message: str, made: Made, script: Callable[..., int], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    file: str, old: str | None, new: str | None, message: str, made: Made, zoo: Path, script: Callable[..., int],
+    tmp_path: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(make_model_zoo, "ENTRIES", [made.entry])
-    assert script("--docs", str(tmp_path), "--add", str(made.release)) == 0
+    assert script("--docs", str(tmp_path), "--zoo", str(zoo), "--add", str(made.release)) == 0
     path = tmp_path / "model_zoo" / made.entry.name / file
     if old is None or new is None:
         path.unlink()
