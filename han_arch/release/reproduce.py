@@ -38,7 +38,7 @@ class Stage:
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a recipe, the first one first. `recipe` is the name of the last option file.
+    """Return all trainings of a recipe, the first one first. `recipe` is the option file of the last one.
 
     Raises:
         UserError: the package does not contain the option files of all trainings.

@@ -50,7 +50,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     Args:
         target: name of a zoo entry, path of a weight file, or path of a release folder.
         data: folder with the test sets. None: do not measure. Only a zoo entry can be measured.
-        against: name of a zoo entry. The scores of a release folder are compared with its scores. None: do not compare.
+        against: name of a zoo entry. Its scores are compared with the scores of a release folder. None: do not compare.
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.

@@ -1,17 +1,6 @@
 """Convert checkpoints of HAN's and RCAN's authors to the weight names of this package.
 
-The authors of HAN and RCAN and the package super-image use the same names for the backbone. This package uses BasicSR's
-names. In the table, `G` is the number of a group, `B` of a block:
-
-    authors' name                           name in this package
-    sub_mean, head.0                        mean shift; conv_first
-    body.G.body.B.body.{0,2}                body.G.residual_group.B.rcab.{0,2}
-    body.G.body.B.body.3.conv_du.{0,2}      body.G.residual_group.B.rcab.3.attention.{1,3}
-    body.G.body.<number of blocks>          body.G.conv
-    body.<number of groups>                 conv_after_body
-    la.gamma, csa.gamma, csa.conv           lam.alpha, csam.beta, csam
-    last_conv, last                         conv_lam, conv_fuse
-    tail.0, tail.1, add_mean                upsample, conv_last; mean shift
+The authors and the package super-image use the same names. This package uses BasicSR's names; `_RULES` has both.
 """
 
 import re
@@ -23,7 +12,7 @@ from torch import Tensor
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.errors import UserError
 
-_BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"
+_BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"  # the number of the group, and the number of the block in the group
 # Pattern for the authors' key, and this package's key. A key matches at most one pattern.
 _RULES = [
     (r"head\.0\.(weight|bias)", r"conv_first.\1"),
@@ -113,8 +102,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and another one "
-            f"the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
+            f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and another "
+            f"convolution the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
         )
 
 

@@ -44,7 +44,7 @@ class Entry:
     """One entry of the zoo's table: a weight file and the facts about it. None or "" means unknown.
 
     Attributes:
-        arguments: all construction arguments of the network.
+        arguments: all arguments of the network.
         degradation: degradation of the LR images, "BI" or "BD".
         recipe: name of the option file of the training. None if the package has no such file.
         iterations: number of training iterations, summed over all stages of the training.
@@ -52,7 +52,6 @@ class Entry:
         file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
             their original names.
         url: http(s) address of the file. None if the package contains the file, or if the download is by hand.
-        sha256: SHA-256 of the file, 64 hex digits.
         size: size of the file in bytes.
         parameters: number of trainable parameters.
         origin: who trained the weights, and the source of the file.

@@ -143,7 +143,7 @@ def complete_options(
 
 
 def find_file(path: str | Path) -> Path:
-    """Return the path of a weight file. The file of a zoo entry is downloaded if necessary.
+    """Return the path of a weight file. `path` may be a zoo entry's name; its file is downloaded if necessary.
 
     Raises:
         UserError: `path` is one word without a suffix, but neither a zoo entry nor a file. Or the download fails.
@@ -240,7 +240,7 @@ def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any], nam
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value of an option in a form that is the same for all values with the same effect."""
+    """Return the value of an option. Values with the same effect give the same result."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]

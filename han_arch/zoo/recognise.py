@@ -173,8 +173,8 @@ def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> 
     numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
     if numbers != set(range(len(numbers))):
         raise UserError(
-            f"{source} has {len(numbers)} {what}, so they must have the numbers 0 to {len(numbers) - 1}; the largest "
-            f"number is {max(numbers)}"
+            f"{source} has {len(numbers)} {what}, so their numbers must be 0 to {len(numbers) - 1}; the largest number "
+            f"is {max(numbers)}"
         )
     return len(numbers)
 

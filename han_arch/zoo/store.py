@@ -98,13 +98,10 @@ class Weights:
 
 def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> bytes:
     """Return the bytes of a safetensors file; equal weights always give equal bytes."""
-    metadata = {
-        "format": "pt",
-        "network_g": _json(weights.network_g),
-        "normalisation": _json(normalisation(weights.network_g)),
-        "provenance": _json(weights.provenance),
-    }
-    data = save(dict(weights.in_precision(precision).tensors), metadata)
+    network_g, provenance = dict(weights.network_g), dict(weights.provenance)
+    facts = {"network_g": network_g, "normalisation": normalisation(network_g), "provenance": provenance}
+    texts = {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in facts.items()}
+    data = save(dict(weights.in_precision(precision).tensors), {"format": "pt", **texts})
     # safetensors writes the metadata in a random order. Sorting them makes the bytes reproducible.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
@@ -159,7 +156,3 @@ def hash_in_name(path: Path) -> str | None:
     """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if there is none."""
     match = re.search(rf"-([0-9a-f]{{{HASH_DIGITS},64}})\.[^.]+$", path.name)
     return match[1] if match else None
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(dict(value), ensure_ascii=False, sort_keys=True)
