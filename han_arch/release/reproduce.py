@@ -28,7 +28,7 @@ class Stage:
 
     @property
     def iterations(self) -> int:
-        """The number of iterations."""
+        """The number of training iterations."""
         return int(self.options["train"]["total_iter"])
 
     @property
@@ -38,7 +38,7 @@ class Stage:
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a recipe, the first one first. `recipe` is the option file of the last one.
+    """Return all trainings of a recipe in their order. `recipe` is the option file of the last training.
 
     Raises:
         UserError: the package does not contain the option files of all trainings.
@@ -48,7 +48,7 @@ def stages_of(recipe: str) -> list[Stage]:
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before a training, the first one first.
+    """Return the trainings that must run before a training, in their order.
 
     The list is empty if the training starts from random weights or from weights of the zoo.
 

@@ -49,8 +49,8 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
     Args:
         target: name of a zoo entry, path of a weight file, or path of a release folder.
-        data: folder with the test sets. None: do not measure. Only a zoo entry can be measured.
-        against: name of a zoo entry. Its scores are compared with the scores of a release folder. None: do not compare.
+        data: folder with the test sets, to measure a zoo entry. None: do not measure.
+        against: name of the zoo entry to compare a release folder with. None: do not compare.
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.
@@ -229,7 +229,7 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
 
 
 def _compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare another training by the same recipe. All test sets must be there, PSNR may differ by `RETRAINED_DB`."""
+    """Compare another training by the same recipe on all test sets. PSNR may differ by `RETRAINED_DB`."""
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]

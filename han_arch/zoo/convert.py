@@ -55,7 +55,7 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
 
     Training may have changed the mean-shift convolutions `sub_mean` and `add_mean`. `sub_mean` computes S x + s. With
     mean = -S^-1 s, this equals S (x - mean). Therefore the function multiplies conv_first by S and returns the mean as
-    `rgb_mean`. It also merges `add_mean` into conv_last. The output of the network stays the same, also at the borders.
+    `rgb_mean`. The function also merges `add_mean` into conv_last. The output stays the same, also at the borders.
 
     Raises:
         UserError: a key is unknown or missing, two keys get the same name, a shape is wrong, or `sub_mean` is singular.

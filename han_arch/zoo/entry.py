@@ -41,7 +41,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the zoo's table: a weight file and the facts about it. None or "" means unknown.
+    """One entry of the zoo's table: a weight file and the facts about it. None or "" means unknown, except where noted.
 
     Attributes:
         arguments: all arguments of the network.

@@ -59,8 +59,8 @@ def load_model(path: str | Path) -> HAN:
 
     Args:
         path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. If the package
-            and the cache folder do not contain the file of an entry, it is downloaded, with a warning in the log. The
-            hash of the file is always checked. For a file with the same name as an entry, write `./NAME`.
+            and the cache folder do not contain the file of an entry, load_model downloads the file and logs a warning.
+            The hash of the file is always checked. For a file with the same name as an entry, write `./NAME`.
 
     Returns:
         A network that maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w), not clamped to [0, 1].
@@ -143,7 +143,7 @@ def complete_options(
 
 
 def find_file(path: str | Path) -> Path:
-    """Return the path of a weight file. `path` may be a zoo entry's name; its file is downloaded if necessary.
+    """Return the path of a weight file. For the name of a zoo entry, download its file if necessary.
 
     Raises:
         UserError: `path` is one word without a suffix, but neither a zoo entry nor a file. Or the download fails.

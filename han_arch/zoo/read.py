@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights without prefixes of wrappers, and their key. A value that is not a tensor gives no weights."""
+    """Return the weights without prefixes of wrappers, and their key. If a value is not a tensor, there are none."""
     if not isinstance(content, Mapping):
         return {}, None
     used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)
