@@ -144,11 +144,11 @@ def write_new(weights: Weights, target: str, name: str, precision: Precision = P
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             files.write(path, as_bytes(weights, precision))
-            return path
-        converted = weights.in_precision(precision)
-        with files.replacing(path, durable=True) as file:
-            content = {"network_g": weights.network_g, "params": converted.tensors, "provenance": weights.provenance}
-            torch.save({key: dict(value) for key, value in content.items()}, file)
+        else:
+            params = weights.in_precision(precision).tensors
+            content = {"network_g": weights.network_g, "params": params, "provenance": weights.provenance}
+            with files.replacing(path, durable=True) as file:
+                torch.save({key: dict(value) for key, value in content.items()}, file)
     return path
 
 
