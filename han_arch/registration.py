@@ -27,7 +27,7 @@ def register() -> dict[str, list[str]]:
     from han_arch.models.losses import OWN
 
     classes: dict[str, tuple[Any, list[type]]] = {
-        "arch": (ARCH_REGISTRY, [HAN, *components.registered_components().values()]),
+        "arch": (ARCH_REGISTRY, [HAN, *(cls for _, cls in components.COMPONENTS.values())]),
         "model": (MODEL_REGISTRY, [HANModel]),
         "loss": (LOSS_REGISTRY, list(OWN)),
     }

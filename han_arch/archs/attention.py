@@ -14,8 +14,8 @@ from han_arch.archs.components import register_component
 from han_arch.archs.fused import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-# With this value, the attention weights of the untrained full-size network prefer some layers and still pass gradients.
-# Their entropy is a third of the maximum entropy. At 0.03 it is a hundredth of the maximum, at 1 almost the maximum.
+# Start value. In the untrained full-size network, the weights then prefer some layers and still pass gradients: their
+# entropy is a third of the maximum. With 0.03 it is a hundredth of the maximum, with 1 almost the maximum.
 COSINE_TEMPERATURE = 0.1
 
 
@@ -23,25 +23,22 @@ COSINE_TEMPERATURE = 0.1
 class LAM(nn.Module):
     """Layer attention: add to every layer's map a weighted sum of all layers' maps.
 
-    `out_i = feats_i + alpha * sum_j w_ij feats_j` for the maps feats_1, ..., feats_n. The weights w_ij depend on the
-    form and on E_ij, the inner product of maps i and j:
+    `out_i = feats_i + alpha * sum_j w_ij feats_j` for n maps. `form` selects the formula of the weights w_ij, where
+    E_ij is the inner product of maps i and j:
 
         released    softmax_j(max_k(E_ik) - E_ij)                   the authors' code: large for dissimilar layers
         paper       softmax_j(E_ij)                                 the paper: large for similar layers
         cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: large for similar layers, at any image size
 
     alpha is learned and starts at 0, so an untrained LAM is the identity. In "released" and "paper", E is so large that
-    the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. The
-    parameter `log_temperature` is the logarithm of t, so t stays positive.
-
-    Args:
-        form: formula for the weights, "released", "paper" or "cosine".
+    the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. It
+    is stored as its logarithm `log_temperature`, so it stays positive.
 
     Raises:
         ValueError: the form is unknown.
 
-    Source: section 3.2 of the paper and `LAM_Module` of the authors' code. Deviation: E and the softmax are computed in
-    float32 or float64, whatever the dtype of the maps. The output of "released" and "paper" stays the same.
+    Source: section 3.2 of the paper and `LAM_Module` of the authors' code. Deviation: E and the softmax are always
+    computed in float32 or float64.
     """
 
     def __init__(self, form: str = "released") -> None:
@@ -54,14 +51,10 @@ class LAM(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
 
     def attention(self, feats: list[Tensor]) -> Tensor:
-        """Return the attention weights w of n maps, each (b, c, h, w).
-
-        w is (b, n, n), in float32 or float64, and each of its rows sums to 1.
-        """
+        """Return the weights w of n maps, each (b, c, h, w): (b, n, n) in float32 or float64. Each row sums to 1."""
         energy = layer_correlation(feats)
         if self.form == "cosine":
-            # A map of zeros gets cosines of 0, not nan.
-            tiny = torch.finfo(energy.dtype).tiny
+            tiny = torch.finfo(energy.dtype).tiny  # a map of zeros gets cosines of 0, not nan
             inverse_norm = energy.diagonal(dim1=1, dim2=2).clamp_min(tiny).rsqrt()  # (b, n)
             cosine = energy * inverse_norm.unsqueeze(1) * inverse_norm.unsqueeze(2)
             logits = cosine * torch.exp(-self.log_temperature.to(energy.dtype))
@@ -72,20 +65,13 @@ class LAM(nn.Module):
         return torch.softmax(logits, dim=-1)
 
     def mixing(self, feats: list[Tensor]) -> Tensor:
-        """Return the matrix M of `out_i = sum_j M_ij feats_j`: the identity plus alpha times the attention weights.
-
-        Args:
-            feats: n feature maps, each (b, c, h, w), the deepest layer first.
-
-        Returns:
-            M, (b, n, n), in float64 for float64 maps, else in float32.
-        """
+        """Return `M = identity + alpha * w`, (b, n, n), the matrix of `out_i = sum_j M_ij feats_j`."""
         weights = self.attention(feats)
         identity = torch.eye(len(feats), dtype=weights.dtype, device=weights.device)
         return identity + self.alpha.to(weights.dtype) * weights
 
     def forward(self, feats: list[Tensor]) -> Tensor:
-        """Apply LAM to n maps, each (b, c, h, w), the deepest layer first; return (b, n*c, h, w)."""
+        """Apply LAM to n maps, each (b, c, h, w), deepest layer first; return (b, n*c, h, w)."""
         stack = torch.stack(feats, dim=1)  # (b, n, c, h, w)
         mixed = self.mixing(feats).to(stack.dtype) @ stack.flatten(2)  # (b, n, n) @ (b, n, c*h*w)
         return mixed.view_as(stack).flatten(1, 2)
@@ -99,7 +85,7 @@ class CSAM(nn.Module):
     learned and starts at 0, so an untrained CSAM is the identity.
 
     Source: section 3.3 of the paper and `CSAM_Module` of the authors' code. Deviation: a Conv2d with a banded c x c
-    weight replaces the Conv3d. It computes the same output many times as fast and works in channels_last. The kernel is
+    weight replaces the Conv3d. Its output is the same, it is much faster, and it works in channels_last. The kernel is
     stored as (3, 3, 3).
     """
 
@@ -111,14 +97,10 @@ class CSAM(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1))
 
     def banded_weight(self, num_feat: int) -> Tensor:
-        """Return the weight B, (c, c, 3, 3), of a Conv2d that replaces the Conv3d.
-
-        `B[o, i] = weight[i - o + 1]` for output channel o and input channel i if |i - o| <= 1, else 0.
-        """
+        """Return the Conv2d weight B, (c, c, 3, 3): `B[o, i] = weight[i - o + 1]` if |i - o| <= 1, else 0."""
         taps = self.weight.unsqueeze(-1).expand(3, 3, 3, num_feat)  # tap, kh, kw, position on the diagonal
         lower, middle, upper = (torch.diag_embed(tap) for tap in taps)  # each (kh, kw, c, c)
-        banded = middle
-        banded = banded + F.pad(lower, (0, 0, 1, 0))[..., :num_feat, :]  # i = o - 1
+        banded = middle + F.pad(lower, (0, 0, 1, 0))[..., :num_feat, :]  # i = o - 1
         banded = banded + F.pad(upper, (1, 0))[..., :num_feat]  # i = o + 1
         return banded.permute(2, 3, 0, 1)
 

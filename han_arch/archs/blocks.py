@@ -1,7 +1,7 @@
 """The backbone that HAN shares with RCAN: RCAB, ResidualGroup, Upsample.
 
 Source: Zhang et al., "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018. The
-modules have the same names as in BasicSR's `rcan_arch.py`, so BasicSR's RCAN checkpoints load into HAN's backbone.
+modules have the names of BasicSR's `rcan_arch.py`, so BasicSR's RCAN checkpoints load into HAN's backbone.
 """
 
 from typing import Any
@@ -19,14 +19,10 @@ def conv3x3(num_in: int, num_out: int) -> nn.Conv2d:
 class ChannelAttention(nn.Module):
     """Channel attention: one gate per channel, computed from the global averages of all channels.
 
-    `out = x + res_scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y)))`
+    `out = x + res_scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y)))`. W1 reduces the num_feat channels to
+    num_feat // squeeze_factor, and W2 restores them.
 
-    Args:
-        num_feat: number of feature channels c.
-        squeeze_factor: W1 reduces c channels to c // squeeze_factor, W2 restores c channels.
-
-    Deviation: the 1x1 convolutions run as matrix products on vectors, with the same output. The module also adds the
-    skip x.
+    Deviations: the 1x1 convolutions run as matrix products, with the same output. The module also adds the skip x.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16) -> None:
@@ -51,7 +47,7 @@ class ChannelAttention(nn.Module):
 class RCAB(nn.Module):
     """Residual channel attention block: `y = conv(relu(conv(x))); out = x + res_scale * gate(y) * y`.
 
-    Deviation: the HAN authors' code has an argument res_scale but ignores it. This class uses it.
+    Deviation: the HAN authors' code ignores its argument res_scale. This class uses it.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
@@ -71,7 +67,7 @@ class RCAB(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """Residual group: `num_block` RCABs and a convolution; the input is added to their output."""
+    """Residual group: num_block RCABs, then a convolution, then the sum with the input."""
 
     def __init__(self, num_feat: int, num_block: int, squeeze_factor: int = 16, res_scale: float = 1) -> None:
         super().__init__()
@@ -84,10 +80,7 @@ class ResidualGroup(nn.Module):
 
 
 class Upsample(nn.Sequential):
-    """Sub-pixel upsampling by 2, 3, 4 or 8: one x3 stage for scale 3, else x2 stages.
-
-    In eager mode, `HAN.tail` runs these layers in a faster form, `fused.upsample`.
-    """
+    """Sub-pixel upsampling by 2, 3, 4 or 8: one x3 stage for scale 3, else x2 stages."""
 
     def __init__(self, scale: int, num_feat: int) -> None:
         layers: list[nn.Module] = []

@@ -6,8 +6,7 @@
     LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: folds M into the weights of conv
     upsampling             PixelShuffle(conv(x))              upsample: moves whole pixels, not single values
 
-If `enabled()` returns False, the plain form runs. This file has the plain form of the first two steps, han_arch.py the
-plain form of the last two.
+This file has the plain forms of the first two steps, han_arch.py those of the last two.
 """
 
 from collections.abc import Sequence
@@ -18,32 +17,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SLICE_NUMBERS = 2**20  # values in a slice of all layers; as float32 they take 4 MB and fit in the processor's cache
+SLICE_NUMBERS = 2**20  # values in a slice of all maps: 4 MB in float32, which fit in the processor's cache
 
 
 def enabled() -> bool:
-    """Return whether the fast forms run. They always run, except under `torch.compile` and `torch.export`.
+    """Return whether the fast forms run: always, except under `torch.compile` and `torch.export`.
 
-    These two optimize the plain forms themselves, and they cannot trace a function with its own gradient.
+    These two cannot trace a function with its own gradient. They optimize the plain forms themselves.
     """
     return not torch.compiler.is_compiling()
 
 
-# The channel gate. In bfloat16 a 3x3 convolution is so fast that each extra pass over a map is noticeable.
+# The channel gate. In bfloat16 a 3x3 convolution is so fast that each extra pass over a map costs noticeable time.
 # Autograd would make four more passes, for example one to scale the product and one to add the two gradients of y.
 
 
 def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: float) -> Tensor:
     """Compute `x + scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y) + b1) + b2)`.
 
-    Args:
-        x: input of the block, which the skip connection adds, (b, c, h, w).
-        y: residual of the block, (b, c, h, w).
-        weights: the tensors W1 (s, c), b1 (s,), W2 (c, s), b2 (c,).
-        scale: factor that multiplies the residual.
-
-    Returns:
-        The sum, (b, c, h, w). The fast form has no second derivative.
+    x and y are (b, c, h, w); weights are W1 (s, c), b1 (s,), W2 (c, s) and b2 (c,). The fast form has no second
+    derivative.
     """
     weights = tuple(weight.to(y.dtype) for weight in weights)
     if enabled():
@@ -85,41 +78,32 @@ class _GatedResidual(torch.autograd.Function):
 
 
 # Layer attention. The 11 maps of a 384 x 384 image with 64 channels take 415 MB. The plain forms of the next two
-# functions build three more tensors of that size, and autograd keeps two of them.
+# functions build three more tensors of this size, and autograd keeps two of them.
 
 
 def layer_correlation(feats: list[Tensor]) -> Tensor:
-    """Return the inner products of all pairs of maps, `E_ij = <feats_i, feats_j>` over channels and positions.
+    """Return the inner products E, (b, n, n), of n maps, each (b, c, h, w): `E_ij = <feats_i, feats_j>`.
 
-    At img_range 255 the products exceed 1e10, which is too large for float16. So they are accumulated in float32 or
-    float64, even under autocast.
-
-    Args:
-        feats: n feature maps, each (b, c, h, w).
-
-    Returns:
-        E, (b, n, n), in float64 for float64 maps, else in float32. The fast form has no second derivative.
+    E is float64 for float64 maps, else float32, even under autocast: the products exceed 1e10 at img_range 255, which
+    overflows in float16. The fast form has no second derivative.
     """
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():
             return _LayerCorrelation.apply(*feats)
-        stack = torch.stack(feats, dim=1).to(_accumulation_dtype(feats[0])).flatten(2)  # (b, n, c*h*w)
+        dtype = torch.promote_types(feats[0].dtype, torch.float32)
+        stack = torch.stack(feats, dim=1).to(dtype).flatten(2)  # (b, n, c*h*w)
         return stack @ stack.transpose(1, 2)  # (b, n, k) @ (b, k, n) -> (b, n, n)
 
 
 def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor]) -> Tensor:
-    """Convolve a mixture of layers, `conv(cat_i(sum_j mixing_ij feats_j))`, without storing the mixture.
+    """Compute `conv(cat_i(sum_j M_ij feats_j))`, (b, c_out, h, w), without storing the mixture of the maps.
 
-    Mixing and convolution are linear, so the matrix is folded into the weights: `sum_j conv(sum_i mixing_ij W_i,
-    feats_j)`.
+    Mixing and convolution are linear, so M is folded into the weights: `sum_j conv(sum_i M_ij W_i, feats_j)`.
 
     Args:
-        conv: a 3x3 convolution with padding 1 and n*c input channels, in the order of feats.
-        mixing: one n x n matrix per image, (b, n, n). None means the identity.
+        conv: 3x3 convolution with padding 1. Its n*c input channels have the order of feats.
+        mixing: M, one matrix per image, (b, n, n). None means the identity.
         feats: n feature maps, each (b, c, h, w).
-
-    Returns:
-        The output of conv, (b, c_out, h, w).
     """
     by_layer = conv.weight.unflatten(1, (len(feats), -1))  # (c_out, n, c, 3, 3)
     if mixing is None:
@@ -145,7 +129,8 @@ class _LayerCorrelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
         ctx.save_for_backward(*feats)
-        energy = feats[0].new_zeros((feats[0].shape[0], len(feats), len(feats)), dtype=_accumulation_dtype(feats[0]))
+        dtype = torch.promote_types(feats[0].dtype, torch.float32)
+        energy = feats[0].new_zeros((feats[0].shape[0], len(feats), len(feats)), dtype=dtype)
         rows = _as_rows(feats)
         for part in _slices(rows):
             stack = torch.stack([row[:, part] for row in rows], dim=1).to(energy.dtype)  # (b, n, slice)
@@ -156,8 +141,8 @@ class _LayerCorrelation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         feats = ctx.saved_tensors
-        # The softmax of the forms "released" and "paper" saturates. Its gradient is then exactly 0, so the work
-        # can be skipped. On a GPU this check would wait for the device, so it runs on the CPU only.
+        # If LAM's softmax saturates, the gradient is exactly 0 and there is nothing to compute. On a GPU this check
+        # would wait for the device, so it runs on the CPU only.
         if grad.device.type == "cpu" and not grad.any():
             return (None,) * len(feats)
         grads = tuple(torch.empty_like(feat, memory_format=_common_format(feats)) for feat in feats)
@@ -169,10 +154,6 @@ class _LayerCorrelation(torch.autograd.Function):
                 for grad_row, values in zip(grad_rows, (symmetric @ stack).unbind(1), strict=True):
                     grad_row[:, part] = values
         return grads
-
-
-def _accumulation_dtype(feat: Tensor) -> torch.dtype:
-    return torch.promote_types(feat.dtype, torch.float32)
 
 
 def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
@@ -194,37 +175,23 @@ def _slices(rows: list[Tensor]) -> list[slice]:
 
 
 # Upsampling. channels_last stores the channels of a pixel next to each other. PixelShuffle reads channels in the order
-# c*r*r, so it has to move single values. If the channels are in the order r*r*c, the code can move whole pixels.
+# c*r*r, so it has to move single values. With channels in the order r*r*c, the code moves whole pixels.
 
 
 def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
-    """Apply all stages of an `Upsample` to a map in channels_last.
+    """Apply all stages of an `Upsample` to a map: (b, c, h, w) -> (b, c, scale*h, scale*w), both in channels_last.
 
-    Args:
-        stages: the layers of the `Upsample`: `conv3x3(c, r*r*c), PixelShuffle(r)`, once or several times.
-        x: feature map, (b, c, h, w).
-
-    Returns:
-        The upsampled map, (b, c, scale*h, scale*w), in channels_last.
+    A stage has two layers, `conv3x3(c, r*r*c)` and `PixelShuffle(r)`.
     """
     layers: list[Any] = list(stages)
     for conv, shuffle in zip(layers[::2], layers[1::2], strict=True):
-        x = _shuffle_pixels(_conv_in_pixel_order(x, conv), shuffle.upscale_factor)
+        r = shuffle.upscale_factor
+        weight = conv.weight.unflatten(0, (-1, r * r)).transpose(0, 1).flatten(0, 1)  # c*r*r outputs -> r*r*c outputs
+        bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, r * r)).T.flatten()
+        # torch has no public function for this step. `functional_call` replaces the layer's weights for a moment, which
+        # is not thread-safe. F.conv2d ignores layers with their own `_conv_forward`, such as WinogradConv2d.
+        x = conv._conv_forward(x, weight, bias)
+        b, _, h, w = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(b, h, w, r, r, -1).transpose(2, 3)  # (b, h, r, w, r, c)
+        x = pixels.reshape(b, r * h, r * w, -1).permute(0, 3, 1, 2)
     return x
-
-
-def _conv_in_pixel_order(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Apply conv, but return its output channels in the order r*r*c; the stored weights have the order c*r*r."""
-    factor_squared = conv.out_channels // conv.in_channels
-    weight = conv.weight.unflatten(0, (-1, factor_squared)).transpose(0, 1).flatten(0, 1)
-    bias = None if conv.bias is None else conv.bias.unflatten(0, (-1, factor_squared)).T.flatten()
-    # `_conv_forward` is private in torch, but no public function fits. `functional_call` replaces the layer's weights
-    # for a moment, which is not thread-safe. F.conv2d ignores subclasses with their own method, such as WinogradConv2d.
-    return conv._conv_forward(x, weight, bias)
-
-
-def _shuffle_pixels(x: Tensor, factor: int) -> Tensor:
-    """Reorder (b, r*r*c, h, w) -> (b, c, r*h, r*w), both in channels_last."""
-    b, _, h, w = x.shape
-    pixels = x.permute(0, 2, 3, 1).reshape(b, h, w, factor, factor, -1).transpose(2, 3)  # (b, h, r, w, r, c)
-    return pixels.reshape(b, factor * h, factor * w, -1).permute(0, 3, 1, 2)

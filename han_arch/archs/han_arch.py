@@ -31,8 +31,7 @@ class HAN(nn.Module):
         num_in_ch: number of input channels, 1 or 3. Any other number needs an `rgb_mean` of that length.
         num_out_ch: number of output channels; must equal num_in_ch.
         num_feat: number of feature channels c.
-        num_group: number of residual groups N.
-        num_block: number of RCABs in each group.
+        num_group: number of residual groups N. Each has num_block RCABs.
         squeeze_factor: channel attention reduces c channels to c // squeeze_factor.
         upscale: scale factor, 2, 3, 4 or 8.
         res_scale: factor that multiplies the residual of each RCAB.
@@ -42,9 +41,9 @@ class HAN(nn.Module):
         layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam is kept.
         spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse is kept.
         lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
-        fusion: how the outputs of the two attentions are joined, "conv" (the authors' code) or "sum" (the paper).
-        num_csam: number k of spatial attentions. One follows conv_after_body. The others (`group_csam.<group>`) follow
-            the last k - 1 groups. Their outputs go to the next group and to LAM.
+        fusion: "conv" (the authors' code) or "sum" (the paper), see the equations.
+        num_csam: number of spatial attentions, 1 to N + 1. One follows conv_after_body. The others
+            (`group_csam.<group>`) follow the last groups. Their outputs go to the next group and to LAM.
 
     Raises:
         ValueError: an argument is out of range.
@@ -52,8 +51,8 @@ class HAN(nn.Module):
 
     Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the
     default follows the code: LAM also reads conv_after_body, and a convolution joins the outputs that the paper adds.
-    Deviations: n is N + 1 (the code hard-codes 11); res_scale is used (the code ignores it); a buffer
-    replaces the constant mean-shift convolutions; fast forms compute the same output (see fused.py).
+    Deviations: n is N + 1 (the code hard-codes 11); res_scale is used (the code ignores it); a buffer replaces the
+    constant mean-shift convolutions; fast forms compute the same output (see fused.py).
     """
 
     mean: Tensor
@@ -137,7 +136,7 @@ class HAN(nn.Module):
         feats.append(self.conv_after_body(feats[-1]))
         feats = feats[:0:-1]  # deepest layer first, without shallow
 
-        # LAM and conv_lam. The fast form runs in eager mode. It does not build the map of n*c channels.
+        # LAM and conv_lam. The fast form does not build the map of n*c channels. It runs in eager mode only.
         mixing = getattr(self.lam, "mixing", None)
         if fused.enabled() and (self.lam is None or mixing is not None):
             layered = fused.conv_of_mixture(self.conv_lam, None if mixing is None else mixing(feats), feats)
@@ -150,7 +149,7 @@ class HAN(nn.Module):
 
     def tail(self, feat: Tensor) -> Tensor:
         """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), about [0, 1], not clamped."""
-        # The fast form runs in eager mode. It moves whole pixels, not single values.
+        # The fast form moves whole pixels, not single values. It runs in eager mode only.
         feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
         return self.conv_last(feat) / self.img_range + self.mean
 

@@ -1,8 +1,7 @@
 """The table of export targets. Each target has a function that writes a file and a function that opens it.
 
 An exported network accepts any batch size, height and width. Its weights and operations are float32. float16 does
-not work: the inner products of LAM (up to 1e10) overflow, and every pixel becomes NaN. bfloat16 works, because it has
-the range of float32.
+not work: LAM's inner products exceed 1e10 and overflow. bfloat16 has the range of float32, so it works.
 """
 
 import json
@@ -33,8 +32,8 @@ _TRACED_SIZE = (2, 12, 14)  # (batch, height, width); the numbers must differ fr
 _FREE_SIDES = {INPUT: {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}}
 
 Metadata = Mapping[str, str]
-# An opened file: a function that runs the network, and the metadata of the file. The function's argument is a
-# contiguous float32 tensor on the CPU, (b, channels, h, w).
+# An opened file: a function that runs the network, and the metadata of the file. The function takes a contiguous
+# float32 tensor on the CPU, (b, channels, h, w).
 OpenedFile = tuple[Callable[[Tensor], Tensor], Metadata]
 
 
@@ -45,13 +44,13 @@ class ExportTarget:
     name: str  # name of the target in `--to` and `load_runtime`
     title: str  # name of the runtime in messages
     suffixes: tuple[str, ...]  # suffixes of a network's files; the first is the main file
-    # Writes a network and its metadata to a file; raises UserError if the format cannot express the network.
+    # Write a network and its metadata to a file; raise UserError if the format cannot express the network.
     write: Callable[[HAN, Path, Metadata], None]
-    # Opens a file in the runtime; raises UserError if the file is damaged or the device is missing. Arguments: path,
+    # Open a file in the runtime; raise UserError if the file is damaged or the device is missing. Arguments: path,
     # name of the device in the runtime, precision, number of processor threads (None: the runtime chooses).
     open: Callable[[Path, str, Precision, int | None], OpenedFile]
     devices: Mapping[str, str]  # device name in `load_runtime` -> device name in the runtime; the first is the default
-    dtypes: tuple[str, ...] = ("fp32",)  # names of the precisions that the runtime supports; the first is the default
+    precisions: tuple[Precision, ...] = (PRECISIONS["fp32"],)  # precisions of the runtime; the first is the default
     packages: tuple[str, ...] = ()  # packages that are required to write and check a file
     extra: str = ""  # the extra of han_arch that installs these packages
     safe: bool = True  # False: files can run code when opened; `export` opens only its own
@@ -61,16 +60,11 @@ class ExportTarget:
         """The suffix of the main file."""
         return self.suffixes[0]
 
-    @property
-    def precisions(self) -> tuple[Precision, ...]:
-        """The precisions that the runtime supports; the first is the default."""
-        return tuple(PRECISIONS[name] for name in self.dtypes)
-
 
 def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
-    """Make a test image for net: smooth shapes with noise, (batch, channels, height, width) in [0, 1].
+    """Make test images of the size (batch, height, width): smooth shapes with noise, (b, c, h, w) in [0, 1].
 
-    size is (batch, height, width). Equal sizes give equal images.
+    c is the number of channels of net. Equal sizes give equal images.
     """
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
@@ -80,7 +74,7 @@ def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
 
 
 def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write an `.onnx` file with the weights and the metadata (in `metadata_props`)."""
+    """Write an `.onnx` file with the weights and, in `metadata_props`, the metadata."""
     with _tracing("ONNX"):
         program = torch.onnx.export(
             net,
@@ -127,8 +121,8 @@ def open_onnx(path: Path, device: str, precision: Precision, threads: int | None
 def write_openvino(net: HAN, path: Path, metadata: Metadata) -> None:
     """Write an `.xml` file with the metadata (in `rt_info`) and a `.bin` file with the weights.
 
-    The network is first converted to ONNX. OpenVINO can also convert a torch.export program, but that network is slow:
-    PixelShuffle takes three passes over the largest feature map, and bfloat16 runs at half the speed.
+    OpenVINO converts an ONNX file. It can also convert a torch.export program, but the result is slower: PixelShuffle
+    takes three passes over the largest feature map, and bfloat16 runs at half the speed.
     """
     onnx_path = path.with_suffix(".onnx")
     write_onnx(net, onnx_path, metadata)
@@ -183,7 +177,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
 
 
 def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write a torch.export program (`.pt2`). The entry `han_arch.json` of the file contains the metadata."""
+    """Write a torch.export program (`.pt2`) with the metadata in the entry `han_arch.json`."""
     with _tracing("torch.export"):
         program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_FREE_SIDES)
         torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
@@ -216,7 +210,7 @@ TARGETS = {
             write=write_openvino,
             open=open_openvino,
             devices={"cpu": "CPU", "gpu": "GPU"},
-            dtypes=("fp32", "bf16"),
+            precisions=(PRECISIONS["fp32"], PRECISIONS["bf16"]),
             packages=("openvino", "onnx", "onnxscript"),
             extra="openvino",
         ),
@@ -252,6 +246,6 @@ def _tracing(format_name: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first informative line of an error message. OpenVINO's messages begin with names of source files."""
+    """Return the first useful line of an error message. OpenVINO's messages begin with names of source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
     return (lines or [type(error).__name__])[0][:300]

@@ -18,12 +18,12 @@ from han_arch.export.targets import INPUT, OUTPUT, TARGETS, picture
 from han_arch.files import clear_refusal, hash_file, working_folder
 from han_arch.version import __version__
 
-# (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The export traces the
-# network with another size.
+# (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The size of the tracing
+# differs from all of them.
 SIZES = ((1, 17, 23), (2, 21, 30), (1, 40, 11))
 STEPS = 1 + len(SIZES)  # number of times that `export` calls `done`
-# Largest allowed difference of a pixel value on the 0..255 scale. Rounding in float32 causes at most 1e-3. Rounding to
-# 8 bits causes up to 0.5.
+# Largest allowed difference of a pixel value on the 0..255 scale. Rounding in float32 causes at most 1e-3, rounding to
+# 8 bits up to 0.5.
 TOLERANCE = 0.01
 
 
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is at most TOLERANCE. False if the difference is NaN."""
+        """Whether the difference is at most TOLERANCE. A difference of NaN does not pass."""
         return self.difference <= TOLERANCE
 
     def __str__(self) -> str:
@@ -48,12 +48,12 @@ def output_path(source: str, target: str, out: Path | None) -> Path:
     """Return the path of the file to write.
 
     Args:
-        source: name or path of the network. The default file name is derived from it.
-        target: name of the target in `TARGETS`.
-        out: path of a file or a folder. A path without suffix is a folder. None: the current folder.
+        source: name or path of the network, which gives the default file name.
+        target: name in `TARGETS`.
+        out: file or folder. A path without suffix is a folder. None: the current folder.
 
     Raises:
-        UserError: out does not have the suffix of the target.
+        UserError: the file `out` does not have the suffix of the target.
     """
     suffix = TARGETS[target].suffix
     path = Path(source)
@@ -77,10 +77,9 @@ def export(
 
     Args:
         net: the network, on the CPU in float32.
-        source: name or path of the network. The metadata contain it.
-        target: name of the target in `TARGETS`: "onnx", "openvino" or "torch".
+        source: name or path of the network, for the metadata.
+        target: name in `TARGETS`: "onnx", "openvino" or "torch".
         path: the file to write. For OpenVINO, the weights are written to a `.bin` file with the same stem.
-        overwrite: whether existing files are replaced.
         done: callback that receives the name of each finished step; it is called STEPS times.
 
     Returns:
@@ -89,7 +88,7 @@ def export(
     Raises:
         FileExistsError: the file exists, and overwrite is False.
         UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the pixels
-            differ from PyTorch's. The new file is removed, and an existing file is kept.
+            differ from PyTorch's. An existing file is kept, and no new file is left.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
@@ -110,19 +109,19 @@ def export(
         for size in SIZES:
             checks.append(check(net, run, size))
             done("checked")
-        failed = [result for result in checks if not result.passed]
-        if failed:
-            raise UserError(
-                f"the {target} file's pixels differ from PyTorch's; {failed[0]}; "
-                f"allowed: {TOLERANCE}; the file was removed"
-            )
+        for result in checks:
+            if not result.passed:
+                raise UserError(
+                    f"the {target} file's pixels differ from PyTorch's; {result}; "
+                    f"allowed: {TOLERANCE}; the file was removed"
+                )
         for final in reversed(finals):  # rename OpenVINO's weights first, so that the .xml never exists without them
             os.replace(written.with_suffix(final.suffix), final)
     return checks
 
 
 def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int]) -> Check:
-    """Compare an exported network (run) with PyTorch (net) on a test image. size is (batch, height, width)."""
+    """Compare an exported network (run) with PyTorch (net) on test images of the size (batch, height, width)."""
     lq = picture(net, size)
     with torch.no_grad():
         expected, got = net(lq), run(lq)
@@ -131,10 +130,7 @@ def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int])
 
 
 def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
-    """Return the PSNR in dB of an exported network (run) against PyTorch (net) on a 48 x 48 test image.
-
-    The PSNR shows how much a lower precision changes the output.
-    """
+    """Return the PSNR in dB of an exported network (run) against PyTorch (net) on a 48 x 48 test image."""
     lq = picture(net, (1, 48, 48))
     with torch.no_grad():
         error = (net(lq) - run(lq)).double().square().mean()
@@ -142,7 +138,7 @@ def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
 
 
 def describe(net: HAN, source: str) -> dict[str, str]:
-    """Return the metadata for an exported file. If source is a file, they contain its name and its SHA-256."""
+    """Return the metadata for an exported file. If source is a file, they also contain its name and its SHA-256."""
     path = Path(source)
     channels = net.conv_first.in_channels
     metadata = {
@@ -162,7 +158,7 @@ def describe(net: HAN, source: str) -> dict[str, str]:
 
 
 def weights_hash(net: torch.nn.Module) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and values of the weights. The file format does not matter."""
+    """Return the SHA-256 of the weights' names, dtypes, shapes and values. It is the same for all file formats."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
