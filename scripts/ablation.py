@@ -38,21 +38,15 @@ EXAMPLES = f"""examples:
 
 @dataclass(frozen=True)
 class Run:
-    """The training of one network with one seed.
+    """The training of one network with one seed."""
 
-    Attributes:
-        model: name of the network, a key of `ablation_tables.MODELS`.
-        seed: seed of the training.
-        trial: number of iterations, if the run is a short trial; None for a full training.
-    """
-
-    model: str
+    model: str  # a key of `ablation_tables.MODELS`
     seed: int
-    trial: int | None
+    trial: int | None  # number of iterations of a short trial; None for a full training
 
     @property
     def option_file(self) -> str:
-        """Name of the option file for training the network."""
+        """Name of the option file."""
         return ablation_tables.MODELS[self.model]
 
     @property
@@ -63,7 +57,7 @@ class Run:
 
     @property
     def iterations(self) -> int:
-        """Number of training iterations: `trial`, or else the number in the option file."""
+        """Number of training iterations."""
         return self.trial or int(read.read(self.option_file)["train"]["total_iter"])
 
     @property
@@ -87,14 +81,14 @@ class Run:
             ).returncode  # fmt: skip
 
     def trained(self) -> TrainedRun:
-        """Return the facts about the finished run, including alpha and beta of its averaged weights."""
+        """Return the record of the finished run, with alpha and beta of its averaged weights."""
         tensors = read_raw(self.folder / "models" / "net_g_latest.pth").tensors
         gates = [float(tensors[key]) if key in tensors else None for key in ("lam.alpha", "csam.beta")]
         return TrainedRun(self.model, self.seed, self.iterations, *gates)
 
 
 def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
-    """Train all unfinished runs, `jobs` of them at the same time. Return one message for each failed run."""
+    """Train all unfinished runs, `jobs` at the same time. Return one message for each failed run."""
     missing = [run for run in runs if not run.is_finished]
     failed = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(missing), desc="train") as bar:
@@ -108,11 +102,9 @@ def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
 
 
 def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
-    """Measure the weights of finished runs by the papers' protocol. Scores from earlier calls are read from a cache.
+    """Measure finished runs (label -> run) by the papers' protocol. Scores of earlier calls are read from a cache.
 
-    Args:
-        runs: label -> run.
-        data: folder with Set5, Set14 and B100.
+    `data` is the folder with Set5, Set14 and B100.
     """
     models = {label: {"experiment": str(run.folder), "published": ""} for label, run in runs.items()}
     sets = find_sets(data, Protocol("BI", SCALE))
@@ -135,39 +127,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the tables, which are runs.csv, images.csv and README.md"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14 and B100 (default: datasets)"
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[0, 1, 2],
-        help="random seeds; each network is trained once with each seed (default: 0 1 2)",
-    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder for the tables runs.csv, images.csv and README.md")
+    add("--data", type=Path, default=Path("datasets"), help="folder with Set5, Set14 and B100 (default: datasets)")
+    seeds = "random seeds; each network is trained once with each seed (default: 0 1 2)"
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help=seeds)
     known = list(ablation_tables.MODELS)
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=known,
-        default=known,
-        metavar="MODEL",
-        help="names of the networks to train (default: all)",
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
-    parser.add_argument(
-        "--iterations",
-        type=int,
-        help="make a short trial with this number of iterations (default: the number in the option files)",
-    )
+    models = "names of the networks to train (default: all)"
+    add("--models", nargs="+", choices=known, default=known, metavar="MODEL", help=models)
+    add("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
+    add("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
+    iterations = "make a short trial with this number of iterations (default: the number in the option files)"
+    add("--iterations", type=int, help=iterations)
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()
-    # The loop over seeds is the outer one, so that an unfinished ablation has results of all networks for one seed.
+    # Seeds are the outer loop, so that an unfinished ablation has results of all networks for one seed.
     runs = [Run(model, seed, args.iterations) for seed in args.seeds for model in args.models]
     failed = train_all(runs, args.jobs, args.threads)
     sys.stderr.write("".join(f"FAILED {line}\n" for line in failed))

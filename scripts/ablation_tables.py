@@ -39,21 +39,13 @@ IMAGE_COLUMNS = ("model", "set", "image", "psnr_db")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The facts about a finished training.
+    """A finished training."""
 
-    Attributes:
-        model: name of the network, a key of `MODELS`.
-        seed: seed of the training, the option `manual_seed`.
-        iterations: number of training iterations.
-        alpha: gate of LAM after the training; None if the network does not have LAM.
-        beta: gate of CSAM after the training; None if the network does not have CSAM.
-    """
-
-    model: str
+    model: str  # a key of `MODELS`
     seed: int
     iterations: int
-    alpha: float | None
-    beta: float | None
+    alpha: float | None  # gate of LAM; None if the network does not have LAM
+    beta: float | None  # gate of CSAM; None if the network does not have CSAM
 
     @property
     def label(self) -> str:
@@ -62,12 +54,7 @@ class TrainedRun:
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """Return the texts of runs.csv and images.csv.
-
-    Args:
-        runs: the finished trainings.
-        results: results of these trainings on the test sets. `contestant` must be the label of a training.
-    """
+    """Return the texts of runs.csv and images.csv. Each result's `contestant` must be the label of a run."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}
@@ -102,7 +89,7 @@ def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[st
 
 
 def markdown(folder: Path) -> str:
-    """Return Markdown tables with the results. The function reads runs.csv and images.csv in the folder.
+    """Read runs.csv and images.csv in the folder, and return Markdown tables with the results.
 
     Raises:
         FileNotFoundError: one of the two files does not exist.
@@ -127,7 +114,7 @@ def markdown(folder: Path) -> str:
     rows = []
     for name in names:
         own = [row for row in runs if row["model"] == name]
-        own_seeds = dict.fromkeys(row["seed"] for row in own)
+        own_seeds = {row["seed"] for row in own}
         cells = [_spread([float(row["psnr_db"]) for row in own if row["set"] == dataset]) for dataset in datasets]
         first = [row for row in own if row["set"] == datasets[0]]
         gates = [", ".join(row[key] for row in first if row[key]) for key in ("alpha", "beta")]

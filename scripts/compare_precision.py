@@ -1,8 +1,8 @@
 """Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-For each seed, train twice on the demo's data: in plain float32, and with --recipe. Each training is a `basicsr train`
-of demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to resume. The exit
-status is 1 if the mean difference in PSNR exceeds the bound.
+The script trains twice with each seed on the demo's data: in plain float32, and with --recipe. Each training is a
+`basicsr train` of demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to
+resume. The exit status is 1 if the mean difference in PSNR exceeds the bound.
 
 Examples:
   python scripts/compare_precision.py
@@ -21,8 +21,8 @@ from demo import basicsr, prepare_data, shortened
 from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read
 
-# Name of a recipe -> (options of its training only, options of both trainings). Winograd's algorithm
-# needs a multiple of 16 channels; the demo has 24.
+# Name of a recipe -> (options of its training only, options of both trainings). The demo has 24 channels, but
+# Winograd's algorithm needs a multiple of 16.
 RECIPES: dict[str, tuple[list[str], list[str]]] = {
     "bf16": (["train:precision=bf16", "train:channels_last=true"], []),
     "winograd": (["winograd=true"], ["network_g:num_feat=32"]),
@@ -33,24 +33,14 @@ def main() -> int:
     """Train and compare; return 0 if the mean difference in PSNR is within the bound."""
     whole = read.read("demo_HAN_x4")["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")
-    parser.add_argument(
-        "--recipe", choices=list(RECIPES), default="bf16", help="recipe to compare with plain float32 (default: bf16)"
-    )
-    parser.add_argument(
-        "--iterations",
-        type=int,
-        default=whole,
-        help=f"number of iterations of each training (default: {whole}, as in the demo)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[0, 1, 2],
-        help="seeds; the script trains twice with each seed (default: 0 1 2)",
-    )
-    parser.add_argument("--bound", type=float, default=0.1, help="largest allowed mean difference in dB (default: 0.1)")
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("precision"), help="output folder (default: precision)")
+    add("--recipe", choices=RECIPES, default="bf16", help="recipe to compare with plain float32 (default: bf16)")
+    iterations = f"number of iterations of each training (default: {whole}, as in the demo)"
+    add("--iterations", type=int, default=whole, help=iterations)
+    seeds = "seeds; the script trains twice with each seed (default: 0 1 2)"
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help=seeds)
+    add("--bound", type=float, default=0.1, help="largest allowed mean difference in dB (default: 0.1)")
     args = parser.parse_args()
 
     out = args.out.resolve()

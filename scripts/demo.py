@@ -41,10 +41,8 @@ def main() -> int:
 
     started = time.monotonic()
     out = args.out.resolve()
-    for old in ("experiments", "tb_logger", "results"):
-        shutil.rmtree(
-            out / old / NAME, ignore_errors=True
-        )  # remove an earlier run of the demo, which BasicSR would archive
+    for old in ("experiments", "tb_logger", "results"):  # remove an earlier run, which BasicSR would archive
+        shutil.rmtree(out / old / NAME, ignore_errors=True)
     prepare_data(out)
     length = ["--force_yml", *shortened(args.iterations)] if args.iterations != 1200 else []
     basicsr(out, "train", "-opt", "options/demo_HAN_x4.yml", *length)
@@ -83,7 +81,7 @@ def prepare_data(out: Path) -> None:
 
 
 def shortened(iterations: int) -> list[str]:
-    """Return the option overrides that change the number of iterations and the length of the cosine schedule."""
+    """Return the options that set the number of iterations and the length of the cosine schedule."""
     return [f"train:total_iter={iterations}", f"train:scheduler:periods=[{iterations}]"]
 
 
@@ -107,7 +105,7 @@ def basicsr(folder: Path, *words: str) -> None:
 
 
 def load_photo(out: Path, stem: str) -> demo_picture.Photo:
-    """Load a test photo in HR, and its LR image upscaled by nearest neighbour, bicubic and HAN."""
+    """Load a test photo, and its LR image upscaled by nearest neighbour, bicubic and HAN."""
     data = out / "datasets" / "demo_test"
     hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
     lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")

@@ -15,17 +15,11 @@ from han_arch.images.picture import most_detailed_window
 
 @dataclass(frozen=True)
 class Photo:
-    """One test photo, and its LR image upscaled by several methods.
-
-    Attributes:
-        name: label of the photo.
-        hr: original photo, (h, w, 3) uint8 RGB.
-        versions: name of a method -> upscaled image, (h, w, 3) uint8 RGB, in the order of the columns.
-    """
+    """One test photo, and its LR image upscaled by several methods. All images are (h, w, 3) uint8 RGB."""
 
     name: str
     hr: np.ndarray
-    versions: Mapping[str, np.ndarray]
+    versions: Mapping[str, np.ndarray]  # name of a method -> upscaled image, in the order of the columns
 
 
 def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
@@ -34,7 +28,7 @@ def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """Return a Markdown table (a row per photo, a column per method, mean last) and a line that names the metrics."""
+    """Return a Markdown table (rows: photos and their mean; columns: methods) and a line with the protocol."""
     methods = list(scores[0])
     named = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     rows = [[name, *(row[method].cell for method in methods)] for name, row in named]
@@ -45,14 +39,8 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
 def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
     """Draw one row per photo: the complete HR photo with a marked crop, then this crop of each version and of HR.
 
-    The crop is the most detailed window of the HR photo, so it does not favour a method.
-
-    Args:
-        photos: photos to draw.
-        scores: for each photo, name of a method -> score of the complete photo. It is printed below the crop.
-        path: path of the picture file.
-        title: text above the picture.
-        size: side of the crop in HR pixels.
+    The crop is the most detailed window of the HR photo, so it does not favour a method. Its side is `size` HR pixels.
+    The text below a crop is the score of the complete photo. `scores` has, for each photo, name of a method -> score.
     """
     columns = 2 + len(photos[0].versions)
     figure = Figure(figsize=(2.6 * columns, 3.0 * len(photos) + 0.5), layout="constrained", dpi=110)

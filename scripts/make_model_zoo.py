@@ -59,27 +59,25 @@ sets the cache folder. `basicsr zoo fetch` downloads files in advance; then `loa
   The folders of han-s-x2 and han-s-x3 contain only card, curves and results.
 
 Every weight file has the safetensors format. Its name ends in the first 8 hex digits of its SHA-256. Its header has
-`network_g` (all construction arguments), `normalisation` and `provenance`.
+`network_g` (all options of the network), `normalisation` and `provenance`.
 
 The curves show the PSNR of the averaged weights (EMA). At first, the averaged weights are close to the random start.
-Therefore their PSNR is lower than the PSNR of bicubic interpolation during the first few thousand iterations.
+Therefore, during the first few thousand iterations, their PSNR is lower than that of bicubic interpolation.
 """
 
 ABLATION = f"""## Does holistic attention help at this size?
 
 `python scripts/ablation.py --out docs/{ablation_tables.FOLDER}` trained six small networks by the same recipe
-(options/ablation_*.yml) and measured them. The results do not apply to the network of the paper. It is a hundred times
-as large, and its training was a hundred times as long.
+(options/ablation_*.yml) and measured them. The results do not apply to the paper's network, which is a hundred times as
+large and was trained a hundred times as long.
 """
 
 
 def page(entries: Sequence[Entry], docs: Path) -> str:
     """Return the text of the page.
 
-    Args:
-        entries: entries of the zoo's table.
-        docs: folder of the page. It contains model_zoo/NAME/ for each entry that was trained with this package, and
-            model_zoo/ablation/ if the ablation was measured.
+    The folder `docs` must contain model_zoo/NAME/ for each entry that was trained with this package. It contains
+    model_zoo/ablation/ if the ablation was measured.
 
     Raises:
         UserError: the results of an entry are missing, or differ from the zoo's table.
@@ -101,11 +99,10 @@ def _overview(entries: Sequence[Entry]) -> str:
     heads = ["name", "task", "network", "parameters", "training", "file", "licence"]
     rows = []
     for e in entries:
-        size = "{num_group} x {num_block} x {num_feat}".format(**e.arguments)
+        network = e.architecture + " {num_group} x {num_block} x {num_feat}".format(**e.arguments)
         start = f", started from {e.started_from}" if e.started_from else ""
         training = f"{e.training_set}, {e.iterations or 0:,} iterations{start}"
         file = f"`{e.file}`, {(e.size or 0) / 1e6:.1f} MB"
-        network = f"{e.architecture} {size}"
         rows.append([f"[{e.name}](#{e.name})", e.task, network, f"{e.parameters:,}", training, file, e.licence])
     return "\n".join(markdown_table(heads, rows))
 
@@ -173,10 +170,8 @@ def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
         shown = rows[:: max(1, len(rows) // 8)]
         if rows and rows[-1] not in shown:
             shown.append(rows[-1])
-        heads = [
-            f"{what}{path.stem.removeprefix('val_')} after iterations",
-            *(f"{int(row['iter']):,}" for row in shown),
-        ]
+        title = f"{what}{path.stem.removeprefix('val_')} after iterations"
+        heads = [title, *(f"{int(row['iter']):,}" for row in shown)]
         lines += markdown_table(heads, [["PSNR, dB", *(f"{float(row['psnr']):.2f}" for row in shown)]])
     if (folder / CURVES).is_file():
         lines += [f"![{what}curves of the training]({FOLDER}/{name_in_docs}/{CURVES})", ""]
@@ -241,26 +236,15 @@ def add(release: Path, docs: Path, zoo: Path) -> Path:
 def main() -> int:
     """Write the page. With `--check`, only check the page, and return 1 if it is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--check", action="store_true", help="only check the page: exit with status 1 if it is out of date"
-    )
-    parser.add_argument(
-        "--add",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="RELEASE",
-        help="release folders to add to the zoo before the script writes the page",
-    )
-    parser.add_argument(
-        "--docs", type=Path, default=DOCS, help="folder for the page model_zoo.md (default: docs in the repository)"
-    )
-    parser.add_argument(
-        "--zoo",
-        type=Path,
-        default=ZOO,
-        help="folder with entries.json and weights/ (default: han_arch/zoo in the repository)",
-    )
+    add_argument = parser.add_argument
+    check = "only check the page: exit with status 1 if it is out of date"
+    add_argument("--check", action="store_true", help=check)
+    added = "release folders to add to the zoo before the script writes the page"
+    add_argument("--add", type=Path, nargs="+", default=[], metavar="RELEASE", help=added)
+    docs = "folder for the page model_zoo.md (default: docs in the repository)"
+    add_argument("--docs", type=Path, default=DOCS, help=docs)
+    zoo = "folder with entries.json and weights/ (default: han_arch/zoo in the repository)"
+    add_argument("--zoo", type=Path, default=ZOO, help=zoo)
     args = parser.parse_args()
     for release in args.add:
         print(f"added {release} to {args.zoo / TABLE.name} and {add(release, args.docs, args.zoo)}")

@@ -1,7 +1,7 @@
 """Write the option files options/*.yml and the JSON schema options/schema.json.
 
-The option files come from three templates and the table EXPERIMENTS. `--check` writes nothing and fails if a file is
-missing or differs.
+The script makes the option files from three templates and the table EXPERIMENTS. `--check` writes nothing and fails if
+a file is missing or differs.
 
 Examples:
   python scripts/make_options.py
@@ -210,9 +210,8 @@ def main() -> int:
     """Write or check the files; return 1 if the check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is missing or differs")
-    parser.add_argument(
-        "--folder", type=Path, default=ROOT / "options", help="folder of the option files (default: options/)"
-    )
+    folder = "folder of the option files (default: options/)"
+    parser.add_argument("--folder", type=Path, default=ROOT / "options", help=folder)
     args = parser.parse_args()
 
     wanted = {f"{experiment.file}.yml": experiment.render() for experiment in EXPERIMENTS}

@@ -1,7 +1,7 @@
 """Kill a training run many times, resume it each time, and check that it ends exactly as an uninterrupted run.
 
-Every third kill waits until a checkpoint is half written. The seed decides the training data and the iterations of the
-other kills, but the exact moments depend on the machine. The exit status is 1 if any bit differs.
+Every third kill comes while a checkpoint is half written. The other kills come at random iterations. --seed sets these
+iterations and the training data; the exact moments depend on the machine. The exit status is 1 if any bit differs.
 
 Examples:
   python scripts/soak.py
@@ -46,13 +46,12 @@ class Kills:
 def main() -> int:
     """Run the soak test; return 0 if both runs are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: 20)")
-    parser.add_argument("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
-    parser.add_argument("--workers", type=int, default=0, help="number of data workers (default: 0)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the training data and of the moments of the kills (default: 0)"
-    )
-    parser.add_argument("--out", type=Path, help="empty or new folder for both runs (default: a temporary folder)")
+    add = parser.add_argument
+    add("--kills", type=int, default=20, help="number of kills (default: 20)")
+    add("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
+    add("--workers", type=int, default=0, help="number of data workers (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the training data and of the moments of the kills (default: 0)")
+    add("--out", type=Path, help="empty or new folder for both runs (default: a temporary folder)")
     args = parser.parse_args()
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)

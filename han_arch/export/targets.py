@@ -62,10 +62,7 @@ class ExportTarget:
 
 
 def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
-    """Make test images of the size (batch, height, width): smooth shapes with noise, (b, c, h, w) in [0, 1].
-
-    c is the number of channels of net. Equal sizes give equal images.
-    """
+    """Make test images for net: smooth shapes with noise in [0, 1]. size is (batch, height, width)."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
     coarse = torch.rand(batch, net.conv_first.in_channels, 4, 4, generator=generator)
@@ -100,9 +97,7 @@ def open_onnx(path: Path, device: str, precision: Precision, threads: int | None
     """
     ort = require("onnxruntime", "export")
     if device not in ort.get_available_providers():
-        raise UserError(
-            f"this ONNX Runtime does not support {device}; run: pip install onnxruntime-gpu, or use device cpu"
-        )
+        raise UserError(f"this ONNX Runtime lacks {device}; run: pip install onnxruntime-gpu, or use device cpu")
     options = ort.SessionOptions()
     options.log_severity_level = 3  # log errors but no warnings
     if threads is not None:
@@ -147,10 +142,9 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         UserError: OpenVINO does not support the device or cannot read the file.
     """
     openvino = require("openvino", "openvino")
-    if not path.with_suffix(".bin").is_file():
-        raise FileNotFoundError(
-            f"{path} needs its weights in the same folder, but {path.with_suffix('.bin').name} does not exist"
-        )
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise FileNotFoundError(f"{path} needs the file {weights.name} in the same folder; it does not exist")
     core = openvino.Core()
     if not any(found.split(".")[0] == device for found in core.available_devices):
         raise UserError(
