@@ -14,8 +14,8 @@ from han_arch.archs.components import register_component
 from han_arch.archs.fused import layer_correlation
 
 LAM_FORMS = ("released", "paper", "cosine")
-# Start value. In the untrained full-size network, the weights then prefer some layers and still pass gradients: their
-# entropy is a third of the maximum. With 0.03 it is a hundredth of the maximum, with 1 almost the maximum.
+# First temperature of "cosine". In the untrained full-size network, the weights then prefer some layers and still pass
+# gradients: their entropy is a third of the maximum. At 0.03 it is a hundredth of the maximum, at 1 almost the maximum.
 COSINE_TEMPERATURE = 0.1
 
 

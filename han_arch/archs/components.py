@@ -7,8 +7,8 @@ A component fills one of HAN's two slots:
   next convolution.
 - `spatial`: one feature map (b, c, h, w) -> a map of the same shape.
 
-The constructor gets the settings that it has parameters for: `num_feat` (c) and, in the layer slot, `num_layer` (n)
-and `form` (HAN's `lam_form`).
+HAN passes settings to the constructor: `num_feat` (c) and, in the layer slot, `num_layer` (n) and `form` (HAN's
+`lam_form`). It omits settings for which the constructor has no parameter.
 """
 
 import inspect
@@ -49,13 +49,13 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function that looks up unregistered names, such as names in BasicSR's registry: name -> class or None."""
+    """Add a function, name -> class or None, that finds components in another place, such as BasicSR's registry."""
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)
 
 
 def build_component(name: str | None, slot: str, **settings: Any) -> nn.Module | None:
-    """Build a component by its name. The name None gives None.
+    """Build a component by its name; return None if the name is None.
 
     Raises:
         UserError: the name is unknown, or the component belongs to the other slot.

@@ -84,8 +84,8 @@ class _GatedResidual(torch.autograd.Function):
 def layer_correlation(feats: list[Tensor]) -> Tensor:
     """Return the inner products E, (b, n, n), of n maps, each (b, c, h, w): `E_ij = <feats_i, feats_j>`.
 
-    E is float64 for float64 maps, else float32, even under autocast: the products exceed 1e10 at img_range 255, which
-    overflows in float16. The fast form has no second derivative.
+    E is float64 for float64 maps, else float32, even under autocast: at img_range 255 the products exceed 1e10, which
+    is too large for float16. The fast form has no second derivative.
     """
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():
