@@ -20,7 +20,7 @@ class Problem:
     """An error or a warning about the options of a run."""
 
     where: str  # path of the option, such as train:total_iter; empty for the complete option file
-    text: str  # description of the problem; the message is `where` followed by `text`
+    text: str  # the message is `where` followed by `text`
     warning: bool = False  # True: the run can start in spite of the problem
 
     def __str__(self) -> str:
@@ -29,21 +29,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class _CheckedRun:
-    """The command and the model of the run that is checked."""
-
     command: str  # "train" or "test"
     model: Any  # value of the option model_type
     bases: tuple[str, ...]  # names of the model's class and base classes; empty for a model of another package
-    # True: an unknown option is an error. False: it is allowed, because another package may read it.
-    closed: bool
+    closed: bool  # True: an unknown option is an error. False: another package may read it.
 
 
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     """Find missing and unknown options, values of a wrong type or out of range, and names that are not registered.
 
-    Args:
-        opt: options of a run, as `without_added` returns them.
-        is_train: True for `basicsr train`, False for `basicsr test`.
+    The options are those of an option file, without the options that `normalise` adds.
     """
     models: Mapping[str, Any] = entries("model")
     model: Any = opt.get("model_type")
@@ -56,11 +51,10 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 def try_network(network: Any) -> list[Problem]:
     """Build the network of the section `network_g`, to find options that its constructor does not accept.
 
-    The network is built on PyTorch's meta device, so its weights take no memory. Constructors that read the values of
-    tensors fail there, because a meta tensor has no values. Such networks are built on the CPU instead. A section that
-    is not a mapping is skipped, because `check_options` reports it.
+    The network is built on PyTorch's meta device, so its weights take no memory. If the constructor reads values of
+    tensors, which meta tensors do not have, the network is built on the CPU instead.
     """
-    if not isinstance(network, dict):
+    if not isinstance(network, dict):  # `check_options` reports this problem
         return []
     arguments = {key: value for key, value in network.items() if key != "type"}
     for device in ("meta", "cpu"):
@@ -81,8 +75,7 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
     """Find missing files and folders, and data sets with no images or with unequal numbers of GT and LQ images."""
     problems: list[Problem] = []
     for name, dataset in as_mapping(opt.get("datasets")).items():
-        if isinstance(dataset, dict):
-            problems += _check_dataset(f"datasets:{name}", dataset)
+        problems += _check_dataset(f"datasets:{name}", as_mapping(dataset))
     for key, value in as_mapping(opt.get("path")).items():
         names_file = str(key).startswith("pretrain_network") or key == "resume_state"
         if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
@@ -91,10 +84,9 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 
 
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    """Return the names of the options that `--force_yml` may add to a section.
+    """Return the options that `--force_yml` may add to a section: name -> True if the option is a section itself.
 
-    The result is a dict: name -> True if the option is a section itself. If the dict contains the name `*`, the user
-    may also add options with other names.
+    If the dict contains the name `*`, the user may choose other names too.
 
     Args:
         opt: content of the option file.
@@ -116,8 +108,8 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: _Che
     if node.registry:
         run = replace(run, closed=options.complete)
         yield from _check_registered(f"{where}:type", content.get("type"), entries(node.registry))
-    by_table = [key for key, child in keys.items() if child.need in ("always", run.command)]
-    required = dict.fromkeys([*options.required, *by_table])
+    needed = [key for key, child in keys.items() if child.need in ("always", run.command)]
+    required = dict.fromkeys([*options.required, *needed])
     for key in required:
         # A required option with the value `~` counts as missing, unless the option accepts `~`.
         if content.get(key) is None and not (key in content and keys[key].null):
@@ -157,43 +149,36 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     named = [key for key in (*_ROOTS, "meta_info_file") if isinstance(dataset.get(key), str)]
     missing = [problem for key in named for problem in _missing(f"{where}:{key}", dataset[key])]
     yield from missing
-    wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")))
-    if wanted is None:
-        return
-    for key in (key for key in wanted if dataset.get(key) is None):
-        yield Problem(where, f" lacks {key}; add it: a folder of images, or an LMDB (*.lmdb)")
+    wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")), ())
+    for key in wanted:
+        if dataset.get(key) is None:
+            yield Problem(where, f" lacks {key}; add it: a folder of images, or an LMDB (*.lmdb)")
     if missing or not set(wanted) <= set(named):
         return
-    counts = {}
+    counts = []
     for key in wanted:
         try:
-            counts[key] = _count(Path(dataset[key]).expanduser(), dataset)
+            counts.append(_count(Path(dataset[key]).expanduser(), dataset))
         except (OSError, UnicodeDecodeError) as error:
             yield Problem(f"{where}:{key}", f": {error}")
             continue
-        if counts[key] == 0:
-            yield Problem(
-                f"{where}:{key}", f": {dataset[key]!r} contains no images (BasicSR does not search its subfolders)"
-            )
-    if len(set(counts.values())) > 1:
-        gt, lq = counts.values()
-        yield Problem(where, f" has {gt} GT images and {lq} LQ images; the numbers must be equal")
+        if counts[-1] == 0:
+            hint = "BasicSR does not search its subfolders"
+            yield Problem(f"{where}:{key}", f": {dataset[key]!r} contains no images ({hint})")
+    if len(set(counts)) > 1:
+        yield Problem(where, f" has {counts[0]} GT images and {counts[1]} LQ images; the numbers must be equal")
 
 
 def _count(root: Path, dataset: dict[str, Any]) -> int:
     """Count the images that BasicSR will find in a folder; raise FileNotFoundError if BasicSR cannot read it."""
     if as_mapping(dataset.get("io_backend")).get("type") == "lmdb":
         if root.suffix != ".lmdb":
-            raise FileNotFoundError(
-                f"with io_backend type lmdb, the name of the folder must end in .lmdb; got {str(root)!r}"
-            )
+            raise FileNotFoundError(f"with io_backend type lmdb, the folder's name must end in .lmdb; got '{root}'")
         listing = root / "meta_info.txt"
         if not listing.is_file():
-            raise FileNotFoundError(
-                f"{str(root)!r} has no meta_info.txt; create the LMDB again with `basicsr data prepare`"
-            )
+            raise FileNotFoundError(f"'{root}' has no meta_info.txt; create the LMDB again with `basicsr data prepare`")
     elif (root / "data.mdb").is_file():
-        raise FileNotFoundError(f"{str(root)!r} is an LMDB; set io_backend to {{type: lmdb}} or use an image folder")
+        raise FileNotFoundError(f"'{root}' is an LMDB; set io_backend to {{type: lmdb}} or use an image folder")
     elif dataset.get("meta_info_file"):
         listing = Path(dataset["meta_info_file"])
     else:
@@ -201,11 +186,11 @@ def _count(root: Path, dataset: dict[str, Any]) -> int:
     return sum(1 for line in listing.read_text("utf-8").splitlines() if line.strip())
 
 
-def _missing(where: str, path: str) -> list[Problem]:
+def _missing(where: str, path: str) -> Iterator[Problem]:
     path = str(Path(path).expanduser())
-    hint = "; you can create data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
-    text = f": {path!r} does not exist (current folder: {Path.cwd()}){hint}"
-    return [] if Path(path).exists() else [Problem(where, text)]
+    if not Path(path).exists():
+        hint = "; you can create data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
+        yield Problem(where, f": {path!r} does not exist (current folder: {Path.cwd()}){hint}")
 
 
 def as_mapping(value: Any) -> dict[Any, Any]:

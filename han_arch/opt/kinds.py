@@ -1,7 +1,4 @@
-"""The three kinds of options: a single value, a list of values, and a section (a mapping of options).
-
-`options_of` returns the options that a section may contain. They can depend on the section's `type`.
-"""
+"""The three kinds of options: a single value, a list of values, and a section (a mapping of options)."""
 
 import inspect
 import re
@@ -10,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a number", "text": "text"}
-# Parameters that BasicSR itself passes to a registered class or function. Option files cannot set them.
+# Parameters that BasicSR passes to a registered class or function itself. Option files cannot set them.
 _SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
 _EXTRA = {"metric": ("better",)}  # BasicSR itself reads `better`; metric functions receive it and ignore it
-# The table of options has ranges for parameters of classes in these packages. The classes ignore additional **kwargs:
-# only their named parameters are options.
+# Packages whose classes ignore additional **kwargs. Their named parameters have ranges in the table of options.
 _TRUSTED = ("basicsr", "han_arch", "torch")
 
 
@@ -23,16 +19,16 @@ class Value:
     """An option with a single value.
 
     Args:
-        kind: type of the value: "flag", "whole", "number" or "text".
-        doc: description of the option in one line, for the JSON schema.
+        kind: "flag", "whole", "number" or "text".
+        doc: description of the option for the JSON schema, in one line.
         low, above, high, below: bounds of a number: value >= low, value > above, value <= high, value < below.
         choices: all accepted values; if empty, every value of the kind is accepted.
-        word: text that is accepted in addition to these values, such as "auto" for a number.
+        word: text that is accepted too, such as "auto" for a number.
         pattern: regular expression that a text must match completely.
-        wanted: description of the accepted values for error messages; if empty, `describe` writes it.
+        wanted: the accepted values in words, for error messages; if empty, `describe` writes the words.
         null: True if `~` (YAML's null) is accepted.
         need: command that requires the option: "train", "test" or "always" (both); if empty, the option may be missing.
-        only: name of the model class that reads the option. Its subclasses read it too. If empty, all models read it.
+        only: model class that reads the option, with its subclasses; if empty, all models read the option.
     """
 
     kind: str
@@ -85,9 +81,9 @@ class Values:
     """An option with a list of values.
 
     Args:
-        item: description of each value in the list.
+        item: the kind of each value in the list.
         length: number of values in the list; None: one or more.
-        doc, null, need, only: the same as in `Value`.
+        doc, null, need, only: as in `Value`.
     """
 
     item: Value
@@ -115,15 +111,14 @@ class Section:
     """A section: a mapping of option names to options.
 
     Args:
-        keys: options with fixed names, keyed by name.
-        others: description of the options with names that the user chooses, such as the metrics in `val:metrics`.
-            None: the section has no such options.
+        keys: options with fixed names.
+        others: options with names that the user chooses, such as the metrics in `val:metrics`; None: no such options.
         others_named: regular expression that the names chosen by the user must match.
-        registry: kind of registry that contains the section's `type`, such as "loss" (see `entries`). The parameters of
-            this class or function are options of the section.
+        registry: registry that contains the section's `type`, such as "loss" (see `entries`). The parameters of this
+            class or function are options of the section.
         closed_types: values of `type` for which only the options in `keys` are read. Such a class gets the section as
             one dict, so its parameters are not options.
-        doc, null, need, only: the same as in `Value`.
+        doc, null, need, only: as in `Value`.
     """
 
     keys: Mapping[str, "Node"] = field(default_factory=dict)
@@ -141,11 +136,11 @@ class Section:
         return "a mapping of options" + (f" with the name of a {self.registry} as `type`" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
-        """Return whether the value is a mapping, or an accepted `~`. The options in the mapping are not checked."""
+        """Return whether the value is a mapping or an accepted `~`; do not check the options in the mapping."""
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
-        """Return the description of an option with a name that the user chose; None if the name is not allowed."""
+        """Return the kind of an option whose name the user chose, or None if the name is not allowed."""
         return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 
@@ -157,28 +152,24 @@ ANYTHING = Value("text", wanted="a value")  # an option with any value: only its
 class Options:
     """The options that a section may contain."""
 
-    keys: Mapping[str, Node]  # options with fixed names, keyed by name
-    required: Sequence[str] = ()  # names of parameters without a default value; the section must contain them
-    complete: bool = True  # True: the section has no other options; False: another package may read more
+    keys: Mapping[str, Node]  # options with fixed names
+    required: Sequence[str] = ()  # parameters without a default value
+    complete: bool = True  # False: another package may read more options
 
 
 def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
     """Return the classes or functions in a registry, keyed by name.
 
-    Args:
-        registry: kind of registry: "dataset", "loss", "metric", "model", "network", "optimizer" or "scheduler".
+    The registries are "dataset", "loss", "metric", "model", "network", "optimizer" and "scheduler".
     """
     from basicsr.utils import registry as registries
 
     from han_arch.models import losses, training_step
 
-    ours = {
-        "loss": losses.classes,
-        "optimizer": lambda: training_step.OPTIMIZERS,
-        "scheduler": lambda: training_step.SCHEDULERS,
-    }
-    if registry in ours:
-        return ours[registry]()
+    if registry == "loss":
+        return losses.classes()
+    if registry in ("optimizer", "scheduler"):
+        return training_step.OPTIMIZERS if registry == "optimizer" else training_step.SCHEDULERS
     attribute = "ARCH_REGISTRY" if registry == "network" else f"{registry.upper()}_REGISTRY"
     found = dict(iter(getattr(registries, attribute)))
     # BasicSR finds the entry NAME_basicsr by NAME too.
@@ -186,7 +177,7 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
 
 
 def options_of(node: Section, content: Mapping[str, Any]) -> Options:
-    """Return the options that a section with this content may contain. They depend on the `type` in the content."""
+    """Return the options that a section may contain, which depend on the `type` in its content."""
     if not node.registry:
         return Options(node.keys)
     named, known = content.get("type"), entries(node.registry)
@@ -202,13 +193,9 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
 
 
 def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
-    """Return the parameters of a class or function, and whether it accepts any other keyword arguments.
-
-    The parameters are a dict: name -> whether a value is required. If the constructor of a class accepts `**kwargs`,
-    the parameters of its base classes are included.
-    """
+    """Return the parameters (name -> whether a value is required), and whether other keyword arguments are accepted."""
     functions = [entry]
-    if inspect.isclass(entry):
+    if inspect.isclass(entry):  # a constructor with **kwargs passes them to the base class
         own = [cls for cls in entry.__mro__ if cls.__module__ not in ("builtins", "torch.nn.modules.module")]
         functions = [vars(cls)["__init__"] for cls in own if "__init__" in vars(cls)]
     needed, open_ended = dict.fromkeys(_EXTRA.get(registry, ()), False), False

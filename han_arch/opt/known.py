@@ -1,7 +1,7 @@
 """The table of options: one row for each option that BasicSR 1.4.2 or HANModel reads.
 
-The check before a run and the JSON schema for editors use this table. Each parameter in the signature of a network,
-loss, metric, optimizer or scheduler is an option too. A row for such a parameter only adds a range and a description.
+The parameters of a network, loss, metric, optimizer or scheduler are options too. A row for such a parameter only adds
+a range and a description.
 """
 
 from typing import TypeAlias
@@ -35,8 +35,7 @@ _ANY_SET: Nodes = {
     "filename_tmpl": Value("text", "name of an LQ file without suffix; {} is replaced by the name of the GT file",
                            pattern=r".*\{\}.*", wanted="text that contains {}"),
     "io_backend": Section({"type": Value("text", "storage of the images: disk (image files) or lmdb",
-                                         choices=("disk", "lmdb"), need="always")},
-                          need="always"),
+                                         choices=("disk", "lmdb"), need="always")}, need="always"),
     "mean": Values(Value("number"), doc="values to subtract from the image, one per channel", null=True),
     "std": Values(Value("number", above=0), doc="values to divide the image by, one per channel", null=True),
     "color": Value("text", "y: use only the luma channel of the images; ~: use RGB", choices=("y",), null=True),
@@ -65,9 +64,7 @@ _EVAL_SET: Nodes = {
 _OPTIMIZER: Nodes = {
     "type": _TYPE,
     "lr": Value("number", "learning rate", above=0, need="always"),
-    "betas": Values(
-        Value("number", low=0, below=1), 2, "decay rates of the running means of gradient and squared gradient"
-    ),
+    "betas": Values(Value("number", low=0, below=1), 2, "decay of the running means of gradient and squared gradient"),
     "weight_decay": Value("number", low=0),
     "eps": Value("number", above=0),
     "amsgrad": Value("flag"),
@@ -99,9 +96,7 @@ _METRIC: Nodes = {
     "test_y_channel": Value("flag", "measure on the luma channel (Y), as the papers do"),
     "input_order": Value("text", choices=("HWC", "CHW")),
     "convert_to": Value("text", choices=("y", "gray")),
-    "better": Value(
-        "text", "higher: a higher value is better; lower: a lower value is better", choices=("higher", "lower")
-    ),
+    "better": Value("text", "whether a higher or a lower value is better", choices=("higher", "lower")),
 }
 
 
@@ -110,47 +105,37 @@ def _loss(doc: str, only: str = "") -> Section:
 
 
 _TRAIN: Nodes = {
-    "ema_decay": Value("number", "decay of the exponential moving average of the weights; 0: do not average",
-                       low=0, below=1),
+    "ema_decay": Value("number", "decay of the exponential moving average of the weights; 0: off", low=0, below=1),
     "optim_g": Section(_OPTIMIZER, registry="optimizer", need="always"),
     "optim_d": Section(_OPTIMIZER, registry="optimizer", doc="optimizer of the discriminator", only="SRGANModel"),
     "scheduler": Section(_SCHEDULER, registry="scheduler", need="always"),
     "total_iter": Value("whole", "number of training iterations", low=1, need="always"),
-    "warmup_iter": Value("whole", "number of first iterations, during which the learning rate rises; -1: no warm-up",
-                         low=-1),
+    "warmup_iter": Value("whole", "number of first iterations with a rising learning rate; -1: no warm-up", low=-1),
     "pixel_opt": _loss("loss on pixel values"),
     "perceptual_opt": _loss("loss on VGG features"),
     "gan_opt": _loss("adversarial loss", "SRGANModel"),
     "ldl_opt": _loss("LDL loss, which penalizes artifacts of adversarial training", "SRGANModel"),
     "net_d_iters": Value("whole", "number of discriminator steps per generator step", low=1, only="SRGANModel"),
-    "net_d_init_iters": Value("whole", "number of first iterations that train only the discriminator",
-                              low=0, only="SRGANModel"),
+    "net_d_init_iters": Value("whole", "number of first iterations without generator steps", low=0, only="SRGANModel"),
     "precision": Value("text", "number format of a training step; bf16 and fp16 use mixed precision",
                        choices=tuple(PRECISIONS), only="HANModel"),
     "channels_last": Value("flag", "store images and weights in the memory format channels_last", only="HANModel"),
     "compile": Value("flag", "compile the blocks of the network with torch.compile", only="HANModel"),
-    "grad_clip": Value("number", "maximum norm of the gradient; a larger gradient is scaled down",
-                       above=0, null=True, only="HANModel"),
-    "accumulate": Value("whole", "split each batch into this number of parts that run in turn, to save memory",
-                        low=1, only="HANModel"),
-    "guard": Section(
-        {
-            "max_loss": Value("number", "maximum loss; a training step with a higher loss fails", above=0, null=True),
-            "factor": Value("number", "a training step fails if its loss is above this factor times the median loss",
-                            above=1),
-            "give_up_after": Value("whole", "the training stops after this number of failed steps in a row", low=1),
-            "action": Value("text", "skip: skip a failed step; rollback: skip it and reload the newest checkpoint",
-                            choices=("skip", "rollback")),
-        },
-        doc="protection against a loss that explodes or is not finite", null=True, only="HANModel",
-    ),
+    "grad_clip": Value("number", "a gradient with a larger norm is scaled down", above=0, null=True, only="HANModel"),
+    "accumulate": Value("whole", "number of parts of a batch that run in turn, to save memory", low=1, only="HANModel"),
+    "guard": Section({
+        "max_loss": Value("number", "maximum loss; a training step with a higher loss fails", above=0, null=True),
+        "factor": Value("number", "a training step fails if its loss is above factor x median loss", above=1),
+        "give_up_after": Value("whole", "the training stops after this number of failed steps in a row", low=1),
+        "action": Value("text", "skip: skip a failed step; rollback: skip it and reload the newest checkpoint",
+                        choices=("skip", "rollback")),
+    }, doc="protection against a loss that explodes or is not finite", null=True, only="HANModel"),
 }  # fmt: skip
 LOSSES = tuple(name for name in _TRAIN if name.endswith("_opt"))
 _VAL: Nodes = {
     "val_freq": Value("whole", "number of iterations between two validations", low=1, need="train"),
     "save_img": Value("flag", "save the output images as files", need="always"),
-    "suffix": Value("text", "text at the end of the output images' file names; ~: the name of the run",
-                    null=True, need="test"),
+    "suffix": Value("text", "end of the output images' file names; ~: the name of the run", null=True, need="test"),
     "pbar": Value("flag", "show a progress bar"),
     "metrics": Section(others=Section(_METRIC, registry="metric"),
                        doc="metrics to measure, keyed by names of your choice", null=True),
@@ -168,9 +153,7 @@ _LOGGER: Nodes = {
 }
 _PATH: Nodes = {
     "pretrain_network_g": Value("text", "checkpoint to start from: a file, or a name in the model zoo", null=True),
-    "param_key_g": Value(
-        "text", "key of the weights in the checkpoint, e.g. params_ema; ~: the complete file is the weights", null=True
-    ),
+    "param_key_g": Value("text", "key of the weights, such as params_ema; ~: the file has only weights", null=True),
     "strict_load_g": Value("flag", "true: all weights must fit the network; false: load only weights that fit"),
     "pretrain_network_d": Value("text", "checkpoint of the discriminator to start from", null=True, only="SRGANModel"),
     "param_key_d": Value("text", "key of the weights in the discriminator's file", null=True, only="SRGANModel"),
@@ -178,35 +161,27 @@ _PATH: Nodes = {
     "resume_state": Value("text", "training state (.state file) to resume from", null=True),
     "ignore_resume_networks": Values(Value("text"), null=True),
 }
-OPTIONS = Section(
-    {
-        "name": Value("text", "name of the run and of its output folder",
-                      pattern=r"[A-Za-z0-9][A-Za-z0-9_.+-]*", need="always",
-                      wanted="a folder name of letters, digits and _ . + - that starts with a letter or digit"),
-        "model_type": Value("text", "class that trains and validates the network: HANModel, SRModel, ...",
-                            need="always"),
-        "scale": Value("whole", "upscaling factor", low=1),
-        "num_gpu": Value("whole", "number of GPUs; 0: use the CPU; auto: use all GPUs",
-                         low=0, word="auto", need="always"),
-        "winograd": Value("flag", "use Winograd's algorithm: a step in fp32 on a CPU then takes 2/3 of the time",
-                          only="HANModel"),
-        "manual_seed": Value("whole", "random seed; ~: a new random seed for each run", low=0, high=2**31, null=True),
-        "find_unused_parameters": Value("flag", "in distributed training, allow parameters that get no gradient"),
-        "datasets": Section(
-            {"train": Section(_TRAIN_SET, registry="dataset", closed_types=CLOSED_SETS, need="train")},
-            others=Section(_EVAL_SET, registry="dataset", closed_types=CLOSED_SETS),
-            doc="data sets; names for training: train, val, val_1, ...; names for a test: test_1, test_2, ...",
-            need="always",
-        ),
-        "network_g": Section({"type": _TYPE}, registry="network", need="always"),
-        "network_d": Section({"type": _TYPE}, registry="network", doc="discriminator", only="SRGANModel"),
-        "path": Section(_PATH, null=True),
-        "train": Section(_TRAIN, others=_loss("an additional loss", "HANModel"), others_named=r"\w+_opt", need="train"),
-        "val": Section(_VAL, null=True, need="test"),
-        "logger": Section(_LOGGER, need="train"),
-        "dist_params": Section({
-            "backend": Value("text", "backend of torch.distributed", choices=("nccl", "gloo")),
-            "port": Value("whole", "TCP port on the first node, for runs that slurm starts", low=1, high=65535),
-        }, null=True),
-    },
-)  # fmt: skip
+OPTIONS = Section({
+    "name": Value("text", "name of the run and of its output folder",
+                  pattern=r"[A-Za-z0-9][A-Za-z0-9_.+-]*", need="always",
+                  wanted="a folder name of letters, digits and _ . + - that starts with a letter or digit"),
+    "model_type": Value("text", "class that trains and validates the network, such as HANModel", need="always"),
+    "scale": Value("whole", "upscaling factor", low=1),
+    "num_gpu": Value("whole", "number of GPUs; 0: use the CPU; auto: use all GPUs", low=0, word="auto", need="always"),
+    "winograd": Value("flag", "use Winograd's algorithm, which is faster in fp32 on a CPU", only="HANModel"),
+    "manual_seed": Value("whole", "random seed; ~: a new random seed for each run", low=0, high=2**31, null=True),
+    "find_unused_parameters": Value("flag", "in distributed training, allow parameters that get no gradient"),
+    "datasets": Section({"train": Section(_TRAIN_SET, registry="dataset", closed_types=CLOSED_SETS, need="train")},
+                        others=Section(_EVAL_SET, registry="dataset", closed_types=CLOSED_SETS), need="always",
+                        doc="data sets: train, val, val_1, ... in a training; test_1, test_2, ... in a test"),
+    "network_g": Section({"type": _TYPE}, registry="network", need="always"),
+    "network_d": Section({"type": _TYPE}, registry="network", doc="discriminator", only="SRGANModel"),
+    "path": Section(_PATH, null=True),
+    "train": Section(_TRAIN, others=_loss("an additional loss", "HANModel"), others_named=r"\w+_opt", need="train"),
+    "val": Section(_VAL, null=True, need="test"),
+    "logger": Section(_LOGGER, need="train"),
+    "dist_params": Section({
+        "backend": Value("text", "backend of torch.distributed", choices=("nccl", "gloo")),
+        "port": Value("whole", "TCP port on the first node, for runs that slurm starts", low=1, high=65535),
+    }, null=True),
+})  # fmt: skip

@@ -10,19 +10,18 @@ from han_arch.opt.normalise import RunRequest, normalise, without_added
 
 
 def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
-    """Load the option file of a run; this function replaces BasicSR's `parse_options`.
+    """Return the complete and checked options of a run, and the texts of the warnings.
 
-    Returns:
-        The complete and checked options (see `normalise`), and the texts of the warnings.
+    This function replaces BasicSR's `parse_options`.
 
     Raises:
-        UserError: the option file or an override is wrong. If the check finds several problems, the message lists them.
+        UserError: the option file or an override is wrong. The message lists all problems that the check found.
     """
     content = read.read(path)
     read.override(content, request.overrides, check.addable)
     opt, problems = normalise(content, request)
     problems += find_problems(opt)
-    # Two checks may find the same problem. It is reported once.
+    # `dict.fromkeys`, because two checks may find the same problem
     errors = list(dict.fromkeys(str(problem) for problem in problems if not problem.warning))
     if len(errors) == 1:
         raise UserError(f"{path}: {errors[0]}")
@@ -32,10 +31,7 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
 
 
 def find_problems(opt: dict[str, Any]) -> list[Problem]:
-    """Find all problems of the options that `normalise` returned.
-
-    Check single options, combinations of options and files, and try to build the network.
-    """
+    """Check the options that `normalise` returned: single options, combinations, files, and the network."""
     problems = check.check_options(without_added(opt), is_train=opt["is_train"]) + check.check_files(opt)
     problems += rules.cross_check(opt, problems)
     if not any(problem.where.startswith("network_g") and not problem.warning for problem in problems):

@@ -1,7 +1,6 @@
 """Complete the content of an option file. No other module changes the options of a run.
 
-Code that derives values from the options must store them in another object. BasicSR functions that write to the options
-get a copy.
+A BasicSR function that writes to the options gets a copy.
 """
 
 import os
@@ -37,18 +36,11 @@ class Place:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The settings of a run that its command adds to the option file.
+    """The settings of a run that its command adds to the option file."""
 
-    Args:
-        is_train: True for `basicsr train`, False for `basicsr test`.
-        root: folder in which a training creates experiments/ and tb_logger/, and a test creates results/.
-        overrides, auto_resume, debug: values of the flags `--force_yml`, `--auto_resume` and `--debug`.
-        place: rank of this process and number of processes of the run.
-    """
-
-    is_train: bool
-    root: Path
-    overrides: tuple[str, ...] = ()
+    is_train: bool  # True for `basicsr train`, False for `basicsr test`
+    root: Path  # folder in which a training creates experiments/ and tb_logger/, and a test creates results/
+    overrides: tuple[str, ...] = ()  # the flag --force_yml
     auto_resume: bool = False
     debug: bool = False
     place: Place = Place()
@@ -57,7 +49,7 @@ class RunRequest:
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
     """Return the complete options of a run, and the problems: old names, and options that only the command may set.
 
-    If the check finds no error in the result, then:
+    The content of the option file may contain any mistake, and it is not changed. If the check finds no error, then:
 
     - all options have their current names, and whole numbers are ints (`5e3` becomes 5000);
     - `num_gpu` is the number of GPUs that the run uses, at most the number of GPUs in this machine;
@@ -66,10 +58,6 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
     - `path` is a dict, and `~` in the paths of checkpoints and data sets is replaced by the home folder;
     - with `--debug`, the name of the run starts with `debug`. Such a run logs every iteration, and validates and saves
       every 8 iterations, like BasicSR's debug mode.
-
-    Args:
-        content: content of an option file, which may contain any mistake; it is not changed.
-        request: settings that the command adds.
     """
     opt = deepcopy(content)
     problems = [*_rename_old(opt), *_added_by_hand(opt)]
@@ -95,12 +83,12 @@ def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, A
 
 
 def without_added(opt: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the options of a run without the options in `ADDED`. An option file must not contain those."""
+    """Return a copy of the options of a run, without the options that `normalise` adds (see `ADDED`)."""
     own = deepcopy(opt)
     for pattern, names in ADDED.items():
         for _, section in find_sections(own, pattern):
             for name in names:
-                if name != "scale" or "scale" in own:  # without a top-level scale, the option file sets this one
+                if name != "scale" or "scale" in own:  # without a top-level scale, the data set has its own
                     section.pop(name, None)
     return own
 
@@ -108,10 +96,7 @@ def without_added(opt: dict[str, Any]) -> dict[str, Any]:
 def find_sections(opt: dict[str, Any], pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the path and the content of each section that matches a pattern. Skip sections that are not mappings.
 
-    Args:
-        opt: options of a run.
-        pattern: keys joined by `:`, such as `datasets:*`, where `*` matches every key. An empty pattern matches `opt`
-            itself.
+    In a pattern such as `datasets:*`, the `*` matches every name. An empty pattern matches all options as one section.
     """
     found: list[tuple[str, Any]] = [("", opt)]
     for part in filter(None, pattern.split(":")):
@@ -130,20 +115,16 @@ def _rename_old(opt: dict[str, Any]) -> Iterator[Problem]:
         for where, section in find_sections(opt, parent):
             if _reads_table_only(opt, where, section) and old in section and new not in section:
                 section[new] = section.pop(old)
-                yield Problem(
-                    where, f":{old} is the old name of {new} and still works; rename it to {new}", warning=True
-                )
+                yield Problem(where, f":{old} is the old name of {new} and still works; use the new name", warning=True)
 
 
 def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
     for pattern, names in ADDED.items():
         for where, section in find_sections(opt, pattern):
-            if _reads_table_only(opt, where, section):
-                for name in (name for name in names if name in section):
-                    yield Problem(
-                        f"{where}:{name}".removeprefix(":"),
-                        ": remove this option from the file, because the command sets it",
-                    )
+            for name in names:
+                if name in section and _reads_table_only(opt, where, section):
+                    path = f"{where}:{name}".removeprefix(":")
+                    yield Problem(path, ": remove this option from the file, because the command sets it")
 
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:

@@ -1,20 +1,17 @@
 """Find and read option files (the user's and the shipped ones), and apply `--force_yml` overrides.
 
-Option files and overrides are plain data, so they cannot run code. BasicSR's own loader is not safe: it executes YAML
-tags, and it passes overrides to `exec`.
+BasicSR's own loader can run code from an option file: it executes YAML tags, and it passes overrides to `exec`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from han_arch import errors, files
 from han_arch.errors import UserError
-
-Addable: TypeAlias = Callable[[dict[str, Any], list[str]], Mapping[str, bool]]
 
 
 class _OptionLoader(yaml.SafeLoader):
@@ -25,9 +22,8 @@ class _OptionLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} appears twice", key_node.start_mark
-                )
+                problem = f"the key {key!r} appears twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.append(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -38,17 +34,14 @@ _OptionLoader.add_implicit_resolver(
 
 
 class _OptionDumper(yaml.SafeDumper):
-    """A SafeDumper that writes no YAML aliases. With aliases, a change of one option could also change another."""
+    """A SafeDumper that writes no YAML aliases: with an alias, a change of one option would also change another."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def find(path_or_name: str) -> Path:
-    """Return the path of an option file.
-
-    Args:
-        path_or_name: path of a file, or name of a shipped option file with or without `options/` and `.yml`.
+    """Return the path of a file, or of a shipped option file by its name, with or without `options/` and `.yml`.
 
     Raises:
         UserError: no file has this path, and no shipped option file has this name.
@@ -57,7 +50,7 @@ def find(path_or_name: str) -> Path:
     if path.is_file():
         return path
     wanted, known = f"{path.name.removesuffix('.yml')}.yml", shipped_files()
-    # A path in any folder except options/ means a file in that folder, and not a shipped option file.
+    # A path in another folder than options/ never means a shipped option file.
     if wanted in known and str(path.parent) in (".", "options"):
         return known[wanted]
     raise UserError(
@@ -67,11 +60,7 @@ def find(path_or_name: str) -> Path:
 
 
 def parse(text: str, source: str) -> Any:
-    """Parse YAML text.
-
-    Args:
-        text: the YAML text.
-        source: origin of the text for error messages, such as a file name.
+    """Parse YAML text. The source, such as a file name, is for error messages.
 
     Raises:
         UserError: the text is not valid YAML, or it contains a duplicate key or a tag that would run code.
@@ -85,10 +74,7 @@ def parse(text: str, source: str) -> Any:
 
 
 def read(path_or_name: Path | str) -> dict[str, Any]:
-    """Read an option file.
-
-    Args:
-        path_or_name: path of a file, or name of a shipped option file (see `find`).
+    """Read an option file: a path, or the name of a shipped option file (see `find`).
 
     Raises:
         UserError: `find` or `parse` fails, or the content of the file is not a mapping.
@@ -105,19 +91,21 @@ def dump(options: dict[str, Any]) -> str:
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def override(options: dict[str, Any], entries: Iterable[str], addable: Addable = lambda options, section: {}) -> None:
+def override(
+    options: dict[str, Any],
+    entries: Iterable[str],
+    addable: Callable[[dict[str, Any], list[str]], Mapping[str, bool]] = lambda options, keys: {},
+) -> None:
     """Change options in place with `--force_yml` entries such as `train:optim_g:lr=1e-3`.
 
     Args:
-        options: content of the option file.
+        options: content of an option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function that returns the names that entries may add to a section. Its arguments are the options and
-            the path of the section as a list of keys. Its result is a dict: name -> True if the new option is a
-            section itself. The name `*` in the dict allows any name if the new value is a mapping. By default, entries
-            may add no names.
+        addable: function that returns the options that entries may add to a section (see `check.addable`). The name `*`
+            allows any name if the new value is a mapping. By default, entries may add nothing.
 
     Raises:
-        UserError: an entry does not have this form, or it has a key that is not in the file and must not be added.
+        UserError: an entry does not have this form, or has a key that is not in the file and must not be added.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")
@@ -141,7 +129,7 @@ def override(options: dict[str, Any], entries: Iterable[str], addable: Addable =
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the shipped option files: han_arch/options in an installed package, options/ in a checkout.
+    """Return the folder of the shipped option files: han_arch/options if installed, options/ in a checkout.
 
     Raises:
         FileNotFoundError: neither folder contains option files.
@@ -156,29 +144,26 @@ def shipped_folder() -> Path:
 
 
 def shipped_files() -> dict[str, Path]:
-    """Return file name -> path of each shipped option file, sorted by file name."""
+    """Return the paths of the shipped option files, keyed and sorted by file name."""
     return {path.name: path for path in sorted(shipped_folder().glob("*.yml"))}
 
 
 def run_names() -> list[str]:
-    """Return the names of the shipped option files for `basicsr train` and `basicsr test`."""
+    """Return the file names of the shipped option files for `basicsr train` and `basicsr test`."""
     return [name for name in shipped_files() if not name.startswith("leaderboard_")]
 
 
 def shipped_titles() -> dict[str, str]:
-    """Return file name -> title of each shipped option file. The title is the first line of the file."""
-    first = {name: path.read_text("utf-8").partition("\n")[0] for name, path in shipped_files().items()}
-    return {name: line.removeprefix("#").strip() for name, line in first.items()}
+    """Return the titles (first lines) of the shipped option files, keyed by file name."""
+    titles = {name: path.read_text("utf-8").partition("\n")[0] for name, path in shipped_files().items()}
+    return {name: title.removeprefix("#").strip() for name, title in titles.items()}
 
 
 def copy_shipped(name: str, target: str) -> list[Path]:
-    """Copy one or all shipped option files and return the paths of the copies.
+    """Copy the shipped option file with this name, or "all", and return the paths of the copies.
 
-    The copies refer to the JSON schema in the package, so that editors find it.
-
-    Args:
-        name: name of a shipped option file (see `find`), or "all".
-        target: file or folder to copy to. The path of a folder that does not exist yet must end with `/`.
+    The target is a file or a folder. A folder that does not exist yet must end with `/`. The copies refer to the JSON
+    schema in the package, so that editors find it.
 
     Raises:
         UserError: the shipped option file does not exist, or a copy would overwrite a file.
@@ -188,9 +173,7 @@ def copy_shipped(name: str, target: str) -> list[Path]:
     pairs = {(Path(target) / source.name if into_folder else Path(target)): source for source in sources}
     existing = [str(path) for path in pairs if path.exists()]
     if existing:
-        raise UserError(
-            f"the copy would overwrite {', '.join(existing)}; choose another target or remove the old files"
-        )
+        raise UserError(f"the copy would overwrite {', '.join(existing)}; choose another target or delete these files")
     schema = (shipped_folder() / "schema.json").resolve().as_uri()
     for path, source in pairs.items():
         path.parent.mkdir(parents=True, exist_ok=True)

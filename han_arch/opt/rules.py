@@ -1,6 +1,6 @@
 """Check combinations of options. Each rule reads a few options and describes what is wrong with them.
 
-A rule is skipped if an option that it reads is missing, is `~`, or has a problem already.
+The rules are sorted by topic: sizes, data, training, validation and log.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +18,7 @@ RULES: list[tuple[tuple[str, ...], Find, bool]] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Find options that contradict each other.
-
-    Args:
-        opt: the options that `normalise` returned.
-        known_problems: the problems that `check_options` and `check_files` found. A rule that reads an option with an
-            error is skipped.
-    """
+    """Find options that contradict each other. A rule is skipped if an option that it reads has an error already."""
     bad = {problem.where for problem in known_problems if not problem.warning}
     return [problem for rule in RULES for problem in _apply(*rule, opt, bad)]
 
@@ -33,10 +27,9 @@ def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
     """Register a function as a rule. It gets the values of options and returns a description of the problem, or None.
 
     Args:
-        reads: paths of the options that the rule reads, such as `train:total_iter`. A problem is reported for the first
-            path. `*` in a path matches each name in that section. The function is called once for each name, with the
-            name as its first argument, and the name replaces `*` in all paths. An option may be missing if its path
-            ends in `?`. Its value is then None.
+        reads: paths of the options that the rule reads. A problem is reported for the first path. If an option is
+            missing or `~`, the rule is skipped, but for a path with `?` at its end the function gets None. For paths
+            with `*`, the function is called for each name in that section. The name is its first argument.
         warning: True if the run can start in spite of the problem.
     """
 
@@ -56,8 +49,7 @@ def _apply(reads: tuple[str, ...], find: Find, warning: bool, opt: dict[str, Any
             path.removesuffix("?") not in bad and (path.endswith("?") or value is not None)
             for path, value in zip(paths, values, strict=True)
         )
-        text = find(*([] if starred is None else [name]), *values) if usable else None
-        if text is not None:
+        if usable and (text := find(*([] if starred is None else [name]), *values)):
             yield Problem(paths[0].removesuffix("?"), f" {text}", warning)
 
 
@@ -65,9 +57,6 @@ def _value(opt: Any, path: str) -> Any:
     for key in path.split(":"):
         opt = opt.get(key) if isinstance(opt, dict) else None
     return opt
-
-
-# Scale and sizes
 
 
 @_rule("network_g:upscale", "scale")
@@ -78,8 +67,7 @@ def _network_scale(upscale: Any, scale: int) -> str | None:
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
     # This is only a warning, because the authors of EDSR crop more pixels than the scale when they validate.
-    text = f"is {border}, but papers crop a border equal to scale ({scale}); your scores are not comparable with theirs"
-    return None if border == scale else text
+    return None if border == scale else f"is {border}, but papers use scale ({scale}), so scores are not comparable"
 
 
 @_rule("datasets:*:gt_size", "scale")
@@ -93,9 +81,6 @@ def _crop_size(name: str, size: int, scale: int) -> str | None:
 def _needs_scale(name: str, kind: str, scale: int | None) -> str | None:
     missing = kind == "PairedImageDataset" and not scale
     return "is PairedImageDataset, which needs the option scale at the top level of the file" if missing else None
-
-
-# Data
 
 
 @_rule("datasets:*:prefetch_mode")
@@ -115,10 +100,9 @@ def _cuda_prefetch(name: str, mode: str, num_gpu: int, pinned: bool | None) -> s
 
 @_rule("datasets:*:persistent_workers", "datasets:*:num_worker_per_gpu?")
 def _persistent(name: str, wanted: bool, workers: int | None) -> str | None:
-    if not wanted or (name == "train" and workers):
-        return None
-    why = "only the training set has data workers"
-    return "needs num_worker_per_gpu above 0" if name == "train" else f"must be false, because {why}"
+    if name == "train":
+        return "needs num_worker_per_gpu above 0" if wanted and not workers else None
+    return "must be false, because only the training set has data workers" if wanted else None
 
 
 @_rule("datasets:*:use_shuffle", warning=True)
@@ -153,32 +137,22 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
     if kind != "SingleImageDataset":
         return None
     needing = [key for key, one in metrics.items() if isinstance(one, dict) and one.get("type") != "calculate_niqe"]
-    text = (
-        f"is SingleImageDataset, which has no GT images; these metrics in val:metrics need them: {', '.join(needing)}"
-    )
-    return text if needing else None
-
-
-# Learning rate and training
+    why = f"has no GT images; these metrics in val:metrics need them: {', '.join(needing)}"
+    return f"is SingleImageDataset, which {why}" if needing else None
 
 
 @_rule("train:scheduler:periods", "train:total_iter")
 def _cosine_covers(periods: list[int], total: int) -> str | None:
-    why = "BasicSR's scheduler fails after the last period"
-    if sum(periods) >= total:
-        return None
-    return f"must have a sum of at least total_iter ({total}), because {why}; the sum is {sum(periods)}"
+    why = f"because BasicSR's scheduler fails after the last period; the sum is {sum(periods)}"
+    return None if sum(periods) >= total else f"must have a sum of at least total_iter ({total}), {why}"
 
 
 @_rule("train:scheduler:periods", "train:scheduler:restart_weights?")
 @_rule("train:scheduler:restarts", "train:scheduler:restart_weights?")
 def _restart_weights(starts: list[int], weights: list[float] | None) -> str | None:
-    weights = weights or [1]
-    return (
-        None
-        if len(starts) == len(weights)
-        else f"has {len(starts)} values, but restart_weights has {len(weights)}; the numbers must be equal"
-    )
+    values, factors = len(starts), len(weights or [1])
+    text = f"has {values} values, but restart_weights has {factors}; the numbers must be equal"
+    return None if values == factors else text
 
 
 @_rule("train:scheduler:milestones", "train:warmup_iter", "model_type")
@@ -196,8 +170,7 @@ def _milestones_reached(milestones: list[int], total: int) -> str | None:
 
 @_rule("train:warmup_iter", "train:total_iter", warning=True)
 def _warmup_ends(warmup: int, total: int) -> str | None:
-    text = f"is {warmup}, and total_iter is only {total}, so the learning rate never stops rising"
-    return None if warmup < total else text
+    return None if warmup < total else f"is {warmup} (total_iter: {total}), so the learning rate never stops rising"
 
 
 @_rule("train:optim_g:type", "model_type")
@@ -245,9 +218,6 @@ def _winograd_compiler(wanted: bool) -> str | None:
     # The check looks for a compiler but does not start it, because the kernels are compiled at their first use.
     why = winograd.no_compiler()
     return f"must be false on this machine: {why}" if wanted and why else None
-
-
-# Validation and log
 
 
 @_rule("logger:keep_best", "val:metrics?")

@@ -1,7 +1,6 @@
 """Convert the table of options to a JSON schema. Editors use the schema to complete and check option files.
 
-This module does not import BasicSR, so the schema does not check registered names. The schema lists the parameters of
-HAN, but not the parameters of other registered classes.
+The schema does not check registered names. It lists the parameters of HAN, but not those of other registered classes.
 """
 
 import inspect

@@ -1,7 +1,6 @@
 """Data loaders. The images in a training batch depend only on the seed and the iteration.
 
-So a resumed run loads the same batches as an uninterrupted run, and several processes load the same batches as one. In
-BasicSR, the batches also depend on the epoch and the process.
+So a resumed run and a run of several processes load the same batches. With BasicSR's loaders, they do not.
 """
 
 import logging
@@ -30,16 +29,11 @@ class RunSampler(Sampler[SampleKey]):
     Each pass over the dataset has a new random order, which depends only on the option `manual_seed`. The samples of
     the whole run are numbered from 0. Let B be the batch size over all processes. Iteration i trains on the samples
     (i-1)*B to i*B-1, and each process loads every world_size-th of them. B may be larger than the dataset.
-
-    Args:
-        size: number of samples in the dataset.
-        positions: ascending numbers of the samples that this process loads.
-        seed: the option `manual_seed`.
     """
 
-    size: int
-    positions: range
-    seed: int
+    size: int  # number of samples in the dataset
+    positions: range  # ascending numbers of the samples that this process loads
+    seed: int  # the option manual_seed
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -55,10 +49,10 @@ class RunSampler(Sampler[SampleKey]):
 
 
 class SeededSamples(Dataset[Any]):
-    """Wrapper for a BasicSR dataset that is indexed by the pairs (index, seed) of RunSampler.
+    """Wrapper for a BasicSR dataset that takes the pairs (index, seed) of RunSampler.
 
-    BasicSR's datasets draw crops and flips from the global random generators. This class seeds these generators before
-    it loads a sample, and restores their states afterwards.
+    BasicSR's datasets draw crops and flips from the global random generators. The wrapper seeds these generators before
+    it loads a sample, and then restores their states.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -82,15 +76,9 @@ class SeededSamples(Dataset[Any]):
 
 
 def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) -> tuple[Any, list[Any]]:
-    """Build the data loaders for training and validation.
+    """Return the training loader and a list with one loader per validation set.
 
-    Args:
-        start_iter: number of iterations that are already done.
-        logger: receives the sizes of the data sets.
-
-    Returns:
-        The training loader and a list with one loader per validation set. The training loader starts with the batch of
-        iteration start_iter + 1.
+    The training loader starts with the batch of iteration start_iter + 1.
 
     Raises:
         UserError: the training set is empty.
@@ -115,8 +103,8 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
     """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
-    This needs private attributes of torch. Torch itself stops the workers only when the iterator is deleted, and a
-    loader with persistent workers never deletes it. Torch sends SIGTERM to busy workers, but these workers ignore it.
+    Torch stops the workers only when the iterator is deleted, and a loader with persistent workers never deletes it.
+    Torch sends SIGTERM to busy workers, but our workers ignore it. So this code needs private attributes of torch.
     """
     batches = iter(loader)
     try:
@@ -135,13 +123,13 @@ def _sampler(
     if not size:
         raise UserError("the training set contains no images; check the paths in the option section datasets:train")
     # Without a launcher, one process loads the batches for all GPUs, as in BasicSR.
-    loaders_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
-    batch = dataset_opt["batch_size_per_gpu"] * loaders_per_process * opt["world_size"]
+    gpus_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
+    batch = dataset_opt["batch_size_per_gpu"] * gpus_per_process * opt["world_size"]
     if dataset_opt.get("prefetch_mode"):
         logger.warning(
             "prefetch_mode has no effect: workers load batches ahead anyway; pin_memory: true speeds up copies to a GPU"
         )
-    total_iter = int(opt["train"]["total_iter"])
+    total_iter = opt["train"]["total_iter"]
     epochs = math.ceil(total_iter * batch / size)
     logger.info(f"Training images: {size}; batch size {batch}; {total_iter} iterations, that is {epochs} epochs")
     positions = range(start_iter * batch + opt["rank"], total_iter * batch, opt["world_size"])
@@ -149,11 +137,7 @@ def _sampler(
 
 
 def _start_worker(start: Callable[[int], None], worker_id: int) -> None:
-    """Make a data worker ignore SIGINT and SIGTERM, then start it as BasicSR does.
-
-    Ctrl-C in a shell and SIGTERM from a scheduler reach all processes of a job. The main process needs the workers
-    until the current iteration is done.
-    """
+    # Ctrl-C and a scheduler's SIGTERM reach all processes, but the main process still needs its data workers.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     start(worker_id)

@@ -1,7 +1,7 @@
-"""The training loop, for BasicSR's data sets, models and options. A resumed run equals an uninterrupted one.
+"""The training loop, which replaces `basicsr.train.train_pipeline`. A resumed run equals an uninterrupted one.
 
-It replaces `basicsr.train.train_pipeline`. BasicSR's loop ends early when the batch size does not divide the size of
-the data set, it restarts the data workers at each epoch, and a resumed run differs from an uninterrupted one.
+BasicSR's loop ends early if the batch size does not divide the size of the data set. It restarts the data workers at
+each epoch, and a resumed run differs from an uninterrupted one.
 """
 
 import argparse
@@ -21,27 +21,22 @@ STOPPED_BY_SIGNAL = 3
 
 
 def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warnings: list[str]) -> int:
-    """Train a network, from iteration 0 or from a training state.
+    """Train a network, from iteration 0 or from a training state. The options are not changed.
 
-    Args:
-        opt: the options from `opt.load`; they are not changed.
-        args: the command's flags. Used are `opt` (path of the option file), `force_yml` and `fresh`.
-        environment: text for the log that lists installed versions, plugins and changes to other packages.
-        warnings: warnings about the options; they are logged.
+    The log starts with the environment (installed versions and plugins) and the warnings about the options.
 
     Returns:
         0 when all iterations are done; 3 when a signal stopped the run and its state is saved.
 
     Raises:
-        UserError: an option is wrong, or a file could not be written. Or an unfinished run has the same name, and
-            neither `--auto_resume` nor `--fresh` is given.
+        UserError: an option is wrong, a file could not be written, or an unfinished run would be replaced.
     """
     from basicsr.models import build_model
 
     start = resume.find(opt)
     resume.prepare_folders(opt, start, fresh=args.fresh)
     if opt["rank"] == 0:
-        keep_options(opt, args)
+        _keep_options(opt, args)
     model_opt = start.model_options(opt)
     logger = records.start_log(model_opt, environment, [*warnings, *start.notes])
     kept = memory.keep_freed_memory() if opt["num_gpu"] == 0 else None
@@ -86,11 +81,8 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     return 0
 
 
-def keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
-    """Copy the option file to the experiment's folder, with the time and the command as comments at the top.
-
-    With `--force_yml` the copy contains the changed options.
-    """
+def _keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write the options of the run to the experiment's folder, with the time and the command at the top of the file."""
     text = load.as_file(opt) if args.force_yml else Path(args.opt).read_text("utf-8")
     head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
     files.write(Path(opt["path"]["experiments_root"]) / Path(args.opt).name, head + text)
@@ -101,7 +93,6 @@ class BetweenSteps:
 
     def __init__(self, opt: dict[str, Any], model: Any, val_loaders: list[Any], progress: records.Progress) -> None:
         self.opt, self.model, self.val_loaders, self.progress = opt, model, val_loaders, progress
-        self.logger, self.tb_logger = progress.logger, progress.tb_logger
         self.folder = Path(opt["path"]["experiments_root"])
         self.csv_logs: dict[str, records.CsvLog] = {}
 
@@ -116,48 +107,43 @@ class BetweenSteps:
     def validate(self, current_iter: int) -> None:
         """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
 
-        The option `keep_best` names a metric. If this metric on the first validation set is the best so far, save the
-        networks as net_g_best.pth.
+        If the metric `keep_best` is better than ever on the first validation set, save the networks as net_g_best.pth.
         """
         val = self.opt.get("val")
-        if not val or not (current_iter % val["val_freq"] == 0 or self._is_last(current_iter)):
+        if not val or not self._is_due(current_iter, val["val_freq"]):
             return
         keep_best = self.opt["logger"].get("keep_best")
         for index, loader in enumerate(self.val_loaders):
             name = loader.dataset.opt["name"]
-            self.model.validation(loader, current_iter, self.tb_logger, val["save_img"])
+            self.model.validation(loader, current_iter, self.progress.tb_logger, val["save_img"])
             results = getattr(self.model, "metric_results", None)
             if not results:
                 continue
-            # Only the first validation set decides which networks are the best.
             if index == 0 and keep_best and self.model.best_metric_results[name][keep_best]["iter"] == current_iter:
                 self.model.save_networks("best")
             self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
-        """Save networks and training state, every `save_checkpoint_freq` iterations and after the last iteration.
-
-        If `now` is True, save after this iteration too.
-        """
+        """Save networks and training state if `now`, every `save_checkpoint_freq` iterations, and after the last."""
         logger_opt = self.opt["logger"]
-        if not now and current_iter % logger_opt["save_checkpoint_freq"] and not self._is_last(current_iter):
+        if not now and not self._is_due(current_iter, logger_opt["save_checkpoint_freq"]):
             return
-        self.logger.info("Saving models and training states.")
+        self.progress.logger.info("Saving models and training states.")
         self.model.save(epoch, current_iter)
         if logger_opt.get("keep_last") and self.progress.is_main:
             resume.keep_last(self.opt, logger_opt["keep_last"])
 
     def finish(self) -> None:
         """Save the networks as net_g_latest.pth, close TensorBoard's writer, and log the summary."""
-        self.logger.info("End of training; saving the latest model.")
+        self.progress.logger.info("End of training; saving the latest model.")
         self.model.save(epoch=-1, current_iter=-1)
-        if self.tb_logger:
-            self.tb_logger.close()
+        if self.progress.tb_logger:
+            self.progress.tb_logger.close()
         if self.progress.is_main:
-            self.logger.info(records.summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
+            self.progress.logger.info(records.summarise(self.folder, (self.opt.get("val") or {}).get("metrics") or {}))
 
-    def _is_last(self, current_iter: int) -> bool:
-        return current_iter == self.progress.total_iter
+    def _is_due(self, current_iter: int, frequency: int) -> bool:
+        return current_iter % frequency == 0 or current_iter == self.progress.total_iter
 
     def _add_to_csv(self, name: str, row: dict[str, object]) -> None:
         if not self.progress.is_main:

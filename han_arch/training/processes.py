@@ -14,8 +14,8 @@ import torch
 from han_arch.errors import UserError
 from han_arch.opt.normalise import Place
 
-# How long a process may wait for a slower one, such as the one that validates the largest images. Torch's default would
-# end the run after 10 to 30 minutes. If a process dies, the run ends at once: by closed connections or by torchrun.
+# How long a process may wait for a slower one, such as the one that validates the largest images. Torch's default is 10
+# to 30 minutes. If a process dies, the run ends at once: the connections close, or torchrun stops the other processes.
 TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
@@ -26,8 +26,7 @@ SLURM = "slurm", "srun --kill-on-bad-exit=1 basicsr train -opt FILE --launcher s
 def find_place(launcher: str) -> Place:
     """Read this process's rank and the number of processes from the environment variables of the launcher.
 
-    Args:
-        launcher: "none", "pytorch" (torchrun) or "slurm".
+    The launcher is "none", "pytorch" (torchrun) or "slurm".
 
     Raises:
         UserError: an environment variable is missing.
@@ -42,13 +41,10 @@ def find_place(launcher: str) -> Place:
 def join(launcher: str, settings: Mapping[str, Any]) -> None:
     """Initialise torch.distributed from the environment variables that `find_place` reads.
 
-    Processes without a GPU use the backend gloo. This replaces BasicSR's `init_dist`, which fails without a GPU and
-    passes the environment variable SLURM_NODELIST to a shell.
+    The settings are the option section `dist_params`. Processes with a GPU use its `backend` (default nccl). Processes
+    without a GPU use gloo. Slurm uses `port` (default 29500) if MASTER_PORT is not set.
 
-    Args:
-        launcher: "none" (do nothing), "pytorch" (torchrun) or "slurm".
-        settings: the option section `dist_params`. `backend` (default nccl) is used with GPUs. `port` (default 29500)
-            is used with slurm, if MASTER_PORT is not set.
+    BasicSR's `init_dist` fails without a GPU and passes the environment variable SLURM_NODELIST to a shell.
     """
     if launcher == "none":
         return
@@ -65,16 +61,10 @@ def join(launcher: str, settings: Mapping[str, Any]) -> None:
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
     """Convert the environment variables of a slurm task to the variables that torchrun sets.
 
-    Args:
-        environment: environment variables of the task. SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and
-            SLURM_JOB_NODELIST (or SLURM_NODELIST) are required. MASTER_ADDR and MASTER_PORT keep their values if set.
-        port: value of MASTER_PORT if it is not set: the port at which all processes connect to the first one.
-
-    Returns:
-        RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+    MASTER_ADDR and MASTER_PORT keep their values. The port is used if MASTER_PORT is not set.
 
     Raises:
-        UserError: one of slurm's variables is missing.
+        UserError: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID or SLURM_JOB_NODELIST (or SLURM_NODELIST) is missing.
     """
     nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST") or ""
     variables = {**environment, "SLURM_JOB_NODELIST": nodes}
@@ -91,8 +81,8 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
 def _require(names: tuple[str, ...], variables: Mapping[str, str], launcher: str, command: str) -> None:
     for name in names:
         if not variables.get(name):
-            why = f"needs the environment variable {name}, which is not set"
-            raise UserError(f"--launcher {launcher} {why}; start the run with: {command}")
+            wanted = f"the environment variable {name}, which is not set"
+            raise UserError(f"--launcher {launcher} needs {wanted}; start the run with: {command}")
 
 
 def first_host(nodes: str) -> str:
@@ -123,8 +113,7 @@ def _joined() -> bool:
 class StopRequest(ExitStack[None]):
     """Context that catches SIGINT and SIGTERM, so that the run can stop between two iterations.
 
-    The first signal only sets `signal_name`, and the training loop stops later. A second signal ends the process at
-    once.
+    The first signal only sets `signal_name`. A second signal ends the process at once.
     """
 
     signal_name: str | None = None

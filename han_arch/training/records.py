@@ -22,10 +22,7 @@ from han_arch.models import REFUSED_WRITE
 
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log, which goes to stderr and to a file in the experiment's folder.
-
-    Its first lines contain `environment`, the options, and the warnings in `notes`.
-    """
+    """Start the log on stderr and in a file, with the environment, the options, and the notes as warnings."""
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 
@@ -45,12 +42,10 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
 def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
     """Open a TensorBoard writer in the folder tb_logger/NAME. If the options set a wandb project, start wandb first.
 
-    Args:
-        start_iter: number of iterations that are already done. TensorBoard hides old values of later iterations,
-            because the resumed run writes them again.
+    TensorBoard hides old values of iterations after start_iter, because the resumed run writes them again.
 
     Returns:
-        The SummaryWriter. None in debug runs, without `use_tb_logger`, and in all processes but the first.
+        The SummaryWriter; None in debug runs, without `use_tb_logger`, and in all processes except the first.
     """
     settings = opt["logger"]
     if opt["rank"] != 0 or "debug" in opt["name"] or not settings.get("use_tb_logger"):
@@ -80,11 +75,7 @@ class CsvLog:
         files.write(path, text.getvalue())
 
     def add(self, row: dict[str, object]) -> None:
-        """Append a row to the file; numbers are written with all their digits.
-
-        Raises:
-            UserError: the file could not be written, for example because the disk is full.
-        """
+        """Append a row, with all digits of the numbers. Raise UserError if the disk is full or refuses to write."""
         with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
@@ -98,7 +89,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 class Progress(ExitStack[None]):
-    """Measure and report the speed of training; it replaces BasicSR's MessageLogger.
+    """Measure and report the speed of training; this class replaces BasicSR's MessageLogger.
 
     The speed (iterations per second) is measured since the last log line, without validation and saving. The remaining
     time (ETA) includes validation and saving.
@@ -106,7 +97,7 @@ class Progress(ExitStack[None]):
     Args:
         start_iter: number of iterations that are already done.
         samples_per_iter: number of samples in an iteration, over all processes.
-        tb_logger: TensorBoard's writer; None: no TensorBoard.
+        tb_logger: TensorBoard's writer or None.
     """
 
     def __init__(
@@ -136,7 +127,7 @@ class Progress(ExitStack[None]):
         Args:
             seconds: duration of the iteration.
             waited: how many of these seconds the iteration waited for data.
-            numbers: losses (l_...) and other values of the training step, such as grad_norm.
+            numbers: losses (l_...) and other values of the training step.
         """
         self.steps += 1
         self.seconds += seconds
@@ -148,19 +139,17 @@ class Progress(ExitStack[None]):
         self._bar.update()
 
     def write_line(self, epoch: int, current_iter: int, lrs: list[float], numbers: dict[str, float]) -> None:
-        """Write a line to the log and the same values to TensorBoard; then start a new speed measurement.
-
-        Args:
-            epoch: number of the current pass over the training set, from 0.
-            numbers: losses (l_...) and other values of the training step, such as grad_norm.
-        """
+        """Write a line to the log and the same values to TensorBoard; then start a new speed measurement."""
         seconds = self.seconds or float("inf")  # a coarse clock can measure 0
         rate, waited = self.steps / seconds, self.waited / seconds
         samples, memory = rate * self.samples_per_iter, memory_in_use() / 2**20
         speed = f"{rate:.4g} it/s, {samples:.4g} samples/s, data {waited:.0%}"
         if memory:
             speed += f", memory {memory:,.0f} MiB"
-        eta = datetime.timedelta(seconds=round(self._eta(current_iter)))
+        # After the second iteration, ignore the first iteration, which is slow because it may compile.
+        done, now = current_iter - self.start_iter, time.monotonic()
+        each = (now - self._first_done) / (done - 1) if done > 1 else now - self._began
+        eta = datetime.timedelta(seconds=round(each * (self.total_iter - current_iter)))
         rates = "".join(f"{lr:.3e}," for lr in lrs)
         self.logger.info(
             f"[{self.name}][epoch:{epoch:3d}, iter:{current_iter:8,d}, lr:({rates})] [eta: {eta}, {speed}] "
@@ -173,50 +162,40 @@ class Progress(ExitStack[None]):
                 self.tb_logger.add_scalar(key, value, current_iter)
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
 
-    def _eta(self, current_iter: int) -> float:
-        """Return the remaining seconds. After the second iteration, ignore the first, which is slow (compilation)."""
-        done = current_iter - self.start_iter - 1
-        now = time.monotonic()
-        each = (now - self._first_done) / done if done > 0 else now - self._began
-        return each * (self.total_iter - current_iter)
-
 
 def memory_in_use() -> int:
     """Return the memory in use, in bytes; 0 if it is unknown.
 
-    With a GPU this is the peak GPU memory of all tensors. Without a GPU it is the main memory that the process uses
-    now (Linux), or its peak (macOS).
+    With a GPU, this is the peak GPU memory of all tensors. Without a GPU, it is the main memory of the process, or its
+    peak on macOS.
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
-    if sys.platform == "win32":
-        return 0
-    import resource
-
     statm = Path("/proc/self/statm")
     if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0
 
 
 def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a text with the best and last value of each validation metric, and the paths of the output files.
 
-    Args:
-        folder: folder of the experiment.
-        metrics: the option `val:metrics`. For a metric with `better: lower` the lowest value is the best; for all other
-            metrics it is the highest.
+    The metrics are the option `val:metrics`. For a metric with `better: lower` the lowest value is the best.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
-        rows = _numbers(path)
-        for metric in (column for column in rows[0] if column != "iter") if rows else ():
+        columns = _read_columns(path)
+        iterations = columns.pop("iter", [])
+        for metric, values in columns.items():
             which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
-            best = choose(rows, key=lambda row: row[metric])
+            best = values.index(choose(values))
             lines.append(
-                f"  {path.stem.removeprefix('val_')} {metric}: {which} {best[metric]:.4f} "
-                f"at iteration {best['iter']:.0f}, last {rows[-1][metric]:.4f} at iteration {rows[-1]['iter']:.0f}"
+                f"  {path.stem.removeprefix('val_')} {metric}: {which} {values[best]:.4f} "
+                f"at iteration {iterations[best]:.0f}, last {values[-1]:.4f} at iteration {iterations[-1]:.0f}"
             )
     weights = [folder / "models" / name for name in ("net_g_latest.pth", "net_g_best.pth")]
     lines += [f"  weights: {path}" for path in weights if path.exists()]
@@ -231,12 +210,12 @@ def draw_curves(folder: Path) -> Path:
 
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}
     for path in [folder / "train.csv", *sorted(folder.glob("val_*.csv"))]:
-        rows = _numbers(path)
-        for column in rows[0] if rows else ():
-            if column not in ("iter", "epoch"):
-                points = [row["iter"] for row in rows], [row[column] for row in rows]
-                label = "training" if path.name == "train.csv" else path.stem.removeprefix("val_")
-                panels.setdefault(column, []).append((label, *points))
+        label = "training" if path.name == "train.csv" else path.stem.removeprefix("val_")
+        columns = _read_columns(path)
+        iterations = columns.pop("iter", [])
+        for column, values in columns.items():
+            if column != "epoch":
+                panels.setdefault(column, []).append((label, iterations, values))
     figure = Figure(figsize=(9, 2.4 * max(1, len(panels))), layout="constrained")
     axes = figure.subplots(max(1, len(panels)), squeeze=False)[:, 0]
     for axis, (column, curves) in zip(axes, panels.items(), strict=False):
@@ -253,5 +232,6 @@ def draw_curves(folder: Path) -> Path:
     return path
 
 
-def _numbers(path: Path) -> list[dict[str, float]]:
-    return [{key: float(value) for key, value in row.items()} for row in read_rows(path)]
+def _read_columns(path: Path) -> dict[str, list[float]]:
+    rows = read_rows(path)
+    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}

@@ -1,7 +1,8 @@
 """Resume a training run: find its training state, list its changed options, and prepare its folders."""
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,11 @@ IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", 
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a run starts: at a training state, or at iteration 0.
-
-    Args:
-        path: file of the training state; None for a start at iteration 0.
-        state: content of the training state; None for a start at iteration 0.
-        notes: lines for the log about skipped training states and changed options.
-    """
+    """The training state from which a run starts; path and state are None for a start at iteration 0."""
 
     path: Path | None = None
     state: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()  # lines for the log: skipped training states and changed options
 
     @property
     def start_iter(self) -> int:
@@ -48,9 +43,9 @@ class Resume:
 def find(opt: dict[str, Any]) -> Resume:
     """Find and load the training state to resume from.
 
-    With `auto_resume`, load the experiment's newest training state. If its file or its network's file cannot be read,
-    try the next older one. Without `auto_resume`, or if the experiment has no training state yet, load the file
-    `path:resume_state`. If this option is empty, the run starts at iteration 0.
+    With `auto_resume`, load the newest training state that can be read together with its network. Without
+    `auto_resume`, or if the experiment has no training state yet, load the file `path:resume_state`. If this option is
+    empty, the run starts at iteration 0.
 
     Raises:
         UserError: `path:resume_state` is not a readable training state, or all states of the experiment are damaged.
@@ -69,7 +64,7 @@ def find(opt: dict[str, Any]) -> Resume:
                 _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
         except UserError as error:
             if is_given:
-                remedy = "set it to a training state, such as experiments/NAME/training_states/5000.state"
+                remedy = "set the option to a training state, such as experiments/NAME/training_states/5000.state"
                 raise UserError(f"path:resume_state: {error}; {remedy}") from error
             notes.append(f"Skipped {path.name}: {error}")
             continue
@@ -89,7 +84,7 @@ def saved_iterations(opt: dict[str, Any]) -> list[int]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """Compare two sets of options; return one line per difference, such as `train:total_iter: 10 -> 20`."""
+    """Return one line per difference between two sets of options, such as `train:total_iter: 10 -> 20`."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         where = f"{prefix}{key}"
@@ -104,16 +99,10 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 
 
 def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
-    """Make the folders of a run.
-
-    If the run starts at iteration 0, the folder of an older run with the same name is renamed, as in BasicSR.
-
-    Args:
-        resume: result of `find`.
-        fresh: rename the older run's folder even if the older run is unfinished.
+    """Make the folders of a run. For a start at iteration 0, rename the folder of an older run with the same name.
 
     Raises:
-        UserError: an unfinished run has the same name, and neither `--auto_resume` nor `--fresh` is given.
+        UserError: the older run is unfinished, and `fresh` is False.
     """
     from basicsr.utils import make_exp_dirs, mkdir_and_rename
 

@@ -20,12 +20,8 @@ from han_arch.version import __version__
 def run(args: argparse.Namespace, *, is_train: bool) -> int:
     """Run `basicsr train` or `basicsr test` in the current folder; with `--check`, only check and print the options.
 
-    Args:
-        args: the command's flags.
-        is_train: True for `basicsr train`; False for `basicsr test`.
-
     Returns:
-        The exit code: 0, or 3 when a signal stopped the training and its state is saved.
+        The exit status: 0, or 3 when a signal stopped the training and its state is saved.
 
     Raises:
         UserError: BasicSR cannot be imported, an option is wrong, or the disk is full.
@@ -52,7 +48,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     from basicsr.utils import set_random_seed
 
     environment = _environment(plugins)
-    args.opt = str(path)  # loop.keep_options copies this file
+    args.opt = str(path)  # `loop.train` copies this file
     processes.join(args.launcher, opt.get("dist_params") or {})
     try:
         # With `manual_seed: ~` each process has drawn its own seed. All need the same seed, to divide the samples.
@@ -68,12 +64,10 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 
 
 def load_plugins() -> dict[str, str]:
-    """Load all installed BasicSR plugins; each registers its networks, models and data sets.
+    """Load all installed BasicSR plugins, and return the name and version of each package, keyed by plugin name.
 
-    A plugin is a function that an installed package declares as an entry point in the group `basicsr.plugins`.
-
-    Returns:
-        Dict from plugin name to the name and version of its package.
+    A plugin is a function that a package declares as an entry point in the group `basicsr.plugins`. It registers the
+    package's networks, models and data sets.
 
     Raises:
         UserError: a plugin cannot be loaded.
@@ -83,10 +77,8 @@ def load_plugins() -> dict[str, str]:
         try:
             entry.load()()
         except Exception as error:
-            raise UserError(
-                f"cannot load the BasicSR plugin {entry.name!r} ({origin}): {type(error).__name__}: {error}; "
-                f"fix or uninstall {origin}"
-            ) from error
+            problem = f"cannot load the BasicSR plugin {entry.name!r} ({origin}): {type(error).__name__}: {error}"
+            raise UserError(f"{problem}; fix or uninstall {origin}") from error
         loaded[entry.name] = origin
     if "han_arch" not in loaded:  # han_arch is not installed but runs from a checkout
         register()
@@ -95,7 +87,6 @@ def load_plugins() -> dict[str, str]:
 
 
 def _test(opt: dict[str, Any], environment: str) -> None:
-    """Run BasicSR's test pipeline with the options `opt`; its log starts with `environment`."""
     import basicsr.test
 
     def replace(attribute: str, result: Any, why: str) -> None:
@@ -110,9 +101,9 @@ def _environment(plugins: dict[str, str]) -> str:
     import torch
     import torchvision
 
-    basicsr = compat.installed_version("basicsr")
+    versions = f"PyTorch {torch.__version__}, TorchVision {torchvision.__version__}"
     lines = [
-        f"BasicSR {basicsr}, PyTorch {torch.__version__}, TorchVision {torchvision.__version__}",
+        f"BasicSR {compat.installed_version('basicsr')}, {versions}",
         f"Plugins: {', '.join(plugins.values())}",
         "Changes to other packages:",
         *(f"  {where}: {why}" for where, why in compat.changes().items()),
