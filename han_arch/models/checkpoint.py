@@ -26,8 +26,7 @@ from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
 class CheckpointModel(SRModel):
     """SRModel that saves and loads files safely. Differences from SRModel:
 
-    - `save`, `save_network` and `save_training_state` write a file completely or not at all. A write error stops the
-      run.
+    - A file is written completely or not at all. A write error stops the run.
     - A checkpoint contains the options `network_g`, the trained weights (key `params`) and the averaged weights (key
       `params_ema`).
     - `load_network` never runs code from a file. For HAN it also reads RCAN checkpoints and those of HAN's authors.
@@ -38,26 +37,12 @@ class CheckpointModel(SRModel):
     guard: LossGuard
     scheduled_lrs: list[list[float]] | None  # rates of the schedule during a warm-up; else None
 
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Save the networks and the training state of an iteration.
-
-        At the end of training, current_iter is -1. Then save only the networks, as net_g_latest.pth.
-
-        Raises:
-            UserError: a file could not be written.
-        """
-        self.save_networks(current_iter)
-        self.save_training_state(epoch, current_iter)
-
     def save_networks(self, label: int | str) -> None:
-        """Save the trained network, and the averaged network if there is one, in the file `net_g_<label>.pth`.
-
-        Args:
-            label: iteration number, or a word such as "best"; -1 means "latest".
-        """
-        nets = {"params": self.net_g, "params_ema": getattr(self, "net_g_ema", None)}
-        built = {key: net for key, net in nets.items() if net is not None}
-        self.save_network(list(built.values()), "net_g", label, list(built))
+        """Save the trained network, and the averaged network if there is one, as `net_g_<label>.pth`."""
+        nets = {"params": self.net_g}
+        if hasattr(self, "net_g_ema"):
+            nets["params_ema"] = self.net_g_ema
+        self.save_network(list(nets.values()), "net_g", label, list(nets))
 
     @master_only
     def save_network(
@@ -67,13 +52,12 @@ class CheckpointModel(SRModel):
         current_iter: int | str,
         param_key: str | list[str] = "params",
     ) -> None:
-        """Save one or several networks in the file `<net_label>_<current_iter>.pth`, completely or not at all.
+        """Save one or several networks in the file `<net_label>_<current_iter>.pth`.
 
         Args:
-            net: the network, or a list of networks.
-            net_label: first part of the file's name. With "net_g" the file also contains the options `network_g`.
-            current_iter: second part of the file's name: an iteration number, or a word; -1 means "latest".
-            param_key: key of the network's state dict in the file; for a list of networks, a list of keys.
+            net_label: with the label "net_g", the file also contains the options `network_g`.
+            current_iter: an iteration number, or a word such as "best"; -1 means "latest".
+            param_key: key of the state dict in the file; for a list of networks, a list of keys.
 
         Raises:
             UserError: the file could not be written.
@@ -140,34 +124,26 @@ class CheckpointModel(SRModel):
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
-        before, now = resume_state.get("options"), self.opt["train"]
-        changed = isinstance(before, dict) and any(
-            before["train"].get(key) != now.get(key) for key in ("optim_g", "optim_d", "scheduler")
-        )
-        if changed:
+        if "options" not in resume_state:  # SRModel saved it
+            return
+        before, now = resume_state["options"]["train"], self.opt["train"]
+        self.scheduled_lrs = resume_state["scheduled_lrs"]
+        if any(before.get(key) != now.get(key) for key in ("optim_g", "optim_d", "scheduler")):
             self._restart_schedule(fresh, resume_state["iter"])
-        if resume_state.get("best_metric_results"):
-            self.best_metric_results = resume_state["best_metric_results"]
-        if "random" in resume_state:
-            _set_random_state(resume_state["random"])
-        if "scaler" in resume_state:
-            self.step.scaler.load_state_dict(resume_state["scaler"])
-            self.guard.load_state_dict(resume_state["guard"])
-            self.scheduled_lrs = None if changed else resume_state["scheduled_lrs"]
+        self.best_metric_results = resume_state["best_metric_results"]
+        self.step.scaler.load_state_dict(resume_state["scaler"])
+        self.guard.load_state_dict(resume_state["guard"])
+        _set_random_state(resume_state["random"])
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
-        """Set the optimizers to the current options, and advance new schedulers to the current iteration.
+        """Set the optimizers to the current options, and advance new schedulers by `done` iterations.
 
-        Without this, the run would silently keep the old learning rate and schedule. BasicSR's cosine schedule would
-        raise an error at the end of its old periods.
-
-        Args:
-            fresh: for each optimizer, its parameter groups before the training state was loaded.
-            done: number of iterations that are already done.
+        `fresh` contains the parameter groups of each optimizer from before the training state was loaded.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
                 group.update(values)
+        self.scheduled_lrs = None
         self.setup_schedulers()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about a step before the optimizer's first
@@ -181,12 +157,11 @@ class CheckpointModel(SRModel):
         """Load the weights of a checkpoint into a network.
 
         Args:
-            net: the network; its weights are replaced.
+            net: the network.
             load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
             strict: True: the file must contain all weights of the network, and no others. False: load the weights that
-                fit. For HAN this is a warm start: the backbone must fit, and the log lists which weights were loaded.
-            param_key: key of the state dict in the file. If the file does not contain this key, averaged weights are
-                preferred to trained weights.
+                fit. For HAN this is a warm start: the backbone must fit, and the log lists the loaded weights.
+            param_key: key of the state dict in the file. If the file lacks it, averaged weights are preferred.
 
         Raises:
             UserError: the file is not a checkpoint, or it does not fit the network.

@@ -18,7 +18,7 @@ class LossGuard:
     """Judge the loss and gradient of each training step, before the optimizer changes the weights.
 
     Args:
-        max_loss: upper limit for the loss; a step with a larger loss is bad. None: no limit.
+        max_loss: a step with a larger loss is bad. None: no limit.
         factor: a step is bad if its loss is more than `factor` times the median loss of the last 100 good steps.
         give_up_after: number of bad steps in a row after which training ends.
         action: "skip" skips a bad step; "rollback" also reloads networks and optimizers from the newest checkpoint.
@@ -38,16 +38,16 @@ class LossGuard:
         if self.action not in ("skip", "rollback"):
             raise ValueError(f"guard action must be skip or rollback; got {self.action!r}")
         if self.factor <= 1 or self.give_up_after < 1:
-            got = f"got factor {self.factor} and give_up_after {self.give_up_after}"
-            raise ValueError(f"guard factor must be above 1 and give_up_after at least 1; {got}")
+            raise ValueError(
+                "guard factor must be above 1 and give_up_after at least 1; "
+                f"got factor {self.factor} and give_up_after {self.give_up_after}"
+            )
 
     def find_problem(self, losses: Mapping[str, float], total: float, grad_norm: float) -> str | None:
         """Return the reason why a step is bad, as text for the log; None if the step is good.
 
-        Args:
-            losses: value of each loss term, keyed by the term's name in the log.
-            total: sum of all loss terms.
-            grad_norm: norm of all gradients.
+        `losses` contains the loss terms, keyed by their names in the log; `total` is their sum. `grad_norm` is the norm
+        of all gradients.
         """
         for name, value in losses.items():
             if not math.isfinite(value):
@@ -63,12 +63,9 @@ class LossGuard:
         return None
 
     def count(self, problem: str | None, total: float, files: list[str]) -> None:
-        """Count a step as good or bad.
+        """Count a step as good or bad, by the result of `find_problem`.
 
-        Args:
-            problem: result of `find_problem`.
-            total: sum of all loss terms.
-            files: paths of the images in the batch, for the error message.
+        `total` is the sum of all loss terms. `files` are the paths of the batch's images, for the error message.
 
         Raises:
             UserError: the step is the last of `give_up_after` bad steps in a row.
@@ -86,7 +83,7 @@ class LossGuard:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the recent losses and the number of bad steps, which a resumed run needs."""
+        """Return the recent losses and the number of bad steps, for an exact resume."""
         return {"recent": list(self.recent), "bad_in_a_row": self.bad_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """HANModel: trains and validates HAN, and also BasicSR's networks."""
 
-import os
+import logging
 from typing import Any
 
 import torch
@@ -15,28 +15,29 @@ from han_arch.models.checkpoint import CheckpointModel
 from han_arch.models.guard import LossGuard
 from han_arch.models.losses import LossTerms
 from han_arch.models.training_step import TrainingStep, build
-from han_arch.models.validation import strip, validate
-from han_arch.speed import winograd
+from han_arch.models.validation import validate
 from han_arch.speed.compilation import compile_blocks
+from han_arch.speed.winograd import use_winograd
 
 
 class HANModel(CheckpointModel):
-    """Model that trains and validates HAN; it also trains BasicSR's EDSR and RCAN.
+    """Model for `model_type: HANModel` in option files. It trains and validates HAN, EDSR and RCAN.
 
-    Option files select it by `model_type: HANModel`. It supports all options of BasicSR's SRModel, and these:
+    It supports all options of BasicSR's SRModel, and these:
 
     - in the section `train`: `precision`, `channels_last`, `accumulate` and `grad_clip` (see TrainingStep), `compile`,
       and `guard` (see LossGuard);
     - at the top level of the option file: `winograd` (see `han_arch.use_winograd`).
 
-    Losses, optimizers and schedules can come from BasicSR, torch or a plugin. The docstrings of the methods describe
-    the differences from SRModel.
+    Losses, optimizers and schedules can come from BasicSR, torch or a plugin.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
         if opt.get("winograd"):
-            winograd.use_and_log([self.net_g, getattr(self, "net_g_ema", self.net_g)], get_root_logger())
+            count = min(use_winograd(net) for net in (self.net_g, getattr(self, "net_g_ema", self.net_g)))
+            level = logging.INFO if count else logging.WARNING
+            get_root_logger().log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
 
     def init_training_settings(self) -> None:
         """Build all parts of the training: averaged network, losses, optimizer, schedule, TrainingStep, LossGuard."""
@@ -58,7 +59,6 @@ class HANModel(CheckpointModel):
             compile_blocks(self.get_bare_model(self.net_g))  # one version is enough: all batches have one size
 
     def _build_average(self) -> None:
-        """Build the averaged network. Copy its weights from the pretrained file, or else from the trained network."""
         get_root_logger().info(f"Use Exponential Moving Average with decay: {self.ema_decay}")
         self.net_g_ema: nn.Module = build_network(self.opt["network_g"]).to(self.device)
         path = self.opt["path"]
@@ -71,12 +71,12 @@ class HANModel(CheckpointModel):
 
     def setup_optimizers(self) -> None:
         """Build the optimizer for all weights of the trained network that require a gradient."""
+        parameters = []
         for name, parameter in self.net_g.named_parameters():
-            if not parameter.requires_grad:
-                get_root_logger().warning(
-                    f"The parameter {name} is not trained, because it does not require a gradient."
-                )
-        parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
+            if parameter.requires_grad:
+                parameters.append(parameter)
+            else:
+                get_root_logger().warning(f"{name} is not trained, because it does not require a gradient.")
         self.optimizer_g = build("optim_g", self.opt["train"]["optim_g"], parameters)
         self.optimizers.append(self.optimizer_g)
 
@@ -92,14 +92,10 @@ class HANModel(CheckpointModel):
         return super().model_to_device(net)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Advance the schedules by one iteration; during the warm-up, scale the learning rates up linearly.
+        """Advance the schedules to an iteration. In the first `warmup_iter` iterations, scale the rates up linearly.
 
         Differences from BasicSR: the warm-up ends at the schedule's learning rate, and schedule milestones also take
         effect during the warm-up.
-
-        Args:
-            current_iter: number of the iteration that starts.
-            warmup_iter: number of iterations of the warm-up; -1: no warm-up.
         """
         if self.scheduled_lrs is not None:
             self._set_lr(self.scheduled_lrs)
@@ -113,12 +109,7 @@ class HANModel(CheckpointModel):
             self._set_lr([[lr * current_iter / warmup_iter for lr in lrs] for lrs in self.scheduled_lrs])
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Store a batch for the next training step or test.
-
-        Args:
-            data: dict with the keys "lq" (LR images), "gt" (ground truth; needed for training and metrics), and
-                "gt_path" or "lq_path" (file paths).
-        """
+        """Store a batch: "lq" (LR images), "gt" (for training and metrics), and "gt_path" or "lq_path" (file paths)."""
         super().feed_data(data)
         self.files = list(data.get("gt_path") or data.get("lq_path") or [])
 
@@ -166,53 +157,28 @@ class HANModel(CheckpointModel):
     def test(self) -> None:
         """Upscale `lq` by the inference variant `val:inference`, and store the result in `output`.
 
-        If there is an averaged network, use it. Otherwise use the trained network, without its DistributedDataParallel
-        wrapper: the wrapper would wait for the other processes.
+        Use the averaged network if there is one. Otherwise use the trained network without its DistributedDataParallel
+        wrapper, which would wait for the other processes.
         """
-        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        net = getattr(self, "net_g_ema", self.get_bare_model(self.net_g))
         was_training = net.training
         net.eval()
         with torch.no_grad():
-            run = variants.apply(self.opt["val"].get("inference", "full"), net, self.opt["scale"])
-            self.output = run(self.lq)
+            self.output = variants.apply(self.opt["val"].get("inference", "full"), net, self.opt["scale"])(self.lq)
         net.train(was_training)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Compute and log the metrics on a data set; each process handles a share of the images.
-
-        Args:
-            dataloader: BasicSR's loader; only its attribute `dataset` is used.
-            current_iter: number of the iteration; in `basicsr test`, the name of the experiment.
-            tb_logger: TensorBoard's writer in the first process; None in the others.
-            save_img: save the outputs as PNG files; unlike in BasicSR, each data set has its own folder.
-        """
+        """Compute and log the metrics on the data set of a loader; see `validate`."""
         name = dataloader.dataset.opt["name"]
-
-        def image_path(image: str) -> str:
-            suffix = current_iter if self.is_train else self.opt["val"].get("suffix") or self.opt["name"]
-            parts = [name, image] if self.is_train else [name]
-            return os.path.join(self.opt["path"]["visualization"], *parts, f"{image}_{suffix}.png")
-
-        def show(image: str, versions: list[Tensor]) -> None:
-            tb_logger.add_image(f"{name}/{image}, LQ SR GT", strip(versions), current_iter)
-
-        save, shown = image_path if save_img else None, show if tb_logger is not None else None
-        self.metric_results: dict[str, float] = validate(self, dataloader.dataset, save, shown)
+        self.metric_results: dict[str, float] = validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
         if not self.metric_results:
             get_root_logger().info(
                 f"Validation {name}: no metrics, because val:metrics is empty or there are no GT images"
             )
             return
-        self._initialize_best_metric_results(name)
-        for metric, value in self.metric_results.items():
-            self._update_best_metric_result(name, metric, value, current_iter)
+        if self.is_train:  # `basicsr test` has no best iteration
+            self._initialize_best_metric_results(name)
+            for metric, value in self.metric_results.items():
+                self._update_best_metric_result(name, metric, value, current_iter)
         if self.opt["rank"] == 0:
             self._log_validation_metric_values(current_iter, name, tb_logger)
-
-    def _log_validation_metric_values(self, current_iter: int | str, dataset_name: str, tb_logger: Any) -> None:
-        """Log the metrics as SRModel does. In `basicsr test`, do not log the iteration with the best value."""
-        if self.is_train:
-            super()._log_validation_metric_values(current_iter, dataset_name, tb_logger)
-            return
-        metrics = [f"\t # {key}: {value:.4f}" for key, value in self.metric_results.items()]
-        get_root_logger().info("\n".join([f"Validation {dataset_name}", *metrics]) + "\n")

@@ -24,11 +24,11 @@ def classes() -> dict[str, type[nn.Module]]:
 
 
 class LossTerms(nn.ModuleDict):
-    """The loss modules, keyed by option name, such as `pixel_opt`.
+    """The loss modules, keyed by option name.
 
     Args:
-        train_opt: the option section `train`. Each option NAME_opt, such as `pixel_opt`, contains the `type` of a loss
-            and the arguments of the loss. An empty option is ignored.
+        train_opt: the option section `train`. Each option NAME_opt, such as `pixel_opt`, contains the `type` and the
+            arguments of a loss. An empty option is ignored.
 
     Raises:
         UserError: there is no loss, or a loss has an unknown type.

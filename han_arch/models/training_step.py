@@ -16,7 +16,7 @@ from han_arch.speed.precision import PRECISIONS
 
 
 def _classes(module: Any, base: type, unusable: tuple[str, ...]) -> dict[str, Any]:
-    """Return the subclasses of `base` in a module, keyed by class name, without the names in `unusable`."""
+    """Return the subclasses of `base` in a module, keyed by name, without those in `unusable`."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -44,13 +44,14 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
     Args:
         option: "optim_g" or "scheduler".
         settings: this section of the option file: `type` (a class name) and arguments of the class.
-        target: for an optimizer, the parameters to train; for a schedule, the optimizer.
+        target: the parameters to train; for a schedule, the optimizer.
 
     Raises:
         UserError: the type is unknown, or an argument is wrong.
     """
     known = SCHEDULERS if option == "scheduler" else OPTIMIZERS
-    kind, options = settings["type"], {key: value for key, value in settings.items() if key != "type"}
+    options = dict(settings)
+    kind = options.pop("type")
     if kind not in known:
         raise errors.unknown(f"train:{option}:type", kind, known)
     try:
@@ -64,11 +65,10 @@ class TrainingStep:
     """Forward pass, backward pass and optimizer step for one batch.
 
     Args:
-        device: device of the network.
         precision: number format of the forward pass: "fp32", "bf16" or "fp16". The weights stay float32. With fp16 the
             loss is scaled up, so that small gradients do not become 0.
-        channels_last: convert batches to the memory format `torch.channels_last`. Convert the network too.
-        accumulate: number of parts into which a batch is split to save memory. The gradients of the parts are added.
+        channels_last: convert batches to the memory format `torch.channels_last`; the caller converts the network.
+        accumulate: number of parts into which a batch is split to save memory. Their gradients are added.
         grad_clip: maximum norm of all gradients together; None: no clipping.
 
     Raises:
@@ -103,10 +103,10 @@ class TrainingStep:
 
         Args:
             net: the network; in distributed training, its DistributedDataParallel wrapper.
-            optimizer: optimizer of the network's parameters; old gradients are deleted.
+            optimizer: optimizer of the network. Old gradients are deleted.
             lq: LR images (b, c, h, w).
             gt: ground truth (b, c, scale*h, scale*w).
-            losses: function of the output and the ground truth that returns a dict from name to loss term.
+            losses: returns the loss terms of an output and its ground truth, keyed by name.
 
         Returns:
             The detached output (b, c, scale*h, scale*w), the loss terms (means over the batch), and the norm of all

@@ -1,7 +1,6 @@
 """Validation: upscale the images of a data set and compute metrics, shared among the processes of a run."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +11,56 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-SHOWN_IMAGES = 3
+SHOWN_IMAGES = 3  # number of images that each process shows in TensorBoard
 SHOWN_SIDE = 192  # largest height and width of a shown image, in GT pixels
 
 
-def validate(
-    model: Any,
-    dataset: Any,
-    image_path: Callable[[str], str] | None,
-    show: Callable[[str, list[Tensor]], None] | None,
-) -> dict[str, float]:
+def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_img: bool) -> dict[str, float]:
     """Return the mean of each metric over a data set. The processes share the images; all return the same means.
 
     Differences from BasicSR's validation:
 
-    - If the network's output is not finite, the metrics of this image are nan.
-    - If the output or a metric is not finite, the log shows the path of the image.
+    - If an output is not finite, its metrics are nan. The log shows the images with such outputs or metrics.
     - A data set without GT images has no metrics. BasicSR compares its images with GT of the last training batch.
+    - In training, each data set has its own folder of saved outputs.
 
     Args:
-        model: an SRModel with `feed_data`, `test` and `get_current_visuals`.
-        dataset: BasicSR's dataset, with the keys "lq" and "lq_path" in each item, and "gt" if there is ground truth.
-        image_path: function that returns the path for saving an output, given the image's name. None: save no outputs.
-        show: function that is called for the first 3 images of this process, with the image's name and the list
-            [LQ, output, GT], or [LQ, output] without ground truth. None: show no images.
+        model: an SRModel.
+        dataset: its items have the keys "lq" and "lq_path", and "gt" if there is ground truth.
+        label: number of the iteration; in `basicsr test`, the name of the experiment.
+        tb_logger: TensorBoard's writer for the first images, or None.
+        save_img: save the outputs as PNG files.
 
     Returns:
         Dict from metric name to mean; empty if `val:metrics` or the ground truth is missing.
     """
-    opt = model.opt
+    opt, name = model.opt, dataset.opt["name"]
     metrics = opt["val"].get("metrics") or {}
     results: dict[int, dict[str, float]] = {}
     shown = 0
     hides_bar = opt["rank"] != 0 or not opt["val"].get("pbar")
     indices = range(opt["rank"], len(dataset), opt["world_size"])
-    for index in tqdm(indices, desc=dataset.opt["name"], unit="image", disable=hides_bar):
+    for index in tqdm(indices, desc=name, unit="image", disable=hides_bar):
         sample = default_collate([dataset[index]])
+        path = Path(sample["lq_path"][0])
         if hasattr(model, "gt"):
             del model.gt  # GT of the last training batch or image
         model.feed_data(sample)
         model.test()
-        path = Path(sample["lq_path"][0])
         if not model.output.isfinite().all():
             get_root_logger().warning(f"{path}: the output is not finite (nan or inf), so its metrics are nan")
             results[index] = dict.fromkeys(metrics, math.nan)
             continue
         visuals = model.get_current_visuals()
         images = {"img": tensor2img([visuals["result"]])}
-        if show is not None and shown < SHOWN_IMAGES:
-            show(path.stem, [visuals[key] for key in ("lq", "result", "gt") if key in visuals])
+        if tb_logger is not None and shown < SHOWN_IMAGES:
+            versions = [visuals[key] for key in ("lq", "result", "gt") if key in visuals]
+            tb_logger.add_image(f"{name}/{path.stem}, LQ SR GT", strip(versions), label)
             shown += 1
-        if image_path is not None:
-            imwrite(images["img"], image_path(path.stem))
+        if save_img:
+            folder = Path(opt["path"]["visualization"], name, path.stem if model.is_train else "")
+            suffix = label if model.is_train else opt["val"].get("suffix") or opt["name"]
+            imwrite(images["img"], str(folder / f"{path.stem}_{suffix}.png"))
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
             results[index] = {key: float(calculate_metric(images, value)) for key, value in metrics.items()}
@@ -83,9 +80,8 @@ def strip(images: list[Tensor]) -> Tensor:
     """Put the middle parts of several versions of one image side by side, enlarged to the same size.
 
     Args:
-        images: the versions, such as LQ, output and GT, each of shape (1, 1 or 3, height, width) in [0, 1]. The first
-            one is the smallest, and the sizes of the others are integer multiples of its size. Smaller versions are
-            enlarged by repeating pixels.
+        images: the versions, such as LQ, output and GT, each (1, 1 or 3, height, width) in [0, 1]. The first one is the
+            smallest; the sizes of the others are integer multiples of its size.
 
     Returns:
         uint8 image (3, height, sum of widths); each part is at most SHOWN_SIDE pixels high and wide.

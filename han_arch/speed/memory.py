@@ -1,7 +1,7 @@
-"""Memory of this process: keep freed memory for the next training step, and measure peak memory.
+"""Keep freed memory for the next training step, and measure peak memory.
 
-glibc returns every freed block above a threshold (at most 32 MiB) to the system, and the kernel fills each new block
-with zeros. In a training step on a CPU, this takes a large part of the time, because feature maps are large.
+glibc returns freed blocks above a threshold (at most 32 MiB) to the system, and the kernel fills each new block with
+zeros. With large feature maps, this takes a large part of a training step on a CPU.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP
 
 
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Make glibc keep freed memory in the process, so that its memory never shrinks; return a log line.
+    """Make glibc keep freed memory in the process; return a log line.
 
     Do nothing and return None if the allocator is not glibc's, or if the environment has the user's own settings:
     MALLOC_*, glibc.malloc in GLIBC_TUNABLES, or LD_PRELOAD, which can replace the allocator.
@@ -51,7 +51,7 @@ def added_at_peak(run: Callable[[], object]) -> int | None:
     """Call `run` and return how many bytes of resident memory it adds at its peak.
 
     Without Linux's /proc, return None and do not call `run`. The number is too small if `run` reuses freed memory that
-    the process still has. To avoid this, call `give_back_freed_memory` before, or measure in a new process.
+    the process has kept. To avoid this, call `give_back_freed_memory` before.
     """
     try:
         CLEAR_PEAK.write_text("5")  # resets the peak to the memory that is resident now

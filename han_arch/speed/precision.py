@@ -7,17 +7,11 @@ import torch
 
 @dataclass(frozen=True)
 class Precision:
-    """A floating-point format for training and inference.
+    """A floating-point format for training and inference."""
 
-    Attributes:
-        name: short name in option files and commands, such as "bf16".
-        dtype: torch's dtype, such as torch.bfloat16.
-        autocast: whether training keeps float32 weights and computes under `torch.autocast`.
-    """
-
-    name: str
+    name: str  # in option files and commands, such as "bf16"
     dtype: torch.dtype
-    autocast: bool
+    autocast: bool  # training keeps float32 weights and computes under `torch.autocast`
 
     @property
     def long_name(self) -> str:

@@ -1,8 +1,6 @@
 """Make the 3x3 convolutions of a network nearly twice as fast by Winograd's algorithm, in float32 on a CPU."""
 
 import copy
-import logging
-from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -25,11 +23,8 @@ def use_winograd(net: nn.Module) -> int:
     state-dict keys stay the same. Copies of the network keep the change. Second derivatives and `torch.jit.script` no
     longer work.
 
-    Args:
-        net: any network with `nn.Conv2d` layers.
-
     Returns:
-        The number of convolutions that can use the algorithm. Convolutions changed by an earlier call count too.
+        The number of convolutions that can use the algorithm, also those that an earlier call changed.
 
     Raises:
         UserError: there is no working C compiler. The network stays unchanged.
@@ -51,24 +46,13 @@ def _can_change(conv: nn.Conv2d) -> bool:
     )
 
 
-def use_and_log(nets: Iterable[nn.Module], log: logging.Logger) -> None:
-    """Call `use_winograd` on equal networks. Log how many convolutions of each use Winograd, or warn if none does."""
-    count = min(use_winograd(net) for net in nets)
-    level = logging.INFO if count else logging.WARNING
-    log.log(level, f"{count} convolutions of the network can use Winograd's algorithm.")
-
-
 def winograd_copy(net: Network, name: str, device: str, precision: str) -> Network:
     """Return a copy of a network that uses Winograd's algorithm (see `use_winograd`).
 
-    Args:
-        net: network to copy.
-        name: name of the network for error messages.
-        device: device on which the copy will run.
-        precision: precision in which the copy will run.
+    `name` is the network's name in messages. The copy will run on `device` in `precision`.
 
     Raises:
-        UserError: the algorithm would have no effect, or there is no working C compiler.
+        UserError: the algorithm cannot run with these arguments, or there is no working C compiler.
     """
     if why := obstacle(device, precision):
         raise UserError(f"Winograd's algorithm {why}; set device cpu and dtype fp32, or turn Winograd off")
@@ -82,7 +66,7 @@ def winograd_copy(net: Network, name: str, device: str, precision: str) -> Netwo
 
 
 def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int = CHANNELS) -> str | None:
-    """Return the reason why Winograd's algorithm would have no effect ("needs ..."), or None if it can run."""
+    """Return why Winograd's algorithm cannot run, such as "needs the CPU; the device is cuda". None: it can run."""
     if device != "cpu":
         return f"needs the CPU; the device is {device}"
     if precision != "fp32":
@@ -93,7 +77,7 @@ def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int 
 
 
 def no_compiler() -> str | None:
-    """Return the reason why no C compiler was found, or None if one was found. This does not run the compiler."""
+    """Return the reason why no C compiler was found, or None. This does not run the compiler."""
     try:
         native.find_compiler()
     except UserError as error:

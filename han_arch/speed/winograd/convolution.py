@@ -5,13 +5,12 @@ the six input rows d of a tile and the three kernel rows g, multiplies them, and
 
     y = A^T [(G g) . (B^T d)]
 
-Each of the six products is a convolution along the row. PyTorch's own convolutions on a CPU (oneDNN) are direct and
-run near the peak of the hardware, so only an algorithm with fewer products can be faster. Transforming the width too
-would leave a quarter of the products, but with several times the rounding error. Here, the rounding error is two to
-three times as large as in a direct convolution.
+Each of the six products is a convolution along the row. The rounding error is two to three times as large as in a
+direct convolution.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4, with A, B and G of
-F(4x4, 3x3). Deviation: only the height is transformed, see above.
+F(4x4, 3x3). Deviation: only the height is transformed. Transforming the width too would halve the products again, with
+several times the rounding error.
 """
 
 from typing import Any
@@ -28,12 +27,9 @@ LEAST_POSITIONS = 512  # smallest b * h * w; below it, a direct convolution is f
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3x3 convolution that uses Winograd's algorithm where that is faster. `use_winograd` makes it from `nn.Conv2d`.
+    """A 3x3 convolution, made by `use_winograd`. It uses Winograd's algorithm where that is faster."""
 
-    It overrides a private method of torch, because some callers pass their own weights to that method, such as HAN's
-    upsampling. Overriding `forward` would not affect them, and `nn.Conv2d` has no public method that takes weights.
-    """
-
+    # Not `forward`: HAN's upsampling calls this method with its own weights. torch has no public method for this.
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_faster(input, weight):
             return conv3x3(input, weight, bias)
@@ -65,13 +61,13 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute `F.conv2d(x, weight, bias, padding=1)` by Winograd's algorithm.
 
     Args:
-        x: input, (b, c, h, w), float32, on the CPU; c must be a multiple of 16.
-        weight: kernel, (o, c, 3, 3), float32; o must be a multiple of 16.
+        x: (b, c, h, w), float32, on the CPU; c must be a multiple of 16.
+        weight: (o, c, 3, 3), float32; o must be a multiple of 16.
         bias: (o,), or None.
 
     Returns:
-        The output, (b, o, h, w) in channels_last. It does not depend on the number of threads. It has no second
-        derivative. The weight's gradient depends on the number of threads, but only by rounding.
+        The output, (b, o, h, w) in channels_last, without a second derivative. The number of threads changes only the
+        rounding of the weight's gradient.
 
     Raises:
         ValueError: x, weight or bias has a wrong shape, dtype or device.
@@ -86,10 +82,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"with c and o multiples of {CHANNELS}; got "
             + ", ".join(f"{tuple(t.shape)} {t.dtype} {t.device}" for t in (x, weight, bias) if t is not None)
         )
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
-        out: Tensor = _WinogradConv.apply(x, weight, bias)
-        return out
-    return _convolution(_in_channels_last(x), weight, bias)
+    return _WinogradConv.apply(x, weight, bias)
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:

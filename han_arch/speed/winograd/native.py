@@ -1,11 +1,8 @@
-"""Compile kernels.c for this processor at its first use, and load it.
+"""Compile kernels.c for this processor at its first use, and load it. This takes a second.
 
-A wheel with compiled code would need one build per platform, and each build would have to run even on old processors.
-The user's own C compiler takes a second and uses all instructions of this processor.
-
-The compiled file stays in the cache folder. Its file name is a hash of the source, the options and the compiler's
-macros, so machines that share a home folder do not load each other's code. Each user has a separate folder in the
-cache. Code is never loaded from a folder that other users can write to.
+The compiled file stays in a cache folder of the user. Its name is a hash of the source, the options and the compiler's
+macros, so machines that share a home folder do not load each other's code. Code is never loaded from a folder that
+other users can write to.
 """
 
 import ctypes
@@ -38,7 +35,7 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 
 
 def find_compiler() -> list[str]:
-    """Find the C compiler and return its command: $CC if it is set, else the first of COMPILERS on the PATH.
+    """Return the command of the C compiler: $CC if it is set, else the first of COMPILERS on the PATH.
 
     Raises:
         UserError: the compiler is not on the PATH, or the system is Windows.
