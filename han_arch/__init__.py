@@ -1,8 +1,7 @@
 """HAN (Holistic Attention Network, ECCV 2020), a plugin for BasicSR.
 
-The public names are imported on first use, so `import han_arch` imports neither torch nor BasicSR. It only installs
-the import fallbacks of `han_arch.compat`, because BasicSR 1.4.2 imports modules that newer packages removed. A
-data-loading worker (start method "spawn") needs these fallbacks before it imports BasicSR.
+`import han_arch` imports neither torch nor BasicSR. Each public name is imported on first use. The import fallbacks of
+`han_arch.compat` are installed at once, because a spawned data-loading worker needs them before it imports BasicSR.
 """
 
 from importlib import import_module

@@ -9,8 +9,8 @@ from importlib import import_module
 from han_arch.errors import UserError
 from han_arch.version import __version__
 
-# Each subcommand is a module of han_arch.commands. Its function configure(parser) adds the arguments. Its function
-# run(args) returns the exit status.
+# Each subcommand is a module of han_arch.commands. configure(parser) adds its arguments; run(args) returns the exit
+# status.
 COMMANDS = {
     "train": "train a network from an option file",
     "test": "run a trained network on test sets and measure its image quality",
@@ -34,20 +34,31 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status.
+    """Run a command line (None: the arguments of this process) and return its exit status.
 
     Exit statuses: 0 for success, 1 for a failure that the command reports, 2 for a user's mistake, 130 for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser, subparsers = _build_parser()
-    # Import only the chosen command, so that `basicsr --help` is fast.
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    if chosen in COMMANDS:
-        module = import_module(f"han_arch.commands.{chosen}")
-        module.configure(subparsers[chosen])
+    parser = argparse.ArgumentParser(
+        prog="basicsr",
+        description="Train, test and compare super-resolution networks with BasicSR and its plugins.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"han_arch {__version__}")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        description = f"{summary[0].upper()}{summary[1:]}."
+        subparser = choices.add_parser(
+            name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == chosen:  # import only this command, so that `basicsr --help` is fast
+            command = import_module(f"han_arch.commands.{name}")
+            command.configure(subparser)
     args = parser.parse_args(argv)
     try:
-        return module.run(args)
+        return command.run(args)
     except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
         return 2
@@ -57,24 +68,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"basicsr {chosen}: interrupted\n")
         return 130
-
-
-def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    parser = argparse.ArgumentParser(
-        prog="basicsr",
-        description="Train, test and compare super-resolution networks with BasicSR and its plugins.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"han_arch {__version__}")
-    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    subparsers = {
-        name: choices.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for name, summary in COMMANDS.items()
-    }
-    return parser, subparsers

@@ -1,10 +1,7 @@
 """Make BasicSR 1.4.2 work with current package versions. Only this file changes modules of other packages.
 
-- Import fallbacks: newer releases of torchvision and SciPy removed modules that BasicSR imports. Our import finder
-  creates each removed module and takes its functions from a current module. The finder is the last one in
-  `sys.meta_path`, so it never replaces an existing module.
-- `replace` sets one attribute in a module of another package. The caller chooses the attribute and gives the reason.
-- `require_basicsr` and `require` import a package. If that fails, they raise an error with a one-line message.
+Import fallbacks: BasicSR imports modules that newer releases of torchvision and SciPy removed. An import finder creates
+these modules, with the functions of current modules. It is the last finder, so it never replaces an existing module.
 """
 
 import importlib
@@ -14,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Sequence
-from operator import attrgetter
+from functools import reduce
 from types import ModuleType
 from typing import Any
 
@@ -61,9 +58,8 @@ def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
     Raises:
         AttributeError: the attribute does not exist.
     """
-    module = importlib.import_module(module_name)
-    owner_path, _, name = attribute.rpartition(".")
-    owner = attrgetter(owner_path)(module) if owner_path else module
+    *path, name = attribute.split(".")
+    owner = reduce(getattr, path, importlib.import_module(module_name))
     if getattr(owner, name) is not new:
         setattr(owner, name, new)
         _changes[f"{module_name}.{attribute}"] = why
@@ -79,32 +75,24 @@ def require_basicsr() -> ModuleType:
     if importlib.util.find_spec("basicsr") is None:
         if sys.version_info >= (3, 13):
             raise UserError(
-                "BasicSR 1.4.2 is needed here, but it cannot be built on Python 3.13 or later; to train and test, "
+                "BasicSR 1.4.2 is not installed, and it cannot be built on Python 3.13 or later; to train and test, "
                 f"use Python 3.10 to 3.12 (this is {sys.version_info.major}.{sys.version_info.minor})"
             )
-        raise UserError(
-            "BasicSR is needed here, but it is not installed; run: pip install --no-build-isolation basicsr==1.4.2"
-        )
+        raise UserError("BasicSR is not installed; run: pip install --no-build-isolation basicsr==1.4.2")
     try:
         return importlib.import_module("basicsr")
     except ImportError as error:
-        hint = "run basicsr doctor to see all faults of this installation"
+        remedy = "run basicsr doctor to see all faults of this installation"
         if "libGL" in str(error):
-            hint = (
-                "on a machine without a screen, run: pip uninstall -y opencv-python; pip install opencv-python-headless"
-            )
-        raise UserError(f"BasicSR is installed but cannot be imported: {error}; {hint}") from error
+            remedy = "without a screen, run: pip uninstall -y opencv-python; pip install opencv-python-headless"
+        raise UserError(f"BasicSR is installed but cannot be imported: {error}; {remedy}") from error
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import an optional package and return it.
-
-    Args:
-        package: name of the package. The import and PyPI use the same name.
-        extra: extra of han_arch that installs the package, as in `pip install 'han_arch[export]'`.
+    """Import an optional package and return it. `pip install 'han_arch[EXTRA]'` installs it.
 
     Raises:
-        UserError: the package cannot be imported; the message contains the command that installs it.
+        UserError: the package cannot be imported. The message contains the command that installs it.
     """
     try:
         return importlib.import_module(package)
@@ -115,7 +103,7 @@ def require(package: str, extra: str) -> ModuleType:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Return the version of a PyPI package without importing it, or None if the package is not installed."""
+    """Return the version of a PyPI package, or None if it is not installed. The package is not imported."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -123,13 +111,13 @@ def installed_version(distribution: str) -> str | None:
 
 
 def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """Return the entry points of the group `basicsr.plugins` with their packages and versions. Do not load them."""
+    """List the entry points of the group `basicsr.plugins`, each with its package and version; do not load them."""
     entries = importlib.metadata.entry_points(group="basicsr.plugins")
     return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Create a module under its removed name. Its attributes come from the module that replaces it."""
+    """Create a removed module. Its attributes come from the module that replaces it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

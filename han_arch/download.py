@@ -1,12 +1,12 @@
-"""Download files and unpack zip archives.
+"""Download files, resume interrupted downloads, and unpack zip archives safely.
 
-This module resumes interrupted downloads, checks the size and the hash of each file, and rejects unsafe archives.
 During a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
 """
 
 import http.client
 import json
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -27,9 +27,9 @@ from han_arch.errors import UserError
 from han_arch.files import half_written, hash_file, new_folder, write
 
 CHUNK = 2**20
-ATTEMPTS = 6  # number of consecutive attempts without a new byte before the download fails
-TIMEOUT = 60.0  # number of seconds to wait for an answer of the server
-FINAL_STATUS = {401, 403, 404, 405, 410}
+ATTEMPTS = 6  # consecutive attempts without a new byte before the download fails
+TIMEOUT = 60.0  # seconds to wait for an answer of the server
+FINAL_STATUS = {401, 403, 404, 405, 410}  # HTTP errors after which the download fails at once
 RECORD = "downloads.json"  # file in the download folder with the hashes of first downloads
 COUNT_LIMIT = 100_000  # largest number of entries in an archive
 RATIO_LIMIT = 200  # largest allowed ratio of unpacked size to packed size; zip bombs reach 1000 and more
@@ -47,9 +47,9 @@ class UnsafeArchive(UserError):
 class RemoteFile:
     """A file on the internet, and its name on the local disk."""
 
-    url: str  # address that begins with http or https
-    name: str  # name of the local file
-    size: int | None = None  # size in bytes; None if no size is published
+    url: str  # begins with http or https
+    name: str  # of the local file
+    size: int | None = None  # in bytes; None if no size is published
     hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published
 
 
@@ -61,7 +61,7 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
     Args:
         remote: the file to download.
         folder: folder for the file and for the record of hashes.
-        say: callback that receives one line of text: the result of the hash check.
+        say: receives the result of the hash check, one line of text.
         wait: seconds before the second attempt; the time doubles before each further attempt.
 
     Raises:
@@ -114,9 +114,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the server's file is shorter than our part, so it is another file
             part.unlink()
-            raise ConnectionError(
-                "the file on the server is shorter than the part that was downloaded before"
-            ) from error
+            raise ConnectionError("the file on the server is shorter than our part of it") from error
         if error.code in FINAL_STATUS:
             raise DownloadError(f"{remote.url}: the server answered {error.code} {error.reason}") from error
         raise
@@ -185,7 +183,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 
     Args:
         archive: the zip file.
-        target: the folder to make. If all files of the archive are in one top folder, that folder is not created.
+        target: the folder to make. If one top folder contains all files of the archive, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. The new name of a
             file is the concatenation of the expression's groups. None: all files are unpacked with their paths.
@@ -204,7 +202,15 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
             target.parent.mkdir(parents=True, exist_ok=True)
             with new_folder(target) as folder:
                 for info, place in places.items():
-                    _extract(opened, info, folder / place, archive)
+                    path = folder / place
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    # zipfile reads no more than the size in the index, and checks the CRC at the end.
+                    with opened.open(info) as source, path.open("wb") as file:
+                        shutil.copyfileobj(source, file, CHUNK)
+                    if (size := path.stat().st_size) != info.file_size:
+                        raise UnsafeArchive(
+                            f"{archive}: {info.filename!r} has {size} bytes; the archive's index says {info.file_size}"
+                        )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UnsafeArchive(f"{archive} is damaged or not a zip file: {error}") from error
 
@@ -226,11 +232,9 @@ def _places(
     if members is not None:
         matches = {info: re.search(f"(?:^|/){members}$", info.filename) for info in files}
         files = {info: PurePosixPath("".join(match.groups())) for info, match in matches.items() if match}
-    else:  # remove top folders that contain all files
-        while files and all(len(place.parts) > 1 for place in files.values()):
-            if len({place.parts[0] for place in files.values()}) > 1:
-                break
-            files = {info: PurePosixPath(*place.parts[1:]) for info, place in files.items()}
+    elif files:  # remove top folders that contain all files
+        top = posixpath.commonpath([place.parent for place in files.values()])
+        files = {info: place.relative_to(top) for info, place in files.items()}
     if not files:
         raise UnsafeArchive(f"{archive} does not contain any of the expected files")
     lower = [str(place).lower() for place in files.values()]
@@ -254,19 +258,3 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
     if info.file_size > CHUNK and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
         return f"becomes {info.file_size // max(info.compress_size, 1)} times larger when unpacked, like a zip bomb"
     return None
-
-
-def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, archive: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    # zipfile checks the CRC at the end of the entry.
-    with opened.open(info) as source, place.open("wb") as file:
-        while chunk := source.read(CHUNK):
-            written += len(chunk)
-            if written > info.file_size:
-                raise UnsafeArchive(f"{archive}: {info.filename!r} has more bytes than the archive's index says")
-            file.write(chunk)
-    if written != info.file_size:
-        raise UnsafeArchive(
-            f"{archive}: {info.filename!r} has {written} bytes; the archive's index says {info.file_size}"
-        )

@@ -17,10 +17,7 @@ class UserError(ValueError):
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
     """Return the known name that is most similar to an unknown name, or None if all differ too much.
 
-    Args:
-        name: the unknown name.
-        known: the known names.
-        likeness: minimum similarity: 0 accepts any name, 1 only the same name.
+    `likeness` is the minimum similarity: 0 accepts any name, 1 only the same name.
     """
     close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=likeness)
     return close[0] if close else None
@@ -37,11 +34,5 @@ def hint(name: Any, known: Iterable[Any]) -> str:
 
 
 def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
-    """Return the error for an unknown name. Its message suggests a similar name or lists the known names.
-
-    Args:
-        what: kind of the name for the message, such as "degradation".
-        name: the unknown name.
-        known: the known names.
-    """
+    """Return the error for an unknown name. `what` is the kind of the name, such as "degradation"."""
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")

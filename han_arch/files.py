@@ -21,12 +21,8 @@ _CHUNK = 2**20
 
 
 def cache_folder() -> Path:
-    """Return the cache folder of this package, for downloaded weights and compiled kernels.
-
-    The environment variable HAN_ARCH_CACHE selects another folder.
-    """
-    moved = os.environ.get(CACHE_VARIABLE)
-    if moved:
+    """Return the folder for downloaded weights and compiled kernels. The variable HAN_ARCH_CACHE selects another."""
+    if moved := os.environ.get(CACHE_VARIABLE):
         return Path(moved).expanduser()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
@@ -54,8 +50,8 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
 
     Args:
         path: the file to write; its folder must exist.
-        overwrite: whether an existing file is replaced.
-        durable: whether to wait until the disk has stored the file. The file then survives a power cut.
+        overwrite: replace an existing file.
+        durable: wait until the disk has stored the file, so that it survives a power cut.
 
     Raises:
         FileExistsError: overwrite is False, and path exists at the end of the block.
@@ -84,10 +80,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden working folder next to path, and remove it at the end of the block.
-
-    The block writes files there and moves the complete files to path. The parent folder of path must exist.
-    """
+    """Make a hidden folder next to path for unfinished files, and remove it at the end of the block."""
     beside = _beside(path)
     beside.mkdir()
     try:
@@ -117,9 +110,9 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     """Turn a write error of the system, such as a full disk, into a UserError with a one-line message.
 
     Args:
-        path: the file or folder that the block writes. The message names it.
-        advice: end of the message, which says what the user can do.
-        no_room_only: convert only the errors of a full or read-only disk. Use it for a block that does not only write.
+        path: the file or folder that the block writes, for the message.
+        advice: end of the message: what the user can do.
+        no_room_only: convert only the errors of a full or read-only disk. Use this if the block also reads.
 
     Raises:
         UserError: the system could not write.
@@ -127,7 +120,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch.save raises a RuntimeError. Its context is the system's error.
+        # torch.save raises a RuntimeError with the system's error as its context.
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
@@ -140,7 +133,7 @@ def half_written(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Return an unused temporary path in the same folder. The name is short, because names are limited to 255 bytes."""
+    # The name is short, because names are limited to 255 bytes.
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
 
 

@@ -10,14 +10,13 @@ from han_arch.errors import UserError
 def register() -> dict[str, list[str]]:
     """Register HAN, its components, HANModel and the losses of han_arch with BasicSR.
 
-    A second call changes nothing. Classes of other packages stay registered. If a class of another package already has
-    the name of one of these classes, nothing is registered and an error is raised.
+    A second call changes nothing.
 
     Returns:
         Registry ("arch", "model" or "loss") -> names of the registered han_arch classes. Empty registries are omitted.
 
     Raises:
-        UserError: BasicSR cannot be imported, or a class of another package has one of the names.
+        UserError: BasicSR cannot be imported, or another package has a class of the same name. Nothing is registered.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
@@ -38,7 +37,7 @@ def register() -> dict[str, list[str]]:
             if _full_name(other) != _full_name(cls):
                 raise UserError(
                     f"BasicSR's {label} registry already has another {cls.__name__}: {_full_name(other)}; "
-                    f"the {cls.__name__} of han_arch cannot be added; import only one of the two packages"
+                    f"han_arch also has a {cls.__name__}; import only one of the two packages"
                 )
     for registry, ours in classes.values():
         for cls in ours:

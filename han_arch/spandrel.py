@@ -4,9 +4,9 @@
     han_arch.spandrel.install()
     model = spandrel.ModelLoader().load_from_file("net_g_latest.pth")
 
-A checkpoint of HAN's authors has all keys of an RCAN. Without this module, spandrel treats it as an RCAN and fails.
-Therefore `install` puts HAN before RCAN in the registry. spandrel passes only the weights, not the network's options.
-Options that cannot be derived from the weights get the authors' values, and the log lists them.
+A checkpoint of HAN's authors has all keys of an RCAN, so HAN comes before RCAN in the registry. spandrel passes only
+the weights, not the network's options. Options that the weights do not determine get the authors' values; the log
+lists them.
 """
 
 import logging
@@ -25,10 +25,10 @@ def install(registry: Any = None) -> bool:
     """Add HAN to spandrel's registry. spandrel then loads checkpoints of this package, HAN's authors and super-image.
 
     Args:
-        registry: the `spandrel.ArchRegistry` to extend. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
+        registry: a `spandrel.ArchRegistry`. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
 
     Returns:
-        True if HAN was added, False if the registry already has an architecture called HAN.
+        False if the registry already has an architecture called HAN.
 
     Raises:
         UserError: spandrel is not installed.
@@ -41,7 +41,7 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict is from a HAN of this package or of HAN's authors. An RCAN lacks LAM's keys."""
+    """Return whether a state dict is from a HAN, of this package or of HAN's authors. An RCAN lacks LAM's keys."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))
@@ -62,7 +62,6 @@ def _architecture(spandrel: Any) -> Any:
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments
-            channels = arguments["num_in_ch"]
             return spandrel.ImageModelDescriptor(
                 HAN(**arguments).eval(),
                 checkpoint.tensors,
@@ -73,8 +72,8 @@ def _architecture(spandrel: Any) -> Any:
                 supports_half=False,
                 supports_bfloat16=True,
                 scale=arguments["upscale"],
-                input_channels=channels,
-                output_channels=channels,
+                input_channels=arguments["num_in_ch"],
+                output_channels=arguments["num_out_ch"],
             )
 
     return HANArch()
