@@ -103,7 +103,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     start = _size(part)
     validator = _read_json(_info(part)).get("validator") if start else None
     headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
-    if start and validator:
+    if validator:
         # With If-Range, the server sends the complete file if it has changed.
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     elif start and remote.hash:

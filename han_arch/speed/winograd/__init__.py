@@ -92,8 +92,6 @@ def self_test() -> str:
         error = float((convolution.conv3x3(x, weight) - F.conv2d(x, weight, padding=1)).abs().max())
     except UserError as missing:
         return f"Winograd's algorithm is not available (optional): {missing}"
-    return (
-        "Winograd's convolutions are correct"
-        if error < 1e-3
-        else "BROKEN Winograd's convolutions give wrong values; do not use the option winograd"
-    )
+    if error < 1e-3:
+        return "Winograd's convolutions are correct"
+    return "BROKEN Winograd's convolutions give wrong values; do not use the option winograd"
