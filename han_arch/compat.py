@@ -47,12 +47,10 @@ def install_import_fallbacks() -> None:
 
 
 def replace(module_name: str, attribute: str, new: Any, why: str) -> None:
-    """Set an attribute in a module of another package.
+    """Set an attribute in a module of another package. The module is imported if necessary.
 
     Args:
-        module_name: name of the module, which is imported if necessary.
         attribute: an existing attribute of the module, or a path such as "FileClient._backends".
-        new: new value of the attribute.
         why: reason in one line, for the log and for `basicsr doctor`.
 
     Raises:

@@ -59,7 +59,6 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
     If no hash is published, this function records the hash of the first download and compares later downloads with it.
 
     Args:
-        remote: the file to download.
         folder: folder for the file and for the record of hashes.
         say: receives the result of the hash check, one line of text.
         wait: seconds before the second attempt; the time doubles before each further attempt.
@@ -182,7 +181,6 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
     """Unpack a zip file into a new folder. The folder appears only when it is complete.
 
     Args:
-        archive: the zip file.
         target: the folder to make. If one top folder contains all files of the archive, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. The new name of a

@@ -157,7 +157,6 @@ class CheckpointModel(SRModel):
         """Load the weights of a checkpoint into a network.
 
         Args:
-            net: the network.
             load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
             strict: True: the file must contain all weights of the network, and no others. False: load the weights that
                 fit. For HAN this is a warm start: the backbone must fit, and the log lists the loaded weights.

@@ -99,11 +99,10 @@ class TrainingStep:
         gt: Tensor,
         losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Compute and clip the gradients of a batch's mean loss. The method `step` then updates the weights.
+        """Delete the old gradients; compute and clip the gradients of a batch's mean loss.
 
         Args:
             net: the network; in distributed training, its DistributedDataParallel wrapper.
-            optimizer: optimizer of the network. Old gradients are deleted.
             lq: LR images (b, c, h, w).
             gt: ground truth (b, c, scale*h, scale*w).
             losses: returns the loss terms of an output and its ground truth, keyed by name.
