@@ -11,12 +11,10 @@ from han_arch.commands import subcommands
 from han_arch.files import CACHE_VARIABLE, hash_file
 from han_arch.opt import read
 from han_arch.release import experiment, publish, reproduce, verify
-from han_arch.speed.precision import PRECISIONS
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import FOUND, Entry
 from han_arch.zoo.load import complete_options
-from han_arch.zoo.read import read_header
 from han_arch.zoo.recognise import read_checkpoint
 
 EXAMPLES = """examples:
@@ -254,11 +252,7 @@ def _convert(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.source, args.param_key)
     given = read.read(args.opt).get("network_g") or {} if args.opt else None
     network_g, assumed = complete_options(checkpoint, given)
-    provenance = read_header(args.source).get("provenance", {}) if args.source.suffix == ".safetensors" else {}
-    origin = {"converted_from": args.source.name, "sha256": hash_file(args.source), "was": checkpoint.kind}
-    weights = store.Weights(checkpoint.tensors, network_g, {**provenance, **origin})
-    name = args.source.stem.removesuffix(f"-{store.hash_in_name(args.source)}")
-    path = store.write_new(weights, args.target, name, PRECISIONS["fp16" if args.half else "fp32"])
+    path = store.write_converted(checkpoint, network_g, args.target, args.half)
     sys.stdout.write(f"{path}: {checkpoint.summary}, sha256 {hash_file(path)}\n")
     for note in checkpoint.notes:
         sys.stdout.write(f"  {note}\n")

@@ -22,7 +22,8 @@ from han_arch.errors import UserError
 from han_arch.files import CACHE_VARIABLE, cache_folder, hash_file
 from han_arch.speed.precision import PRECISIONS, Precision
 from han_arch.zoo.entry import Entry
-from han_arch.zoo.recognise import normalisation
+from han_arch.zoo.read import read_header
+from han_arch.zoo.recognise import Checkpoint, normalisation
 
 SHIPPED = Path(__file__).parent / "weights"
 HASH_DIGITS = 8
@@ -119,22 +120,27 @@ def write_named(weights: Weights, folder: Path, name: str, precision: Precision 
     return path
 
 
-def write_new(weights: Weights, target: str, name: str, precision: Precision = PRECISIONS["fp32"]) -> Path:
-    """Write a new weight file and return its path; never overwrite a file.
+def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target: str, half: bool) -> Path:
+    """Write a checkpoint and all options of its network to a new file, and return its path; never overwrite a file.
+
+    The provenance in the new file names the checkpoint and its SHA-256.
 
     Args:
         target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. The path of a new
-            folder ends with /. In a folder, the file name is NAME-HASH8.safetensors.
-        name: start of the file name in a folder.
+            folder ends with /. In a folder, the file name is the checkpoint's name and a hash.
+        half: whether the weights are stored as float16 instead of float32.
 
     Raises:
         UserError: target has an unknown suffix or is an existing file, or the file cannot be written.
     """
-    path = Path(target)
+    source, path, precision = Path(checkpoint.source), Path(target), PRECISIONS["fp16" if half else "fp32"]
+    provenance = read_header(source).get("provenance", {}) if source.suffix == ".safetensors" else {}
+    origin = {"converted_from": source.name, "sha256": hash_file(source), "was": checkpoint.kind}
+    weights = Weights(checkpoint.tensors, network_g, {**provenance, **origin})
     with files.clear_refusal(path, "free disk space or choose another folder"):
         if path.is_dir() or target.endswith("/"):
             path.mkdir(parents=True, exist_ok=True)
-            return write_named(weights, path, name, precision)
+            return write_named(weights, path, source.stem.removesuffix(f"-{hash_in_name(source)}"), precision)
         if path.suffix not in (".safetensors", ".pth"):
             raise UserError(
                 f"OUT must be a .safetensors file, a .pth file or a folder (end a new folder with /); got {path}"
