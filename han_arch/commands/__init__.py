@@ -1,8 +1,29 @@
-"""The subcommands of `basicsr`. Each module defines the arguments of one command and runs the command."""
+"""The subcommands of `basicsr`, one module each, and what several of them share."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
+
+MODEL_HELP = "checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`"
+
+
+def say(*lines: object) -> None:
+    """Write each argument as a line to standard output, at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def warn(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+def add_option_file(parser: argparse.ArgumentParser, overrides_help: str) -> None:
+    """Add the flags `-opt` and `--force_yml`; `overrides_help` is the help text of `--force_yml`."""
+    add = parser.add_argument
+    add("-opt", required=True, metavar="FILE", help="option file: a path, or the name of a shipped option file")
+    add("--force_yml", nargs="+", default=[], metavar="KEY:KEY=VALUE", help=overrides_help)
 
 
 def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:

@@ -10,6 +10,14 @@ import torch
 from han_arch.bench import report
 from han_arch.bench.measure import BenchSettings, measure_all
 from han_arch.bench.networks import CASES, DTYPES, NETWORKS
+from han_arch.commands import warn
+
+NUMBERS = {  # fields of BenchSettings and their help texts
+    "memory_lr_size": "side of the LR image for peak memory, in pixels (default: %(default)s)",
+    "repeat": "number of rounds over all networks, after the warm-up (default: %(default)s)",
+    "num_block": "number of RCABs in each group (default: %(default)s, the full size)",
+    "num_feat": "number of feature channels (default: %(default)s, the full size)",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,44 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--cases", nargs="+", choices=CASES, default=default.cases, help="cases to measure (default: all)")
     add("--networks", nargs="+", choices=NETWORKS, default=default.networks, help="networks to measure (default: all)")
     add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes, help="number formats to measure (default: all)")
-    add(
-        "--lr_sizes",
-        nargs="+",
-        type=int,
-        default=default.lr_sizes,
-        help="sides of the LR images for inference, in pixels (default: 96 192)",
-    )
-    add(
-        "--memory_lr_size",
-        type=int,
-        default=default.memory_lr_size,
-        help="side of the LR image for peak memory, in pixels (default: %(default)s)",
-    )
-    add(
-        "--repeat",
-        type=int,
-        default=default.repeat,
-        help="number of rounds over all networks, after the warm-up (default: %(default)s)",
-    )
+    add("--lr_sizes", nargs="+", type=int, default=default.lr_sizes,
+        help="sides of the LR images for inference, in pixels (default: 96 192)")  # fmt: skip
+    for name, text in NUMBERS.items():
+        add(f"--{name}", type=int, default=getattr(default, name), help=text)
     add("--threads", type=int, help="number of processor threads (default: PyTorch's choice)")
-    add(
-        "--num_block",
-        type=int,
-        default=default.num_block,
-        help="number of RCABs in each group (default: %(default)s, the full size)",
-    )
-    add(
-        "--num_feat",
-        type=int,
-        default=default.num_feat,
-        help="number of feature channels (default: %(default)s, the full size)",
-    )
-    add(
-        "--out",
-        type=Path,
-        default=Path("bench"),
-        help="folder for bench.csv, bench.md and bench.png (default: %(default)s)",
-    )
+    add("--out", type=Path, default="bench", help="folder for bench.csv, bench.md and bench.png (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     settings = BenchSettings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(BenchSettings)})
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    result = measure_all(settings, lambda case: sys.stderr.write(f"measuring: {case}\n"))
+    result = measure_all(settings, lambda case: warn(f"measuring: {case}"))
     text = report.page(result)
     sys.stdout.write(text)
     try:
         report.save(result.rows, text, args.out)
     except ImportError as error:
-        sys.stderr.write(f"bench.png was not written ({error}); run pip install matplotlib\n")
+        warn(f"bench.png was not written ({error}); run pip install matplotlib")
     return 0

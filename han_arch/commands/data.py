@@ -1,12 +1,11 @@
 """The command `basicsr data`: prepare, download and check data sets, and measure the speed of loading them."""
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from han_arch.bench.loading import compare_imresize, loader_rates, network_rate, read_options
-from han_arch.commands import subcommands
+from han_arch.commands import say, subcommands
 from han_arch.data.benchmarks import BENCHMARKS, DOWNLOADS, SPLITS, archives_of, compare_with_benchmark, obtain
 from han_arch.data.degradation import CONVENTIONS, DEGRADATIONS, degradation_at, get_degradation
 from han_arch.data.image_sets import GREY_POLICIES
@@ -84,99 +83,56 @@ BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `basicsr data` and their arguments to a parser."""
     command = subcommands(parser)
-    workers = {
-        "type": int,
-        "default": default_workers(),
-        "help": "number of worker processes (default: one per CPU core)",
-    }
-    kinds = [
+    scales = sorted({scale for kind in DEGRADATIONS.values() for scale in kind.scales})
+    kinds = ", ".join(
         f"{kind.name} ({kind.doc}, at {' '.join(f'x{scale}' for scale in kind.scales)})"
         for kind in DEGRADATIONS.values()
-    ]
-    scales = sorted({scale for kind in DEGRADATIONS.values() for scale in kind.scales})
-
-    add = command(
-        _prepare, "make LR images, sub-images and LMDBs from a folder of HR images", PREPARE_EXAMPLES, PREPARE
     )
+    workers = "number of worker processes (default: one per CPU core)"
+
+    # fmt: off
+    add = command(
+        _prepare, "make LR images, sub-images and LMDBs from a folder of HR images", PREPARE_EXAMPLES, PREPARE)
     add("hr_folder", metavar="HR_FOLDER", type=Path, help="folder with the HR images; sub-folders are skipped")
     add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder for the data sets")
     add("--scale", type=int, nargs="+", required=True, choices=scales, help="one or more scale factors")
-    add(
-        "--degradation",
-        choices=tuple(DEGRADATIONS),
-        default="BI",
-        help=f"method that makes LR images: {', '.join(kinds)} (default: BI)",
-    )
-    add(
-        "--border",
-        choices=BORDERS,
-        default=BORDERS[0],
-        help="how BI extends an image at its border (default: symmetric); replicate adds _replicate to LR folder names",
-    )
-    add(
-        "--only",
-        choices=PRODUCTS,
-        nargs="+",
-        default=PRODUCTS,
-        help="output to make: images (complete images), sub (sub-images), lmdb (LMDBs of sub-images); default: all",
-    )
-    add(
-        "--benchmark",
-        action="store_true",
-        help="prepare a test set: only complete images, of any size; grey files stay grey unless you pass --grey",
-    )
+    add("--degradation", choices=tuple(DEGRADATIONS), default="BI",
+        help=f"method that makes LR images: {kinds} (default: BI)")
+    add("--border", choices=BORDERS, default=BORDERS[0],
+        help="how BI extends an image at its border (default: symmetric); replicate adds _replicate to LR folder names")
+    add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS,
+        help="output to make: images (complete images), sub (sub-images), lmdb (LMDBs of sub-images); default: all")
+    add("--benchmark", action="store_true",
+        help="prepare a test set: only complete images, of any size; grey files stay grey unless you pass --grey")
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
-    add(
-        "--gt-size",
-        type=int,
-        help=f"side of a training patch in HR pixels; smaller HR images are an error (default: {LQ_PATCH} x scale)",
-    )
-    add(
-        "--grey",
-        choices=GREY_POLICIES,
-        help="what to do with grey files: stop (refuse, default), keep them grey (keep), or convert them to RGB (rgb)",
-    )
-    add("--workers", **workers)
+    add("--gt-size", type=int,
+        help=f"side of a training patch in HR pixels; smaller HR images are an error (default: {LQ_PATCH} x scale)")
+    add("--grey", choices=GREY_POLICIES,
+        help="what to do with grey files: stop (refuse, default), keep them grey (keep), or convert them to RGB (rgb)")
+    add("--workers", type=int, default=default_workers(), help=workers)
 
     add = command(
-        _download, "download DIV2K and the benchmark sets from their official addresses", DOWNLOAD_EXAMPLES, DOWNLOAD
-    )
+        _download, "download DIV2K and the benchmark sets from their official addresses", DOWNLOAD_EXAMPLES, DOWNLOAD)
     add("sets", metavar="SET", nargs="*", help=f"data sets to download: {', '.join(DOWNLOADS)}")
-    add("-o", "--out", metavar="OUT", type=Path, default=Path("datasets"), help="output folder (default: datasets)")
-    add(
-        "--scale",
-        type=int,
-        nargs="+",
-        choices=(2, 3, 4, 8),
-        default=[],
-        help="also download DIV2K's official LR images at these scales",
-    )
-    add(
-        "--split",
-        nargs="+",
-        choices=tuple(SPLITS),
-        default=list(SPLITS),
-        help="parts of DIV2K to download (default: both)",
-    )
+    add("-o", "--out", metavar="OUT", type=Path, default="datasets", help="output folder (default: datasets)")
+    add("--scale", type=int, nargs="+", choices=(2, 3, 4, 8), default=[],
+        help="also download DIV2K's official LR images at these scales")
+    add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="parts of DIV2K to download (default: both)")
     add("--keep-archives", action="store_true", help="keep the zip files after unpacking")
     add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
     add("gt", metavar="PATH", type=Path, help="folder made by basicsr data prepare; or HR images: a folder or an LMDB")
     add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of the HR images in PATH")
-    add(
-        "--scale",
-        type=int,
-        help="scale factor, HR side / LR side (default: scale of --degradation, or of the first image pair)",
-    )
+    add("--scale", type=int,
+        help="scale factor, HR side / LR side (default: scale of --degradation, or of the first image pair)")
     add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")
     add("--benchmark", metavar="SET", help=f"also check that PATH is this benchmark set: {', '.join(BENCHMARKS)}")
-    add("--workers", **workers)
+    add("--workers", type=int, default=default_workers(), help=workers)
 
     add = command(
-        _bench, "compare the speed of data loading and training; measure the speed of imresize", BENCH_EXAMPLES, BENCH
-    )
+        _bench, "compare the speed of data loading and training; measure the speed of imresize", BENCH_EXAMPLES, BENCH)
     add("-opt", metavar="FILE", type=Path, help="training option file")
     add("--imresize", action="store_true", help="compare the speed of han_arch's imresize and BasicSR's")
     add("--seconds", type=float, default=10, help="duration of each measurement in seconds (default: 10)")
@@ -185,8 +141,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen subcommand and return its exit status."""
-    status: int = args.run_subcommand(args)
-    return status
+    return int(args.run_subcommand(args))
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -196,23 +151,17 @@ def _prepare(args: argparse.Namespace) -> int:
         grid = CropGrid(args.crop_size, args.step)
         recipe = Recipe(tuple(args.only), grid, args.grey or "refuse", args.gt_size or None)
     degradations = [degradation_at(args.degradation, scale, args.border) for scale in sorted(set(args.scale))]
-    made = prepare(args.hr_folder, args.out, degradations, recipe, args.workers)
-    sys.stdout.write("".join(f"{path}\n" for path in made))
+    say(*prepare(args.hr_folder, args.out, degradations, recipe, args.workers))
     return 0
 
 
 def _download(args: argparse.Namespace) -> int:
     if args.list or not args.sets:
-        sys.stdout.write("".join(f"{row.describe()}\n" for row in BENCHMARKS.values()))
+        say(*(row.describe() for row in BENCHMARKS.values()))
         return 0
     for archive in [archive for name in args.sets for archive in archives_of(name, args.scale, args.split)]:
-        obtain(archive, args.out, args.keep_archives, _say)
+        obtain(archive, args.out, args.keep_archives, say)
     return 0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -223,11 +172,10 @@ def _verify(args: argparse.Namespace) -> int:
             raise UserError(f"{path} does not exist or is not a folder")
     faults = 0
     for what, report in _reports(args, expected):
-        _say(f"{what}: {'bad' if report.faults else 'good'}")
-        for line in (*report.notes, *(f"BAD {fault}" for fault in report.faults)):
-            _say(f"  {line}")
+        say(f"{what}: {'bad' if report.faults else 'good'}")
+        say(*(f"  {note}" for note in report.notes), *(f"  BAD {fault}" for fault in report.faults))
         faults += len(report.faults)
-    _say(f"bad: {faults} faults" if faults else "good")
+    say(f"bad: {faults} faults" if faults else "good")
     return 1 if faults else 0
 
 
@@ -243,18 +191,18 @@ def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[
 def _bench(args: argparse.Namespace) -> int:
     if args.opt is None and not args.imresize:
         raise UserError("nothing to measure; pass -opt FILE or --imresize")
-    is_slower = _time_imresize() if args.imresize else False
+    is_slower = _bench_imresize() if args.imresize else False
     if args.opt is not None:
         _bench_loading(args)
     return int(is_slower)
 
 
-def _time_imresize() -> bool:
+def _bench_imresize() -> bool:
     results = compare_imresize()
-    _say("time of imresize on a 2040x1356 RGB image, best of several runs:")
+    say("time of imresize on a 2040x1356 RGB image, best of several runs:")
     for scale, ours, theirs in results:
         times = theirs / ours
-        _say(f"  x1/{scale}: han_arch {ours * 1e3:6.1f} ms, BasicSR {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
+        say(f"  x1/{scale}: han_arch {ours * 1e3:6.1f} ms, BasicSR {theirs * 1e3:6.1f} ms ({times:.2f} times as long)")
     return any(ours > theirs for _, ours, theirs in results)
 
 
@@ -262,11 +210,9 @@ def _bench_loading(args: argparse.Namespace) -> None:
     options = read_options(args.opt)
     rates = []
     for rate in loader_rates(options, args.seconds):
-        _say(f"{rate.per_second:9.1f} samples/s loaded from {rate.what}; first batch after {rate.start:.1f} s")
+        say(f"{rate.per_second:9.1f} samples/s loaded from {rate.what}; first batch after {rate.start:.1f} s")
         rates.append(rate)
-    if args.no_network:
-        return
-    device, network = network_rate(options, args.seconds)
-    _say(f"{network:9.1f} samples/s processed when {options['network_g']['type']} trains on {device}")
-    for rate in rates:
-        _say(f"{rate.what.split()[0]}: {rate.bottleneck(network)}")
+    if not args.no_network:
+        device, network = network_rate(options, args.seconds)
+        say(f"{network:9.1f} samples/s processed when {options['network_g']['type']} trains on {device}")
+        say(*(f"{rate.what.split()[0]}: {rate.bottleneck(network)}" for rate in rates))

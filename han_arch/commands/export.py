@@ -1,11 +1,11 @@
 """`basicsr export`: export a network, and print how much its pixels differ from PyTorch's."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from han_arch.commands import MODEL_HELP, say
 from han_arch.errors import UserError
 from han_arch.export.runtime import load_runtime
 from han_arch.export.targets import TARGETS
@@ -30,11 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add(
-        "model",
-        metavar="MODEL",
-        help="checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`",
-    )
+    add("model", metavar="MODEL", help=MODEL_HELP)
     add("--to", choices=tuple(TARGETS), required=True, help="runtime for the exported file")
     suffixes = ", ".join(target.suffix for target in TARGETS.values())
     out = f"file to write ({suffixes}) or a folder (default: a file with MODEL's name in the current folder)"
@@ -55,17 +51,14 @@ def run(args: argparse.Namespace) -> int:
 
         checks = export(net, args.model, args.to, path, args.overwrite, done)
     size = sum(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-    sys.stdout.write(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, pixels equal to PyTorch up to rounding:\n")
-    for check in checks:
-        sys.stdout.write(f"  {check}\n")
+    say(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, pixels equal to PyTorch up to rounding:")
+    say(*(f"  {check}" for check in checks))
     for precision in target.precisions[1:]:
         name = precision.long_name
         try:
             ratio = psnr(net, load_runtime(path, args.to, dtype=name))
         except UserError as error:
-            sys.stdout.write(f"  precision {name} could not be measured: {error}\n")
+            say(f"  precision {name} could not be measured: {error}")
         else:
-            sys.stdout.write(
-                f"  precision {name}: PSNR {ratio:.1f} dB against float32 (rounding to 8 bits alone: 59 dB)\n"
-            )
+            say(f"  precision {name}: PSNR {ratio:.1f} dB against float32 (rounding to 8 bits alone: 59 dB)")
     return 0

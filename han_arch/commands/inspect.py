@@ -1,12 +1,12 @@
 """`basicsr inspect`: draw the attentions of a network and a local attribution map, and print their numbers."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from han_arch.commands import MODEL_HELP, say
 from han_arch.inspection.attentions import CHANNELS_SHOWN, MOST_CHANNELS, LayerAttention, SpatialAttention
 from han_arch.inspection.attribution import STEPS, Patch
 from han_arch.inspection.figure import check_figure_path, write_figure
@@ -30,27 +30,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
     add("image", metavar="IMAGE", type=Path, help="input photo of the network")
-    add(
-        "--model",
-        required=True,
-        help="checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`",
-    )
-    add(
-        "-o",
-        "--out",
-        metavar="PNG",
-        type=Path,
-        default=Path("inspect.png"),
-        help="PNG file to write (default: inspect.png)",
-    )
+    add("--model", required=True, help=MODEL_HELP)
+    add("-o", "--out", metavar="PNG", type=Path, default="inspect.png", help="PNG file to write (default: inspect.png)")
     add("--overwrite", action="store_true", help="replace an existing PNG file")
-    default = f"the {PATCH_SIZE} x {PATCH_SIZE} patch with most detail"
-    patch = f"left edge, top edge and side of a patch, in output pixels (default: {default})"
-    add("--patch", nargs=3, type=int, metavar=("X", "Y", "SIZE"), help=patch)
-    channels = (
-        f"numbers of the CSAM channels to draw, at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
-    )
-    add("--channels", nargs="+", type=int, metavar="C", help=channels)
+    patch = f"the {PATCH_SIZE} x {PATCH_SIZE} patch with most detail"
+    add("--patch", nargs=3, type=int, metavar=("X", "Y", "SIZE"),
+        help=f"left edge, top edge and side of a patch, in output pixels (default: {patch})")  # fmt: skip
+    channels = f"at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
+    add("--channels", nargs="+", type=int, metavar="C", help=f"numbers of the CSAM channels to draw, {channels}")
     window = "largest side of the inspected window, in input pixels (default: 96; a full-size network then needs 2 GB)"
     add("--window", type=int, default=View.window, metavar="N", help=window)
     add("--steps", type=int, default=STEPS, help=f"number of steps for the attribution map (default: {STEPS})")
@@ -65,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     progress = partial(tqdm, desc="attribution", unit="step", dynamic_ncols=True, leave=False)
     inspection = inspect_network(net, Path(args.model).name, args.image, view, progress)
     write_figure(inspection, args.out)
-    sys.stdout.write(f"{args.out}: {inspection.title}\n")
-    sys.stdout.writelines(f"  {line}\n" for line in _numbers(inspection))
+    say(f"{args.out}: {inspection.title}", *(f"  {line}" for line in _numbers(inspection)))
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from han_arch import compat
+from han_arch.commands import add_option_file
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, page, rows
 from han_arch.evaluation import run as board_run
@@ -24,24 +25,9 @@ continues where it stopped. After you add a model to the option file, only this 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.epilog = EXAMPLES
+    add_option_file(parser, "options to replace, with their values, for example cost:repeat=20")
     parser.add_argument(
-        "-opt",
-        required=True,
-        metavar="FILE",
-        help="path of the option file, or name of an option file that comes with the package",
-    )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        help="folder for the results (default: results/NAME, where NAME is the option `name`)",
-    )
-    parser.add_argument(
-        "--force_yml",
-        nargs="+",
-        default=[],
-        metavar="KEY:KEY=VALUE",
-        help="replace options of the option file, for example cost:repeat=20",
+        "-o", "--out", type=Path, help="folder for the results (default: results/NAME, where NAME is the option `name`)"
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from han_arch.commands import add_option_file
 from han_arch.training import start
 
 EXAMPLES = """examples:
@@ -21,40 +22,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `basicsr train` to the parser."""
     parser.epilog = EXAMPLES
     add_flags(parser)
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="start at iteration 0; if an unfinished run has the same name, rename its folder first",
-    )
+    parser.add_argument("--fresh", action="store_true",
+        help="start at iteration 0; if an unfinished run has the same name, rename its folder first")  # fmt: skip
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `basicsr train` and `basicsr test` share."""
-    parser.add_argument(
-        "-opt", required=True, metavar="FILE", help="option file: a path, or the name of a shipped option file"
+    add_option_file(
+        parser, "options to change or add, with their values, e.g. train:total_iter=1000 train:precision=bf16"
     )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm"],
-        default="none",
-        help="program that starts the processes: none, torchrun (pytorch) or slurm",
-    )
-    parser.add_argument(
-        "--auto_resume", action="store_true", help="resume from the newest training state, if there is one"
-    )
-    parser.add_argument(
-        "--debug", action="store_true", help="log every iteration, and validate and save every 8 iterations"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="check the options, print them as the run would use them, and stop"
-    )
-    parser.add_argument(
-        "--force_yml",
-        nargs="+",
-        default=[],
-        metavar="KEY:KEY=VALUE",
-        help="options to change or add, with their values, e.g. train:total_iter=1000 train:precision=bf16",
-    )
+    add = parser.add_argument
+    add("--launcher", choices=["none", "pytorch", "slurm"], default="none",
+        help="program that starts the processes: none, torchrun (pytorch) or slurm")  # fmt: skip
+    add("--auto_resume", action="store_true", help="resume from the newest training state, if there is one")
+    add("--debug", action="store_true", help="log every iteration, and validate and save every 8 iterations")
+    add("--check", action="store_true", help="check the options, print them as the run would use them, and stop")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """The command `basicsr upscale`: its arguments and its exit status."""
 
 import argparse
-import sys
 
+from han_arch.commands import say, warn
 from han_arch.export.runtime import RUNTIMES, choose_engine
 from han_arch.images.formats import FORMATS, WRITTEN, listed
 from han_arch.images.read import MAX_PIXELS
@@ -43,12 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--self-ensemble", action="store_true", help="average 8 flips and turns; slightly better, but 8 times as slow")
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
     add("--winograd", action="store_true", help="save about 1/3 of the time with fp32 on a CPU; needs a C compiler")
-    add(
-        "--runtime",
-        choices=("torch", *RUNTIMES),
-        default="torch",
-        help=f"library that runs MODEL (default: torch); {listed(RUNTIMES)} needs a file from basicsr export",
-    )
+    runtime = f"library that runs MODEL (default: torch); {listed(RUNTIMES)} needs a file from basicsr export"
+    add("--runtime", choices=("torch", *RUNTIMES), default="torch", help=runtime)
     device = "device that runs the model (default: auto, the first available)"
     add("--device", default="auto", metavar="|".join(DEVICES), help=device)
     add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="memory limit, without the output image (default: 2G)")
@@ -79,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
     outputs = Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing)
     jobs = collect(args.paths, outputs)
     if not jobs:
-        sys.stdout.write("all output files exist already; nothing to do\n")
+        say("all output files exist already; nothing to do")
         return 0
     engine = choose_engine(args.runtime, args.model, args.scale, args.device, args.dtype, args.winograd)
     failed = upscale_files(jobs, engine, settings)
     if failed and len(jobs) > 1:
-        sys.stderr.write(f"basicsr upscale: {failed} of {len(jobs)} images failed\n")
+        warn(f"basicsr upscale: {failed} of {len(jobs)} images failed")
     return 1 if failed else 0

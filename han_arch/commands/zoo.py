@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import sys
 import textwrap
 from pathlib import Path
 
 from han_arch import compat
-from han_arch.commands import subcommands
+from han_arch.commands import say, subcommands, warn
 from han_arch.files import CACHE_VARIABLE, hash_file
 from han_arch.opt import read
 from han_arch.release import experiment, publish, reproduce, verify
@@ -30,31 +29,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     command = subcommands(parser)
 
+    # fmt: off
     command(_list, "list all weight files, with number of parameters, PSNR on Set5 and location", "  basicsr zoo list")
 
     add = command(
-        _show,
-        "print all facts about a weight file: origin, results, licence, terms of use",
-        "  basicsr zoo show han-authors-bix4",
-    )
+        _show, "print all facts about a weight file: origin, results, licence, terms of use",
+        "  basicsr zoo show han-authors-bix4")
     add("name", metavar="NAME", help="name of a zoo entry (`basicsr zoo list` prints all names)")
 
     add = command(
-        _fetch,
-        "download weight files into the cache folder and check their hashes",
+        _fetch, "download weight files into the cache folder and check their hashes",
         f"""  basicsr zoo fetch han-s-x4
   {CACHE_VARIABLE}=/data/weights basicsr zoo fetch han-s-x4""",
         f"""Download weight files into the cache folder and check their hashes. An interrupted download continues where
 it stopped. If the package or the cache folder contains the right file, the command works without internet access.
 
 The cache folder is han_arch in the user's folder for caches, for example ~/.cache/han_arch on Linux. The environment
-variable {CACHE_VARIABLE} sets another folder.""",
-    )
+variable {CACHE_VARIABLE} sets another folder.""")
     add("names", metavar="NAME", nargs="+", help="names of zoo entries (`basicsr zoo list` prints all names)")
 
     add = command(
-        _verify,
-        "check weight files: hash, header and network; with --measure also PSNR and SSIM",
+        _verify, "check weight files: hash, header and network; with --measure also PSNR and SSIM",
         """  basicsr zoo verify
   basicsr zoo verify han-s-x4 --measure datasets
   basicsr zoo verify release/han-s-x4 --against han-s-x4
@@ -63,21 +58,18 @@ Exit status: 0 if all checks pass, 1 if a check fails (the output then contains 
         """Check the hash and the header of weight files, and that the weights fit their network exactly. A target is
 the name of a zoo entry, a file or a release folder. The file of a zoo entry is also compared with the zoo's table. In
 a release folder, the hashes of all files are checked. Without a target, the command checks all zoo entries that have
-a file in the package or the cache folder.""",
-    )
-    add(
-        "targets", metavar="NAME|FILE|FOLDER", nargs="*", help="targets to check (default: all zoo entries with a file)"
-    )
+a file in the package or the cache folder.""")
+    add("targets", metavar="NAME|FILE|FOLDER", nargs="*",
+        help="targets to check (default: all zoo entries with a file)")
     add("--measure", metavar="DATA", type=Path,
         help="also measure PSNR and SSIM of the zoo entry on Set5, and compare them with the zoo's table; DATA is a "
-        "folder with Set5/HR or Set5/GT_xSCALE")  # fmt: skip
+        "folder with Set5/HR or Set5/GT_xSCALE")
     add("--against", metavar="NAME",
         help="also compare the results in the release folder with the results of the zoo entry NAME; differences "
-        f"up to {verify.RETRAINED_DB} dB are accepted, because trainings by one recipe round differently")  # fmt: skip
+        f"up to {verify.RETRAINED_DB} dB are accepted, because trainings by one recipe round differently")
 
     add = command(
-        _convert,
-        "convert a checkpoint into a file that contains all options of the network",
+        _convert, "convert a checkpoint into a file that contains all options of the network",
         """  basicsr zoo convert BIX4.pt han-authors-bix4.safetensors
   basicsr zoo convert experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth weights/
   basicsr zoo convert RCAN_BIX2.pt RCAN_BIX2.pth
@@ -87,8 +79,7 @@ OUT is a .safetensors file, a .pth file or a folder. In a folder, the file name 
 options of the network. The command reads checkpoints of HAN (from this package, its authors or super-image) and RCAN
 (from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. Options that the
 checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, the command
-reads these options from an option file instead.""",
-    )
+reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="new file, or folder for it; an existing file is never overwritten")
     add("-opt", metavar="FILE", help="option file that was used to train IN; the weights must fit the network_g in it")
@@ -96,8 +87,7 @@ reads these options from an option file instead.""",
     add("--half", action="store_true", help="store the weights as float16")
 
     add = command(
-        _publish,
-        "make a release folder from the experiment folder of a training",
+        _publish, "make a release folder from the experiment folder of a training",
         """  basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o release/han-s-x4 --data datasets
   basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o trial \\
     --checkpoint experiments/HAN-S_x4_BSDS400/models/net_g_1000.pth
@@ -110,33 +100,22 @@ To add the release to the zoo, run `python scripts/make_model_zoo.py --add RELEA
   - PSNR and SSIM of every image of Set5, Set14 and B100 by the papers' protocol, and the SR images of Set5
   - a model card, an OpenModelDB entry, the zoo entry as JSON (also printed), and SHA256SUMS
 
-If the command fails, it does not leave a release folder.""",
-    )
+If the command fails, it does not leave a release folder.""")
     add("experiment", metavar="EXPERIMENT", type=Path, help="experiment folder of the training")
     add("-o", "--out", metavar="RELEASE", type=Path, required=True, help="release folder to make")
-    add("--data", metavar="FOLDER", type=Path, default=Path("datasets"),
-        help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")  # fmt: skip
-    add(
-        "--name",
-        help="name of the zoo entry (default: from the experiment's name; HAN-S_x4_BSDS400 gives han-s-x4)",
-    )
+    add("--data", metavar="FOLDER", type=Path, default="datasets",
+        help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")
+    add("--name", help="name of the zoo entry (default: from the experiment's name; HAN-S_x4_BSDS400 gives han-s-x4)")
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_best.pth if the option file has keep_best, else "
-        "EXPERIMENT/models/net_g_latest.pth)")  # fmt: skip
-    add(
-        "--url",
-        help="address of the web folder for the weight file (default: none, because the package contains the file)",
-    )
+        "EXPERIMENT/models/net_g_latest.pth)")
+    add("--url", help="address of the web folder for the weight file (default: none, the package contains the file)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
-    add(
-        "--half",
-        action="store_true",
-        help="store the weights as float16, which halves the file size; PSNR and SSIM are measured with float16",
-    )
+    add("--half", action="store_true",
+        help="store the weights as float16, which halves the file size; PSNR and SSIM are measured with float16")
 
     add = command(
-        _reproduce,
-        "print or run the commands that repeat the training and the measurement of a weight file",
+        _reproduce, "print or run the commands that repeat the training and the measurement of a weight file",
         """  basicsr zoo reproduce han-s-x4
   basicsr zoo reproduce han-s-x4 --photos bsds400 --benchmarks benchmarks --run
 
@@ -144,12 +123,11 @@ Exit status with --run: the status of the first command that fails; 0 if no comm
         """Print or run all commands that repeat the training and the measurement of a weight file, from the photos to
 PSNR and SSIM. Run all commands in the same folder. The training takes hours. If it is interrupted, run the same command
 again to resume it. On another machine, or with another version of PyTorch, the new weights differ in their last digits.
-Therefore PSNR and SSIM differ slightly too.""",
-    )
+Therefore PSNR and SSIM differ slightly too.""")
     add("name", metavar="NAME", help="name of a zoo entry that was trained with this package")
-    add("--photos", type=Path, default=Path("photos"), help="folder with the training photos (default: %(default)s)")
-    add("--benchmarks", type=Path, default=Path("benchmarks"),
-        help="folder with Set5/HR, Set14/HR and B100/HR (default: %(default)s)")  # fmt: skip
+    add("--photos", type=Path, default="photos", help="folder with the training photos (default: %(default)s)")
+    add("--benchmarks", type=Path, default="benchmarks",
+        help="folder with Set5/HR, Set14/HR and B100/HR (default: %(default)s)")
     add("-o", "--out", type=Path, help="release folder to make (default: release/NAME)")
     add("--run", action="store_true", help="run the commands instead of only printing them")
 
@@ -157,10 +135,6 @@ Therefore PSNR and SSIM differ slightly too.""",
 def run(args: argparse.Namespace) -> int:
     """Run the chosen subcommand of `basicsr zoo` and return its exit status."""
     return int(args.run_subcommand(args))
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _where(entry: Entry) -> str:
@@ -178,19 +152,21 @@ def _list(args: argparse.Namespace) -> int:
         rows.append((entry.name, entry.task, f"{entry.parameters:,}", entry.training_set, psnr, _where(entry)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        line = "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
-    sys.stdout.write(
-        "* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` names it.\n"
-    )
+        say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    say("* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` names it.")
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     entry = table.find(args.name)
+    options = [f"{key} {value}" for key, value in entry.arguments.items() if key != "upscale"]
+    results = [
+        f"{one.dataset:9}{one.psnr:.2f} dB / {one.ssim:.4f}, {one.status} ({one.source}), variant {one.variant}, "
+        f"tolerance {one.tolerance_db} dB"
+        for one in entry.expected
+    ]
     facts = {
-        "network": f"{entry.architecture}, "
-        + ", ".join(f"{key} {value}" for key, value in entry.arguments.items() if key != "upscale"),
+        "network": ", ".join([entry.architecture, *options]),
         "task": f"{entry.task}: scale {entry.scale}, degradation {entry.degradation}",
         "parameters": f"{entry.parameters:,}",
         "trained on": entry.training_set + (f", {entry.iterations:,} iterations" if entry.iterations else ""),
@@ -205,46 +181,35 @@ def _show(args: argparse.Namespace) -> int:
         "licence": entry.licence,
         "data terms": entry.data_terms,
         "date, commit": f"{entry.date or UNKNOWN}, {entry.commit or UNKNOWN}",
+        "results": "\n".join(results) or f"{UNKNOWN}: no published results were found, and this package measured none",
+        "protocol": entry.expected[0].protocol if entry.expected else "",
     }
-    lines = [entry.name]
-    for key, value in facts.items():
-        if value:
-            lines += textwrap.wrap(value, 110, initial_indent=f"  {key:14}", subsequent_indent=" " * 16,
-                                   break_long_words=False, break_on_hyphens=False)  # fmt: skip
-    if not entry.expected:
-        lines.append(
-            "  results       unknown: no published results were found, and none were measured with this package"
-        )
-    for number, expected in enumerate(entry.expected):
-        lines.append(
-            f"  {'' if number else 'results':14}{expected.dataset:9}{expected.psnr:.2f} dB / {expected.ssim:.4f}, "
-            f"{expected.status} ({expected.source}), variant {expected.variant}, tolerance {expected.tolerance_db} dB"
-        )
-    if entry.expected:
-        lines.append(f"  {'protocol':14}{entry.expected[0].protocol}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    say(entry.name)
+    for name, text in facts.items():
+        for number, line in enumerate(text.splitlines()):  # an empty text has no line
+            first = f"  {'' if number else name:14}"
+            say(*textwrap.wrap(line, 110, initial_indent=first, subsequent_indent=" " * 16,
+                               break_long_words=False, break_on_hyphens=False))  # fmt: skip
     return 0
 
 
 def _fetch(args: argparse.Namespace) -> int:
     for entry in [table.find(name) for name in args.names]:
-        sys.stdout.write(f"{store.obtain(entry, _say)}\n")
+        say(store.obtain(entry, warn))
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     targets = args.targets or [entry.name for entry in table.ENTRIES if store.present(entry)]
     if not targets:
-        sys.stdout.write("the package and the cache folder contain no weight file; pass a file or a folder\n")
+        say("the package and the cache folder contain no weight file; pass a file or a folder")
         return 0
     faults = 0
     for target in targets:
         checked = verify.check(target, args.measure, args.against)
-        sys.stdout.write(f"{target}\n")
-        sys.stdout.write("".join(f"  {line}\n" for line in checked.good))
-        sys.stdout.write("".join(f"  WRONG: {line}\n" for line in checked.faults))
+        say(target, *(f"  {line}" for line in checked.good), *(f"  WRONG: {line}" for line in checked.faults))
         faults += len(checked.faults)
-    sys.stdout.write(f"{faults} problems found\n" if faults else "all checks passed\n")
+    say(f"{faults} problems found" if faults else "all checks passed")
     return 1 if faults else 0
 
 
@@ -253,12 +218,10 @@ def _convert(args: argparse.Namespace) -> int:
     given = read.read(args.opt).get("network_g") or {} if args.opt else None
     network_g, assumed = complete_options(checkpoint, given)
     path = store.write_converted(checkpoint, network_g, args.target, args.half)
-    sys.stdout.write(f"{path}: {checkpoint.summary}, sha256 {hash_file(path)}\n")
-    for note in checkpoint.notes:
-        sys.stdout.write(f"  {note}\n")
+    say(f"{path}: {checkpoint.summary}, sha256 {hash_file(path)}", *(f"  {note}" for note in checkpoint.notes))
     if assumed:
         values = ", ".join(f"{key} {network_g[key]}" for key in assumed)
-        sys.stdout.write(f"  {args.source} does not contain these options; the authors' values are assumed: {values}\n")
+        say(f"  {args.source} does not contain these options; the authors' values are assumed: {values}")
     return 0
 
 
@@ -268,12 +231,10 @@ def _publish(args: argparse.Namespace) -> int:
     name = args.name or publish.default_name(source)
     request = publish.Request(source, name, args.data, args.url, args.author, args.half)
     entry, openmodeldb_faults = publish.publish(request, args.out)
-    sys.stdout.write(table.to_json(entry) + "\n")
+    say(table.to_json(entry))
     for fault in openmodeldb_faults:
-        sys.stderr.write(f"the OpenModelDB entry is not yet complete: {fault}\n")
-    sys.stderr.write(
-        f"wrote {args.out}; to add it to the zoo, run scripts/make_model_zoo.py --add {args.out} in the repository\n"
-    )
+        warn(f"the OpenModelDB entry is not yet complete: {fault}")
+    warn(f"wrote {args.out}; to add it to the zoo, run scripts/make_model_zoo.py --add {args.out} in the repository")
     return 0
 
 
@@ -281,8 +242,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     entry = table.find(args.name)
     release = args.out or Path("release") / entry.name
     for step in reproduce.steps(entry, args.photos, args.benchmarks, release):
-        sys.stdout.write(f"# {step.why}\n{shlex.join(['basicsr', *step.words])}\n")
-        sys.stdout.flush()
+        say(f"# {step.why}", shlex.join(["basicsr", *step.words]))
         status = reproduce.run_apart(step) if args.run else 0
         if status:
             return status
