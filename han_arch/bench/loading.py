@@ -13,6 +13,7 @@ from han_arch import compat
 from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
 from han_arch.opt import read
+from han_arch.opt.check import as_mapping
 
 IMRESIZE_SHAPE = (1356, 2040, 3)  # size of a DIV2K image
 ROUNDS = 7
@@ -21,8 +22,7 @@ ROUNDS = 7
 def compare_imresize() -> list[tuple[int, float, float]]:
     """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
 
-    Returns:
-        For scale 2, 3 and 4: (scale, our seconds, BasicSR's seconds). The seconds are the best of ROUNDS calls.
+    Return (scale, our seconds, BasicSR's seconds) for scale 2, 3 and 4. The seconds are those of the fastest of ROUNDS calls.
     """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
@@ -45,17 +45,11 @@ def time_call(function: Callable[..., object], *arguments: object) -> float:
 
 @dataclass(frozen=True)
 class Rate:
-    """Measured speed of a data loader.
+    """Measured speed of a data loader."""
 
-    Attributes:
-        what: description of the loader: its backend, folder and number of workers.
-        start: seconds until the first batch.
-        per_second: samples per second after the first batch.
-    """
-
-    what: str
-    start: float
-    per_second: float
+    what: str  # backend, folder and number of workers
+    start: float  # seconds until the first batch
+    per_second: float  # samples per second after the first batch
 
     def bottleneck(self, network: float) -> str:
         """Name the bottleneck: this loader, or a network that trains on `network` samples per second."""
@@ -71,25 +65,22 @@ def read_options(path: Path) -> dict[str, Any]:
         UserError: the file has no `scale:`, no `datasets: train:` or no `network_g:`.
     """
     options = read.read(path)
-    try:
-        options["datasets"]["train"] |= {"phase": "train", "scale": options["scale"]}
-        network = options["network_g"]
-    except (KeyError, TypeError) as error:
+    train = as_mapping(as_mapping(options.get("datasets")).get("train"))
+    network_g = as_mapping(options.get("network_g"))
+    needed = {"scale": options.get("scale"), "datasets: train": train, "network_g": network_g}
+    if wrong := [name for name, value in needed.items() if not value]:
         raise UserError(
             f"{path} must have scale:, datasets: train: and network_g:, as in a training option file; "
-            f"missing or wrong: {error}"
-        ) from None
-    if not isinstance(network, dict):
-        raise UserError(f"{path}: network_g must be a mapping; got {network!r}")
+            f"missing or wrong: {', '.join(wrong)}"
+        )
+    train |= {"phase": "train", "scale": options["scale"]}
     return options
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
     """Yield the loading speed of a training set from LMDB, then from folders; skip a source that does not exist.
 
-    Args:
-        options: options from `read_options`.
-        seconds: measuring time for each source.
+    Each source is measured for `seconds`. The options are those from `read_options`.
 
     Raises:
         UserError: the training set exists neither as LMDB nor as folders.

@@ -38,16 +38,6 @@ Run = Callable[[], object]
 class BenchSettings:
     """Settings of `basicsr bench`. LR sizes are sides of square LR images in pixels.
 
-    Attributes:
-        networks: keys of NETWORKS.
-        cases: names from CASES.
-        dtypes: keys of DTYPES.
-        lr_sizes: LR sizes for inference.
-        memory_lr_size: LR size for the peak memory.
-        repeat: number of rounds over all networks.
-        num_block: number of RCABs in each group of HAN and RCAN.
-        num_feat: number of feature channels of HAN and RCAN.
-
     Raises:
         UserError: a number is too small.
     """
@@ -55,14 +45,13 @@ class BenchSettings:
     networks: Sequence[str] = tuple(NETWORKS)
     cases: Sequence[str] = CASES
     dtypes: Sequence[str] = tuple(DTYPES)
-    lr_sizes: Sequence[int] = (96, 192)
-    memory_lr_size: int = 384
-    repeat: int = 3
+    lr_sizes: Sequence[int] = (96, 192)  # for inference
+    memory_lr_size: int = 384  # for the peak memory
+    repeat: int = 3  # number of rounds over all networks
     num_block: int = Size.num_block
     num_feat: int = Size.num_feat
 
     def __post_init__(self) -> None:
-        """Raise an error if a number is too small."""
         if min(self.repeat, self.num_block, self.memory_lr_size, *self.lr_sizes) < 1 or self.num_feat < 4:
             raise UserError(
                 "--repeat, --num_block, --lr_sizes and --memory_lr_size must be at least 1, "
@@ -72,21 +61,13 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measurement of one network in one case: a row of the table.
+    """The measurement of one network in one case: a row of the table."""
 
-    Attributes:
-        case: name of the case, such as "inference, LR 96, float32".
-        network: title of the network.
-        values: seconds or MB (1e6 bytes), one value per round; empty if the measurement failed.
-        unit: unit of the values, "s" or "MB".
-        note: reason why the measurement failed, else "".
-    """
-
-    case: str
-    network: str
-    values: tuple[float, ...]
-    unit: str = "s"
-    note: str = ""
+    case: str  # such as "inference, LR 96, float32"
+    network: str  # title of the network
+    values: tuple[float, ...]  # seconds or MB (1e6 bytes), one value per round; empty if the measurement failed
+    unit: str = "s"  # "s" or "MB"
+    note: str = ""  # reason why the measurement failed
 
     @property
     def median(self) -> float:
@@ -96,21 +77,15 @@ class Measurement:
 
 @dataclass
 class BenchResult:
-    """Result of `measure_all`: networks, measurements, and skipped networks.
+    """Result of `measure_all`: networks, measurements, and skipped networks."""
 
-    Attributes:
-        built: key of NETWORKS -> the built network, or the path of its exported file. The files are deleted after the
-            measurements.
-        rows: the measurements.
-        skipped: title of a network that could not be built -> the reason.
-    """
-
+    # Key of NETWORKS -> the network, or the path of its exported file. `measure_all` deletes the files at its end.
     built: dict[str, nn.Module | Path] = field(default_factory=dict)
     rows: list[Measurement] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # title of a network that could not be built -> the reason
 
     def fitting(self, case: str, dtype: str) -> list[tuple[BenchNetwork, Any]]:
-        """Return the networks to measure in this case and dtype: the record, and the network or its exported file."""
+        """Return a pair for each network to measure in this case and dtype: its record, and the network or its file."""
         return [(NETWORKS[key], net) for key, net in self.built.items() if NETWORKS[key].fits(case, dtype)]
 
 
@@ -118,9 +93,8 @@ def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchR
     """Build the networks and measure all cases; call `say` with the name of each case before it starts."""
     result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
-        for key in sorted(
-            settings.networks, key=lambda key: NETWORKS[key].runtime is not None
-        ):  # build exported networks last
+        # False sorts before True: exported networks are built last.
+        for key in sorted(settings.networks, key=lambda key: NETWORKS[key].runtime is not None):
             try:
                 if NETWORKS[key].runtime is None or "inference" in settings.cases:
                     result.built[key] = _build(key, size, Path(folder))
@@ -162,12 +136,8 @@ def alternate(
 ) -> list[Measurement]:
     """Time all networks in turn, `repeat` times; return one measurement per network.
 
-    Args:
-        case: name of the case, for the results.
-        runs: title of a network -> function to time.
-        repeat: number of rounds.
-        before: title of a network -> function to call, untimed, before each timed run. None: call each function of
-            `runs` once as a warm-up, before the first round.
+    `runs` and `before` map the title of a network to a function. The functions of `before` are called, untimed, before
+    each timed run. If `before` is None, each function of `runs` is called once as a warm-up before the first round.
     """
     if before is None:
         for run in runs.values():
@@ -186,11 +156,7 @@ def alternate(
 def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr_size: int) -> Run:
     """Return a function that upscales one random image of lr_size x lr_size pixels.
 
-    Args:
-        network: record of the network.
-        built: the network, which is copied, or the path of its exported file.
-        dtype: key of DTYPES.
-        lr_size: side of the image in pixels.
+    `built` is the network, which is copied, or the path of its exported file. `dtype` is a key of DTYPES.
     """
     lq = network.random_input(1, lr_size)
     if isinstance(built, Path):
@@ -237,7 +203,7 @@ def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
     If the process fails or the system is not Linux, the measurement has a note instead of values.
     """
     row = partial(Measurement, f"peak memory, LR {lr_size}, float32", NETWORKS[key].title, unit="MB")
-    arguments = [key, str(lr_size), str(size.num_block), str(size.num_feat)]
+    arguments = map(str, (key, lr_size, size.num_block, size.num_feat))
     command = [sys.executable, "-m", "han_arch.bench.measure", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MEMORY_TIMEOUT, check=True)

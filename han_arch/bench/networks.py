@@ -38,35 +38,20 @@ class Size:
 
 @dataclass(frozen=True)
 class BenchNetwork:
-    """A network, and how `basicsr bench` measures it.
+    """A network, and how `basicsr bench` measures it."""
 
-    Attributes:
-        title: name of the network in the tables.
-        make: function that builds the network with random weights. It raises UserError if a package is missing.
-        cases: cases in which the network is measured.
-        counted: whether its parameters and multiply-adds are counted.
-        float32_only: whether it is measured in float32 only.
-        input_range: largest pixel value of its input, 1 or 255.
-        compiled: whether its blocks are compiled.
-        keeps_memory: whether freed memory stays in the process during its training steps, as in `basicsr train`.
-        limit: key of the bare convolutions that the network is compared with.
-        runtime: name of the runtime for its exported file. None: PyTorch runs the network.
-        channels_last: whether its 4-D weights and its input are stored in channels_last.
-        winograd: whether it uses Winograd's algorithm. It is then measured in float32 only.
-    """
-
-    title: str
-    make: Callable[[Size], nn.Module]
-    cases: tuple[str, ...] = CASES
-    counted: bool = False
-    float32_only: bool = False
-    input_range: float = 1.0
-    compiled: bool = False
-    keeps_memory: bool = False
-    limit: str | None = None
-    runtime: str | None = None
-    channels_last: bool = False
-    winograd: bool = False
+    title: str  # name in the tables
+    make: Callable[[Size], nn.Module]  # builds it with random weights; raises UserError if a package is missing
+    cases: tuple[str, ...] = CASES  # cases in which it is measured
+    counted: bool = False  # whether its parameters and multiply-adds are counted
+    float32_only: bool = False  # whether it is measured in float32 only
+    input_range: float = 1.0  # largest pixel value of its input, 1 or 255
+    compiled: bool = False  # whether its blocks are compiled
+    keeps_memory: bool = False  # whether freed memory stays in the process in training steps, as in `basicsr train`
+    limit: str | None = None  # key of the bare convolutions that it is compared with
+    runtime: str | None = None  # name of the runtime for its exported file; None: PyTorch runs it
+    channels_last: bool = False  # whether its 4-D weights and its input are stored in channels_last
+    winograd: bool = False  # whether it uses Winograd's algorithm; it is then measured in float32 only
 
     def fits(self, case: str, dtype: str = "float32") -> bool:
         """Return whether the network is measured in this case and dtype."""
@@ -164,7 +149,7 @@ def _build_limit(size: Size) -> "BareConvolutions":
 class BareConvolutions(nn.Module):
     """Only the 3x3 convolutions of a HAN. Their time is a lower limit for the time of HAN.
 
-    Each convolution runs on a fixed random map, as large as in HAN, in channels_last.
+    Each convolution runs on a fixed random feature map in channels_last, of the same size as in HAN.
     """
 
     def __init__(self, net: HAN) -> None:

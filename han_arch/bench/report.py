@@ -40,14 +40,14 @@ def save(rows: list[Measurement], text: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "bench.md", text)
     write(folder / "bench.csv", csv_text(CSV_COLUMNS, _csv_rows(rows)))
-    draw_chart(rows, folder / "bench.png")
+    _draw_chart(rows, folder / "bench.png")
 
 
 def table(rows: list[Measurement]) -> str:
     """Return the measurements as a Markdown table.
 
-    Its last column is the time of the bare convolutions as a share of the network's time. Both use the same algorithm,
-    direct or Winograd's.
+    The last column is the time of the bare convolutions divided by the network's time. The bare convolutions use the
+    same algorithm as the network, direct or Winograd's.
     """
     return "\n".join(markdown_table(HEADS, [_cells(row, rows) for row in rows])[:-1])
 
@@ -74,12 +74,8 @@ def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
             yield dict(zip(CSV_COLUMNS, (row.case, row.network, row.unit, number, value), strict=True))
 
 
-def draw_chart(rows: list[Measurement], path: Path) -> None:
-    """Draw a PNG chart with one panel per case: a bar for each network's median, and a line for its range.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+def _draw_chart(rows: list[Measurement], path: Path) -> None:
+    """Draw a PNG chart with one panel per case: a bar for each network's median, and a line for its range."""
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.values]
@@ -115,15 +111,10 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Compare a measurement with the authors' code: how many times as fast, or which fraction of its memory.
+    """Compare a network with the authors' code: how many times as fast it is, or what fraction of the memory it uses.
 
-    Args:
-        row: measurement of a network.
-        rows: all measurements.
-        case: case in which the authors' code was measured. None: the same case as in row.
-
-    Returns:
-        The ratio, or None if one of the two was not measured.
+    Return None if the authors' code or the network of `row` was not measured. `case` is the case in which the authors'
+    code was measured; None: the same case as in `row`.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:
@@ -134,7 +125,7 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 def quotient(above: Measurement, below: Measurement) -> float:
     """Return above / below: the median of the ratios of all rounds, because a shared machine is slow in some rounds.
 
-    Measurements of different cases do not share rounds, so their medians are divided.
+    Measurements of different cases have no common rounds. Then the result is the ratio of the two medians.
     """
     if above.case == below.case and len(above.values) == len(below.values):
         return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))

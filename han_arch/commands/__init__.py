@@ -9,13 +9,13 @@ MODEL_HELP = "checkpoint file (.pth, .safetensors), or name of a network in `bas
 
 
 def say(*lines: object) -> None:
-    """Write each argument as a line to standard output, at once."""
+    """Print each argument as a line on standard output, without delay."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
 def warn(line: str) -> None:
-    """Write a line to standard error."""
+    """Print a line on standard error."""
     sys.stderr.write(f"{line}\n")
 
 
@@ -34,7 +34,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add the subcommand `prepare` for a function `_prepare`; return the function that adds its arguments."""
+        """Add the subcommand `prepare` for a function `_prepare`; return the function that adds arguments to the subcommand."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,
