@@ -22,7 +22,7 @@ ROUNDS = 7
 def compare_imresize() -> list[tuple[int, float, float]]:
     """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
 
-    Return (scale, our seconds, BasicSR's seconds) for scale 2, 3 and 4. The seconds are those of the fastest of ROUNDS calls.
+    Return (scale, our seconds, BasicSR's seconds) for scale 2, 3 and 4: the time of the fastest of ROUNDS calls.
     """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize

@@ -34,7 +34,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add the subcommand `prepare` for a function `_prepare`; return the function that adds arguments to the subcommand."""
+        """Add the subcommand `prepare` for a function `_prepare`; return the subcommand's `add_argument`."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,
