@@ -123,7 +123,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
-    add("gt", metavar="PATH", type=Path, help="HR images (folder or LMDB), or a folder made by basicsr data prepare")
+    add("gt", metavar="PATH", type=Path, help="folder or LMDB with HR images, or OUT of basicsr data prepare")
     add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of the HR images in PATH")
     add("--scale", type=int,
         help="scale factor, HR side / LR side (default: scale of --degradation, or of the first image pair)")
