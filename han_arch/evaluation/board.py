@@ -19,7 +19,6 @@ KEYS = (
     "name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery",
     "perceptual",
 )  # fmt: skip
-GALLERY_KEYS = ("count", "size", "crops")
 CROP_KEYS = ("set", "image", "left", "top")
 
 
@@ -35,17 +34,11 @@ class CropPlace:
 
 @dataclass(frozen=True)
 class GalleryOptions:
-    """The options for the crops on the HTML page.
+    """The options for the crops on the HTML page."""
 
-    Attributes:
-        count: number of crops that the program chooses. It is ignored if `places` is not empty.
-        size: side of each square crop in HR pixels.
-        places: the places that the user chose. If this is empty, the program chooses `count` places.
-    """
-
-    count: int = 6
-    size: int = 96
-    places: tuple[CropPlace, ...] = ()
+    count: int = 6  # number of crops that the program chooses if the user chose no places
+    size: int = 96  # side of each square crop in HR pixels
+    places: tuple[CropPlace, ...] = ()  # the places that the user chose
 
 
 @dataclass(frozen=True)
@@ -55,13 +48,9 @@ class Board:
     Attributes:
         name: name of the leaderboard and of its results folder.
         protocol: protocol of all test sets, except those with the user's own LR files (see `EvaluationSet`).
-        sets: the test sets.
-        contestants: the contestants, with their weights loaded.
         baseline: name of the contestant that all others are compared with, in its first variant.
         lr_size: side in pixels of the square LR image for measuring time and memory.
         repeat: number of time measurements for each contestant and variant.
-        device: device on which the networks run.
-        gallery: options for the crops on the HTML page.
         perceptual: names of the optional metrics to measure.
     """
 
@@ -83,10 +72,7 @@ class Board:
 
 
 def load(options: Mapping[str, Any]) -> Board:
-    """Check the options of a leaderboard and every image, and load every contestant.
-
-    Args:
-        options: the content of the option file.
+    """Check the content of a leaderboard's option file and every image, and load every contestant.
 
     Raises:
         UserError: an option, an image or a contestant cannot be used. The message lists all faults, one per line.
@@ -96,11 +82,7 @@ def load(options: Mapping[str, Any]) -> Board:
     rule = protocol.from_options(options.get("protocol") or {}, scale)
     device = _find_device(options.get("num_gpu", "auto"))
     faults: list[str] = []
-    checked_sets = []
-    for name, set_options in options["datasets"].items():
-        checked, set_faults = sets.check_set(str(name), set_options, rule)
-        checked_sets.append(checked)
-        faults += set_faults
+    test_sets = [sets.read_set(str(name), own, rule, faults) for name, own in options["datasets"].items()]
     built = []
     for name, model_options in options["models"].items():
         try:
@@ -109,15 +91,12 @@ def load(options: Mapping[str, Any]) -> Board:
             faults.append(f"{name}: {error}")
     baseline = str(options.get("baseline") or next(iter(options["models"])))
     if baseline not in options["models"]:
-        suggestion = hint(baseline, options["models"])
-        faults.append(f"baseline must be the name of a model of this leaderboard; got {baseline}; {suggestion}")
-    cost = options.get("cost") or {}
-    lr_size, repeat = cost.get("lr_size", 64), cost.get("repeat", 5)
-    faults += _number_faults("cost:lr_size", lr_size, 16) + _number_faults("cost:repeat", repeat, 1)
-    gallery, gallery_faults = _check_gallery(options.get("gallery") or {}, checked_sets)
-    faults += gallery_faults
+        nearest = hint(baseline, options["models"])
+        faults.append(f"baseline must be the name of a model of this leaderboard; got {baseline}; {nearest}")
+    cost = _read_section(options, "cost", {"lr_size": (64, 16), "repeat": (5, 1)}, faults)
+    gallery = _read_gallery(options, test_sets, faults)
     perceptual, known = options.get("perceptual") or [], score.optional_names()
-    if not isinstance(perceptual, list) or not set(perceptual) <= set(known):
+    if not isinstance(perceptual, list) or not all(name in known for name in perceptual):
         faults.append(f"perceptual must be a list of metrics from {', '.join(known)}; got {perceptual!r}")
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -125,11 +104,11 @@ def load(options: Mapping[str, Any]) -> Board:
     return Board(
         name=options["name"],
         protocol=rule,
-        sets=tuple(checked_sets),
+        sets=tuple(test_sets),
         contestants=tuple(built),
         baseline=baseline,
-        lr_size=lr_size,
-        repeat=repeat,
+        lr_size=cost["lr_size"],
+        repeat=cost["repeat"],
         device=device,
         gallery=gallery,
         perceptual=tuple(perceptual),
@@ -150,32 +129,40 @@ def _check_keys(options: Mapping[str, Any]) -> None:
             raise UserError(f"a leaderboard needs the option {key}, {what}; got {options.get(key)!r}")
 
 
-def _check_gallery(options: Any, checked_sets: Sequence[EvaluationSet]) -> tuple[GalleryOptions, list[str]]:
-    if not isinstance(options, Mapping):
-        return GalleryOptions(), [f"gallery must be a mapping of options; got {options!r}"]
-    unknown = [key for key in options if key not in GALLERY_KEYS]
-    faults = [f"unknown option {key!r} of gallery; {hint(key, GALLERY_KEYS)}" for key in unknown]
-    count, size = options.get("count", GalleryOptions.count), options.get("size", GalleryOptions.size)
-    faults += _number_faults("gallery:count", count, 0) + _number_faults("gallery:size", size, 16)
-    if faults:
-        return GalleryOptions(), faults
-    known = {(dataset.name, image.name) for dataset in checked_sets for image in dataset.images}
-    places = []
-    for crop in options.get("crops") or ():
+def _read_section(
+    options: Mapping[str, Any], section: str, known: Mapping[str, tuple[Any, int | None]], faults: list[str]
+) -> dict[str, Any]:
+    """Return a section with its defaults. `known`: option -> (default, smallest whole number or None)."""
+    own = options.get(section) or {}
+    if not isinstance(own, Mapping):
+        faults.append(f"{section} must be a mapping of options ({', '.join(known)}); got {own!r}")
+        own = {}
+    faults += [f"unknown option {key!r} of {section}; {hint(key, known)}" for key in own if key not in known]
+    values = {key: own.get(key, default) for key, (default, _) in known.items()}
+    for key, (_, least) in known.items():
+        if least is not None and (type(values[key]) is not int or values[key] < least):
+            faults.append(f"{section}:{key} must be a whole number >= {least}; got {values[key]!r}")
+    return values
+
+
+def _read_gallery(options: Mapping[str, Any], test_sets: Sequence[EvaluationSet], faults: list[str]) -> GalleryOptions:
+    defaults = GalleryOptions()
+    known = {"count": (defaults.count, 0), "size": (defaults.size, 16), "crops": ((), None)}
+    gallery = _read_section(options, "gallery", known, faults)
+    images = [(dataset.name, image.name) for dataset in test_sets for image in dataset.images]
+    places, crops = [], gallery["crops"] or ()
+    if not isinstance(crops, (list, tuple)):
+        faults.append(f"gallery:crops must be a list; got {crops!r}")
+        crops = ()
+    for crop in crops:
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
             faults.append(f"each item of gallery:crops must have {', '.join(CROP_KEYS)}, in pixels >= 0; got {crop!r}")
-        elif (crop["set"], crop["image"]) not in known:
+        elif (crop["set"], crop["image"]) not in images:
             faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")
         else:
             places.append(CropPlace(*(crop[key] for key in CROP_KEYS)))
-    return GalleryOptions(count, size, tuple(places)), faults
-
-
-def _number_faults(what: str, value: Any, least: int) -> list[str]:
-    if type(value) is int and value >= least:
-        return []
-    return [f"{what} must be a whole number >= {least}; got {value!r}"]
+    return GalleryOptions(gallery["count"], gallery["size"], tuple(places))
 
 
 def _find_device(num_gpu: Any) -> torch.device:

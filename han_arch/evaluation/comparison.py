@@ -15,7 +15,6 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import PSNR, Metric, Score
 
 PUBLISHED_FILE = "published_results.csv"
-# found: the score as its source states it. remeasured: other people measured the authors' weights.
 STATUSES = ("found", "remeasured")
 # Text of the column "protocol" of the published table -> `Protocol.crop_gt`. The table has no other protocols.
 PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
@@ -28,7 +27,6 @@ class Published:
 
     Attributes:
         method: name of the method. A "+" at its end means self-ensemble.
-        dataset: name of the test set.
         score: mean PSNR and SSIM on the test set. SSIM is nan if the source does not state it.
         source: paper or web page that states the score.
         status: "found" for a score as its source states it. "remeasured" if other people measured the authors' weights.
@@ -58,7 +56,6 @@ class Comparison:
         wins: number of images on which the contestant is better than the baseline.
         losses: number of images on which the contestant is worse than the baseline.
         p_value: p-value of the two-sided sign test. It is 1 if the values are equal on all images.
-        metric: metric of the compared values, such as PSNR.
     """
 
     images: int
@@ -94,24 +91,17 @@ def find_published(method: str, dataset: str, protocol: Protocol) -> Published |
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """Return all published scores on the given test sets with a protocol.
-
-    The `lr_border` of the protocol is ignored, because papers do not state it.
-    """
+    """Return all published scores on test sets. `lr_border` is not compared, because papers do not state it."""
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
 
 def parse_published(row: Mapping[str, str]) -> Published:
-    """Read one row of the published table.
-
-    Raises:
-        ValueError: the row has no source, or an unknown status or protocol.
-    """
+    """Read one row of the published table. Raise ValueError if it has no source, or an unknown status or protocol."""
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"{PUBLISHED_FILE}: a row has no source, or has an unknown status or protocol: {row}")
     # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.
-    has_grey = row["dataset"] in BENCHMARKS and bool(BENCHMARKS[row["dataset"]].grey)
-    direct = row["method"] == "Bicubic" and has_grey
+    benchmark = BENCHMARKS.get(row["dataset"])
+    direct = row["method"] == "Bicubic" and benchmark is not None and bool(benchmark.grey)
     protocol = Protocol(
         row["degradation"],
         int(row["scale"]),
@@ -132,8 +122,7 @@ def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric =
 
     Args:
         values: the contestant's values of the metric, one per image.
-        baseline: the baseline's values of the metric, for the same images in the same order.
-        metric: the metric, such as PSNR. It says whether a higher value is better.
+        baseline: the baseline's values, for the same images in the same order.
 
     Raises:
         ValueError: `values` and `baseline` have different lengths.
@@ -149,15 +138,10 @@ def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric =
     wins, losses = (above, below) if metric.higher_is_better else (below, above)
     p_value = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     mean = float(difference.mean()) if len(difference) else math.nan
-    low, high = _interval(difference)
-    return Comparison(len(difference), mean, low, high, wins, losses, p_value, metric)
-
-
-def _interval(difference: np.ndarray) -> tuple[float, float]:
-    if len(difference) < 2:
-        return math.nan, math.nan
-    interval = stats.bootstrap(
-        (difference,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval  # fmt: skip
-    return float(interval.low), float(interval.high)
+    low = high = math.nan
+    if len(difference) > 1:
+        generator = np.random.default_rng(SEED)
+        low, high = stats.bootstrap(
+            (difference,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", rng=generator
+        ).confidence_interval
+    return Comparison(len(difference), mean, float(low), float(high), wins, losses, p_value, metric)

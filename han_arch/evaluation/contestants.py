@@ -27,7 +27,6 @@ logger = logging.getLogger("han_arch")
 BICUBIC = "Bicubic"
 LATEST = Path("models", "net_g_latest.pth")  # weights of a finished training, in the folder of its experiment
 KEYS = ("type", "zoo", "checkpoint", "param_key", "network_g", "variants", "published")
-_BOARD_KEYS = ("variants", "published")
 _PROBE = 12  # height in pixels of the LR image for checking a network's scale
 
 
@@ -36,12 +35,11 @@ class Contestant:
     """A model on a leaderboard: a trained network, or bicubic interpolation.
 
     Attributes:
-        name: name of the model in the tables.
         net: the network, in evaluation mode on its device; None for Bicubic.
         weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
         identity: SHA-256 over the weights and the network options. It is part of the keys of the score cache.
         variants: names of the inference variants in which the model is measured.
-        published: name under which the table of published scores lists this model. None: do not compare.
+        published: name under which the table of published scores lists this model; "" if it does not list the model.
     """
 
     name: str
@@ -49,7 +47,7 @@ class Contestant:
     weights_sha256: str
     identity: str
     variants: tuple[str, ...] = (FULL,)
-    published: str | None = None
+    published: str = ""
 
     @property
     def parameters(self) -> int:
@@ -57,7 +55,7 @@ class Contestant:
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
     def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
-        """Super-resolve an LR image.
+        """Super-resolve an LR image. A network's output is clamped and then rounded once.
 
         Args:
             lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels.
@@ -66,8 +64,7 @@ class Contestant:
             variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
         Returns:
-            The SR image: uint8, (scale * h, scale * w, 3) or (scale * h, scale * w). The output of a network is clamped
-            and then rounded once.
+            The SR image: uint8, (scale * h, scale * w, 3) or (scale * h, scale * w).
 
         Raises:
             FloatingPointError: the output of the network has nan or inf.
@@ -98,7 +95,6 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
             The keys `variants` and `published` (default: `name`) are optional. A string instead of a mapping is the
             name of a zoo entry. If `options` is None, `name` is the name of the zoo entry.
         scale: SR side / LR side that the leaderboard needs.
-        device: device on which the network runs.
         default_variants: inference variants to use if the mapping has no `variants`.
 
     Raises:
@@ -114,17 +110,16 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
     for key in options:
         if key not in KEYS:
             raise unknown("option of a model:", key, (*KEYS, "experiment"))
-    own = {key: value for key, value in options.items() if key not in _BOARD_KEYS}
-    published = options.get("published", name)
-    if own.get("type") == BICUBIC:
+    published = str(options.get("published", name) or "")
+    if options.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
     chosen = options.get("variants", default_variants) or [FULL]
     if not isinstance(chosen, (list, tuple)):
         raise UserError(f"variants must be a list of names of inference variants; got {chosen!r}")
     for variant in chosen:
         variants.check(variant)
-    file = _obtain_file(own)
-    network_g, param_key = own.get("network_g"), own.get("param_key")
+    file = _obtain_file(options)
+    network_g, param_key = options.get("network_g"), options.get("param_key")
     net = _load(file, network_g, param_key).eval().to(device)
     _check_scale(net, scale, device)
     weights = hash_file(file)
@@ -133,15 +128,14 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return the models with `experiment: FOLDER` replaced by the `checkpoint` and `network_g` of that experiment.
+    """Replace `experiment: FOLDER` in the option `models` by the `checkpoint` and `network_g` of that experiment.
 
     Args:
-        models: the option `models` of a leaderboard. If it is not a mapping, it is returned unchanged.
+        models: the option of a leaderboard. If it is not a mapping, it is returned unchanged.
         read: function that takes the path of an option file and returns its content.
 
     Raises:
-        UserError: a folder is missing, or has no weights or not exactly one option file. The message lists all faults,
-            one per line.
+        UserError: a folder is missing, or has no weights or not exactly one option file. The message lists all faults.
     """
     if not isinstance(models, Mapping):
         return models
@@ -149,8 +143,8 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
     for name, options in models.items():
         if not isinstance(options, Mapping) or "experiment" not in options:
             continue
-        rest = {key: value for key, value in options.items() if key != "experiment"}
-        folder = Path(str(options["experiment"])).expanduser()
+        rest = dict(options)
+        folder = Path(str(rest.pop("experiment"))).expanduser()
         try:
             option_file = find_option_file(folder)
             found = {} if "checkpoint" in rest else {"checkpoint": str(find_weights(folder / LATEST))}
@@ -163,11 +157,7 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
 
 
 def find_option_file(experiment: Path) -> Path:
-    """Return the path of the option file that BasicSR copied into an experiment's folder.
-
-    Raises:
-        UserError: the folder does not exist, or does not contain exactly one option file.
-    """
+    """Return the path of the option file in an experiment's folder. Raise UserError if there is not exactly one."""
     if not experiment.is_dir():
         raise UserError(f"there is no experiment folder {experiment} (paths are relative to {Path.cwd()})")
     files = sorted(experiment.glob("*.yml"))
@@ -177,7 +167,7 @@ def find_option_file(experiment: Path) -> Path:
 
 
 def find_weights(path: Path) -> Path:
-    """Return `path`, the weight file of an experiment, after checking that it exists.
+    """Return `path`, the weight file of an experiment.
 
     Raises:
         UserError: the file does not exist. The message lists the other weight files in the folder.
@@ -193,8 +183,7 @@ def find_weights(path: Path) -> Path:
 
 def _obtain_file(options: Mapping[str, Any]) -> Path:
     if "zoo" in options:
-        if len(options) > 1:
-            rest = ", ".join(key for key in options if key != "zoo")
+        if rest := ", ".join(key for key in options if key not in ("zoo", "variants", "published")):
             raise UserError(f"`zoo` already defines the network and its weights; remove {rest}")
         return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")

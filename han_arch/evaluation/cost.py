@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import datetime
+import math
 import os
 import platform
 import shlex
@@ -10,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,6 @@ class Cost:
     """The cost of one contestant in one inference variant.
 
     Attributes:
-        parameters: number of parameters of the network.
         madds_per_mp: number of multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels).
         seconds: median time to upscale one LR image, from uint8 input to uint8 output.
         peak_mb: peak memory in units of 1e6 bytes while upscaling this image, minus the memory in use before. It is
@@ -54,36 +54,34 @@ def measure(
         runs: pairs of a contestant and a variant to measure.
         protocol: the protocol, which sets the scale.
         lr_size: side of the square LR image in pixels.
-        repeat: number of time measurements for each pair, after one run that is not timed.
+        repeat: number of time measurements for each pair, after runs that are not timed.
 
     Returns:
         A mapping from (contestant's name, variant) to cost.
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6
-    upscalings = [partial(_upscale, contestant, lq, protocol, variant) for contestant, variant in runs]
-    madds, peaks = [], []
-    seconds: list[list[float]] = [[] for _ in runs]
-    for (contestant, _), upscale in zip(runs, upscalings, strict=True):
+    costs, upscalings = {}, {}
+    for contestant, variant in runs:
+        upscale = partial(_upscale, contestant, lq, protocol, variant)
         with FlopCounterMode(display=False) as counter:
             upscale()
-        madds.append(counter.get_total_flops() / 2 / megapixels)  # PyTorch counts a multiply-add as two operations
-        peaks.append(_measure_peak_mb(upscale, contestant.net))
+        madds = counter.get_total_flops() / 2 / megapixels  # PyTorch counts a multiply-add as two operations
+        peak_mb = _measure_peak_mb(upscale, contestant.net)
+        costs[contestant.name, variant] = Cost(contestant.parameters, madds, math.nan, peak_mb, lr_size)
+        upscalings[contestant.name, variant] = upscale
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in costs}
     for _ in range(repeat):
-        for times, upscale in zip(seconds, upscalings, strict=True):
+        for key, upscale in upscalings.items():
             start = time.perf_counter()
             upscale()  # includes waiting for the GPU, because the result is copied to the CPU
-            times.append(time.perf_counter() - start)
-    return {
-        (contestant.name, variant): Cost(contestant.parameters, madd, statistics.median(times), peak, lr_size)
-        for (contestant, variant), madd, times, peak in zip(runs, madds, seconds, peaks, strict=True)
-    }
+            seconds[key].append(time.perf_counter() - start)
+    return {key: replace(cost, seconds=statistics.median(seconds[key])) for key, cost in costs.items()}
 
 
 def _upscale(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:
-    with contextlib.suppress(
-        FloatingPointError
-    ):  # the output has nan or inf: the scores report it, and the cost is the same
+    # If the output has nan or inf, the scores report it, and the cost is the same.
+    with contextlib.suppress(FloatingPointError):
         contestant.upscale(lq, protocol, variant)
 
 
@@ -96,9 +94,9 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system, because reused memory is not counted
     except (OSError, AttributeError):
-        return float("nan")
+        return math.nan
     added = added_at_peak(run)
-    return float("nan") if added is None else max(0, added) / 1e6
+    return math.nan if added is None else max(0, added) / 1e6
 
 
 def describe_conditions(device: torch.device) -> dict[str, str]:
@@ -119,5 +117,5 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -27,30 +27,14 @@ from han_arch.images.write import encode_png
 
 
 def write(folder: Path, board: Board, results: Sequence[SetResult], cache: ScoreCache) -> None:
-    """Write the leaderboard's page to index.html in a folder.
-
-    Args:
-        folder: folder of the leaderboard.
-        board: the leaderboard.
-        results: the results from `run.run`.
-        cache: cache with the SR images of the results.
-
-    Raises:
-        UserError: the plotly package is not installed.
-    """
+    """Write the leaderboard's page to index.html in a folder. Raise UserError if plotly is not installed."""
     shown = [result for result in results if result.protocol.grey == board.protocol.grey]
     crops = make_crops(board.gallery, board.sets, shown, cache)
     files.write(folder / "index.html", page(board.name, board.baseline, results, crops))
 
 
 def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
-    """Return the HTML text of the leaderboard's page.
-
-    Args:
-        name: title of the page.
-        baseline: name of the contestant that all others are compared with.
-        results: the results from `run.run`; each is a row of the table.
-        crops: the crops to show, from `make_crops`.
+    """Return the HTML text of the leaderboard's page, which has the title `name`. The crops are from `make_crops`.
 
     Raises:
         UserError: the plotly package is not installed.
@@ -79,12 +63,8 @@ def make_crops(
 ) -> list[dict[str, Any]]:
     """Return crops: each is the same square, cut from HR and from the SR image of every result.
 
-    Args:
-        options: the options for the crops. If they have no places, the function chooses the squares in which the SR
-            images of the networks differ most. If there is only one network, it is compared with Bicubic.
-        sets: the test sets, with the HR images.
-        results: the results to show; crops show them in this order.
-        cache: cache with the SR images of the results.
+    If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. If
+    there is only one network, it is compared with Bicubic.
 
     Returns:
         One mapping per crop. Its keys are set, image, left, top and size (in HR pixels), and versions. The first
@@ -155,7 +135,6 @@ def _as_address(image: np.ndarray) -> str:
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    """Return one row of the page's table: the values of results.csv, and further values that only the page shows."""
     paper, full = result.published, result.from_full
     return {
         **{name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()},
@@ -188,4 +167,4 @@ def _number(value: float) -> float | None:
 
 
 def _read(file: str) -> str:
-    return resources.files("han_arch.evaluation").joinpath("page").joinpath(file).read_text("utf-8")
+    return resources.files("han_arch.evaluation").joinpath(f"page/{file}").read_text("utf-8")

@@ -97,17 +97,17 @@ class Protocol:
         return image[self.border : image.shape[0] - self.border, self.border : image.shape[1] - self.border]
 
 
-def from_options(options: Mapping[str, Any], scale: int) -> Protocol:
-    """Make a protocol from the `protocol` mapping of an option file.
+def from_options(options: Any, scale: int) -> Protocol:
+    """Make a protocol from the mapping `protocol` of an option file.
 
-    Args:
-        options: the mapping. Its keys `channel`, `crop_border`, `crop_gt` and `grey` are attributes of `Protocol`.
-            Its key `degradation` is a name such as BIx4 or BIx4_replicate (default: BI at this scale).
-        scale: HR side / LR side.
+    The key `degradation` is a name such as BIx4 or BIx4_replicate (default: BI at this scale). The other keys are
+    attributes of `Protocol`.
 
     Raises:
-        UserError: the mapping has an unknown key or value, or its degradation has another scale.
+        UserError: `options` is not a mapping, has an unknown key or value, or its degradation has another scale.
     """
+    if not isinstance(options, Mapping):
+        raise UserError(f"protocol must be a mapping of options; got {options!r}")
     for key in options:
         if key not in OPTION_KEYS:
             raise unknown("option of protocol", key, OPTION_KEYS)

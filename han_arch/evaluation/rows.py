@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from han_arch import files
 from han_arch.evaluation import comparison
@@ -13,36 +13,55 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score
 
-# Name of a column of results.csv -> format of its values in Python ("" for the default format).
-COLUMNS = {
-    "model": "", "variant": "", "set": "", "images": "", "psnr_db": ".6f", "ssim": ".6f", "not_averaged": "",
-    "protocol": "",
-    "published_method": "", "published_psnr_db": "", "published_ssim": ".4f", "published_status": "",
-    "published_source": "", "minus_published_db": "+.4f", "minus_published_ssim": "+.5f",
-    "minus_baseline_db": "+.6f", "interval_low_db": "+.6f", "interval_high_db": "+.6f", "wins": "", "losses": "",
-    "sign_test_p": ".6g", "verdict": "", "minus_full_db": "+.6f", "largest_pixel_from_full": "",
-    "parameters": "", "madds_per_output_mp": ".6g", "relative_time": ".4g", "seconds": ".4g", "peak_mb": ".1f",
-    "cost_lr_size": "", "weights_sha256": "", "commit": "", "command": "", "device": "", "versions": "", "date": "",
-}  # fmt: skip
-_WRITES_NAN = (
-    "psnr_db",
-    "ssim",
-    "minus_published_db",
-    "minus_baseline_db",
-    "minus_full_db",
-)  # columns that contain "nan" for nan; in other columns the cell is empty
+
+class Column(NamedTuple):
+    """A column of results.csv."""
+
+    name: str
+    path: str  # where `SetResult` has the value: names of attributes or keys, joined by "."
+    format: str = ""  # format of the value in Python
+    writes_nan: bool = False  # whether the cell has the text "nan" for nan; otherwise it is empty
+
+
+COLUMNS = (
+    Column("model", "contestant"),
+    Column("variant", "variant"),
+    Column("set", "dataset"),
+    Column("images", "mean.images"),
+    Column("psnr_db", "mean.psnr", ".6f", True),
+    Column("ssim", "mean.ssim", ".6f", True),
+    Column("not_averaged", "mean.note"),
+    Column("protocol", "protocol.name"),
+    Column("published_method", "published.method"),
+    Column("published_psnr_db", "published.score.psnr"),
+    Column("published_ssim", "published.score.ssim", ".4f"),
+    Column("published_status", "published.status"),
+    Column("published_source", "published.source"),
+    Column("minus_published_db", "minus_published_db", "+.4f", True),
+    Column("minus_published_ssim", "minus_published_ssim", "+.5f"),
+    Column("minus_baseline_db", "comparison.difference", "+.6f", True),
+    Column("interval_low_db", "comparison.low", "+.6f"),
+    Column("interval_high_db", "comparison.high", "+.6f"),
+    Column("wins", "comparison.wins"),
+    Column("losses", "comparison.losses"),
+    Column("sign_test_p", "comparison.p_value", ".6g"),
+    Column("verdict", "comparison.verdict"),
+    Column("minus_full_db", "from_full.psnr", "+.6f", True),
+    Column("largest_pixel_from_full", "from_full.largest"),
+    Column("parameters", "cost.parameters"),
+    Column("madds_per_output_mp", "cost.madds_per_mp", ".6g"),
+    Column("relative_time", "relative_time", ".4g"),
+    Column("seconds", "cost.seconds", ".4g"),
+    Column("peak_mb", "cost.peak_mb", ".1f"),
+    Column("cost_lr_size", "cost.lr_size"),
+    Column("weights_sha256", "weights_sha256"),
+    *(Column(key, f"conditions.{key}") for key in ("commit", "command", "device", "versions", "date")),
+)
 PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
 def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Write results.csv, per_image.csv and README.md to a folder; return the text of README.md.
-
-    Args:
-        folder: folder of the leaderboard.
-        name: title of README.md.
-        results: the results from `run.run`.
-        baseline: name of the contestant that all others are compared with.
-    """
+    """Write results.csv, per_image.csv and README.md, which has the title `name`. Return the text of README.md."""
     text = markdown(name, results, baseline)
     files.write(folder / "results.csv", results_csv(results))
     files.write(folder / "per_image.csv", per_image_csv(results))
@@ -51,88 +70,46 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
 
 
 def results_csv(results: Sequence[SetResult]) -> str:
-    """Return the text of results.csv: one row per result. Its columns are `COLUMNS` and the optional metrics."""
-    formats = {**COLUMNS, **dict.fromkeys(optional_metrics(results), ".6f")}
+    """Return the text of results.csv: one row per result, with `COLUMNS` and the optional metrics."""
+    columns = {column.name: column for column in _columns(results)}
     rows = (
         {
-            name: "" if value != value and name not in _WRITES_NAN else format(value, formats[name])
+            name: "" if value != value and not columns[name].writes_nan else format(value, columns[name].format)
             for name, value in values(result).items()
         }
         for result in results
     )
-    return csv_text(list(formats), rows)
+    return csv_text(list(columns), rows)
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return the values of a result as a mapping from column name to value, including the optional metrics."""
-    mean, paper, versus, cost = result.mean, result.published, result.comparison, result.cost
-    row = {
-        "model": result.contestant,
-        "variant": result.variant,
-        "set": result.dataset,
-        "images": mean.images,
-        "psnr_db": mean.psnr,
-        "ssim": mean.ssim,
-        "not_averaged": mean.note,
-        "protocol": result.protocol.name,
-        "parameters": cost.parameters,
-        "madds_per_output_mp": cost.madds_per_mp,
-        "relative_time": result.relative_time,
-        "seconds": cost.seconds,
-        "peak_mb": cost.peak_mb,
-        "cost_lr_size": cost.lr_size,
-        "weights_sha256": result.weights_sha256,
-        **result.conditions,
-        **result.perceptual,
-    }
-    if paper:
-        row |= {
-            "published_method": paper.method,
-            "published_psnr_db": paper.score.psnr,
-            "published_ssim": paper.score.ssim,
-            "published_status": paper.status,
-            "published_source": paper.source,
-            "minus_published_db": mean.psnr - paper.score.psnr,
-            "minus_published_ssim": mean.ssim - paper.score.ssim,
-        }
-    if versus:
-        row |= {
-            "minus_baseline_db": versus.difference,
-            "interval_low_db": versus.low,
-            "interval_high_db": versus.high,
-            "wins": versus.wins,
-            "losses": versus.losses,
-            "sign_test_p": versus.p_value,
-            "verdict": versus.verdict,
-        }
-    if result.from_full:
-        row |= {"minus_full_db": result.from_full.psnr, "largest_pixel_from_full": result.from_full.largest}
-    return row
+    """Return column name -> value. A column is missing if the result does not have its value."""
+    found = {}
+    for column in _columns([result]):
+        value: Any = result
+        for part in column.path.split("."):
+            if value is not None:
+                value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+        if value is not None:
+            found[column.name] = value
+    return found
+
+
+def _columns(results: Sequence[SetResult]) -> list[Column]:
+    return [*COLUMNS, *(Column(name, f"perceptual.{name}", ".6f") for name in optional_metrics(results))]
 
 
 def per_image_csv(results: Sequence[SetResult]) -> str:
     """Return the text of per_image.csv: one row per result and image. Its columns are `PER_IMAGE_COLUMNS`."""
-    rows = (
-        row
-        for one in results
-        for row in image_rows(
-            one.scores,
-            model=one.contestant,
-            variant=one.variant,
-            set=one.dataset,
-            weights_sha256=one.weights_sha256,
-        )
-    )
+    rows: list[dict[str, str]] = []
+    for one in results:
+        same = {"model": one.contestant, "variant": one.variant, "set": one.dataset}
+        rows += image_rows(one.scores, **same, weights_sha256=one.weights_sha256)
     return csv_text(PER_IMAGE_COLUMNS, rows)
 
 
 def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, str]]:
-    """Yield one row of per_image.csv for each image.
-
-    Args:
-        scores: mapping from image name to score.
-        same: further columns, with the same text in all these rows.
-    """
+    """Yield one row of per_image.csv for each image. `same` are the columns with the same text in all these rows."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**same, "image": image, **numbers}
@@ -179,13 +156,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return the text of a number for a table cell; "" for nan.
-
-    Args:
-        value: the number.
-        digits: number of decimals.
-        sign: whether to print + before a positive number.
-    """
+    """Return the text of a number with `digits` decimals; "" for nan. `sign`: print + before a positive number."""
     return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
@@ -202,16 +173,8 @@ def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> l
 
 
 def _details(results: list[SetResult], baseline: str) -> list[str]:
-    heads = [
-        "model",
-        "PSNR, dB",
-        "SSIM",
-        "published",
-        "difference",
-        f"minus {baseline}, dB [95 %]",
-        "sign test",
-        "verdict",
-    ]
+    versus_baseline = f"minus {baseline}, dB [95 %]"
+    heads = ["model", "PSNR, dB", "SSIM", "published", "difference", versus_baseline, "sign test", "verdict"]
     rows, notes = [], []
     for result in results:
         mean, paper, versus = result.mean, result.published, result.comparison

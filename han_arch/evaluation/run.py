@@ -28,15 +28,10 @@ Scores = dict[str, dict[str, Score]]  # set name -> image name -> score
 
 @dataclass(frozen=True)
 class FromFull:
-    """The difference between the results of an inference variant and of the variant "full" of the same contestant.
+    """The difference between the results of an inference variant and of the variant "full" of the same contestant."""
 
-    Attributes:
-        psnr: mean PSNR of the variant minus mean PSNR of the variant "full", in dB.
-        largest: largest absolute difference of pixel values (0..255) in all SR images.
-    """
-
-    psnr: float
-    largest: int
+    psnr: float  # mean PSNR of the variant minus mean PSNR of the variant "full", in dB
+    largest: int  # largest absolute difference of pixel values (0..255) in all SR images
 
     def __str__(self) -> str:
         return f"{self.psnr:+.3f} dB, largest pixel difference {self.largest} of 255"
@@ -48,16 +43,14 @@ class SetResult:
 
     Attributes:
         contestant: name of the contestant.
-        variant: name of the inference variant.
         dataset: name of the test set.
-        protocol: protocol of all scores of this result.
         scores: mapping from image name to score.
         pictures: mapping from image name to the key of the SR image in the cache.
         conditions: conditions of the latest measurement (see `cost.describe_conditions`). Other images may be older.
         weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
         cost: the cost, which is measured again in every run.
         relative_time: `cost.seconds` divided by that of the baseline.
-        published: published score of this contestant with the same protocol; None if there is none.
+        published: published score of this contestant with the same protocol, if there is one.
         perceptual: mapping from the name of an optional metric to its mean over the images with finite values.
         comparison: comparison with the PSNR of the baseline. None: this is the baseline, or the baseline has no result.
         from_full: difference from the variant "full". None: this is "full", or "full" was not measured.
@@ -84,6 +77,16 @@ class SetResult:
         return score.mean_score(self.scores)
 
     @property
+    def minus_published_db(self) -> float | None:
+        """The mean PSNR minus the published PSNR, in dB; None if there is no published score."""
+        return None if self.published is None else self.mean.psnr - self.published.score.psnr
+
+    @property
+    def minus_published_ssim(self) -> float | None:
+        """The mean SSIM minus the published SSIM; None if there is no published score."""
+        return None if self.published is None else self.mean.ssim - self.published.score.ssim
+
+    @property
     def label(self) -> str:
         """The contestant's name, with the variant in brackets if the variant is not "full"."""
         return self.contestant if self.variant == variants.FULL else f"{self.contestant} ({self.variant})"
@@ -91,28 +94,22 @@ class SetResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """What to measure for one row of the leaderboard: contestant, variant, test set and protocol."""
+    """What to measure for one row of the leaderboard: a contestant in a variant on a test set with its protocol."""
 
     contestant: Contestant
     variant: str
     dataset: EvaluationSet
-    protocol: Protocol
 
     def key(self, cache: ScoreCache, image: TestImage) -> str:
         """Return the key for the measurement of an image in the cache."""
-        return cache.key(self.contestant.identity, self.variant, self.protocol, image.digest)
+        return cache.key(self.contestant.identity, self.variant, self.dataset.protocol, image.digest)
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
     """Measure all images that are not in the cache, store their scores in the cache, and then measure the costs.
 
-    Args:
-        board: the leaderboard.
-        cache: the score cache. The function adds new measurements to it.
-        warn: function that is called with one line for each optional metric that is not available.
-
-    Returns:
-        The results, in the order of the leaderboard's test sets and contestants.
+    Return the results in the order of the leaderboard's test sets and contestants. `warn` is called with one line for
+    each optional metric that is not available.
 
     Raises:
         UserError: an image file can no longer be used, because it was changed after `board.load` checked it.
@@ -120,29 +117,31 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
         warn(note)
-    trials = list(_list_trials(board))
+    trials = list(_trials(board))
     measured = _measure(trials, cache, cost.describe_conditions(board.device))
     costs = cost.measure(board.runs, board.protocol, board.lr_size, board.repeat)
     base_variant = next(one.variants[0] for one in board.contestants if one.name == board.baseline)
     base_seconds = costs[board.baseline, base_variant].seconds
     results = []
     for trial in trials:
-        pictures = {image.name: trial.key(cache, image) for image in trial.dataset.images}
+        contestant, dataset = trial.contestant, trial.dataset
+        pictures = {image.name: trial.key(cache, image) for image in dataset.images}
         own = {name: measured[key] for name, key in pictures.items()}
-        own_cost = costs[trial.contestant.name, trial.variant]
+        own_cost = costs[contestant.name, trial.variant]
+        method = contestant.published + variants.published_suffix(trial.variant)
         results.append(
             SetResult(
-                contestant=trial.contestant.name,
+                contestant=contestant.name,
                 variant=trial.variant,
-                dataset=trial.dataset.name,
-                protocol=trial.protocol,
+                dataset=dataset.name,
+                protocol=dataset.protocol,
                 scores={name: one.score for name, one in own.items()},
                 pictures=pictures,
                 conditions=max((one.conditions for one in own.values()), key=lambda c: c.get("date", "")),
-                weights_sha256=trial.contestant.weights_sha256,
+                weights_sha256=contestant.weights_sha256,
                 cost=own_cost,
                 relative_time=own_cost.seconds / base_seconds,
-                published=_find_published(trial),
+                published=comparison.find_published(method, dataset.name, dataset.protocol),
                 perceptual={name: _measure_mean(name, one, trial, cache) for name, one in measures.items()},
             )
         )
@@ -194,15 +193,16 @@ def measure_sets(
     return scores
 
 
-def _list_trials(board: Board) -> Iterator[Trial]:
+def _trials(board: Board) -> Iterator[Trial]:
     for dataset in board.sets:
         for contestant in board.contestants:
             for variant in contestant.variants:
-                yield Trial(contestant, variant, dataset, dataset.protocol)
+                yield Trial(contestant, variant, dataset)
             # Papers compare grey values to score bicubic on grey images, so measure Bicubic also with this rule.
             has_grey = any(image.grey for image in dataset.images)
             if contestant.net is None and dataset.protocol.grey == "as_rgb" and has_grey:
-                yield Trial(contestant, variants.FULL, dataset, replace(dataset.protocol, grey="direct"))
+                direct = replace(dataset.protocol, grey="direct")
+                yield Trial(contestant, variants.FULL, replace(dataset, protocol=direct))
 
 
 def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) -> dict[str, MeasuredImage]:
@@ -211,11 +211,11 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
     for trial in trials:
         for image in trial.dataset.images:
             key = trial.key(cache, image)
-            stored = cache.load(key, trial.protocol)
+            stored = cache.load(key, trial.dataset.protocol)
             if stored is not None:
                 measured[key] = stored
             else:
-                missing.setdefault((trial.protocol, image), []).append(trial)
+                missing.setdefault((trial.dataset.protocol, image), []).append(trial)
     # Run all contestants on one image before the next, so that the progress bar soon shows the speed of the run.
     with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
         for (protocol, image), waiting in missing.items():
@@ -236,26 +236,16 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
 
 
 def _measure_mean(name: str, measure: Measure, trial: Trial, cache: ScoreCache) -> float:
-    values = []
+    values, protocol = [], trial.dataset.protocol
     for image in trial.dataset.images:
         key = trial.key(cache, image)
         value = cache.load_value(key, name)
         if value is None:
-            _, gt = image.load(trial.protocol)
-            value = measure(cache.load_picture(key), gt, trial.protocol)
+            _, gt = image.load(protocol)
+            value = measure(cache.load_picture(key), gt, protocol)
             cache.store_value(key, name, value)
         values.append(value)
-    finite = [value for value in values if math.isfinite(value)]
-    return float(np.mean(finite)) if finite else math.nan
-
-
-def _find_published(trial: Trial) -> Published | None:
-    method = trial.contestant.published
-    if method is None:
-        return None
-    return comparison.find_published(
-        method + variants.published_suffix(trial.variant), trial.dataset.name, trial.protocol
-    )
+    return score.finite_mean(values)
 
 
 def _compare(result: SetResult, other: SetResult | None) -> Comparison | None:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,6 @@ class Metric:
 
     Attributes:
         name: name of the metric in option files, in CSV columns and in the cache.
-        higher_is_better: whether a higher value means a better image.
         digits: number of decimals to print in tables.
         measure: function that computes the metric. None: the optional package pyiqa computes it.
     """
@@ -43,10 +42,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Cut the protocol's border and call a metric function of BasicSR.
-
-    Return nan if a side of the cut image is shorter than `least` pixels.
-    """
+    """Call a metric function of BasicSR. Return nan if a side of the cut image is shorter than `least` pixels."""
     compat.require_basicsr()
     from basicsr import metrics
 
@@ -90,15 +86,12 @@ class Score:
 
     @property
     def finite(self) -> bool:
-        """Whether PSNR and SSIM are both finite.
-
-        PSNR is inf for equal images. SSIM is nan for images that are smaller than the SSIM window.
-        """
+        """Whether PSNR and SSIM are finite. PSNR is inf for equal images. SSIM is nan for very small images."""
         return math.isfinite(self.psnr) and math.isfinite(self.ssim)
 
     @property
     def cell(self) -> str:
-        """The text for a table cell: PSNR and SSIM. The protocol is in the heading of the table."""
+        """The text for a table cell: PSNR and SSIM, without the protocol."""
         return f"{self.psnr:.{PSNR.digits}f} dB / {self.ssim:.{SSIM.digits}f}"
 
     def __str__(self) -> str:
@@ -107,15 +100,10 @@ class Score:
 
 @dataclass(frozen=True)
 class SetScore(Score):
-    """The mean score of a test set. PSNR and SSIM are nan if no image has a finite score.
+    """The mean score of a test set. PSNR and SSIM are nan if no image has a finite score."""
 
-    Attributes:
-        images: number of images in the mean. Only images with finite PSNR and SSIM are averaged.
-        left_out: scores of the images that are not averaged, keyed by image name.
-    """
-
-    images: int
-    left_out: Mapping[str, Score]
+    images: int  # number of images in the mean; only images with finite PSNR and SSIM are averaged
+    left_out: Mapping[str, Score]  # image name -> score, for the images that are not averaged
 
     @property
     def note(self) -> str:
@@ -128,8 +116,8 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
 
     Args:
         sr: the SR image: uint8, (h, w, 3) RGB or (h, w) grey.
-        gt: the HR image, after `Protocol.cut_gt`. It has the shape and type of `sr`.
-        protocol: the protocol. Its attribute `grey` is not used, because `sets.load_gt` applied it before.
+        gt: the HR image from `sets.load_gt`. It must have the shape and type of `sr`.
+        protocol: the protocol, which sets the channels and the border to cut.
 
     Raises:
         ValueError: the images have different shapes, or are not uint8.
@@ -141,13 +129,14 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
     return Score(measure_psnr(sr, gt, protocol), measure_ssim(sr, gt, protocol), protocol)
 
 
+def finite_mean(values: Iterable[float]) -> float:
+    """Return the mean of the finite values; nan if there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
 def mean_score(scores: Mapping[str, Score]) -> SetScore:
-    """Return the mean score of a test set.
-
-    Images with nan or inf are not averaged; `SetScore.left_out` lists them.
-
-    Args:
-        scores: mapping from image name to score.
+    """Return the mean of the scores of a test set's images. Images with nan or inf are not averaged.
 
     Raises:
         ValueError: there are no scores, or their protocols differ.
@@ -156,18 +145,13 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     if len(protocols) != 1:
         raise ValueError(f"a mean must have scores of one protocol; got {sorted(map(str, protocols)) or 'no scores'}")
     good = [score for score in scores.values() if score.finite]
-    psnr = float(np.mean([score.psnr for score in good])) if good else math.nan
-    ssim = float(np.mean([score.ssim for score in good])) if good else math.nan
+    psnr, ssim = finite_mean([score.psnr for score in good]), finite_mean([score.ssim for score in good])
     left_out = {name: score for name, score in scores.items() if not score.finite}
     return SetScore(psnr, ssim, protocols.pop(), len(good), left_out)
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
-    """Return the mean score of each test set, keyed by set name.
-
-    Args:
-        scores: mapping from set name to image name to score.
-    """
+    """Return set name -> mean score. `scores` has set name -> image name -> score."""
     return {name: mean_score(own) for name, own in scores.items()}
 
 
@@ -182,22 +166,14 @@ class MeasuredImage:
 class ScoreCache:
     """A folder with a JSON file and a PNG file for each measured image. The first `store` creates the folder.
 
-    Images that are in the cache are not measured again. So an interrupted leaderboard continues where it stopped, and
-    only a new contestant is measured after it is added.
+    Images in the cache are not measured again, so an interrupted leaderboard continues where it stopped.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the key of a measurement, which is a SHA-256 over the four arguments.
-
-        Args:
-            identity: `Contestant.identity`, a hash of the weights and network options.
-            variant: name of the inference variant.
-            protocol: the protocol of the measurement.
-            image_digest: `TestImage.digest`, a hash of the pixels of HR and LR.
-        """
+        """Return the key of a measurement. `identity` and `image_digest` are hashes of the contestant and the image."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
@@ -240,18 +216,13 @@ class ScoreCache:
 
 
 def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, Measure], list[str]]:
-    """Load the functions that compute the given metrics.
-
-    Args:
-        names: names of the metrics. They must be in `METRICS`.
-        device: device on which the metrics of the package pyiqa run.
+    """Load the functions that compute metrics. The metrics of the package pyiqa run on `device`.
 
     Returns:
-        A mapping from metric name to function, and a list with messages about skipped metrics. A metric is skipped if
-        pyiqa is not installed or could not download the weights of the metric.
+        Metric name -> function, and a list with messages about skipped metrics. A metric is skipped if pyiqa is not
+        installed or could not download the weights of the metric.
     """
-    measures = {name: METRICS[name].measure for name in names}
-    loaded = {name: measure for name, measure in measures.items() if measure is not None}
+    loaded = {name: own for name in names if (own := METRICS[name].measure) is not None}
     wanted = [name for name in names if name not in loaded]
     if not wanted:
         return loaded, []
@@ -275,11 +246,7 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
 
 
 def _by_pyiqa(model: Callable[..., torch.Tensor], device: torch.device) -> Measure:
-    """Return a function that cuts the protocol's border and calls a metric of pyiqa on RGB images.
-
-    A metric that does not compare with HR gets only the SR image.
-    """
-    needs_hr = getattr(model, "metric_mode", "FR") == "FR"
+    needs_hr = getattr(model, "metric_mode", "FR") == "FR"  # other metrics get only the SR image
 
     def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
         images = [to_tensor(protocol.cut_border(image), device) for image in ((sr, gt) if needs_hr else (sr,))]

@@ -1,6 +1,7 @@
 """Test sets: folders with HR images. LR images are made from HR, or come from another folder of the user."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,27 +21,16 @@ KEYS = ("dataroot_gt", "dataroot_lq")
 
 @dataclass(frozen=True)
 class TestImage:
-    """One image of a test set.
+    """One image of a test set."""
 
-    Attributes:
-        name: name of the HR file without its suffix.
-        gt: path of the HR file.
-        lq: path of the LR file. None: make LR from HR.
-        digest: SHA-256 over shape and pixels of the HR image, and of the LR image if there is an LR file.
-        grey: whether the HR file is a grey image.
-    """
-
-    name: str
-    gt: Path
-    lq: Path | None
-    digest: str
-    grey: bool
+    name: str  # name of the HR file without its suffix
+    gt: Path  # path of the HR file
+    lq: Path | None  # path of the LR file; None: make LR from HR
+    digest: str  # SHA-256 over shape and pixels of the HR image, and of the LR image if there is an LR file
+    grey: bool  # whether the HR file is a grey image
 
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-        """Load the image pair (LR, HR), prepared as the protocol requires.
-
-        Returns:
-            The LR image, and the HR image from `load_gt`. Both are uint8: (h, w, 3) RGB or (h, w) grey.
+        """Load LR and HR as the protocol requires. Both are uint8: (h, w, 3) RGB or (h, w) grey.
 
         Raises:
             UserError: a file cannot be used, or LR does not have the size of the cut HR image divided by the scale.
@@ -60,87 +50,71 @@ class TestImage:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A test set with its protocol.
-
-    It has the leaderboard's protocol, but `lr_border` is "as given" if the user gave LR files.
-    """
+    """A test set with the leaderboard's protocol. `lr_border` is "as given" if the user gave LR files."""
 
     name: str
     images: tuple[TestImage, ...]
     protocol: Protocol
 
 
-def check_set(name: str, options: Any, protocol: Protocol) -> tuple[EvaluationSet, list[str]]:
-    """Check the options of a test set, and decode every image.
+def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> EvaluationSet:
+    """Make a test set of all images that can be used. Decode every image, and append one line per fault to `faults`.
 
     Args:
         name: name of the test set.
         options: a mapping. `dataroot_gt` is the folder with HR images. The optional `dataroot_lq` is a folder with LR
             images. The LR image of NAME.png is NAME.png or, for scale 4, NAMEx4.png.
         protocol: protocol of the leaderboard.
-
-    Returns:
-        The test set with all images that can be used, and a list with one line for each fault.
+        faults: the list of faults.
     """
     if not isinstance(options, Mapping):
-        return EvaluationSet(name, (), protocol), [
-            f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}"
-        ]
-    faults = [f"{name}: {unknown('option of a test set:', key, KEYS)}" for key in options if key not in KEYS]
+        faults.append(f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}")
+        return EvaluationSet(name, (), protocol)
+    faults += [f"{name}: {unknown('option of a test set:', key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
-    if lq_root is not None:
-        protocol = replace(protocol, lr_border="as given")
     if not isinstance(root, str):
         faults.append(f"{name}: dataroot_gt must be the path of a folder with HR images; got {root!r}")
-        return EvaluationSet(name, (), protocol), faults
-    files, listing_faults = _list(name, Path(root))
-    faults += listing_faults
-    lq_of: dict[Path, Path | None] = dict.fromkeys(files)
+        return EvaluationSet(name, (), protocol)
+    pairs: dict[Path, Path | None] = dict.fromkeys(_list(name, Path(root), faults))
     if lq_root is not None:
-        lq_files, listing_faults = _list(name, Path(str(lq_root)))
-        by_stem = {path.stem: path for path in lq_files}
-        lq_of = {path: by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{protocol.scale}") for path in files}
-        faults += listing_faults
+        protocol = replace(protocol, lr_border="as given")
+        lq_of = {path.stem: path for path in _list(name, Path(str(lq_root)), faults)}
+        found = {gt: lq_of.get(gt.stem) or lq_of.get(f"{gt.stem}x{protocol.scale}") for gt in pairs}
+        pairs = {gt: lq for gt, lq in found.items() if lq}
+        unpaired = [(gt, "HR", "LR") for gt in found if gt not in pairs]
+        unpaired += [(lq, "LR", "HR") for lq in sorted(set(lq_of.values()) - set(pairs.values()))]
         faults += [
-            f"{name}: the HR file {gt.name} has no LR file with the same name" for gt, lq in lq_of.items() if lq is None
+            f"{name}: the {kind} file {path.name} has no {other} file with the same name"
+            for path, kind, other in unpaired
         ]
-        unused = sorted(set(by_stem.values()) - set(lq_of.values()))
-        faults += [f"{name}: the LR file {lq.name} has no HR file with the same name" for lq in unused]
     images = []
-    for gt, lq in lq_of.items():
-        if lq is None and lq_root is not None:
-            continue
+    for gt, lq in pairs.items():
         try:
             image = _read(gt, lq)
             image.load(protocol)
             images.append(image)
         except UserError as error:
             faults.append(f"{name}: {error}")
-    return EvaluationSet(name, tuple(images), protocol), faults
+    return EvaluationSet(name, tuple(images), protocol)
 
 
 def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS) -> list[EvaluationSet]:
-    """Find and check test sets in a folder.
+    """Find the test sets in a folder, and decode all images.
 
-    Args:
-        root: folder with the test sets. HR images of a set are in NAME/HR, or in NAME/GT_x4 for scale 4, which
-            `basicsr data prepare` writes.
-        protocol: protocol for measuring on the test sets.
-        names: names of the test sets.
+    The HR images of a set are in NAME/HR or, for scale 4, in NAME/GT_x4, which `basicsr data prepare` writes.
 
     Raises:
         UserError: a test set is missing or an image cannot be used. The message lists all faults, one per line.
     """
-    found, faults = [], []
+    found: list[EvaluationSet] = []
+    faults: list[str] = []
     for name in names:
         folders = [root / name / "HR", root / name / f"GT_x{protocol.scale}"]
         folder = next((path for path in folders if path.is_dir()), None)
         if folder is None:
             faults.append(f"{name}: the HR images must be in {folders[0]} or {folders[1]}, but neither folder exists")
             continue
-        checked, set_faults = check_set(name, {"dataroot_gt": str(folder)}, protocol)
-        found.append(checked)
-        faults += set_faults
+        found.append(read_set(name, {"dataroot_gt": str(folder)}, protocol, faults))
     if faults:
         raise UserError("\n  ".join(["these test sets cannot be measured:", *faults]))
     return found
@@ -149,8 +123,7 @@ def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS)
 def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
     """Read an HR file and cut the image with `protocol.cut_gt`.
 
-    Returns:
-        The HR image: uint8, (h, w, 3) RGB; or (h, w) for a grey file if `protocol.grey` is "direct".
+    The image is uint8, (h, w, 3) RGB. It is (h, w) for a grey file if `protocol.grey` is "direct".
 
     Raises:
         UserError: the file is not an 8-bit grey or RGB image, or the image is too small to be cut.
@@ -189,17 +162,18 @@ def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(planes).to(device).float()[None] / 255
 
 
-def _list(name: str, folder: Path) -> tuple[list[Path], list[str]]:
+def _list(name: str, folder: Path, faults: list[str]) -> list[Path]:
     folder = folder.expanduser()
     if not folder.is_dir():
-        return [], [f"{name}: there is no folder {folder} (paths are relative to {Path.cwd()})"]
+        faults.append(f"{name}: there is no folder {folder} (paths are relative to {Path.cwd()})")
+        return []
     files = list_files(folder)
-    faults = [] if files else [f"{name}: there is no image in the folder {folder}"]
-    stems = [path.stem for path in files]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    return files, faults + [
-        f"{name}: the folder {folder} has several images named {stem}; keep only one of them" for stem in twice
-    ]
+    if not files:
+        faults.append(f"{name}: there is no image in the folder {folder}")
+    for stem, count in sorted(Counter(path.stem for path in files).items()):
+        if count > 1:
+            faults.append(f"{name}: the folder {folder} has several images named {stem}; keep only one of them")
+    return files
 
 
 def _read(path: Path, lq: Path | None) -> TestImage:

@@ -1,7 +1,6 @@
 """Compute the values of LAM and CSAM, HAN's two attentions, while the network runs on one image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -46,21 +45,23 @@ class Attentions:
 
 def attentions(net: HAN, lq: Tensor) -> Attentions:
     """Run a network on one image and return the network's attentions. lq is (1, channels, h, w) in [0, 1]."""
-    with torch.inference_mode(), _recorded(net) as feats:
+    group_csam = dict(net.group_csam.items())
+    groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
+    feats: list[Tensor] = []  # the input feature maps of LAM, newest first
+    with torch.inference_mode(), ExitStack() as hooks:
+        for layer in (*groups, net.conv_after_body):
+            hooks.enter_context(layer.register_forward_hook(lambda module, inputs, output: feats.insert(0, output)))
         net.features(lq)
-    newest_first = feats[::-1]
-    return Attentions(_layer_attention(net.lam, newest_first), _spatial_attention(net.csam, newest_first[0]))
+        return Attentions(_layer_attention(net.lam, feats), _spatial_attention(net.csam, feats[0]))
 
 
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
     """Return the numbers of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
-    Args:
-        spatial: the field `spatial` of `Attentions`.
-        wanted: channels that the user selected. None: the CHANNELS_SHOWN channels whose gates vary most.
+    If the user selected no channels (`wanted` is None), the gates of the CHANNELS_SHOWN channels vary most.
 
     Raises:
-        UserError: wanted has more than MOST_CHANNELS channels, or a channel that does not exist.
+        UserError: `wanted` has more than MOST_CHANNELS channels, or a channel that does not exist.
     """
     if isinstance(spatial, str):
         return []
@@ -73,29 +74,12 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
     return wanted
 
 
-@contextmanager
-def _recorded(net: HAN) -> Iterator[list[Tensor]]:
-    """Yield a list that collects the input feature maps of LAM, oldest first, when the network runs in the block."""
-    group_csam = dict(net.group_csam.items())
-    groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
-    feats: list[Tensor] = []
-    handles = [
-        layer.register_forward_hook(lambda module, inputs, output: feats.append(output))
-        for layer in (*groups, net.conv_after_body)
-    ]
-    try:
-        yield feats
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _layer_attention(lam: nn.Module | None, feats: list[Tensor]) -> LayerAttention | str:
     if not isinstance(lam, LAM):
         return f"this network has no LAM (layer attention: {_name(lam)})"
     weights = lam.attention(feats)[0].double()  # (n, n)
     energy = layer_correlation(feats)[0].double()
-    alpha = float(lam.alpha.detach())
+    alpha = float(lam.alpha)
     # |sum_j w_ij f_j|^2 = sum_jk w_ij E_jk w_ik, so the mixtures need not be computed.
     mixture = torch.einsum("ij,jk,ik->i", weights, energy, weights).clamp_min(0).sqrt()
     own = energy.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
@@ -107,9 +91,8 @@ def _spatial_attention(csam: nn.Module | None, feat: Tensor) -> SpatialAttention
     if not isinstance(csam, CSAM):
         return f"this network has no CSAM (spatial attention: {_name(csam)})"
     channels = feat.shape[1]
-    with torch.inference_mode():
-        gate = torch.sigmoid(F.conv2d(feat, csam.banded_weight(channels), csam.bias.expand(channels), padding=1))
-    return SpatialAttention(float(csam.beta.detach()), gate[0])
+    gate = torch.sigmoid(F.conv2d(feat, csam.banded_weight(channels), csam.bias.expand(channels), padding=1))
+    return SpatialAttention(float(csam.beta), gate[0])
 
 
 def _name(component: nn.Module | None) -> str:

@@ -50,7 +50,7 @@ def attribute(
     lq: Tensor,
     patch: Patch,
     steps: int = STEPS,
-    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> Attribution:
     """Compute the attribution map of a patch.
 
@@ -79,7 +79,6 @@ def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> 
         patch: a patch of the complete photo's output, at the centre of the window. None: the photo's centre is used.
         photo: the photo, (1, channels, h, w).
         side: largest side of the window, in LR pixels.
-        scale: scale of the network.
 
     Raises:
         UserError: the patch is smaller than 2 pixels, not inside the output, or too large for the window.

@@ -33,11 +33,7 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
 
 
 def write_figure(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection into a PNG file. The file is written completely or not at all.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Draw an inspection into a PNG file, completely or not at all. Raise UserError if it cannot be written."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(15, 14.5), layout="constrained", facecolor="white")
@@ -59,20 +55,18 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
         return
     adds = "it adds nothing because alpha is 0" if layer.alpha == 0 else f"alpha = {layer.alpha:.3g}"
     _heading(part, f"Layer attention (LAM), {layer.form} form: {adds}")
-    matrix, gains = part.subplots(1, 2, width_ratios=[1, 1])
+    matrix, gains = part.subplots(1, 2)
     weights, count = layer.weights.numpy(), len(layer.names)
     shown = matrix.imshow(weights, cmap="magma", vmin=0, vmax=1)
     matrix.set_xticks(range(count), layer.names, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(count), layer.names)
-    matrix.set_xlabel("layer j in the mixture (newest first)")
-    matrix.set_ylabel("layer i (the mixture is added to it)")
+    matrix.set(xlabel="layer j in the mixture (newest first)", ylabel="layer i (the mixture is added to it)")
     matrix.set_title("weight of layer j in the mixture for layer i (each row sums to 1)", fontsize=11)
-    if count <= _MOST_NUMBERS:
-        for (row, column), value in np.ndenumerate(weights):
-            if value >= 0.01:
-                colour = "black" if value > 0.6 else "white"
-                text = f"{value:.2f}".removeprefix("0")
-                matrix.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if count < 8 else 8)
+    for (row, column), value in np.ndenumerate(weights):
+        if count <= _MOST_NUMBERS and value >= 0.01:
+            colour, size = "black" if value > 0.6 else "white", 9 if count < 8 else 8
+            text = f"{value:.2f}".removeprefix("0")
+            matrix.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
     part.colorbar(shown, ax=matrix, fraction=0.046, pad=0.02)
 
     percent = 100 * layer.gain.numpy()
@@ -101,9 +95,7 @@ def _draw_spatial(part: Any, inspection: Inspection) -> None:
     _show(photo, inspection.lq, "input")
     grey = inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True)
     gates = spatial.gate[inspection.channels].numpy()
-    low, high = np.quantile(
-        gates, [0.01, 0.99]
-    )  # without the few extreme values, which would hide the differences of the others
+    low, high = np.quantile(gates, [0.01, 0.99])  # a few extreme values would hide the differences of the others
     if high - low <= 1e-6:
         low, high = gates.min() - 1e-3, gates.max() + 1e-3
     for panel, channel, gate in zip(panels, inspection.channels, gates, strict=True):
@@ -118,27 +110,22 @@ def _draw_attribution(part: Any, inspection: Inspection) -> None:
     patch, attribution, scale = inspection.patch, inspection.attribution, inspection.scale
     index = f"diffusion index {attribution.diffusion:.1f} (0: one pixel, 100: all pixels equally)"
     _heading(part, f"Local attribution: the input pixels that the output patch depends on; {index}")
-    photo, heat, zoom = part.subplots(1, 3, width_ratios=[1, 1, 1])
+    photo, heat, zoom = part.subplots(1, 3)
     whole, size = inspection.patch_in_photo, patch.size
-    title = f"input; the frame is the {size} x {size} output patch at ({whole.x}, {whole.y})"
-    _show(photo, inspection.lq, title)
+    _show(photo, inspection.lq, f"input; the frame is the {size} x {size} output patch at ({whole.x}, {whole.y})")
     _show(heat, 0.3 + 0.7 * inspection.lq.clamp(0, 1).mean(dim=0, keepdim=True), "attribution, logarithmic colours")
     # A few pixels have nearly all of the attribution, so the colours are logarithmic. Small values are transparent.
     strength = attribution.map.numpy()
-    shown = heat.imshow(
-        strength,
-        cmap="YlOrRd",
-        norm=LogNorm(_LEAST_SHOWN, 1),
-        alpha=np.clip(1.15 + 0.3 * np.log10(np.maximum(strength, 1e-9)), 0, 1),
-    )
+    opacity = np.clip(1.15 + 0.3 * np.log10(np.maximum(strength, 1e-9)), 0, 1)
+    shown = heat.imshow(strength, cmap="YlOrRd", norm=LogNorm(_LEAST_SHOWN, 1), alpha=opacity)
     part.colorbar(shown, ax=heat, fraction=0.046, pad=0.02, label="attribution relative to the strongest pixel")
     for panel in (photo, heat):
         _frame(panel, patch, scale)
     height, width = inspection.output.shape[1:]
     left, upper = max(0, patch.x - 2 * size), max(0, patch.y - 2 * size)
     right, lower = min(width, patch.x + 3 * size), min(height, patch.y + 3 * size)
-    part_of_output = inspection.output[:, upper:lower, left:right]
-    _show(zoom, part_of_output, "output around the patch", extent=(left, right, lower, upper))
+    around = inspection.output[:, upper:lower, left:right]
+    _show(zoom, around, "output around the patch", extent=(left, right, lower, upper))
     _frame(zoom, patch, 1, offset=0)
 
 

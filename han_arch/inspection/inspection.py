@@ -50,17 +50,13 @@ class Inspection:
 
 
 def inspect_network(
-    net: HAN,
-    name: str,
-    image: Path,
-    view: View,
-    progress: Callable[[range], Iterable[int]] = lambda steps: steps,
+    net: HAN, name: str, image: Path, view: View, progress: Callable[[range], Iterable[int]] = iter
 ) -> Inspection:
     """Run a network on a photo; collect the network's attentions and the attribution map of a patch.
 
     Args:
         net: the network; its parameters must not require gradients.
-        name: name of the network. The title contains it.
+        name: name of the network for the title.
         image: path of the photo.
         view: what to inspect.
         progress: function that wraps the range of attribution steps, such as `tqdm`.

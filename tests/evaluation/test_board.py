@@ -138,9 +138,14 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
         ({"variants": ["tiled-64-8"]}, "'tiled-64-8' is now tiles-64-8.*differ"),
         ({"variants": "full"}, "variants must be a list"),
         ({"cost": {"lr_size": 4}}, "cost:lr_size.*16.*got 4"),
+        ({"cost": {"lr_siez": 64}}, "'lr_siez' of cost; did you mean lr_size"),
+        ({"cost": 5}, "cost must be a mapping.*lr_size, repeat.*got 5"),
+        ({"protocol": 5}, "protocol must be a mapping.*got 5"),
+        ({"gallery": {"crops": 5}}, "gallery:crops must be a list.*got 5"),
         ({"num_gpu": -1}, "num_gpu"),
         ({"protocol": {"channel": "YCbCr"}}, "channel.*YCbCr.*RGB, Y"),
         ({"perceptual": ["fid"]}, "perceptual.*lpips, dists, niqe.*fid"),
+        ({"perceptual": [["lpips"]]}, "perceptual.*list of metrics"),
     ],
 )
 def test_options_that_make_no_board(change: dict, message: str, board_options: dict[str, Any]) -> None:
