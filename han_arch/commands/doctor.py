@@ -6,6 +6,7 @@ import platform
 import sys
 
 from han_arch import compat
+from han_arch.commands import say
 from han_arch.compat import installed_version
 from han_arch.errors import UserError
 from han_arch.version import __version__
@@ -44,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         except Exception as error:  # a broken installation can raise any exception: print it and continue
             lines = [f"BROKEN {type(error).__name__}: {error}"]
         broken += sum(line.startswith("BROKEN") for line in lines)
-        sys.stdout.write("\n  ".join([title, *lines]) + "\n")
-    sys.stdout.write(f"lines marked BROKEN: {broken}\n" if broken else "all required parts work\n")
+        say(title, *(f"  {line}" for line in lines))
+    say(f"lines marked BROKEN: {broken}" if broken else "all required parts work")
     return 1 if broken else 0
 
 
@@ -102,9 +103,7 @@ def _plugins() -> list[str]:
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
     if not any(entry.name == "han_arch" for entry, _ in compat.plugins()):
-        lines.append(
-            "han_arch runs from a checkout and is not installed as a package; its classes are registered anyway"
-        )
+        lines.append("han_arch is not an installed package but a checkout; its classes are registered anyway")
     return lines
 
 
