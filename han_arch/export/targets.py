@@ -53,7 +53,7 @@ class ExportTarget:
     precisions: tuple[Precision, ...] = (PRECISIONS["fp32"],)  # precisions of the runtime; the first is the default
     packages: tuple[str, ...] = ()  # packages that are required to write and check a file
     extra: str = ""  # the extra of han_arch that installs these packages
-    safe: bool = True  # False: files can run code when opened; `export` opens only its own
+    safe: bool = True  # False: opening a file can run code in it, so `export` opens only the files that it wrote
 
     @property
     def suffix(self) -> str:

@@ -18,8 +18,8 @@ from han_arch.export.targets import INPUT, OUTPUT, TARGETS, picture
 from han_arch.files import clear_refusal, hash_file, working_folder
 from han_arch.version import __version__
 
-# (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The size of the tracing
-# differs from all of them.
+# (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The image that PyTorch
+# traces has another size.
 SIZES = ((1, 17, 23), (2, 21, 30), (1, 40, 11))
 STEPS = 1 + len(SIZES)  # number of times that `export` calls `done`
 # Largest allowed difference of a pixel value on the 0..255 scale. Rounding in float32 causes at most 1e-3, rounding to
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is at most TOLERANCE. A difference of NaN does not pass."""
+        """Whether the difference is at most TOLERANCE. NaN does not pass."""
         return self.difference <= TOLERANCE
 
     def __str__(self) -> str:
