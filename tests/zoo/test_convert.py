@@ -143,6 +143,18 @@ def test_incomplete_rcan_is_refused(
     assert not (tmp_path / "out.pth").exists()
 
 
+def test_rcan_must_fit_the_option_file(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(
+        {key: value for key, value in net.state_dict().items() if not key.startswith(OF_HAN)}, tmp_path / "R.pth"
+    )
+    for num_feat, status in ((8, 0), (16, 2)):
+        network_g = {"type": "RCAN", **SIZE, "num_feat": num_feat}
+        (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": network_g}))
+        assert convert(tmp_path / "R.pth", tmp_path / f"{num_feat}.pth", "-opt", tmp_path / "run.yml") == status
+    assert "have another shape" in capsys.readouterr().err
+    assert not (tmp_path / "16.pth").exists()
+
+
 def test_impossible_options_get_one_line(net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, wrong in enumerate(({"num_feat": "8"}, {"lam_form": "x"}, {"typo": 1})):
         content = {"params": net.state_dict(), "network_g": {"type": "HAN", **SIZE, **wrong}}
