@@ -43,27 +43,18 @@ class GalleryOptions:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard after all its options are checked.
+    """A leaderboard after all its options are checked."""
 
-    Attributes:
-        name: name of the leaderboard and of its results folder.
-        protocol: protocol of all test sets, except those with the user's own LR files (see `EvaluationSet`).
-        baseline: name of the contestant that all others are compared with, in its first variant.
-        lr_size: side in pixels of the square LR image for measuring time and memory.
-        repeat: number of time measurements for each contestant and variant.
-        perceptual: names of the optional metrics to measure.
-    """
-
-    name: str
-    protocol: Protocol
+    name: str  # name of the leaderboard and of its results folder
+    protocol: Protocol  # of all test sets, except those with the user's own LR files (see `EvaluationSet`)
     sets: tuple[EvaluationSet, ...]
     contestants: tuple[Contestant, ...]
-    baseline: str
-    lr_size: int
-    repeat: int
-    device: torch.device
+    baseline: str  # name of the contestant that all others are compared with, in its first variant
+    lr_size: int  # side in pixels of the square LR image for measuring time and memory
+    repeat: int  # number of time measurements for each contestant and variant
+    device: torch.device  # the device on which the networks run
     gallery: GalleryOptions
-    perceptual: tuple[str, ...] = ()
+    perceptual: tuple[str, ...] = ()  # names of the optional metrics to measure
 
     @property
     def runs(self) -> list[tuple[Contestant, str]]:

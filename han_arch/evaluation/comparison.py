@@ -15,6 +15,7 @@ from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.score import PSNR, Metric, Score
 
 PUBLISHED_FILE = "published_results.csv"
+# found: the score as its source states it. remeasured: other people measured the authors' weights.
 STATUSES = ("found", "remeasured")
 # Text of the column "protocol" of the published table -> `Protocol.crop_gt`. The table has no other protocols.
 PUBLISHED_CROPS = {"Y border=scale mod-scale": "mod-scale", "Y border=scale GTmod12": "GTmod12"}
@@ -23,20 +24,13 @@ RESAMPLES, SEED, LEVEL = 9999, 0, 0.95
 
 @dataclass(frozen=True)
 class Published:
-    """A published score of a method on a test set.
+    """A published score of a method on a test set."""
 
-    Attributes:
-        method: name of the method. A "+" at its end means self-ensemble.
-        score: mean PSNR and SSIM on the test set. SSIM is nan if the source does not state it.
-        source: paper or web page that states the score.
-        status: "found" for a score as its source states it. "remeasured" if other people measured the authors' weights.
-    """
-
-    method: str
-    dataset: str
-    score: Score
-    source: str
-    status: str
+    method: str  # name of the method; a "+" at its end means self-ensemble
+    dataset: str  # name of the test set
+    score: Score  # mean PSNR and SSIM on the test set; SSIM is nan if the source does not state it
+    source: str  # paper or web page that states the score
+    status: str  # one of STATUSES
 
     @property
     def cell(self) -> str:
@@ -46,25 +40,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of a contestant with the baseline on one test set, by one metric.
+    """The comparison of a contestant with the baseline on one test set, by one metric."""
 
-    Attributes:
-        images: number of images for which the contestant and the baseline have finite values.
-        difference: mean over these images of the contestant's value minus the baseline's value.
-        low: lower end of the 95 % bootstrap interval of `difference`; nan for fewer than two images.
-        high: upper end of the same interval.
-        wins: number of images on which the contestant is better than the baseline.
-        losses: number of images on which the contestant is worse than the baseline.
-        p_value: p-value of the two-sided sign test. It is 1 if the values are equal on all images.
-    """
-
-    images: int
-    difference: float
-    low: float
-    high: float
-    wins: int
-    losses: int
-    p_value: float
+    images: int  # number of images for which the contestant and the baseline have finite values
+    difference: float  # mean over these images of the contestant's value minus the baseline's value
+    low: float  # lower end of the 95 % bootstrap interval of `difference`; nan for fewer than two images
+    high: float  # upper end of the same interval
+    wins: int  # number of images on which the contestant is better than the baseline
+    losses: int  # number of images on which the contestant is worse than the baseline
+    p_value: float  # p-value of the two-sided sign test; 1 if the values are equal on all images
     metric: Metric = PSNR
 
     @property

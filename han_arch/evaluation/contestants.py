@@ -32,22 +32,14 @@ _PROBE = 12  # height in pixels of the LR image for checking a network's scale
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model on a leaderboard: a trained network, or bicubic interpolation.
-
-    Attributes:
-        net: the network, in evaluation mode on its device; None for Bicubic.
-        weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
-        identity: SHA-256 over the weights and the network options. It is part of the keys of the score cache.
-        variants: names of the inference variants in which the model is measured.
-        published: name under which the table of published scores lists this model; "" if it does not list the model.
-    """
+    """A model on a leaderboard: a trained network, or bicubic interpolation."""
 
     name: str
-    net: nn.Module | None
-    weights_sha256: str
-    identity: str
-    variants: tuple[str, ...] = (FULL,)
-    published: str = ""
+    net: nn.Module | None  # the network, in evaluation mode on its device; None for Bicubic
+    weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
+    identity: str  # SHA-256 over the weights and the network options, a part of the keys of the score cache
+    variants: tuple[str, ...] = (FULL,)  # the inference variants in which the model is measured
+    published: str = ""  # name of this model in the table of published scores; "" to compare with no published score
 
     @property
     def parameters(self) -> int:

@@ -28,21 +28,13 @@ from han_arch.version import __version__, commit
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one contestant in one inference variant.
-
-    Attributes:
-        madds_per_mp: number of multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels).
-        seconds: median time to upscale one LR image, from uint8 input to uint8 output.
-        peak_mb: peak memory in units of 1e6 bytes while upscaling this image, minus the memory in use before. It is
-            nan if the operating system does not report memory.
-        lr_size: height (and width) of this LR image in pixels.
-    """
+    """The cost of one contestant in one inference variant."""
 
     parameters: int
-    madds_per_mp: float
-    seconds: float
-    peak_mb: float
-    lr_size: int
+    madds_per_mp: float  # multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels)
+    seconds: float  # median time to upscale one LR image, from uint8 input to uint8 output
+    peak_mb: float  # peak memory for this image minus the memory in use before, in 1e6 bytes; nan if it is unknown
+    lr_size: int  # height (and width) of this LR image in pixels
 
 
 def measure(

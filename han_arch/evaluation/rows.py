@@ -57,7 +57,6 @@ COLUMNS = (
     Column("weights_sha256", "weights_sha256"),
     *(Column(key, f"conditions.{key}") for key in ("commit", "command", "device", "versions", "date")),
 )
-PER_IMAGE_COLUMNS = ("model", "variant", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 
 
 def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
@@ -100,19 +99,18 @@ def _columns(results: Sequence[SetResult]) -> list[Column]:
 
 
 def per_image_csv(results: Sequence[SetResult]) -> str:
-    """Return the text of per_image.csv: one row per result and image. Its columns are `PER_IMAGE_COLUMNS`."""
+    """Return the text of per_image.csv: one row per result and image."""
     rows: list[dict[str, str]] = []
     for one in results:
-        same = {"model": one.contestant, "variant": one.variant, "set": one.dataset}
-        rows += image_rows(one.scores, **same, weights_sha256=one.weights_sha256)
-    return csv_text(PER_IMAGE_COLUMNS, rows)
+        rows += image_rows(one.scores, one.weights_sha256, model=one.contestant, variant=one.variant, set=one.dataset)
+    return csv_text(list(rows[0]), rows)
 
 
-def image_rows(scores: Mapping[str, Score], **same: str) -> Iterator[dict[str, str]]:
-    """Yield one row of per_image.csv for each image. `same` are the columns with the same text in all these rows."""
+def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -> Iterator[dict[str, str]]:
+    """Yield one row of per_image.csv for each image: column -> text. The columns `first` are the same in all rows."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
-        yield {**same, "image": image, **numbers}
+        yield {**first, "image": image, **numbers, "weights_sha256": weights_sha256}
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:

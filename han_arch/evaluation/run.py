@@ -39,37 +39,22 @@ class FromFull:
 
 @dataclass(frozen=True)
 class SetResult:
-    """The measured result of one contestant in one inference variant on one test set.
+    """The measured result of one contestant in one inference variant on one test set."""
 
-    Attributes:
-        contestant: name of the contestant.
-        dataset: name of the test set.
-        scores: mapping from image name to score.
-        pictures: mapping from image name to the key of the SR image in the cache.
-        conditions: conditions of the latest measurement (see `cost.describe_conditions`). Other images may be older.
-        weights_sha256: SHA-256 of the checkpoint file; "" for Bicubic.
-        cost: the cost, which is measured again in every run.
-        relative_time: `cost.seconds` divided by that of the baseline.
-        published: published score of this contestant with the same protocol, if there is one.
-        perceptual: mapping from the name of an optional metric to its mean over the images with finite values.
-        comparison: comparison with the PSNR of the baseline. None: this is the baseline, or the baseline has no result.
-        from_full: difference from the variant "full". None: this is "full", or "full" was not measured.
-    """
-
-    contestant: str
+    contestant: str  # name of the contestant
     variant: str
-    dataset: str
+    dataset: str  # name of the test set
     protocol: Protocol
-    scores: dict[str, Score]
-    pictures: dict[str, str]
-    conditions: dict[str, str]
-    weights_sha256: str
-    cost: Cost
-    relative_time: float
-    published: Published | None
-    perceptual: dict[str, float] = field(default_factory=dict)
-    comparison: Comparison | None = None
-    from_full: FromFull | None = None
+    scores: dict[str, Score]  # image name -> score
+    pictures: dict[str, str]  # image name -> key of the SR image in the cache
+    conditions: dict[str, str]  # see `cost.describe_conditions`, of the newest measurement; other images may be older
+    weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
+    cost: Cost  # measured again in every run
+    relative_time: float  # `cost.seconds` divided by that of the baseline
+    published: Published | None  # published score of this contestant with the same protocol
+    perceptual: dict[str, float] = field(default_factory=dict)  # optional metric -> mean of the finite values
+    comparison: Comparison | None = None  # with the baseline's PSNR; None for the baseline, or if it has no result
+    from_full: FromFull | None = None  # None for the variant "full", or if "full" was not measured
 
     @property
     def mean(self) -> SetScore:

@@ -27,18 +27,12 @@ Measure = Callable[[np.ndarray, np.ndarray, Protocol], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric for SR images.
+    """A metric for SR images."""
 
-    Attributes:
-        name: name of the metric in option files, in CSV columns and in the cache.
-        digits: number of decimals to print in tables.
-        measure: function that computes the metric. None: the optional package pyiqa computes it.
-    """
-
-    name: str
+    name: str  # name of the metric in option files, in CSV columns and in the cache
     higher_is_better: bool
-    digits: int
-    measure: Measure | None = None
+    digits: int  # number of decimals to print in tables
+    measure: Measure | None = None  # None: the optional package pyiqa computes the metric
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:

@@ -37,7 +37,6 @@ from han_arch.zoo.recognise import OURS, normalisation, read_checkpoint
 TOLERANCE_DB = 0.01  # largest PSNR difference between processors, which add numbers in different orders
 ARCHITECTURE = "architectures_han.json"  # in the same folder as the OpenModelDB entry
 CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
-PER_IMAGE_COLUMNS = ("model", "set", "image", "psnr_db", "ssim", "protocol", "weights_sha256")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
 
@@ -95,7 +94,7 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
         for name, sha256, of_model in ((request.name, entry.sha256 or "", scores), (BICUBIC, "", base)):
             for dataset, of_set in of_model.items():
                 images += rows.image_rows(of_set, model=name, set=dataset, weights_sha256=sha256)
-        (folder / PER_IMAGE).write_text(rows.csv_text(PER_IMAGE_COLUMNS, images), "utf-8")
+        (folder / PER_IMAGE).write_text(rows.csv_text(list(images[0]), images), "utf-8")
         _copy_training(experiment, folder, str(entry.recipe))
         faults = _write_descriptions(request, weights, entry, mean_scores(base), folder)
     return entry, faults
