@@ -120,10 +120,10 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Replace `experiment: FOLDER` in the option `models` by the `checkpoint` and `network_g` of that experiment.
+    """Return `models` with each `experiment: FOLDER` replaced by the `checkpoint` and `network_g` of that experiment.
 
     Args:
-        models: the option of a leaderboard. If it is not a mapping, it is returned unchanged.
+        models: the option `models` of a leaderboard. If it is not a mapping, it is returned unchanged.
         read: function that takes the path of an option file and returns its content.
 
     Raises:

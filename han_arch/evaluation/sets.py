@@ -58,14 +58,13 @@ class EvaluationSet:
 
 
 def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> EvaluationSet:
-    """Make a test set of all images that can be used. Decode every image, and append one line per fault to `faults`.
+    """Decode every image of a test set, and return the set with all images that can be used.
 
     Args:
-        name: name of the test set.
         options: a mapping. `dataroot_gt` is the folder with HR images. The optional `dataroot_lq` is a folder with LR
             images. The LR image of NAME.png is NAME.png or, for scale 4, NAMEx4.png.
         protocol: protocol of the leaderboard.
-        faults: the list of faults.
+        faults: list for the faults, one line each.
     """
     if not isinstance(options, Mapping):
         faults.append(f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}")
@@ -81,12 +80,10 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
         lq_of = {path.stem: path for path in _list(name, Path(str(lq_root)), faults)}
         found = {gt: lq_of.get(gt.stem) or lq_of.get(f"{gt.stem}x{protocol.scale}") for gt in pairs}
         pairs = {gt: lq for gt, lq in found.items() if lq}
-        unpaired = [(gt, "HR", "LR") for gt in found if gt not in pairs]
-        unpaired += [(lq, "LR", "HR") for lq in sorted(set(lq_of.values()) - set(pairs.values()))]
-        faults += [
-            f"{name}: the {kind} file {path.name} has no {other} file with the same name"
-            for path, kind, other in unpaired
-        ]
+        alone = [gt for gt in found if gt not in pairs]
+        unused = sorted(set(lq_of.values()) - set(pairs.values()))
+        faults += [f"{name}: the HR file {gt.name} has no LR file with the same name" for gt in alone]
+        faults += [f"{name}: the LR file {lq.name} has no HR file with the same name" for lq in unused]
     images = []
     for gt, lq in pairs.items():
         try:
