@@ -7,12 +7,11 @@ from pathlib import Path
 from han_arch.bench.loading import compare_imresize, loader_rates, network_rate, read_options
 from han_arch.commands import say, subcommands
 from han_arch.data.benchmarks import BENCHMARKS, DOWNLOADS, SPLITS, archives_of, compare_with_benchmark, obtain
-from han_arch.data.degradation import CONVENTIONS, DEGRADATIONS, degradation_at, get_degradation
-from han_arch.data.image_sets import GREY_POLICIES
+from han_arch.data.degradation import CONVENTIONS, DEGRADATIONS, ScaledDegradation, degradation_at, get_degradation
 from han_arch.data.imresize import BORDERS
 from han_arch.data.parallel import default_workers
-from han_arch.data.prepare import LQ_PATCH, PRODUCTS, CropGrid, Recipe, prepare
-from han_arch.data.verify import Expectation, Report, verify_folder, verify_pair
+from han_arch.data.prepare import GREY_POLICIES, LQ_PATCH, PRODUCTS, CropGrid, Recipe, prepare
+from han_arch.data.verify import Report, verify_folder, verify_pair
 from han_arch.errors import UserError
 
 PREPARE = """Make training or test data from a folder of HR images.
@@ -165,13 +164,12 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    wanted = None if args.degradation is None else get_degradation(args.degradation)
-    expected = Expectation(args.scale or (wanted.scale if wanted else None), wanted)
+    degradation = None if args.degradation is None else get_degradation(args.degradation)
     for path in (args.gt, args.lr):
         if path is not None and not path.is_dir():
             raise UserError(f"{path} does not exist or is not a folder")
     faults = 0
-    for what, report in _reports(args, expected):
+    for what, report in _reports(args, degradation):
         say(f"{what}: {'bad' if report.faults else 'good'}")
         say(*(f"  {note}" for note in report.notes), *(f"  BAD {fault}" for fault in report.faults))
         faults += len(report.faults)
@@ -179,11 +177,11 @@ def _verify(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _reports(args: argparse.Namespace, expected: Expectation) -> Iterable[tuple[str, Report]]:
+def _reports(args: argparse.Namespace, degradation: ScaledDegradation | None) -> Iterable[tuple[str, Report]]:
     if args.benchmark is not None:
         yield f"{args.gt} compared with {args.benchmark}", Report(*compare_with_benchmark(args.benchmark, args.gt))
     if args.lr is not None:
-        yield f"{args.gt} and {args.lr}", verify_pair(args.gt, args.lr, expected, args.workers)
+        yield f"{args.gt} and {args.lr}", verify_pair(args.gt, args.lr, args.workers, args.scale, degradation)
     else:
         yield from verify_folder(args.gt, args.workers)
 

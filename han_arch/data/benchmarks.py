@@ -21,55 +21,31 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file of images.
-
-    Attributes:
-        remote: address, file name and hash of the zip file.
-        folder: folder for the unpacked images, relative to the output folder.
-        images: number of images that the folder must contain.
-        limit: maximum total size of the unpacked files in bytes.
-        members: regular expression that selects the files to unpack, see `unpack_zip`. None: unpack all files.
-    """
+    """A zip file of images."""
 
     remote: RemoteFile
-    folder: str
-    images: int
-    limit: int
-    members: str | None = None
+    folder: str  # folder for the unpacked images, relative to the output folder
+    images: int  # number of images that the folder must contain
+    limit: int  # maximum total size of the unpacked files in bytes
+    members: str | None = None  # regular expression for the files to unpack, see `unpack_zip`; None: all files
 
 
 @dataclass(frozen=True)
 class BenchmarkSet:
-    """The record of one benchmark set.
+    """The record of one benchmark set."""
 
-    Attributes:
-        name: name of the set in commands, tables and folders.
-        images: number of images in the set.
-        source: publication or address that the HR images come from.
-        licence: terms of use.
-        notes: known traps for users of the set.
-        download: the zip file with the HR images, and the value of `Archive.members` for it. None: this package cannot
-            download the set.
-        in_papers: whether the tables of the HAN paper contain the set. If so, the shipped option files for tests and
-            leaderboards use it.
-        sizes: (width, height) of each HR image, in the order of the file names. If `any_order` is true, `sizes`
-            contains each size of the set once. Empty if the sizes are unknown.
-        any_order: whether each image may have any of the sizes in `sizes`.
-        grey: file names of the grey images, without extension.
-        pixels: SHA-256 of the shapes and pixels of all published HR files. None: the hash is unknown.
-    """
-
-    name: str
-    images: int
-    source: str
+    name: str  # name in commands, tables and folders
+    images: int  # number of images
+    source: str  # publication or address that the HR images come from
     licence: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # known traps for users of the set
+    # The zip file with the HR images, and its `Archive.members`. None: this package cannot download the set.
     download: tuple[RemoteFile, str | None] | None = None
-    in_papers: bool = False
-    sizes: tuple[tuple[int, int], ...] = ()
-    any_order: bool = False
-    grey: tuple[str, ...] = ()
-    pixels: str | None = None
+    in_papers: bool = False  # whether the tables of the HAN paper contain the set; shipped option files then use it
+    sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of each HR image, sorted by file name; empty: unknown
+    any_order: bool = False  # True: `sizes` lists each size once, and each image may have any of these sizes
+    grey: tuple[str, ...] = ()  # file names of the grey images, without extension
+    pixels: str | None = None  # SHA-256 of the shapes and pixels of all published HR files; None: unknown
 
     def describe(self) -> str:
         """Return a few lines about the set: number of images, source, licence, known traps."""
@@ -193,15 +169,12 @@ def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive
 
 
 def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return the archives to download for a data set.
+    """Return the archives to download for a data set, one of `DOWNLOADS`.
 
-    Args:
-        name: name of the data set, one of `DOWNLOADS`.
-        scales: scales of DIV2K's LR images; other sets ignore this argument.
-        splits: parts of DIV2K, keys of `SPLITS`; other sets ignore this argument.
+    `scales` (of the LR images) and `splits` (keys of `SPLITS`) select archives of DIV2K only.
 
     Raises:
-        UserError: the data set is unknown or cannot be downloaded; the message suggests available sets.
+        UserError: the data set is unknown or cannot be downloaded.
     """
     if name == "DIV2K":
         return div2k_archives(scales, splits)
@@ -220,18 +193,16 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
 
     Args:
         archive: the archive to download.
-        out: output folder; its subfolder `downloads` gets the zip files and a record of their hashes.
+        out: output folder; its sub-folder `downloads` gets the zip files and a record of their hashes.
         keep: whether to keep the zip file after unpacking.
-        say: function that is called with one line of text after each check.
+        say: callback that receives one line of text after each check.
 
     Raises:
-        UserError: the download failed, the hash or content of the zip file is wrong, or the folder has the wrong
-            number of images.
+        UserError: the download failed, the zip file is wrong or unsafe, or the number of images is wrong.
     """
     folder = out / archive.folder
     if not folder.exists():
         file = fetch(archive.remote, out / "downloads", say)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         unpack_zip(file, folder, archive.limit, archive.members)
         if not keep:
             file.unlink()
@@ -245,12 +216,9 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
 
 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Compare a folder of HR images with the record of a benchmark set.
+    """Compare a folder of HR images with the record of a benchmark set; return notes and faults, one line each.
 
-    A crop of less than 12 pixels at the bottom and right, for example to multiples of a scale, is not a fault.
-
-    Returns:
-        List of notes and list of faults. Each entry is one line of text.
+    A side that is up to 11 pixels shorter is not a fault, because other programs crop to multiples of a scale.
 
     Raises:
         UserError: the benchmark set is unknown.
@@ -279,16 +247,13 @@ def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str
             faults.append(f"{file} is {found}; in {name}, this image is {wanted}")
     notes = [f"{name}: {note}" for note in row.notes]
     if row.pixels is None:
-        notes.insert(
-            0, f"{name}: only the number of images was checked, because the sizes and hashes of this set are unknown"
-        )
-    elif not faults:
-        is_same = digest.hexdigest() == row.pixels
-        differ = (
-            "the sizes are right, but pixels differ from the published files; the images were cropped or come from "
-            "another copy of the set"
-        )
-        notes.insert(0, f"{name}: {'every pixel is the same as in the published files' if is_same else differ}")
+        checked = "only the number of images was checked; the sizes and hashes of this set are unknown"
+    elif digest.hexdigest() == row.pixels:
+        checked = "every pixel is the same as in the published files"
+    else:
+        checked = "the sizes fit, but pixels differ from the published files (cropped, or another copy of the set)"
+    if row.pixels is None or not faults:
+        notes.insert(0, f"{name}: {checked}")
     return notes, faults
 
 

@@ -29,8 +29,8 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     It blurs the image, keeps the pixels [1::scale, 1::scale] and rounds them to 8 bits. `border` has no effect, because
     the blur always repeats the edge pixels.
 
-    Source: the papers use BD only at scale 3. This function uses a normalised 7x7 Gaussian with sigma 1.6. Bicubic
-    upscaling of its LR images gives the published BD scores of the method Bicubic.
+    Source: the papers use BD only at scale 3. The blur is a normalised 7x7 Gaussian with sigma 1.6. Bicubic upscaling
+    of these LR images gives the published BD scores of the method Bicubic.
     """
     kernel = cv2.getGaussianKernel(BD_KERNEL_SIZE, BD_SIGMA, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -40,22 +40,14 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Degradation:
-    """An operation that makes LR images from HR images.
+    """An operation that makes LR images from HR images."""
 
-    Attributes:
-        name: name in options, commands and tables, such as "BI"; letters only.
-        doc: description that completes the sentence "photos shrunk by ...", such as "MATLAB's bicubic".
-        make: function (gt, scale, border) that returns the LR image of the HR image gt. Both images are uint8, (h, w)
-            or (h, w, c). The sides of gt must be multiples of the scale.
-        scales: the scales at which the degradation exists; BI at scale 4 is called BIx4.
-        borders: the values of `BORDERS` that give different LR images; if all give the same, the first value only.
-    """
-
-    name: str
-    doc: str
+    name: str  # name in options, commands and tables, such as "BI"; letters only
+    doc: str  # end of the sentence "photos shrunk by ...", such as "MATLAB's bicubic"
+    # Function (gt, scale, border) -> lq. Images are uint8, (h, w) or (h, w, c); gt's sides are multiples of the scale.
     make: Callable[[np.ndarray, int, str], np.ndarray]
-    scales: tuple[int, ...]
-    borders: tuple[str, ...] = BORDERS[:1]
+    scales: tuple[int, ...]  # the scales at which the degradation exists; BI at scale 4 is called BIx4
+    borders: tuple[str, ...] = BORDERS[:1]  # the borders that give different LR images; the first if all give the same
 
     def convention(self, border: str) -> str:
         """Return the key in `CONVENTIONS` for this degradation with the given border."""
@@ -73,16 +65,10 @@ DEGRADATIONS = {
 
 @dataclass(frozen=True)
 class ScaledDegradation:
-    """A degradation at one scale, such as BIx4.
+    """A degradation at one scale, such as BIx4."""
 
-    Attributes:
-        kind: a key of `DEGRADATIONS`, such as "BI".
-        scale: scale factor, HR side / LR side.
-        border: how `imresize` extends the image at its border, one of `BORDERS`.
-    """
-
-    kind: str
-    scale: int
+    kind: str  # a key of `DEGRADATIONS`, such as "BI"
+    scale: int  # HR side / LR side
     border: str = BORDERS[0]
 
     @property
@@ -91,16 +77,10 @@ class ScaledDegradation:
         return f"{self.kind}x{self.scale}" + ("" if self.border == BORDERS[0] else f"_{self.border}")
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:
-        """Make the LR image from an HR image.
-
-        Args:
-            gt: HR image, uint8, (h, w) or (h, w, c); `mod_crop` makes its sides multiples of the scale.
-
-        Returns:
-            LR image, uint8, (h / scale, w / scale) or (h / scale, w / scale, c).
+        """Make the LR image of an HR image (uint8, (h, w) or (h, w, c)).
 
         Raises:
-            ValueError: a side of `gt` is not a multiple of the scale.
+            ValueError: a side of the HR image is not a multiple of the scale; use `mod_crop` first.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
@@ -110,10 +90,7 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size by bicubic interpolation.
-
-        The row "Bicubic" of the tables uses this function.
-        """
+        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size, as for the row "Bicubic" of the tables."""
         return imresize(lq, self.scale, self.border)
 
 
@@ -129,11 +106,7 @@ def all_degradations() -> dict[str, ScaledDegradation]:
 
 
 def get_degradation(name: str) -> ScaledDegradation:
-    """Return the degradation with a name such as "BIx4".
-
-    Raises:
-        UserError: the name is unknown; the message suggests known names.
-    """
+    """Return the degradation with a name such as "BIx4"; raise UserError if the name is unknown."""
     known = all_degradations()
     if name in known:
         return known[name]
@@ -144,12 +117,10 @@ def get_degradation(name: str) -> ScaledDegradation:
 
 
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
-    """Return the degradation of a kind, such as "BI", at a scale.
-
-    `border` has no effect if all borders give the same LR images, as for BD.
+    """Return the degradation of a kind, such as "BI", at a scale. For BD, `border` has no effect.
 
     Raises:
-        UserError: the kind is unknown, or does not exist at this scale.
+        UserError: the kind is unknown or does not exist at this scale.
     """
     if kind not in DEGRADATIONS:
         raise unknown("degradation", kind, DEGRADATIONS)
@@ -166,12 +137,10 @@ def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
     return image[: height - height % scale, : width - width % scale]
 
 
-# Largest share of differing pixel values at which two images count as made by the same convention. Two programs with
-# the same convention can round halves differently, so a few pixel values differ. Of the other programs, BasicSR's
-# imresize is the closest to MATLAB's, and it differs in at least 11 % of the pixel values.
+# Images of the same convention may differ in this share of their pixel values, because programs round halves
+# differently. BasicSR's imresize is the closest to MATLAB's, and it differs in at least 11 % of the pixel values.
 SAME_WAY = 0.02
-# Width in LR pixels of the edge of a sub-image. There, pixels depend on HR pixels outside the sub-image.
-EDGE = 4
+EDGE = 4  # LR pixels within this distance of a sub-image's edge depend on HR pixels outside the sub-image
 UNKNOWN = "unknown"
 
 
@@ -212,17 +181,11 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `identify`: which convention (way of making LR images) made a set of LR images.
+    """The result of `identify`: which convention (method of making LR images) made a set of LR images."""
 
-    Attributes:
-        name: a key of `CONVENTIONS`, or `UNKNOWN`.
-        edge: width in LR pixels of the border that was not compared. It is 0 unless the images are sub-images.
-        shares: for each convention that was tried, the share (0..1) of pixel values that differ from its output.
-    """
-
-    name: str
-    edge: int
-    shares: dict[str, float]
+    name: str  # a key of `CONVENTIONS`, or `UNKNOWN`
+    edge: int  # width in LR pixels of the border that was not compared; 0 for complete images
+    shares: dict[str, float]  # convention -> share (0..1) of the pixel values that differ from its output
 
     def fits(self, wanted: ScaledDegradation) -> bool:
         """Return whether `wanted` can have made the LR images. Check its border only if the edges were compared."""
@@ -245,7 +208,7 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
     Args:
         gt: HR image, uint8, (scale * h, scale * w) or (scale * h, scale * w, c).
         lq: LR image, uint8, (h, w) or (h, w, c).
-        scale: scale factor, HR side / LR side.
+        scale: HR side / LR side.
         convention: a key of `CONVENTIONS`.
         edge: width in LR pixels of the border that is not compared.
 
@@ -259,12 +222,7 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention that made most of the LR images; its name is `UNKNOWN` if no known convention fits.
-
-    Args:
-        pairs: HR images, each with its LR image, in the format of `differing`.
-        scale: scale factor, HR side / LR side.
-    """
+    """Find the convention that made most of the LR images. `pairs` are HR and LR images as for `differing`."""
     shares: dict[str, float] = {}
     for names in (_CHEAP, tuple(CONVENTIONS)):
         whole, inside = (_best(pairs, scale, names, edge) for edge in (0, EDGE))

@@ -1,21 +1,15 @@
-"""List the images of a folder or an LMDB (`load_set`), and check HR images before `prepare` uses them."""
+"""List the images of a folder or an LMDB."""
 
-import hashlib
 import json
 import re
-from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from han_arch.data.parallel import WorkerDied, run_apart, work_through
+from han_arch.data.parallel import WorkerDied, run_apart
 from han_arch.data.stores import RECORD, LmdbFault, lmdb_keys, lmdb_value
-from han_arch.errors import UserError
-from han_arch.images.picture import ImageError
-from han_arch.images.read import decode_image, list_files
+from han_arch.images.read import list_files
 
 META_LINE = re.compile(r"([^.\s]+)\.png \((\d+),(\d+),(\d+)\) \d+")  # groups: key, height, width, channels
-GREY_POLICIES = ("refuse", "keep", "rgb")
 
 
 @dataclass(frozen=True)
@@ -36,19 +30,13 @@ class ImageRef:
 
 @dataclass
 class ImageSet:
-    """The list of images in a folder or an LMDB.
-
-    Attributes:
-        path: the folder or LMDB.
-        images: locations of the images, keyed by file name without extension, or by LMDB key.
-        shapes: LMDB key -> (height, width, channels), read from the LMDB's meta_info.txt. Empty for a folder.
-        faults: faults of the folder or LMDB itself, not of single images; one line for each.
-    """
+    """The list of images in a folder or an LMDB."""
 
     path: Path
-    images: dict[str, ImageRef] = field(default_factory=dict)
+    images: dict[str, ImageRef] = field(default_factory=dict)  # file name without extension, or LMDB key -> location
+    # LMDB key -> (height, width, channels), read from the LMDB's meta_info.txt. Empty for a folder.
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # faults of the folder or LMDB itself, not of single images
 
 
 def load_set(path: Path) -> ImageSet:
@@ -121,82 +109,3 @@ def _load_lmdb(images: ImageSet) -> None:
     faults += [f"key {key} is in meta_info.txt but not in the LMDB" for key in images.shapes.keys() - images.images]
     faults += [f"key {key} is in the LMDB but not in meta_info.txt" for key in images.images.keys() - images.shapes]
     images.faults += [f"{path}: {fault}" for fault in sorted(faults)]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One checked HR image: its file, its height and width in pixels, and the SHA-256 of the file."""
-
-    path: Path
-    height: int
-    width: int
-    sha256: str
-
-
-def check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[Source]:
-    """Check all HR images in a folder by decoding them; return the images sorted by file name.
-
-    Args:
-        folder: folder with the HR images; hidden files and sub-folders are skipped.
-        grey: how to treat grey files, one of `GREY_POLICIES`: "refuse" them with an error, "keep" them grey, or convert
-            them to three equal channels ("rgb").
-        min_side: minimum height and width in pixels, which is the side of a training patch.
-        workers: number of worker processes.
-
-    Raises:
-        UserError: the folder does not exist, contains no image, or contains unusable files. The message has one line
-            for each unusable file.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist or is not a folder")
-    paths = list_files(folder)
-    if not paths:
-        inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
-        hint = f"; it contains the folders {', '.join(inside[:5])}; pass the folder with the images" if inside else ""
-        raise UserError(f"{folder} contains no image{hint}")
-    problems, sources = _name_problems(paths), []
-    check = partial(_check, grey=grey, min_side=min_side)
-    for path, result in work_through(check, paths, workers, "check"):
-        if isinstance(result, Source):
-            sources.append(result)
-        else:
-            problems[path].append(result)
-    if problems:
-        lines = [f"  {path.name}: {'; '.join(problems[path])}" for path in sorted(problems)]
-        raise UserError(f"{len(problems)} of {len(paths)} files in {folder} cannot be used:\n" + "\n".join(lines))
-    return sorted(sources, key=lambda source: source.path)
-
-
-def _name_problems(paths: list[Path]) -> defaultdict[Path, list[str]]:
-    problems: defaultdict[Path, list[str]] = defaultdict(list)
-    first_of: dict[str, Path] = {}
-    for path in paths:
-        if "." in path.stem:
-            problems[path].append(
-                "the name has more than one dot (BasicSR cuts LMDB keys at the first dot); rename the file"
-            )
-        if not path.stem.isascii() or any(letter.isspace() for letter in path.stem):
-            problems[path].append(
-                "the name has a space or a non-ASCII letter (not allowed in LMDB keys of BasicSR); rename the file"
-            )
-        first = first_of.setdefault(path.stem, path)
-        if first != path:
-            problems[path].append(f"same name as {first.name} except for the extension; rename one of the two files")
-    return problems
-
-
-def _check(path: Path, grey: str, min_side: int) -> Source | str:
-    data = path.read_bytes()
-    try:
-        pixels = decode_image(data)
-    except ImageError as error:
-        return str(error)
-    height, width = pixels.shape[:2]
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        return "has an alpha channel; convert the image to RGB"
-    if pixels.ndim == 2 and grey == "refuse":
-        return "grey image; pass --grey rgb to convert it to three equal channels, or --grey keep to keep it"
-    if min(height, width) < min_side:
-        patch = f"{min_side}x{min_side} pixels"
-        return f"{width}x{height} is smaller than a training patch of {patch}; remove the file or lower --gt-size"
-    return Source(path, height, width, hashlib.sha256(data).hexdigest())

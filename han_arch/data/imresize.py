@@ -15,23 +15,18 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
     values are rounded (halves up) and clipped to 0..255. Most other implementations do not round after the first pass.
 
     Args:
-        image: uint8, (h, w) or (h, w, c), any number of channels in any order.
-        scale: factor for both sides; 1/4 makes each side a quarter as long, 2 makes it twice as long.
+        image: uint8, (h, w) or (h, w, c). The result has sides ceil(scale * h) and ceil(scale * w).
+        scale: new side / old side.
         border: how to extend the image at its border. "symmetric" mirrors the image including its edge pixels, as
             MATLAB does today. "replicate" repeats the edge pixels, as in the files released with RCAN and SelfExSR.
 
-    Returns:
-        Resized image, uint8, (ceil(scale * h), ceil(scale * w)) or (ceil(scale * h), ceil(scale * w), c).
-
     Raises:
         TypeError: the image is not uint8.
-        ValueError: the image is empty or does not have two or three dimensions, the scale is not a positive finite
-            number, or the border is unknown.
+        ValueError: the image's shape, the scale or the border is invalid.
 
     Source: MATLAB's documented algorithm (kernel of Keys 1981, a = -0.5; kernel widened by 1/scale when shrinking).
-    Deviation: at scale 1/3, floating-point numbers cannot represent the weights exactly. One of 160 weighted
-    sums is then so close to a half that the order of the additions decides how it is rounded. This function adds in
-    index order. It was not compared with MATLAB at this scale, because no MATLAB output was available.
+    Deviation: at scale 1/3, the order of the additions decides how one of 160 pixel values is rounded. This function
+    adds in index order. No MATLAB output was available at this scale for a comparison.
     """
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8; got {image.dtype}")
@@ -46,7 +41,7 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
     return np.ascontiguousarray(_resize_rows(columns_first, scale, border).swapaxes(0, 1))
 
 
-def cubic(distance: np.ndarray) -> np.ndarray:
+def _cubic(distance: np.ndarray) -> np.ndarray:
     """Return the values of Keys' cubic kernel (a = -0.5) at distances in pixels; beyond 2 pixels they are zero."""
     x = np.abs(distance)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
@@ -54,20 +49,17 @@ def cubic(distance: np.ndarray) -> np.ndarray:
     return near * (x <= 1) + far * ((x > 1) & (x <= 2))
 
 
-def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Compute which input pixels each output pixel uses along one side of an image, and their weights.
+def _resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and the indices of the k input pixels of each output pixel, both (output length, k).
 
-    Returns:
-        Weights and input indices. Both have the shape (ceil(scale * length), k): one row for each output pixel, and
-        one column for each of the k input pixels that it uses. The weights of a row have the sum 1. Indices are in
-        0..length-1. Near the border, one row may contain the same index several times.
+    Near the border, one row may contain the same index several times.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink
     position = np.arange(1, math.ceil(scale * length) + 1, dtype=np.float64)
     center = position / scale + 0.5 * (1 - 1 / scale)  # in input pixels; the first input pixel has position 1
     taps = np.floor(center - width / 2)[:, None] + np.arange(math.ceil(width) + 2)
-    weights = shrink * cubic(shrink * (center[:, None] - taps))
+    weights = shrink * _cubic(shrink * (center[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
     used = (weights != 0).any(axis=0)
     indices = taps[:, used].astype(np.int64) - 1
@@ -78,7 +70,7 @@ def resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, 
 
 
 def _resize_rows(image: np.ndarray, scale: float, border: str) -> np.ndarray:
-    weights, indices = resize_weights(image.shape[0], scale, border)
+    weights, indices = _resize_weights(image.shape[0], scale, border)
     row_starts = np.arange(0, weights.size + 1, weights.shape[1])
     # The product with a CSR matrix adds the terms in index order, like MATLAB. It also skips the many zero weights.
     matrix = sparse.csr_matrix((weights.ravel(), indices.ravel(), row_starts), (len(weights), image.shape[0]))

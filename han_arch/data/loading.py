@@ -1,7 +1,7 @@
 """Repair the parts of BasicSR's data loading that fail with current packages.
 
-`install()` tests each part and replaces only the broken ones. Option files stay the same, because the replacements have
-BasicSR's names (`type: PairedImageDataset`, `io_backend: type: lmdb`).
+`install()` tests each part and replaces only the broken ones. The replacements have BasicSR's names, so option files
+stay the same.
 """
 
 import functools
@@ -35,11 +35,11 @@ class SampleError(UserError):
 class SharedLmdbBackend:
     """LMDB backend for BasicSR that opens each LMDB only once in a process and can be pickled.
 
+    It always opens LMDBs read-only, without lock and readahead; it ignores these arguments of BasicSR's backend.
+
     Args:
         db_paths: LMDB folders.
         client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each folder.
-        readonly, lock, readahead: arguments of BasicSR's backend, ignored here. The LMDBs are always opened read-only,
-            without lock and readahead.
 
     Raises:
         ValueError: the number of client keys differs from the number of folders.
@@ -56,13 +56,12 @@ class SharedLmdbBackend:
         folders = [db_paths] if isinstance(db_paths, str) else db_paths
         keys = [client_keys] if isinstance(client_keys, str) else client_keys
         if len(folders) != len(keys):
-            raise ValueError(
-                f"{len(folders)} LMDBs need {len(folders)} client keys; got {len(keys)}: {', '.join(keys)}"
-            )
+            got = f"{len(keys)}: {', '.join(keys)}"
+            raise ValueError(f"{len(folders)} LMDBs need {len(folders)} client keys; got {got}")
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """Return the bytes at key `filepath` of the LMDB that `client_key` selects; raise LmdbFault if this fails."""
+        """Return the bytes at key `filepath` of the LMDB of `client_key`; raise LmdbFault if they cannot be read."""
         return lmdb_value(self.folders[client_key], str(filepath))
 
     def get_text(self, filepath: str) -> str:
@@ -73,8 +72,7 @@ class SharedLmdbBackend:
 class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
     """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
 
-    Deviations: the pairs are sorted by GT path on every machine. An image that cannot be used raises SampleError with
-    its file, or LmdbFault with its LMDB and key. The dict `opt` is not changed.
+    Deviations: the pairs are sorted by GT path. The option dict is not changed.
 
     Raises:
         SampleError: the GT folder contains no image.
@@ -97,7 +95,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR; raise SampleError or LmdbFault with the file name of a damaged image."""
+        """Return the same item as BasicSR; raise SampleError or LmdbFault with the name of a damaged image."""
         try:
             return self.inner[index]
         except LmdbFault:
@@ -120,8 +118,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
 def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
     """Seed `random` and NumPy in a data worker from torch's seed, which differs for each worker, rank and epoch.
 
-    This replaces BasicSR's function, which gives a worker the same seed in every epoch. The arguments are those of
-    BasicSR's function and are ignored.
+    BasicSR's function has the same arguments, but gives a worker the same seed in every epoch.
     """
     install()  # a spawned worker imports BasicSR without the repairs
     drawn = torch.initial_seed()  # the epoch's random base seed from the main process + the worker's number
@@ -131,20 +128,14 @@ def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> No
 
 @functools.cache
 def install() -> None:
-    """Repair the broken parts of BasicSR's data loading in this process; a second call does nothing.
-
-    Raises:
-        UserError: BasicSR cannot be imported.
-    """
+    """Repair the broken parts of BasicSR's data loading in this process; raise UserError if BasicSR is missing."""
     compat.require_basicsr()
     from basicsr.utils.file_client import FileClient
     from basicsr.utils.registry import DATASET_REGISTRY
 
     if not is_lmdb_shared():
         backends = {**FileClient._backends, "lmdb": SharedLmdbBackend}
-        why = (
-            "BasicSR's LMDB backend cannot be pickled and opens an LMDB twice in a process, which lmdb 3 does not allow"
-        )
+        why = "BasicSR's LMDB backend cannot be pickled, and it opens an LMDB twice, which lmdb 3 does not allow"
         compat.replace("basicsr.utils.file_client", "FileClient._backends", backends, why)
     if not is_seed_new_each_epoch():
         why = "BasicSR's data workers draw the same crops in every epoch"

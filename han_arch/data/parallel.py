@@ -31,13 +31,9 @@ def default_workers() -> int:
 def work_through(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str
 ) -> Iterator[tuple[Item, Result]]:
-    """Apply a function to all items; yield (item, result) as soon as an item is finished, in no fixed order.
+    """Apply a picklable function to all items; yield (item, result) as soon as an item is finished, in no fixed order.
 
-    Args:
-        function: function of one item; it must be picklable. An exception in it ends the iteration.
-        items: the items. At most 2 * workers of them are in progress at a time, which limits the memory for results.
-        workers: number of worker processes; with 0 or 1, the calling process does the work itself.
-        label: text in front of the progress bar, which also shows the speed and the remaining time.
+    With 0 or 1 workers, the calling process does the work itself. `label` is the text in front of the progress bar.
 
     Raises:
         WorkerDied: a worker process ended without an exception, most likely because memory ran out.
@@ -60,7 +56,7 @@ def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
 def _in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result]]:
-    waiting = iter(items)
+    waiting = iter(items)  # at most 2 * workers items are in progress at a time, which limits the memory for results
     # Start the workers by spawn, because the threads of OpenCV and tqdm do not survive a fork.
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
     try:

@@ -1,12 +1,12 @@
 """Make the data sets for training and testing from a folder of HR images.
 
 At scale 4, these are GT_x4 and LR_BIx4 (complete images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
-sub-images. The names at other scales and for BD follow the same pattern. Each scale has its own GT images, because the
-HR images are cropped to sides that are multiples of the scale.
+sub-images. Each scale has its own GT images, because HR images are cropped to sides that are multiples of the scale.
 """
 
 import hashlib
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from han_arch.data.degradation import ScaledDegradation, mod_crop
-from han_arch.data.image_sets import Source, check_sources
 from han_arch.data.parallel import work_through
 from han_arch.data.stores import FolderStore, LmdbStore, Store
 from han_arch.errors import UserError
-from han_arch.images.read import read_image
+from han_arch.images.picture import ImageError
+from han_arch.images.read import decode_image, list_files, read_image
 from han_arch.images.write import encode_png
 
 # Product -> the parts of its folder name before and after the scale. Sub-images are called NAME_s001, also in LMDBs.
 PRODUCTS = {"images": ("", ""), "sub": ("_sub", ""), "lmdb": ("_sub", ".lmdb")}
+GREY_POLICIES = ("refuse", "keep", "rgb")  # stop at a grey file, keep it grey, convert it to three equal channels
 LQ_PATCH = 48  # side in LR pixels of the patches that HAN is trained on
 
 
@@ -35,15 +36,10 @@ def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class CropGrid:
-    """Overlapping square windows that divide an HR image into sub-images.
+    """Overlapping square windows that divide an HR image into sub-images."""
 
-    Attributes:
-        size: side of each window in HR pixels.
-        step: distance between the starts of neighbouring windows in HR pixels.
-    """
-
-    size: int = 480
-    step: int = 240
+    size: int = 480  # side of each window in HR pixels
+    step: int = 240  # distance between the starts of neighbouring windows in HR pixels
 
     def check(self, scale: int) -> None:
         """Raise UserError if size or step is not a positive multiple of `scale`; the message suggests valid values."""
@@ -77,19 +73,12 @@ class CropGrid:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The products that `prepare` makes from each HR image, and their settings.
+    """The products that `prepare` makes from each HR image, and their settings."""
 
-    Attributes:
-        products: keys of `PRODUCTS`: "images" (complete images), "sub" (sub-images), "lmdb" (LMDBs of sub-images).
-        grid: the windows of the sub-images.
-        grey: how to treat grey files, one of `image_sets.GREY_POLICIES`.
-        patch: side of a training patch in HR pixels; smaller HR images are an error. None: `LQ_PATCH` times the scale.
-    """
-
-    products: Sequence[str] = tuple(PRODUCTS)
+    products: Sequence[str] = tuple(PRODUCTS)  # keys of `PRODUCTS`
     grid: CropGrid = field(default_factory=CropGrid)
-    grey: str = "refuse"
-    patch: int | None = None
+    grey: str = "refuse"  # one of `GREY_POLICIES`
+    patch: int | None = None  # side of a training patch in HR pixels; None: `LQ_PATCH` times the scale
 
     @property
     def has_sub_images(self) -> bool:
@@ -112,63 +101,113 @@ class Recipe:
             raise UserError(f"{sizes}; increase --crop-size or reduce --gt-size")
 
 
-@dataclass(frozen=True)
-class PlannedSet:
-    """A data set that `prepare` must make.
-
-    Attributes:
-        store: folder or LMDB for the images.
-        content: side and kind of the images. The side is "GT" or "LR". The second value is True for sub-images, and
-            False for complete images. `make_images` returns a dict with these keys.
-        names: HR file -> names of the images to make from it.
-    """
-
-    store: Store
-    content: tuple[str, bool]
-    names: dict[Path, list[str]]
-
-    def all_names(self) -> set[str]:
-        """Return the names of all images in the finished data set."""
-        return {name for names in self.names.values() for name in names}
-
-
 def prepare(
     hr_folder: Path, out: Path, degradations: Sequence[ScaledDegradation], recipe: Recipe, workers: int
 ) -> list[Path]:
-    """Make the data sets of all degradations, or continue where an earlier run stopped.
-
-    Args:
-        hr_folder: folder with the HR images.
-        out: folder for the data sets.
-        degradations: the degradations, one for each scale.
-        recipe: products and their settings.
-        workers: number of worker processes.
+    """Make the data sets of all degradations in the folder `out`, or continue where an earlier run stopped.
 
     Returns:
         Folders of the data sets, including those that an earlier run finished.
 
     Raises:
-        UserError: the window or patch size does not fit the scale, HR files are unusable (the message lists all of
-            them), or `out` contains data sets that were made with other settings.
+        UserError: the recipe does not fit a scale, HR files are unusable (the message lists all of them), or `out`
+            contains data sets that were made with other settings.
     """
     for degradation in degradations:
         recipe.check(degradation.scale)
     largest_patch = max(recipe.patch_at(degradation.scale) for degradation in degradations)
-    sources = check_sources(hr_folder, recipe.grey, largest_patch, workers)
-    planned = [plan_sets(sources, out, degradation, recipe) for degradation in degradations]
+    sources = _check_sources(hr_folder, recipe.grey, largest_patch, workers)
+    planned = [_plan_sets(sources, out, degradation, recipe) for degradation in degradations]
     for degradation, sets in zip(degradations, planned, strict=True):
         _make_sets(sets, degradation, recipe, workers)
     return [one.store.path for sets in planned for one in sets]
 
 
-def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradation, recipe: Recipe) -> list[PlannedSet]:
-    """List the data sets to make for one degradation. The settings of each store determine all its images."""
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    height: int
+    width: int
+    sha256: str  # hash of the file
+
+
+def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
+    """Decode all HR images; return them sorted by file name, or raise UserError with a line for each unusable file."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist or is not a folder")
+    paths = list_files(folder)
+    if not paths:
+        inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+        hint = f"; it contains the folders {', '.join(inside[:5])}; pass the folder with the images" if inside else ""
+        raise UserError(f"{folder} contains no image{hint}")
+    problems, sources = _name_problems(paths), []
+    check = partial(_check_source, grey=grey, min_side=min_side)
+    for path, result in work_through(check, paths, workers, "check"):
+        if isinstance(result, _Source):
+            sources.append(result)
+        else:
+            problems[path].append(result)
+    if problems:
+        lines = [f"\n  {path.name}: {'; '.join(problems[path])}" for path in sorted(problems)]
+        raise UserError(f"{len(problems)} of {len(paths)} files in {folder} cannot be used:{''.join(lines)}")
+    return sorted(sources, key=lambda source: source.path)
+
+
+def _name_problems(paths: list[Path]) -> defaultdict[Path, list[str]]:
+    problems: defaultdict[Path, list[str]] = defaultdict(list)
+    first_of: dict[str, Path] = {}
+    for path in paths:
+        if "." in path.stem:
+            reason = "the name has more than one dot (BasicSR cuts LMDB keys at the first dot)"
+            problems[path].append(f"{reason}; rename the file")
+        if not path.stem.isascii() or any(letter.isspace() for letter in path.stem):
+            reason = "the name has a space or a non-ASCII letter (not allowed in LMDB keys of BasicSR)"
+            problems[path].append(f"{reason}; rename the file")
+        first = first_of.setdefault(path.stem, path)
+        if first != path:
+            problems[path].append(f"same name as {first.name} except for the extension; rename one of the two files")
+    return problems
+
+
+def _check_source(path: Path, grey: str, min_side: int) -> _Source | str:
+    """Return the decoded image's data, or the reason why the image cannot be used."""
+    data = path.read_bytes()
+    try:
+        pixels = decode_image(data)
+    except ImageError as error:
+        return str(error)
+    height, width = pixels.shape[:2]
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        return "has an alpha channel; convert the image to RGB"
+    if pixels.ndim == 2 and grey == "refuse":
+        return "grey image; pass --grey rgb to convert it to three equal channels, or --grey keep to keep it"
+    if min(height, width) < min_side:
+        patch = f"{min_side}x{min_side} pixels"
+        return f"{width}x{height} is smaller than a training patch of {patch}; remove the file or lower --gt-size"
+    return _Source(path, height, width, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class _PlannedSet:
+    store: Store
+    content: tuple[str, bool]  # side ("GT" or "LR"), and whether the images are sub-images
+    names: dict[Path, list[str]]  # HR file -> names of the images to make from it
+
+    def all_names(self) -> set[str]:
+        return set(itertools.chain.from_iterable(self.names.values()))
+
+
+def _plan_sets(
+    sources: Sequence[_Source], out: Path, degradation: ScaledDegradation, recipe: Recipe
+) -> list[_PlannedSet]:
+    # The settings of a store determine all its images; a later run continues the data set only with equal settings.
     scale, grid = degradation.scale, recipe.grid
     whole, subs = {}, {}
     for source in sources:
-        height, width = source.height - source.height % scale, source.width - source.width % scale
         whole[source.path] = [source.path.stem]
-        subs[source.path] = list(grid.windows(source.path.stem, height, width))
+        if recipe.has_sub_images:
+            height, width = source.height - source.height % scale, source.width - source.width % scale
+            subs[source.path] = list(grid.windows(source.path.stem, height, width))
     listing = "".join(f"{source.path.stem} {source.sha256}\n" for source in sources)
     common: dict[str, object] = {"hr_images": hashlib.sha256(listing.encode()).hexdigest(), "scale": scale}
     common |= {"grey": recipe.grey} if recipe.grey != "refuse" else {}
@@ -182,19 +221,19 @@ def plan_sets(sources: Sequence[Source], out: Path, degradation: ScaledDegradati
             settings["count"] = sum(map(len, names.values()))
             store = LmdbStore if product == "lmdb" else FolderStore
             path = out / set_names(product, degradation)[index]
-            sets.append(PlannedSet(store(path, settings), (side, has_subs), names))
+            sets.append(_PlannedSet(store(path, settings), (side, has_subs), names))
     return sets
 
 
-def _make_sets(sets: Sequence[PlannedSet], degradation: ScaledDegradation, recipe: Recipe, workers: int) -> None:
+def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, recipe: Recipe, workers: int) -> None:
     unfinished = [one for one in sets if not one.store.is_whole(one.all_names())]
-    todo: dict[Path, list[PlannedSet]] = {}
+    todo: defaultdict[Path, list[_PlannedSet]] = defaultdict(list)
     for one in unfinished:
         there = one.store.begin()
         for path, names in one.names.items():
             if not there.issuperset(names):
-                todo.setdefault(path, []).append(one)
-    make = partial(make_images, degradation=degradation, recipe=recipe)
+                todo[path].append(one)
+    make = partial(_make_images, degradation=degradation, recipe=recipe)
     for path, images in work_through(make, sorted(todo), workers, degradation.name):
         for one in todo[path]:
             one.store.put(images[one.content])
@@ -202,24 +241,22 @@ def _make_sets(sets: Sequence[PlannedSet], degradation: ScaledDegradation, recip
         one.store.finish(one.all_names())
 
 
-def make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[tuple[str, bool], dict[str, bytes]]:
-    """Make all GT and LR images from one HR file.
-
-    Returns:
-        A dict with the keys of `PlannedSet.content`. Each value is a dict: image name -> PNG bytes.
-    """
-    scale = degradation.scale
+def _make_images(
+    path: Path, degradation: ScaledDegradation, recipe: Recipe
+) -> dict[tuple[str, bool], dict[str, bytes]]:
+    """Make all GT and LR images of one HR file: `_PlannedSet.content` -> image name -> PNG bytes."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)
-    gt = mod_crop(pixels, scale)
-    lq = degradation.degrade(gt)
+    gt = mod_crop(pixels, degradation.scale)
     images = {}
-    if "images" in recipe.products:
-        images["GT", False] = {path.stem: encode_png(gt)}
-        images["LR", False] = {path.stem: encode_png(lq)}
-    if recipe.has_sub_images:
-        for side, image, grid in (("GT", gt, recipe.grid), ("LR", lq, recipe.grid.at_lr(scale))):
+    for side, image, grid in (
+        ("GT", gt, recipe.grid),
+        ("LR", degradation.degrade(gt), recipe.grid.at_lr(degradation.scale)),
+    ):
+        if "images" in recipe.products:
+            images[side, False] = {path.stem: encode_png(image)}
+        if recipe.has_sub_images:
             windows = grid.windows(path.stem, *image.shape[:2])
             images[side, True] = {name: encode_png(image[at]) for name, at in windows.items()}
     return images

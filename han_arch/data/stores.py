@@ -1,10 +1,6 @@
 """Read LMDBs, and write the data sets of `basicsr data prepare`: folders of PNG files, and LMDBs.
 
-An unfinished data set is called NAME.partial. If the process is killed, NAME.partial stays; training does not read it,
-and the next run of the command continues it.
-
-This module does not use BasicSR's LMDB maker for three reasons. Its unfinished LMDB looks like a smaller finished one.
-It fails if the images exceed the LMDB's maximum size. Its error about an unreadable image does not name the file.
+An unfinished data set is called NAME.partial. After a kill, the next run of the command continues it.
 """
 
 import json
@@ -30,9 +26,7 @@ class LmdbFault(UserError):
 
 
 def open_lmdb(folder: Path) -> lmdb.Environment:
-    """Check that an LMDB's data.mdb is not cut short, and open the LMDB read-only. The caller must close it.
-
-    LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
+    """Open an LMDB read-only. The caller must close it.
 
     Raises:
         LmdbFault: data.mdb does not exist, is not an LMDB, or is cut short.
@@ -47,6 +41,7 @@ def open_lmdb(folder: Path) -> lmdb.Environment:
         env = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise LmdbFault(f"{data} is not an LMDB or its header is damaged: {error}") from error
+    # LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
     wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if size < wanted:
         env.close()
@@ -112,12 +107,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Store(ABC):
-    """A data set of `basicsr data prepare` on the disk, finished or unfinished.
+    """A data set of `basicsr data prepare` on the disk, finished (at `path`) or unfinished (at `partial`).
 
-    Args:
-        path: path of the finished data set; the unfinished data set is at the same path with the ending .partial.
-        settings: everything that determines the images, as plain JSON values. A run continues or keeps the data set of
-            an earlier run only if the settings are equal.
+    `settings` determine the images, as plain JSON values. A run uses the data set of an earlier run only if the
+    settings are equal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -129,8 +122,7 @@ class Store(ABC):
         """Return whether the finished data set exists and has exactly the images `names`, all of them complete.
 
         Raises:
-            UserError: the path exists but is not a data set with these settings, or there is both a damaged data set
-                and an unfinished one.
+            UserError: the path has something else or other settings; or a damaged and an unfinished data set exist.
         """
         if not self.path.exists():
             return False
@@ -144,8 +136,8 @@ class Store(ABC):
     def begin(self) -> set[str]:
         """Open or create the unfinished data set; return the names of the images that it already has.
 
-        Call this only after `is_whole` returned False. If there is a data set at the final path, it is damaged; this
-        method moves it to the path of the unfinished data set.
+        Call this only after `is_whole` returned False. A data set at the final path is then damaged; it becomes the
+        unfinished data set.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
@@ -158,10 +150,7 @@ class Store(ABC):
         return self._open_partial()
 
     def finish(self, names: Collection[str]) -> None:
-        """Delete images that are not in `names`, then move the unfinished data set to the final path.
-
-        The unfinished data set must have all images in `names`.
-        """
+        """Delete images that are not in `names`, then move the unfinished data set to the final path."""
         self._close_partial(set(names))
         os.replace(self.partial, self.path)
 
@@ -202,12 +191,12 @@ class FolderStore(Store):
     """A data set as a folder of PNG files."""
 
     def put(self, images: dict[str, bytes]) -> None:
-        """Write each image to NAME.png. If the process is killed, each file is either complete or missing."""
+        """Write each image to NAME.png."""
         for name, data in images.items():
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of PNG files that end with PNG's last chunk. After a power cut, files may be cut short."""
+        """Return the names of the PNG files that are not cut short; a power cut can leave such files."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:
@@ -225,10 +214,13 @@ def _ends_as_png(path: Path) -> bool:
 class LmdbStore(Store):
     """A data set as an LMDB with BasicSR's meta_info.txt; the LMDB keys are the image names."""
 
+    # BasicSR's LMDB maker is not used: its unfinished LMDB looks like a smaller finished one, it fails if the images
+    # exceed the LMDB's maximum size, and its error about an unreadable image does not name the file.
+
     _env: lmdb.Environment
 
     def put(self, images: dict[str, bytes]) -> None:
-        """Add the images in one transaction; if the LMDB reaches its maximum size, double that size and try again."""
+        """Add the images in one transaction. If the LMDB reaches its maximum size, double the size and try again."""
         while True:
             try:
                 with self._env.begin(write=True) as transaction:

@@ -26,7 +26,7 @@ from han_arch.images.read import decode_image
 
 SAMPLE = 9  # number of pairs on which all conventions are tried; then only the best one is tried on all pairs
 _READ_FAULTS = (ImageError, OSError, LmdbFault)
-Pair = tuple[ImageRef, ...]  # a GT image and its LR image, or one image that is checked alone
+_Pair = tuple[ImageRef, ...]  # a GT image and its LR image, or one image that is checked alone
 
 
 @dataclass
@@ -37,37 +37,14 @@ class Report:
     faults: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Expectation:
-    """Requirements for a GT set and its LR set.
-
-    Attributes:
-        scale: scale factor, HR side / LR side. None: the scale of the first readable pair.
-        degradation: degradation that the LR images must have. None: any degradation.
-        tolerance: maximum share (0..1) of pixel values in which an LR image may differ from the image that the detected
-            convention makes; 0 for data sets of `basicsr data prepare`.
-    """
-
-    scale: int | None = None
-    degradation: ScaledDegradation | None = None
-    tolerance: float = SAME_WAY
-
-
 @dataclass
-class Findings:
-    """The result of `examine` for one pair, or the sum of the results for all pairs.
+class _Findings:
+    """The result of `_examine` for one pair, or the sum of the results for all pairs."""
 
-    Attributes:
-        shapes: (height, width, channels) of each image that could be decoded.
-        faults: faults of the images, one line for each.
-        unlike: number of LR pixel values that differ from HR, downscaled with the detected convention.
-        compared: number of LR pixel values that were compared.
-    """
-
-    shapes: dict[ImageRef, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[ImageRef, tuple[int, ...]] = field(default_factory=dict)  # (height, width, channels)
     faults: list[str] = field(default_factory=list)
-    unlike: int = 0
-    compared: int = 0
+    unlike: int = 0  # number of LR pixel values that differ from those that the detected convention makes
+    compared: int = 0  # number of LR pixel values that were compared
 
 
 def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
@@ -89,8 +66,7 @@ def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
         if lq in gt_of:
             gt, degradation = gt_of[lq]
             prepared -= {gt, lq}
-            expected = Expectation(degradation.scale, degradation, tolerance=0)
-            yield f"{gt} and {lq}", verify_pair(path / gt, path / lq, expected, workers)
+            yield f"{gt} and {lq}", verify_pair(path / gt, path / lq, workers, degradation=degradation, tolerance=0)
     for name in sorted(prepared):
         yield name, verify_single(path / name, workers)
 
@@ -101,23 +77,28 @@ def verify_single(path: Path, workers: int) -> Report:
     report = Report(faults=list(images.faults))
     if images.images:
         report.notes.append(f"{path}: {len(images.images)} images")
-        report.faults += _examine_all([images], [(ref,) for ref in images.images.values()], examine, workers).faults
+        report.faults += _examine_all([images], [(ref,) for ref in images.images.values()], _examine, workers).faults
     return report
 
 
-def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: int) -> Report:
-    """Check a GT set and its LR set.
+def verify_pair(
+    gt_path: Path,
+    lq_path: Path,
+    workers: int,
+    scale: int | None = None,
+    degradation: ScaledDegradation | None = None,
+    tolerance: float = SAME_WAY,
+) -> Report:
+    """Check a GT set and its LR set, each a folder or an LMDB.
 
     Args:
-        gt_path: folder or LMDB with the HR images.
-        lq_path: folder or LMDB with the LR images. A template may turn the GT names into the LR names; for
-            example, "{}x4" turns 0001 into 0001x4.
-        expected: required scale, degradation and tolerance.
+        gt_path: the HR images.
+        lq_path: the LR images. Their names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
         workers: number of worker processes.
-
-    Returns:
-        The report. Its notes contain the numbers of images, the template of the names, and the convention that made
-        the LR images.
+        scale: HR side / LR side. None: the scale of the degradation, or of the first readable pair.
+        degradation: the degradation that the LR images must have. None: any degradation.
+        tolerance: maximum share (0..1) of the pixel values of an LR image that may differ from those that the detected
+            convention makes; 0 for data sets of `basicsr data prepare`.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
@@ -128,15 +109,16 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     if not pairs:
         return report
     sample = list(_readable(pairs[:: max(1, len(pairs) // SAMPLE)]))
-    scale = expected.scale or next((gt.shape[0] // lq.shape[0] for gt, lq in sample), 0)
+    if not scale:
+        sizes = (gt.shape[0] // lq.shape[0] for gt, lq in sample)
+        scale = degradation.scale if degradation else next(sizes, 0)
     if scale == 0:
         report.faults.append(f"{gt_path} and {lq_path}: cannot compute the scale from the image sizes; pass --scale")
         return report
     verdict = identify([(gt, lq) for gt, lq in sample if _size_fault(gt, lq, scale) is None], scale)
-    wanted = expected.degradation
-    if wanted is not None and not verdict.fits(wanted):
-        report.faults.append(f"{lq_path}: should be made by {wanted.name}, but was made by {verdict}")
-    look = partial(examine, scale=scale, verdict=verdict, tolerance=expected.tolerance)
+    if degradation is not None and not verdict.fits(degradation):
+        report.faults.append(f"{lq_path}: should be made by {degradation.name}, but was made by {verdict}")
+    look = partial(_examine, scale=scale, verdict=verdict, tolerance=tolerance)
     total = _examine_all([gt_set, lq_set], pairs, look, workers)
     report.faults += total.faults
     note = f"{lq_path}: x{scale}, made by {verdict}"
@@ -146,25 +128,17 @@ def verify_pair(gt_path: Path, lq_path: Path, expected: Expectation, workers: in
     return report
 
 
-def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
-    """Find the template, such as "{}x4", that turns most GT names into LR names, for the option `filename_tmpl`."""
+def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
+    """Find the template, such as "{}x4", that turns most GT names into LR names."""
     first = min(gt_names)
     known = set(lq_names)
     templates = {"{}"} | {name.replace(first, "{}", 1) for name in lq_names if first in name}
     return max(sorted(templates), key=lambda template: sum(template.replace("{}", name) in known for name in gt_names))
 
 
-def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = SAME_WAY) -> Findings:
-    """Decode one image, or decode a GT and an LR image and compare them. Worker processes call this function.
-
-    Args:
-        pair: one image, or a GT image and its LR image.
-        scale: scale factor, HR side / LR side.
-        verdict: the convention that made the LR set; an LR image that another convention made is a fault. None: do not
-            compare the images.
-        tolerance: maximum share (0..1) of LR pixel values that may differ from the image that the convention makes.
-    """
-    findings = Findings()
+def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
+    """Decode one image, or decode a GT and an LR image and compare them with the convention of `verdict`."""
+    findings = _Findings()
     decoded = []
     for ref in pair:
         try:
@@ -193,8 +167,8 @@ def examine(pair: Pair, scale: int = 1, verdict: Verdict | None = None, toleranc
     return findings
 
 
-def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pair]:
-    template = infer_template(list(gt_set.images), list(lq_set.images))
+def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[_Pair]:
+    template = _infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
         report.notes.append(
             f"{lq_set.path}: LR names differ from GT names; option files need filename_tmpl: '{template}'"
@@ -207,14 +181,12 @@ def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[Pai
         report.faults.append(
             f"{lq_set.path} has no LR image {lq_name} for GT image {gt_names[lq_name]} of {gt_set.path}{hint}"
         )
-    report.faults += [
-        f"{gt_set.path} has no GT image for LR image {lq_name} of {lq_set.path}" for lq_name in sorted(surplus)
-    ]
+    report.faults += [f"{gt_set.path} has no GT image for LR image {name} of {lq_set.path}" for name in sorted(surplus)]
     both = sorted(gt_names.keys() & lq_set.images)
     return [(gt_set.images[gt_names[name]], lq_set.images[name]) for name in both]
 
 
-def _readable(pairs: Sequence[Pair]) -> Iterator[list[np.ndarray]]:
+def _readable(pairs: Sequence[_Pair]) -> Iterator[list[np.ndarray]]:
     for pair in pairs:
         try:
             yield [decode_image(ref.read()) for ref in pair]
@@ -231,13 +203,13 @@ def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 
 
 def _examine_all(
-    sets: Sequence[ImageSet], pairs: Sequence[Pair], look: Callable[[Pair], Findings], workers: int
-) -> Findings:
+    sets: Sequence[ImageSet], pairs: Sequence[_Pair], look: Callable[[_Pair], _Findings], workers: int
+) -> _Findings:
     """Call `look` for all pairs and add up the findings; compare image shapes with the LMDBs' meta_info.txt."""
     # Read LMDBs only in worker processes, because damaged LMDB pages can crash the process that reads them.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)
-    total = Findings()
+    total = _Findings()
     try:
         for _, findings in work_through(look, pairs, workers, sets[-1].path.name):
             total.faults += findings.faults
