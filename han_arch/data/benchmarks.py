@@ -15,7 +15,7 @@ from han_arch.images.read import list_files, read_image
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
-SPLITS = {"train": 800, "valid": 100}
+SPLITS = {"train": 800, "valid": 100}  # part of DIV2K -> number of images
 GIB = 2**30
 
 
@@ -169,12 +169,9 @@ def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive
 
 
 def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return the archives to download for a data set, one of `DOWNLOADS`.
+    """Return the archives to download for a data set; raise UserError if it is not in `DOWNLOADS`.
 
-    `scales` (of the LR images) and `splits` (keys of `SPLITS`) select archives of DIV2K only.
-
-    Raises:
-        UserError: the data set is unknown or cannot be downloaded.
+    `scales` (of the LR images) and `splits` (keys of `SPLITS`) select archives of DIV2K; other sets ignore them.
     """
     if name == "DIV2K":
         return div2k_archives(scales, splits)
@@ -192,7 +189,6 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
     """Download and unpack an archive if its folder does not exist; return the folder with the images.
 
     Args:
-        archive: the archive to download.
         out: output folder; its sub-folder `downloads` gets the zip files and a record of their hashes.
         keep: whether to keep the zip file after unpacking.
         say: callback that receives one line of text after each check.
@@ -208,9 +204,8 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
             file.unlink()
     count = len(list_files(folder))
     if count != archive.images:
-        raise DownloadError(
-            f"{folder} has {count} images instead of {archive.images}; remove the folder and run the command again"
-        )
+        advice = "remove the folder and run the command again"
+        raise DownloadError(f"{folder} has {count} images instead of {archive.images}; {advice}")
     say(f"{folder}: {count} images")
     return folder
 

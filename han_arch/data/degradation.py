@@ -15,8 +15,6 @@ from han_arch import compat
 from han_arch.data.imresize import BORDERS, imresize
 from han_arch.errors import UserError, unknown
 
-BD_KERNEL_SIZE, BD_SIGMA, BD_PHASE = 7, 1.6, 1
-
 
 def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     """Shrink an image (uint8, (h, w) or (h, w, c)) like MATLAB's `imresize`; `border` is one of `BORDERS`."""
@@ -26,15 +24,15 @@ def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
 def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     """Apply the BD degradation to an image (uint8, (h, w) or (h, w, c)).
 
-    It blurs the image, keeps the pixels [1::scale, 1::scale] and rounds them to 8 bits. `border` has no effect, because
-    the blur always repeats the edge pixels.
+    It blurs the image with a normalised 7x7 Gaussian (sigma 1.6), keeps the pixels [1::scale, 1::scale] and rounds them
+    to 8 bits. `border` has no effect, because the blur always repeats the edge pixels.
 
-    Source: the papers use BD only at scale 3. The blur is a normalised 7x7 Gaussian with sigma 1.6. Bicubic upscaling
-    of these LR images gives the published BD scores of the method Bicubic.
+    Source: the papers use BD only at scale 3. Bicubic upscaling of these LR images gives the published BD scores of
+    the method Bicubic.
     """
-    kernel = cv2.getGaussianKernel(BD_KERNEL_SIZE, BD_SIGMA, cv2.CV_64F)
+    kernel = cv2.getGaussianKernel(7, 1.6, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-    kept = blurred.reshape(gt.shape)[BD_PHASE::scale, BD_PHASE::scale]
+    kept = blurred.reshape(gt.shape)[1::scale, 1::scale]
     return np.floor(kept + 0.5).clip(0, 255).astype(np.uint8)
 
 
@@ -79,14 +77,12 @@ class ScaledDegradation:
     def degrade(self, gt: np.ndarray) -> np.ndarray:
         """Make the LR image of an HR image (uint8, (h, w) or (h, w, c)).
 
-        Raises:
-            ValueError: a side of the HR image is not a multiple of the scale; use `mod_crop` first.
+        Raise ValueError if a side of the HR image is not a multiple of the scale; `mod_crop` crops the sides.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
-            raise ValueError(
-                f"{self.name} needs height and width to be multiples of {self.scale}; got {height}x{width}"
-            )
+            wanted = f"height and width must be multiples of {self.scale}"
+            raise ValueError(f"{self.name}: {wanted}; got {height}x{width}")
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
@@ -117,10 +113,9 @@ def get_degradation(name: str) -> ScaledDegradation:
 
 
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
-    """Return the degradation of a kind, such as "BI", at a scale. For BD, `border` has no effect.
+    """Return the degradation of a kind, such as "BI", at a scale; raise UserError if it does not exist.
 
-    Raises:
-        UserError: the kind is unknown or does not exist at this scale.
+    `border` has no effect if all borders give the same LR images, as for BD.
     """
     if kind not in DEGRADATIONS:
         raise unknown("degradation", kind, DEGRADATIONS)
@@ -192,6 +187,13 @@ class Verdict:
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
+    def compare(self, gt: np.ndarray, lq: np.ndarray, scale: int) -> tuple[int, int]:
+        """Return how many LR pixel values differ from those that the convention makes, and how many were compared.
+
+        `gt` and `lq` are a pair as for `identify`. Both numbers are 0 if the convention is unknown.
+        """
+        return (0, 0) if self.name == UNKNOWN else _differing(gt, lq, scale, self.name, self.edge)
+
     def __str__(self) -> str:
         if self.name == UNKNOWN:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
@@ -202,19 +204,7 @@ class Verdict:
         return f"{kind if kind in DEGRADATIONS else self.name} (edges not compared)"
 
 
-def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int = 0) -> tuple[int, int]:
-    """Compare an LR image with the LR image that a convention makes from its HR image.
-
-    Args:
-        gt: HR image, uint8, (scale * h, scale * w) or (scale * h, scale * w, c).
-        lq: LR image, uint8, (h, w) or (h, w, c).
-        scale: HR side / LR side.
-        convention: a key of `CONVENTIONS`.
-        edge: width in LR pixels of the border that is not compared.
-
-    Returns:
-        Number of pixel values that differ, and number of pixel values that were compared.
-    """
+def _differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge: int) -> tuple[int, int]:
     made = CONVENTIONS[convention](gt, scale)
     inside = slice(edge, -edge or None)
     unlike = made[inside, inside] != lq[inside, inside]
@@ -222,7 +212,10 @@ def differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge:
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention that made most of the LR images. `pairs` are HR and LR images as for `differing`."""
+    """Find the convention that made most of the LR images.
+
+    `pairs` are HR images, each with its LR image; uint8, (h, w) or (h, w, c).
+    """
     shares: dict[str, float] = {}
     for names in (_CHEAP, tuple(CONVENTIONS)):
         whole, inside = (_best(pairs, scale, names, edge) for edge in (0, EDGE))
@@ -238,7 +231,7 @@ def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
 def _best(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int, names: tuple[str, ...], edge: int) -> Verdict:
     shares = {}
     for name in names:
-        counts = [differing(gt, lq, scale, name, edge) for gt, lq in pairs]
+        counts = [_differing(gt, lq, scale, name, edge) for gt, lq in pairs]
         known = [unlike / compared for unlike, compared in counts if compared]
         shares[name] = float(np.median(known)) if known else 1.0
         if shares[name] == 0:

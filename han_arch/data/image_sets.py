@@ -71,9 +71,8 @@ def load_set(path: Path) -> ImageSet:
 def _load_folder(images: ImageSet) -> None:
     for file in list_files(images.path):
         if file.stem in images.images:
-            images.faults.append(
-                f"{file} has the same name as {images.images[file.stem].name} except for the extension"
-            )
+            first = images.images[file.stem].name
+            images.faults.append(f"{file} has the same name as {first} except for the extension")
         images.images[file.stem] = ImageRef(images.path, file.name, in_lmdb=False)
 
 
@@ -98,9 +97,8 @@ def _load_lmdb(images: ImageSet) -> None:
     for number, line in enumerate((path / "meta_info.txt").read_text("utf-8", "replace").splitlines(), 1):
         match = META_LINE.fullmatch(line)
         if match is None:
-            faults.append(
-                f"line {number} of meta_info.txt must be 'KEY.png (height,width,channels) LEVEL'; got {line!r}"
-            )
+            wanted = "'KEY.png (height,width,channels) LEVEL'"
+            faults.append(f"line {number} of meta_info.txt must be {wanted}; got {line!r}")
             continue
         key, *shape = match.groups()
         if key in images.shapes:

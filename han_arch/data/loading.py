@@ -38,8 +38,7 @@ class SharedLmdbBackend:
     It always opens LMDBs read-only, without lock and readahead; it ignores these arguments of BasicSR's backend.
 
     Args:
-        db_paths: LMDB folders.
-        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each folder.
+        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each LMDB folder.
 
     Raises:
         ValueError: the number of client keys differs from the number of folders.
@@ -151,10 +150,8 @@ def is_lmdb_shared() -> bool:
     from basicsr.utils.file_client import FileClient
 
     with tempfile.TemporaryDirectory() as folder:
-        environment = lmdb.open(folder)
-        with environment.begin(write=True) as transaction:
+        with lmdb.open(folder) as environment, environment.begin(write=True) as transaction:
             transaction.put(b"key", b"value")
-        environment.close()
         try:
             # BasicSR's backend keeps its LMDB open as long as the object exists, so keep both objects.
             clients = [FileClient("lmdb", db_paths=folder) for _ in range(2)]

@@ -26,6 +26,7 @@ from han_arch.images.write import encode_png
 PRODUCTS = {"images": ("", ""), "sub": ("_sub", ""), "lmdb": ("_sub", ".lmdb")}
 GREY_POLICIES = ("refuse", "keep", "rgb")  # stop at a grey file, keep it grey, convert it to three equal channels
 LQ_PATCH = 48  # side in LR pixels of the patches that HAN is trained on
+_Content = tuple[str, bool]  # side ("GT" or "LR"), and whether the images are sub-images
 
 
 def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
@@ -46,23 +47,16 @@ class CropGrid:
         for name, value in (("crop size", self.size), ("step", self.step)):
             if value < 1 or value % scale:
                 below = max(value - value % scale, scale)
-                raise UserError(
-                    f"{name} {value} is not a positive multiple of scale {scale}; use {below} or {below + scale}"
-                )
+                advice = f"use {below} or {below + scale}"
+                raise UserError(f"{name} {value} is not a positive multiple of scale {scale}; {advice}")
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side of an image; the last window ends at the edge of the image.
-
-        If the side is shorter than a window, return one window with the length of the side.
-        """
+        """Return the windows along one side of an image; the last one ends at the edge. A short side is one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return the windows (rows, columns) of an image, keyed by sub-image name, such as 0001_s001.
-
-        The windows are numbered row by row. BasicSR's script for sub-images gives the same names.
-        """
+        """Return the windows (rows, columns) of an image, row by row, keyed by BasicSR's names, such as 0001_s001."""
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
@@ -104,10 +98,7 @@ class Recipe:
 def prepare(
     hr_folder: Path, out: Path, degradations: Sequence[ScaledDegradation], recipe: Recipe, workers: int
 ) -> list[Path]:
-    """Make the data sets of all degradations in the folder `out`, or continue where an earlier run stopped.
-
-    Returns:
-        Folders of the data sets, including those that an earlier run finished.
+    """Make the data sets of all degradations in the folder `out`, or continue an earlier run; return their folders.
 
     Raises:
         UserError: the recipe does not fit a scale, HR files are unusable (the message lists all of them), or `out`
@@ -132,7 +123,7 @@ class _Source:
 
 
 def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
-    """Decode all HR images; return them sorted by file name, or raise UserError with a line for each unusable file."""
+    """Decode all HR images. Return their data, sorted by file name; reject unusable files, one line each."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder")
     paths = list_files(folder)
@@ -190,16 +181,14 @@ def _check_source(path: Path, grey: str, min_side: int) -> _Source | str:
 @dataclass(frozen=True)
 class _PlannedSet:
     store: Store
-    content: tuple[str, bool]  # side ("GT" or "LR"), and whether the images are sub-images
+    content: _Content
     names: dict[Path, list[str]]  # HR file -> names of the images to make from it
 
     def all_names(self) -> set[str]:
         return set(itertools.chain.from_iterable(self.names.values()))
 
 
-def _plan_sets(
-    sources: Sequence[_Source], out: Path, degradation: ScaledDegradation, recipe: Recipe
-) -> list[_PlannedSet]:
+def _plan_sets(sources: list[_Source], out: Path, degradation: ScaledDegradation, recipe: Recipe) -> list[_PlannedSet]:
     # The settings of a store determine all its images; a later run continues the data set only with equal settings.
     scale, grid = degradation.scale, recipe.grid
     whole, subs = {}, {}
@@ -241,19 +230,15 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
         one.store.finish(one.all_names())
 
 
-def _make_images(
-    path: Path, degradation: ScaledDegradation, recipe: Recipe
-) -> dict[tuple[str, bool], dict[str, bytes]]:
-    """Make all GT and LR images of one HR file: `_PlannedSet.content` -> image name -> PNG bytes."""
+def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
+    """Make all GT and LR images of one HR file, as PNG bytes keyed by image name."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)
     gt = mod_crop(pixels, degradation.scale)
+    lq = degradation.degrade(gt)
     images = {}
-    for side, image, grid in (
-        ("GT", gt, recipe.grid),
-        ("LR", degradation.degrade(gt), recipe.grid.at_lr(degradation.scale)),
-    ):
+    for side, image, grid in (("GT", gt, recipe.grid), ("LR", lq, recipe.grid.at_lr(degradation.scale))):
         if "images" in recipe.products:
             images[side, False] = {path.stem: encode_png(image)}
         if recipe.has_sub_images:

@@ -26,11 +26,7 @@ class LmdbFault(UserError):
 
 
 def open_lmdb(folder: Path) -> lmdb.Environment:
-    """Open an LMDB read-only. The caller must close it.
-
-    Raises:
-        LmdbFault: data.mdb does not exist, is not an LMDB, or is cut short.
-    """
+    """Open an LMDB read-only; raise LmdbFault if its data.mdb is missing, damaged or cut short."""
     data = folder / "data.mdb"
     if not data.is_file():
         raise LmdbFault(f"{folder} has no data.mdb")
@@ -214,9 +210,8 @@ def _ends_as_png(path: Path) -> bool:
 class LmdbStore(Store):
     """A data set as an LMDB with BasicSR's meta_info.txt; the LMDB keys are the image names."""
 
-    # BasicSR's LMDB maker is not used: its unfinished LMDB looks like a smaller finished one, it fails if the images
+    # We do not use BasicSR's LMDB maker: its unfinished LMDB looks like a smaller finished one, it fails if the images
     # exceed the LMDB's maximum size, and its error about an unreadable image does not name the file.
-
     _env: lmdb.Environment
 
     def put(self, images: dict[str, bytes]) -> None:

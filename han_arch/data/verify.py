@@ -1,5 +1,6 @@
 """Check folders and LMDBs, alone or as a GT set with its LR set, and find out how the LR images were made."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -7,15 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.degradation import (
-    SAME_WAY,
-    UNKNOWN,
-    ScaledDegradation,
-    Verdict,
-    all_degradations,
-    differing,
-    identify,
-)
+from han_arch.data.degradation import SAME_WAY, ScaledDegradation, Verdict, all_degradations, identify
 from han_arch.data.image_sets import ImageRef, ImageSet, load_set
 from han_arch.data.parallel import WorkerDied, work_through
 from han_arch.data.prepare import PRODUCTS, set_names
@@ -89,12 +82,11 @@ def verify_pair(
     degradation: ScaledDegradation | None = None,
     tolerance: float = SAME_WAY,
 ) -> Report:
-    """Check a GT set and its LR set, each a folder or an LMDB.
+    """Check a set of GT images and its set of LR images; each set is a folder or an LMDB.
+
+    The LR names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
 
     Args:
-        gt_path: the HR images.
-        lq_path: the LR images. Their names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
-        workers: number of worker processes.
         scale: HR side / LR side. None: the scale of the degradation, or of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
         tolerance: maximum share (0..1) of the pixel values of an LR image that may differ from those that the detected
@@ -108,7 +100,10 @@ def verify_pair(
     pairs = _match_names(gt_set, lq_set, report)
     if not pairs:
         return report
-    sample = list(_readable(pairs[:: max(1, len(pairs) // SAMPLE)]))
+    sample = []
+    for pair in pairs[:: max(1, len(pairs) // SAMPLE)]:
+        with contextlib.suppress(*_READ_FAULTS):
+            sample.append([decode_image(ref.read()) for ref in pair])
     if not scale:
         sizes = (gt.shape[0] // lq.shape[0] for gt, lq in sample)
         scale = degradation.scale if degradation else next(sizes, 0)
@@ -157,41 +152,30 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
     fault = _size_fault(gt, lq, scale)
     if fault is not None:
         findings.faults.append(f"{pair[1]}: {fault}")
-    elif verdict.name != UNKNOWN:
-        findings.unlike, findings.compared = differing(gt, lq, scale, verdict.name, verdict.edge)
+    else:
+        findings.unlike, findings.compared = verdict.compare(gt, lq, scale)
         if findings.unlike > tolerance * findings.compared:
             share = f"{findings.unlike} of {findings.compared} pixel values differ from those that {verdict} makes"
-            findings.faults.append(
-                f"{pair[1]}: {share} from GT; the LR image was changed or belongs to another GT image"
-            )
+            cause = "the LR image was changed or belongs to another GT image"
+            findings.faults.append(f"{pair[1]}: {share} from GT; {cause}")
     return findings
 
 
 def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[_Pair]:
     template = _infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
-        report.notes.append(
-            f"{lq_set.path}: LR names differ from GT names; option files need filename_tmpl: '{template}'"
-        )
+        advice = f"option files need filename_tmpl: '{template}'"
+        report.notes.append(f"{lq_set.path}: LR names differ from GT names; {advice}")
     gt_names = {template.replace("{}", name): name for name in gt_set.images}
     surplus = lq_set.images.keys() - gt_names
     for lq_name in sorted(gt_names.keys() - lq_set.images):
         near = nearest(lq_name, surplus)
         hint = f"; the most similar name is {near}" if near else ""
-        report.faults.append(
-            f"{lq_set.path} has no LR image {lq_name} for GT image {gt_names[lq_name]} of {gt_set.path}{hint}"
-        )
+        gt_image = f"GT image {gt_names[lq_name]} of {gt_set.path}"
+        report.faults.append(f"{lq_set.path} has no LR image {lq_name} for {gt_image}{hint}")
     report.faults += [f"{gt_set.path} has no GT image for LR image {name} of {lq_set.path}" for name in sorted(surplus)]
     both = sorted(gt_names.keys() & lq_set.images)
     return [(gt_set.images[gt_names[name]], lq_set.images[name]) for name in both]
-
-
-def _readable(pairs: Sequence[_Pair]) -> Iterator[list[np.ndarray]]:
-    for pair in pairs:
-        try:
-            yield [decode_image(ref.read()) for ref in pair]
-        except _READ_FAULTS:
-            continue
 
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
@@ -217,9 +201,8 @@ def _examine_all(
             total.unlike += findings.unlike
             total.compared += findings.compared
     except WorkerDied:
-        total.faults.append(
-            f"{sets[-1].path}: a worker process crashed while it read images; data.mdb is damaged, or memory ran out"
-        )
+        cause = "data.mdb is damaged, or memory ran out"
+        total.faults.append(f"{sets[-1].path}: a worker process crashed while it read images; {cause}")
     for images in sets:
         for key, noted in images.shapes.items():
             found = total.shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)
