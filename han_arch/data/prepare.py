@@ -51,7 +51,7 @@ class CropGrid:
                 raise UserError(f"{name} {value} is not a positive multiple of scale {scale}; {advice}")
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side of an image; the last one ends at the edge. A short side is one window."""
+        """Return the windows along one side; the last one ends at the edge. A side of at most `size` is one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 

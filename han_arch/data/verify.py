@@ -89,8 +89,8 @@ def verify_pair(
     Args:
         scale: HR side / LR side. None: the scale of the degradation, or of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
-        tolerance: maximum share (0..1) of the pixel values of an LR image that may differ from those that the detected
-            convention makes; 0 for data sets of `basicsr data prepare`.
+        tolerance: maximum share (0..1) of an LR image's pixel values that may differ from the detected convention's
+            output. Use 0 for data sets of `basicsr data prepare`.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
