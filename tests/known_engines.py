@@ -20,7 +20,7 @@ class Repeat:
     name, device, dtype, scale, channels = "repeat", "cpu", "fp32", 2, 3
 
     def __init__(self, change: Callable[[Tensor], Tensor] = lambda result: result) -> None:
-        self.cost = MemoryCost(num_feat=8, maps=9, scale=self.scale, channels=3, weights=0)
+        self.cost = MemoryCost(num_feat=8, maps=9, scale=self.scale, weights=0)
         self.change = change
         self.shapes: list[tuple[int, ...]] = []
 

@@ -95,10 +95,8 @@ class RuntimeEngine:
         self.scale, self.channels = self.network.scale, self.network.num_in_ch
         num_feat, num_group = whole_numbers(self.network.metadata, self.path, num_feat=4096, num_group=4096)
         weights = max(self.path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-        # The number of feature maps at the memory peak was measured with 4 and 10 groups at x2 and x4, in the way that
-        # inference/plan.py describes.
-        maps = 2 * num_group + 7
-        self.cost = MemoryCost(num_feat, maps, self.scale, max(3, self.channels), weights, in_strips=False)
+        # Measured at the memory peak: 2 * num_group + 7 feature maps, with 4 and 10 groups at x2 and x4 (see plan.py).
+        self.cost = MemoryCost(num_feat, 2 * num_group + 7, self.scale, weights, in_strips=False)
 
     def strips(self, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield the complete output as one strip that begins at row 0."""

@@ -31,7 +31,7 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An upscaled image, (scale*h, scale*w, channels), and the plan that was used. It has the input's dtype."""
+    """An upscaled image, (scale*h, scale*w, channels), with the input's dtype, and the plan that was used."""
 
     pixels: np.ndarray
     plan: Plan
@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks. `progress` gets the number of finished LR pixels and of all LR pixels; overlaps are counted."""
+    """Callbacks for progress (number of finished and of all LR pixels, overlaps included) and warnings (text)."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -189,7 +189,7 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge an image, (h, w) or (h, w, channels), by bicubic interpolation. It aligns with the output."""
+    """Enlarge an image, (h, w) or (h, w, channels), by bicubic interpolation. The result aligns with the output."""
     size = (scale * image.shape[1], scale * image.shape[0])
     enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
     return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

@@ -27,6 +27,7 @@ TAIL_FACTOR = 1.15
 STRIP_BYTES = 128_000_000  # bytes of the tail's largest maps for one strip
 FULL, STRIPS, TILES = "full", "strips", "tiles"
 _FLOAT = 4
+_CHANNELS = 3  # channels of the upscaled image; a grey network runs once for each channel of a colour image
 _STEP = 16  # tile sizes are multiples of this number of LR pixels
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -55,8 +56,6 @@ class MemoryCost:
 
     Attributes:
         maps: largest number of LR-size feature maps that are in memory at the same time.
-        channels: number of channels of the upscaled image. It is 3 also for a grey network, because such a network runs
-            once for each channel of a colour image.
         weights: bytes of the network's weights in float32.
         in_strips: whether the network can compute its tail in strips. If not, the plan counts the complete tail.
     """
@@ -64,7 +63,6 @@ class MemoryCost:
     num_feat: int
     maps: int
     scale: int
-    channels: int
     weights: int
     in_strips: bool = True
 
@@ -72,8 +70,7 @@ class MemoryCost:
     def of(cls, net: HAN) -> "MemoryCost":
         """Return the memory cost of a HAN network in PyTorch."""
         weights = sum(parameter.numel() * _FLOAT for parameter in net.parameters())
-        channels = max(3, net.conv_last.out_channels)
-        return cls(net.conv_last.in_channels, len(net.body) + 7, net.upscale, channels, weights)
+        return cls(net.conv_last.in_channels, len(net.body) + 7, net.upscale, weights)
 
     @property
     def strip_pixels(self) -> int:
@@ -91,14 +88,14 @@ class MemoryCost:
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Return the bytes of memory that an image or tile needs for `HAN.features` and one strip of the tail."""
+        """Return how many bytes of memory `HAN.features` and one strip of the tail need for an image or tile."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
 
     def result(self, height: int, width: int) -> int:
         """Return the bytes of the upscaled image in float32. The input has height x width LR pixels."""
-        return height * width * self.scale**2 * self.channels * _FLOAT
+        return height * width * self.scale**2 * _CHANNELS * _FLOAT
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class Plan:
         return f"{self} ({columns}x{rows} tiles; each also reads {self.overlap} pixels of its neighbours)"
 
     def halved(self, height: int, width: int) -> "Plan | None":
-        """Return the plan to try after memory ran out: half the tile side. Return None if tiles cannot be smaller."""
+        """Return a plan with tiles of half the side, for use after memory ran out; None if tiles cannot be smaller."""
         side = self.tile if self.kind == TILES else max(height, width)
         tile = max(SMALLEST_TILE, side // 2 // _STEP * _STEP)
         return Plan(TILES, tile, OVERLAP, self.peak) if tile < side else None
@@ -200,7 +197,7 @@ def choose(request: PlanRequest) -> Plan:
 def _tiles(request: PlanRequest, before: int) -> Plan:
     """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
     (height, width, _), cost = request.shape, request.cost
-    border = 2 * OVERLAP * width * cost.scale**2 * cost.channels * _FLOAT  # blended border rows of two rows of tiles
+    border = 2 * OVERLAP * width * cost.scale**2 * _CHANNELS * _FLOAT  # blended border rows of two rows of tiles
 
     def peak(tile: int) -> int:
         rows, columns = min(height, tile + 2 * OVERLAP), min(width, tile + 2 * OVERLAP)

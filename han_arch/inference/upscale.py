@@ -19,12 +19,11 @@ from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, p
 
 Run = Callable[[np.ndarray], np.ndarray]  # an image, (h, w, 1 to 4) of uint8, uint16 or float32 -> the upscaled image
 Images = TypeVar("Images", NDArray[np.generic], Image.Image, Tensor)
-MODEL = "han-s-x4"
 
 
 def upscale(
     image: Images,
-    model: str | Path | HAN = MODEL,
+    model: str | Path | HAN = "han-s-x4",
     *,
     memory: str | int = DEFAULT_BUDGET,
     device: str = "auto",

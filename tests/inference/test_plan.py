@@ -11,8 +11,8 @@ from han_arch import HAN
 from han_arch.errors import UserError
 from han_arch.inference.plan import MemoryCost, Plan, PlanRequest, choose, parse_size, size_text
 
-SMALL = MemoryCost(num_feat=32, maps=11, scale=4, channels=3, weights=2_000_000)
-FULL_SIZE = MemoryCost(num_feat=64, maps=17, scale=2, channels=3, weights=64_000_000)
+SMALL = MemoryCost(num_feat=32, maps=11, scale=4, weights=2_000_000)
+FULL_SIZE = MemoryCost(num_feat=64, maps=17, scale=2, weights=64_000_000)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_words() -> None:
 
 def test_cost_is_read_from_the_network() -> None:
     net = tiny_net(num_group=3)
-    assert MemoryCost.of(net) == MemoryCost(8, 10, 2, 3, 4 * sum(p.numel() for p in net.parameters()))
+    assert MemoryCost.of(net) == MemoryCost(8, 10, 2, 4 * sum(p.numel() for p in net.parameters()))
 
 
 MEASURE = """
