@@ -102,7 +102,7 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     if Path(outputs.suffix).name != outputs.suffix:
         raise UserError(f"--suffix must be part of a file name, such as _x4; got {outputs.suffix!r}")
     if out == STREAM and (outputs.compare or sys.stdout.isatty()):
-        raise UserError("-o - writes to standard output; redirect it to a file or a pipe, and do not pass --compare")
+        raise UserError("with -o -, redirect standard output to a file or a pipe, and do not pass --compare")
     target = None if out == STREAM else Path(out)
     found = list(dict.fromkeys(pair for path in paths for pair in _sources(path, target)))
     if not found:
@@ -176,7 +176,7 @@ def _check_targets(jobs: list[UpscaleJob]) -> None:
             raise UserError(f"{taken[key].name} and {job.name} would both become {job.target}; use two output folders")
         taken[key] = job
         if _real(job.target) in sources:
-            raise UserError(f"{job.target} would replace a source; use another folder or pass --suffix _x4")
+            raise UserError(f"{job.target} would replace a source image; use another folder or pass --suffix _x4")
 
 
 def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSettings) -> int:
@@ -257,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"more than {limit:,} bytes; pass a larger --max-pixels than {max_pixels}")
+            raise ImageError(f"the image has more than {limit:,} bytes; pass a larger --max-pixels than {max_pixels}")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")
