@@ -102,10 +102,10 @@ def decode_image(data: bytes) -> np.ndarray:
         raise ImageError("empty file")
     # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
-        raise ImageError("the image has 16 bits per channel; convert it to 8 bits")
+        raise ImageError("16 bits per channel; convert the image to 8 bits")
     with damage_reported(), Image.open(io.BytesIO(data)) as image:
         if image.mode.startswith(("I", "F")):
-            raise ImageError("the image has 16 or more bits per channel; convert it to 8 bits")
+            raise ImageError("16 or more bits per channel; convert the image to 8 bits")
         image.load()
         if image.mode in ("L", "RGB", "LA", "RGBA"):
             return np.asarray(image)
