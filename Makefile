@@ -39,7 +39,8 @@ demo: $(STAMP)
 	$(BIN)/python scripts/demo.py $(DEMO)
 
 # One test process per core with one thread each: more threads would slow each other down.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# A crashed test process ends the run at once: with a restarted one, pytest-xdist can wait forever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 test: $(STAMP)
 	$(PYTEST)

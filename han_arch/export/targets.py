@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,16 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
+@cache
+def _openvino_core() -> Any:
+    """Return the one OpenVINO core of this process, which is never freed.
+
+    Each core sets a stack for signal handlers. If two cores overlap in time, or another thread frees a core, the freed
+    stack stays set, and the next signal (such as the end of a data worker) kills the process. Seen in OpenVINO 2026.4.
+    """
+    return require("openvino", "openvino").Core()
+
+
 def open_openvino(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
     """Open an `.xml` file in OpenVINO. Its `.bin` file must be in the same folder.
 
@@ -141,11 +152,10 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         FileNotFoundError: the `.bin` file does not exist.
         UserError: OpenVINO does not support the device or cannot read the file.
     """
-    openvino = require("openvino", "openvino")
+    core = _openvino_core()
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FileNotFoundError(f"{path} needs the file {weights.name} in the same folder; it does not exist")
-    core = openvino.Core()
     if not any(found.split(".")[0] == device for found in core.available_devices):
         raise UserError(
             f"OpenVINO does not find the device {device} on this machine; it finds {', '.join(core.available_devices)}"

@@ -1,6 +1,8 @@
 """Test the interface and the errors of `load_runtime`."""
 
 import shutil
+import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,6 +41,25 @@ def test_results_are_not_overwritten_by_the_next_call(exported) -> None:
     kept = first.clone()
     run(torch.ones(1, 3, 6, 6))
     assert first.equal(kept)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="needs the signal SIGCHLD")
+def test_signals_arrive_after_openvino_files_were_closed(exported) -> None:
+    """OpenVINO sets a stack for signal handlers and frees it too early if two of its cores overlap in time."""
+    code = f"""
+import gc, signal, subprocess
+from han_arch.export.runtime import load_runtime
+first = load_runtime({str(exported("openvino"))!r}, "openvino")
+second = load_runtime({str(exported("openvino"))!r}, "openvino")
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("child ended", flush=True))
+subprocess.run(["true"], check=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "child ended")
 
 
 def test_openvino_is_float32_by_default(exported, checkpoint) -> None:
