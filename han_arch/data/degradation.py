@@ -176,7 +176,7 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `identify`: which convention (method of making LR images) made a set of LR images."""
+    """The result of `identify`: the convention that made a set of LR images."""
 
     name: str  # a key of `CONVENTIONS`, or `UNKNOWN`
     edge: int  # width in LR pixels of the border that was not compared; 0 for complete images
@@ -212,7 +212,7 @@ def _differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention that made most of the LR images.
+    """Find the convention (method of making LR images) that made most of the LR images.
 
     `pairs` are HR images, each with its LR image; uint8, (h, w) or (h, w, c).
     """

@@ -1,6 +1,6 @@
 """Read LMDBs, and write the data sets of `basicsr data prepare`: folders of PNG files, and LMDBs.
 
-An unfinished data set is called NAME.partial. After a kill, the next run of the command continues it.
+An unfinished data set is called NAME.partial. If the command is killed, its next run continues NAME.partial.
 """
 
 import json
@@ -105,8 +105,8 @@ if hasattr(os, "register_at_fork"):
 class Store(ABC):
     """A data set of `basicsr data prepare` on the disk, finished (at `path`) or unfinished (at `partial`).
 
-    `settings` determine the images, as plain JSON values. A run uses the data set of an earlier run only if the
-    settings are equal.
+    `settings` are the plain JSON values that determine all images. A run uses the data set of an earlier run only if
+    the settings are equal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Store(ABC):
         """Return whether the finished data set exists and has exactly the images `names`, all of them complete.
 
         Raises:
-            UserError: the path has something else or other settings; or a damaged and an unfinished data set exist.
+            UserError: the path is not a data set with these settings, or a damaged and an unfinished data set exist.
         """
         if not self.path.exists():
             return False
@@ -132,8 +132,8 @@ class Store(ABC):
     def begin(self) -> set[str]:
         """Open or create the unfinished data set; return the names of the images that it already has.
 
-        Call this only after `is_whole` returned False. A data set at the final path is then damaged; it becomes the
-        unfinished data set.
+        Call this only after `is_whole` returned False. A finished data set is then damaged; it becomes the unfinished
+        data set.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
@@ -192,7 +192,7 @@ class FolderStore(Store):
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the PNG files that are not cut short; a power cut can leave such files."""
+        """Return the names of the complete PNG files. A power cut can leave files that are cut short."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:
@@ -226,7 +226,7 @@ class LmdbStore(Store):
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def present(self, folder: Path) -> set[str]:
-        """Return the keys of the LMDB `folder`, or an empty set if it is damaged or meta_info.txt has other keys."""
+        """Return the keys of an LMDB. Return no keys if the LMDB is damaged or its meta_info.txt has other keys."""
         try:
             with open_lmdb(folder) as env:
                 keys = set(_keys_of(env))

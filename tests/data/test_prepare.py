@@ -40,6 +40,11 @@ def test_whole_images_are_cropped_hr_and_their_lr(hr_folder, tmp_path, scale):
         assert np.array_equal(lq, get_degradation(f"BIx{scale}").degrade(gt))
 
 
+def test_windows_do_not_matter_to_complete_images(hr_folder, tmp_path):
+    assert run(hr_folder, tmp_path / "out", "--scale", "2", "--only", "images", "--step", "0") == 0
+    assert (tmp_path / "out" / "LR_BIx2" / "a.png").is_file()
+
+
 @pytest.mark.parametrize("scale", [2, 3])
 def test_sub_images_lie_at_the_same_places_and_lmdbs_hold_the_same_bytes(hr_folder, tmp_path, scale):
     out = tmp_path / "out"
