@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -136,13 +137,13 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
 
 
 @cache
-def _openvino_core() -> Any:
+def _openvino_core(openvino: ModuleType) -> Any:
     """Return the one OpenVINO core of this process, which is never freed.
 
     Each core sets a stack for signal handlers. If two cores overlap in time, or another thread frees a core, the freed
     stack stays set, and the next signal (such as the end of a data worker) kills the process. Seen in OpenVINO 2026.4.
     """
-    return require("openvino", "openvino").Core()
+    return openvino.Core()
 
 
 def open_openvino(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
@@ -152,7 +153,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         FileNotFoundError: the `.bin` file does not exist.
         UserError: OpenVINO does not support the device or cannot read the file.
     """
-    core = _openvino_core()
+    core = _openvino_core(require("openvino", "openvino"))
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FileNotFoundError(f"{path} needs the file {weights.name} in the same folder; it does not exist")
