@@ -177,7 +177,7 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
 
 
 def options_of(node: Section, content: Mapping[str, Any]) -> Options:
-    """Return the options that a section may contain, which depend on the `type` in its content."""
+    """Return the options that a section may contain. They depend on the `type` in its content."""
     if not node.registry:
         return Options(node.keys)
     named, known = content.get("type"), entries(node.registry)

@@ -90,7 +90,7 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
     for phase, dataset_opt in opt["datasets"].items():
         dataset = build_dataset(dataset_opt)
         if phase == "train":
-            sampler = _sampler(opt, dataset_opt, len(dataset), start_iter, logger)
+            sampler = _sampler(opt, len(dataset), start_iter, logger)
             train_loader = build_dataloader(SeededSamples(dataset), dataset_opt, sampler=sampler, **settings)
             train_loader.worker_init_fn = partial(_start_worker, train_loader.worker_init_fn)
         else:
@@ -117,18 +117,16 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
                     worker.kill()
 
 
-def _sampler(
-    opt: dict[str, Any], dataset_opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger
-) -> RunSampler:
+def _sampler(opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger) -> RunSampler:
+    dataset_opt = opt["datasets"]["train"]
     if not size:
         raise UserError("the training set contains no images; check the paths in the option section datasets:train")
     # Without a launcher, one process loads the batches for all GPUs, as in BasicSR.
     gpus_per_process = 1 if opt["dist"] else max(1, opt["num_gpu"])
     batch = dataset_opt["batch_size_per_gpu"] * gpus_per_process * opt["world_size"]
     if dataset_opt.get("prefetch_mode"):
-        logger.warning(
-            "prefetch_mode has no effect: workers load batches ahead anyway; pin_memory: true speeds up copies to a GPU"
-        )
+        remedy = "use pin_memory: true for faster copies to a GPU"
+        logger.warning(f"prefetch_mode has no effect, because data workers load batches in advance anyway; {remedy}")
     total_iter = opt["train"]["total_iter"]
     epochs = math.ceil(total_iter * batch / size)
     logger.info(f"Training images: {size}; batch size {batch}; {total_iter} iterations, that is {epochs} epochs")

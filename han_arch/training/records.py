@@ -22,7 +22,7 @@ from han_arch.models import REFUSED_WRITE
 
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log on stderr and in a file, with the environment, the options, and the notes as warnings."""
+    """Start the log on stderr and in a file. It starts with the environment, the options, and the notes (warnings)."""
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 

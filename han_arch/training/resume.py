@@ -59,7 +59,7 @@ def find(opt: dict[str, Any]) -> Resume:
     notes = []
     for path in candidates:
         try:
-            state = _read_state(path)
+            state = _read(path, STATE_KEYS)
             if opt["auto_resume"] or path.parent == folder:
                 _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
         except UserError as error:
@@ -135,16 +135,7 @@ def keep_last(opt: dict[str, Any], count: int) -> None:
             network.unlink()
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    state = _read(path)
-    if not state.keys() >= set(STATE_KEYS):
-        found = ", ".join(map(str, list(state)[:5])) or "none"
-        keys = ", ".join(STATE_KEYS)
-        raise UserError(f"{path} is not a training state: it must contain the keys {keys}; found {found}")
-    return state
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"the file {path} does not exist")
     try:
@@ -153,4 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must contain a dict; got a {type(content).__name__}")
+    if not content.keys() >= set(keys):
+        found = ", ".join(map(str, list(content)[:5])) or "none"
+        raise UserError(f"{path} is not a training state: it must contain the keys {', '.join(keys)}; found {found}")
     return content
