@@ -126,7 +126,8 @@ def _read_section(
     """Return a section with its defaults. `known`: option -> (default, smallest whole number or None)."""
     own = options.get(section) or {}
     if not isinstance(own, Mapping):
-        faults.append(f"{section} must be a mapping of options ({', '.join(known)}); got {own!r}")
+        example = ", ".join(f"{key}: {default}" for key, (default, least) in known.items() if least is not None)
+        faults.append(f"{section} must be a mapping of options, such as {{{example}}}; got {own!r}")
         own = {}
     faults += [f"unknown option {key!r} of {section}; {hint(key, known)}" for key in own if key not in known]
     values = {key: own.get(key, default) for key, (default, _) in known.items()}
@@ -143,7 +144,7 @@ def _read_gallery(options: Mapping[str, Any], test_sets: Sequence[EvaluationSet]
     images = [(dataset.name, image.name) for dataset in test_sets for image in dataset.images]
     places, crops = [], gallery["crops"] or ()
     if not isinstance(crops, (list, tuple)):
-        faults.append(f"gallery:crops must be a list; got {crops!r}")
+        faults.append(f"gallery:crops must be a list of mappings with {', '.join(CROP_KEYS)}; got {crops!r}")
         crops = ()
     for crop in crops:
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)

@@ -81,8 +81,8 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
             - `checkpoint`: path of a weight file. `network_g` has the network options as in an option file; HAN does
-              not need it. `param_key` is the key of the weights in the file (default: the averaged weights, if the
-              file has them). With `network_g`, BasicSR must be imported and its plugins loaded before.
+              not need it. With `network_g`, BasicSR must be imported and its plugins loaded before, and `param_key` can
+              be the key of the weights in the file (default: the averaged weights, if the file has them).
 
             The keys `variants` and `published` (default: `name`) are optional. A string instead of a mapping is the
             name of a zoo entry. If `options` is None, `name` is the name of the zoo entry.
@@ -189,6 +189,8 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
 
 def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None) -> nn.Module:
     if network_g is None:
+        if param_key is not None:
+            raise UserError(f"param_key {param_key!r} needs network_g; add network_g, or remove param_key")
         return load.load_model(file)
     compat.require_basicsr()
     from basicsr.archs import build_network

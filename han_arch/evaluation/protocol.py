@@ -107,7 +107,7 @@ def from_options(options: Any, scale: int) -> Protocol:
         UserError: `options` is not a mapping, has an unknown key or value, or its degradation has another scale.
     """
     if not isinstance(options, Mapping):
-        raise UserError(f"protocol must be a mapping of options; got {options!r}")
+        raise UserError(f"protocol must be a mapping of options, such as {{channel: Y}}; got {options!r}")
     for key in options:
         if key not in OPTION_KEYS:
             raise unknown("option of protocol", key, OPTION_KEYS)

@@ -100,6 +100,7 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
         },
         "x4": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"upscale": 4}},
         "unknown": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"type": "EDRS"}},
+        "keyed": {"checkpoint": models["HAN"]["checkpoint"], "param_key": "params"},
         "nothing": {},
         "variant": {"type": "Bicubic", "variant": "full"},
     }
@@ -115,6 +116,7 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
     assert "does not fit the network" in lines["wider"]
     assert "do not fit the network EDSR" in lines["x4"]
     assert "cannot build the network of network_g" in lines["unknown"]
+    assert "'params' needs network_g" in lines["keyed"]
     assert "'variant'; did you mean variants?" in lines["variant"]
 
 
@@ -139,8 +141,8 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
         ({"variants": "full"}, "variants must be a list"),
         ({"cost": {"lr_size": 4}}, "cost:lr_size.*16.*got 4"),
         ({"cost": {"lr_siez": 64}}, "'lr_siez' of cost; did you mean lr_size"),
-        ({"cost": 5}, "cost must be a mapping.*lr_size, repeat.*got 5"),
-        ({"protocol": 5}, "protocol must be a mapping.*got 5"),
+        ({"cost": 5}, "cost must be a mapping.*lr_size: 64, repeat: 5.*got 5"),
+        ({"protocol": 5}, "protocol must be a mapping.*channel: Y.*got 5"),
         ({"gallery": {"crops": 5}}, "gallery:crops must be a list.*got 5"),
         ({"num_gpu": -1}, "num_gpu"),
         ({"protocol": {"channel": "YCbCr"}}, "channel.*YCbCr.*RGB, Y"),
