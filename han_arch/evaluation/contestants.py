@@ -216,7 +216,7 @@ def _check_scale(net: nn.Module, scale: int, device: torch.device) -> None:
     with torch.inference_mode():
         height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
     if (height, width) != (scale * _PROBE, scale * (_PROBE + 1)):
-        raise UserError(f"the network upscales by x{height / _PROBE:g}; the leaderboard needs x{scale}")
+        raise UserError(f"the network upscales by x{height / _PROBE:g}; choose weights for x{scale}")
 
 
 def _sha256(text: str) -> str:

@@ -61,7 +61,7 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
 ) -> list[dict[str, Any]]:
-    """Return crops: each is the same square, cut from HR and from the SR image of every result.
+    """Cut crops. Each crop shows the same square of HR and of the SR image of every result.
 
     If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. If
     there is only one network, it is compared with Bicubic.

@@ -82,7 +82,7 @@ def results_csv(results: Sequence[SetResult]) -> str:
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return column name -> value. A column is missing if the result does not have its value."""
+    """Return the values of a result's row: column name -> value. Columns without a value are missing."""
     found = {}
     for column in _columns([result]):
         value: Any = result
@@ -128,10 +128,7 @@ def optional_metrics(results: Sequence[SetResult]) -> list[str]:
 
 
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Return the text of README.md, the results as Markdown.
-
-    For each protocol it has one table of all test sets, and then for each test set a table with the comparisons.
-    """
+    """Return the text of README.md. Each protocol has a table of all test sets, and each test set has its own table."""
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]
@@ -206,13 +203,9 @@ def _published(protocol: Protocol, datasets: list[str]) -> list[str]:
     found = comparison.published_on(datasets, protocol)
     if not found:
         return []
+    title = "### Published scores with this protocol (the sources do not state how LR's border was made)"
     rows = [[row.method, row.dataset, row.cell, row.status, row.source] for row in found]
-    heads = ["method", "set", "PSNR / SSIM", "status", "source"]
-    return [
-        "### Published scores with this protocol (the sources do not state how LR's border was made)",
-        "",
-        *markdown_table(heads, rows),
-    ]
+    return [title, "", *markdown_table(["method", "set", "PSNR / SSIM", "status", "source"], rows)]
 
 
 def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:

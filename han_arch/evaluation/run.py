@@ -47,13 +47,13 @@ class SetResult:
     protocol: Protocol
     scores: dict[str, Score]  # image name -> score
     pictures: dict[str, str]  # image name -> key of the SR image in the cache
-    conditions: dict[str, str]  # see `cost.describe_conditions`, of the newest measurement; other images may be older
+    conditions: dict[str, str]  # of the newest measurement, see `cost.describe_conditions`; other images may be older
     weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
     cost: Cost  # measured again in every run
     relative_time: float  # `cost.seconds` divided by that of the baseline
     published: Published | None  # published score of this contestant with the same protocol
     perceptual: dict[str, float] = field(default_factory=dict)  # optional metric -> mean of the finite values
-    comparison: Comparison | None = None  # with the baseline's PSNR; None for the baseline, or if it has no result
+    comparison: Comparison | None = None  # with the baseline, by PSNR; None: this is the baseline, or it has no result
     from_full: FromFull | None = None  # None for the variant "full", or if "full" was not measured
 
     @property

@@ -145,7 +145,7 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
-    """Return set name -> mean score. `scores` has set name -> image name -> score."""
+    """Return the mean score of each test set. `scores` maps set name -> image name -> score."""
     return {name: mean_score(own) for name, own in scores.items()}
 
 
@@ -234,8 +234,8 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
         except Exception as error:  # the download of the weights may raise any exception
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             notes.append(f"skipped {name} (an optional metric): pyiqa could not download the metric's weights: {first}")
-            continue
-        loaded[name] = _by_pyiqa(model, device)
+        else:
+            loaded[name] = _by_pyiqa(model, device)
     return loaded, notes
 
 

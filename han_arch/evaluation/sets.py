@@ -98,7 +98,7 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
 def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS) -> list[EvaluationSet]:
     """Find the test sets in a folder, and decode all images.
 
-    The HR images of a set are in NAME/HR or, for scale 4, in NAME/GT_x4, which `basicsr data prepare` writes.
+    HR images are in NAME/HR, or in NAME/GT_x4 (here for scale 4), which `basicsr data prepare` writes.
 
     Raises:
         UserError: a test set is missing or an image cannot be used. The message lists all faults, one per line.

@@ -58,7 +58,7 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
     """Return the numbers of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
-    If the user selected no channels (`wanted` is None), the gates of the CHANNELS_SHOWN channels vary most.
+    `wanted` are the channels that the user selected. None: take the CHANNELS_SHOWN channels whose gates vary most.
 
     Raises:
         UserError: `wanted` has more than MOST_CHANNELS channels, or a channel that does not exist.
