@@ -49,7 +49,7 @@ def measure(
         repeat: number of time measurements for each pair, after runs that are not timed.
 
     Returns:
-        A mapping from (contestant's name, variant) to cost.
+        (contestant's name, variant) -> cost.
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6

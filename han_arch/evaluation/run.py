@@ -149,9 +149,7 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Measure the scores of one contestant on all images of some test sets, without a cache, for a release.
-
-    The network runs on a GPU if there is one.
+    """Measure one contestant on all images of test sets, on a GPU if there is one, without a cache.
 
     Args:
         name: name of the contestant.

@@ -57,7 +57,6 @@ def attribute(
     Args:
         run: function that runs the network: (1, channels, h, w) in [0, 1] -> (1, channels, scale*h, scale*w).
         lq: the input image of the network.
-        patch: a patch inside the output image.
         steps: number of steps along the path. Each step runs the network forward and backward.
         progress: function that wraps the range of steps, such as `tqdm`.
     """

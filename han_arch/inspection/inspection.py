@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,6 @@ def inspect_network(
         net: the network; its parameters must not require gradients.
         name: name of the network for the title.
         image: path of the photo.
-        view: what to inspect.
         progress: function that wraps the range of attribution steps, such as `tqdm`.
 
     Raises:
@@ -99,10 +99,9 @@ def _read(path: Path, channels: int) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"image {path} does not exist")
     try:
-        pixels = torch.from_numpy(read_image(path).copy()).float() / 255
+        pixels = torch.from_numpy(np.atleast_3d(read_image(path)).copy()).float() / 255
     except (ImageError, OSError) as error:
         raise UserError(str(error)) from error
-    pixels = pixels[..., None] if pixels.dim() == 2 else pixels
     colours = pixels[..., : 1 if pixels.shape[2] < 3 else 3]  # (h, w, 1 or 3)
     if channels == 1 and colours.shape[2] == 3:
         colours = (colours @ torch.tensor(LUMA))[..., None]
