@@ -1,4 +1,4 @@
-"""Write the model card of a release for the Hugging Face Hub, and list the training sets with their terms."""
+"""Write the model card of a release for the Hugging Face Hub, and list the training sets with their terms of use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ CITATION = """@inproceedings{niu2020single,
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A training set and the terms of its owners.
+    """A training set and its terms of use.
 
     Attributes:
         name: name of the training set, and of its folder in datasets/.
         images: number of photos.
         what: short description of the photos.
-        licence: name of the licence of weights that are trained on these photos, for model cards.
-        prepare: flags for `basicsr data prepare`, without folders and scale.
+        licence: name of the licence in the model card of weights that were trained on these photos.
+        prepare: arguments of `basicsr data prepare` other than the folders and the scale.
     """
 
     name: str
@@ -75,7 +75,7 @@ def find_training_set(name: str) -> TrainingSet:
     if name not in known:
         raise UserError(
             f"the terms of the training set {name} are unknown, but a release must state them; add a row to "
-            f"TRAINING_SETS in han_arch/release/card.py (it has {', '.join(known)})"
+            f"TRAINING_SETS in han_arch/release/card.py (known sets: {', '.join(known)})"
         )
     return known[name]
 
@@ -85,7 +85,7 @@ def model_card(
 ) -> str:
     """Return the text of a release's model card.
 
-    `bicubic` has the mean score of bicubic interpolation for each test set, `files` a description of each file.
+    `bicubic` maps test sets to mean scores of bicubic interpolation. `files` maps file names to descriptions.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)

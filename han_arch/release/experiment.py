@@ -40,7 +40,7 @@ class Experiment:
 
     @property
     def chosen_by(self) -> str:
-        """How the training chose its best checkpoint, in words; "" if another checkpoint is released."""
+        """A text about how the training chose its best checkpoint; "" if another checkpoint is released."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
@@ -49,7 +49,7 @@ class Experiment:
 
     @property
     def numbers(self) -> list[Path]:
-        """The CSV files with losses and validation results."""
+        """Paths of the CSV files with losses and validation results."""
         return [path for path in (self.folder / "train.csv", *sorted(self.folder.glob("val_*.csv"))) if path.is_file()]
 
 
@@ -59,11 +59,11 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     Args:
         folder: folder of the experiment, experiments/NAME.
         checkpoint: weight file to release. None: models/net_g_best.pth if the training used `keep_best`, otherwise
-            models/net_g_latest.pth. With None, the training must have finished.
+            models/net_g_latest.pth, and the training must have finished.
 
     Raises:
-        UserError: the folder does not contain exactly one option file, or lacks the weights. Or the option file lacks a
-            necessary option, its LR folder does not name the degradation, or the terms of its photos are unknown.
+        UserError: the folder lacks the weights or does not have exactly one option file. Or the option file lacks an
+            option, the name of its LR folder lacks the degradation, or the terms of its photos are unknown.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)

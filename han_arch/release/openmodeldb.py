@@ -76,7 +76,7 @@ def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
 
 
 def faults(name: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the faults of an OpenModelDB entry, one line for each fault. `name` is its id, such as 4x-han-s-x4.
+    """Return the faults of an OpenModelDB entry, one line for each. `name` is the entry's id, such as 4x-han-s-x4.
 
     The function does not check whether OpenModelDB knows the ids of the author and the tags.
     """
@@ -125,7 +125,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
-            found.append(f"images[{number}] must have the type paired with LR and SR, or the type standalone with url")
+            found.append(f"images[{number}]: wrong type or address; type paired needs LR and SR, standalone needs url")
     return found
 
 

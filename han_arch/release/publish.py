@@ -46,7 +46,7 @@ class Request:
     """The user's choices for a release.
 
     Attributes:
-        data: folder with the test sets, see `sets.find_sets`.
+        data: folder with the test sets, in the layout of `sets.find_sets`.
         url: web address of the folder with the weight file. None: the package contains the file.
         author: user id at OpenModelDB.
         half: whether to store the weights as float16.
@@ -196,7 +196,7 @@ def _entry(request: Request, weights: store.Weights, file: Path, means: Mapping[
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
-    """Copy the option file, logs and CSV files of the training without absolute paths, and draw its curves."""
+    """Copy the option file, the logs (both without absolute paths) and the CSV files, and draw the training curves."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     logs = sorted(experiment.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
     log = "".join(path.read_text("utf-8", errors="replace") for path in logs)
@@ -215,7 +215,7 @@ def _without_paths(experiment: Experiment, text: str) -> str:
 def _write_descriptions(
     request: Request, weights: store.Weights, entry: Entry, bicubic: Mapping[str, Score], folder: Path
 ) -> list[str]:
-    """Write the descriptions of the release and SHA256SUMS; return the faults of the OpenModelDB entry."""
+    """Write SHA256SUMS and the files that describe the release. Return the faults of the OpenModelDB entry."""
     experiment, provenance = request.experiment, weights.provenance
     sidecar = Path(entry.file).with_suffix(".json").name
     (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")

@@ -48,9 +48,9 @@ def stages_of(recipe: str) -> list[Stage]:
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before a training, in their order.
+    """Return the trainings that must run before `stage`, in their order.
 
-    The list is empty if the training starts from random weights or from weights of the zoo.
+    The list is empty if `stage` starts from random weights or from weights of the zoo.
 
     Raises:
         UserError: the package does not contain the option file of an earlier training.
@@ -125,5 +125,5 @@ def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterat
 
 
 def run_apart(step: Step) -> int:
-    """Run a command in a new process, without threads and registries of earlier commands. Return its exit status."""
+    """Run a command in a new process, so that earlier commands cannot affect it. Return the exit status."""
     return subprocess.run([sys.executable, "-m", "han_arch", *step.words], check=False).returncode

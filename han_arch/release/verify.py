@@ -39,7 +39,7 @@ class Verification:
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check with the prefix `before`."""
+        """Append the lines of another check. `before` is put in front of each line."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
@@ -54,7 +54,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.
-        UserError: the zoo entry has no file on this machine, or `data` or `against` does not fit the target.
+        UserError: the zoo entry has no file here, `data` needs a zoo entry, or `against` needs a release folder.
     """
     path = Path(target)
     if against and not path.is_dir():
@@ -121,7 +121,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def check_file(path: Path) -> Verification:
-    """Check the hash in the name of a weight file, check its header, and load it into its network."""
+    """Check the hash in the name of a weight file, check the header, and load the weights into their network."""
     found = Verification()
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
@@ -153,7 +153,7 @@ def _header_faults(path: Path) -> list[str]:
     faults = [f"network_g in the header lacks {', '.join(missing)}"] if missing else []
     stated, computed = header.get("normalisation"), normalisation(network_g)
     if stated not in (None, computed):
-        faults.append(f"the normalisation in the header must be {computed}, as in its network_g; got {stated}")
+        faults.append(f"the normalisation in the header must be {computed}, to agree with network_g; got {stated}")
     return faults
 
 
@@ -210,7 +210,7 @@ def check_folder(folder: Path) -> Verification:
 
 
 def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Check that mean scores agree with a zoo entry. `got` maps a set name to mean PSNR in dB and mean SSIM."""
+    """Compare the mean scores `got` with a zoo entry. `got` maps a set name to mean PSNR in dB and mean SSIM."""
     found = Verification()
     if not entry.expected:
         found.faults.append(f"cannot compare scores, because the zoo's table has no scores for {entry.name}")
@@ -229,7 +229,7 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
 
 
 def _compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare another training by the same recipe on all test sets. PSNR may differ by `RETRAINED_DB`."""
+    """Compare a repeated training with a zoo entry on all test sets. The PSNR may differ by RETRAINED_DB."""
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]

@@ -1,6 +1,6 @@
 """Convert checkpoints of HAN's and RCAN's authors to the weight names of this package.
 
-The authors and the package super-image use the same names. This package uses BasicSR's names; `_RULES` has both.
+The authors and the package super-image use the same names. This package uses BasicSR's names. `_RULES` lists both.
 """
 
 import re
@@ -51,11 +51,11 @@ class Converted:
 
 
 def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
-    """Convert the state dict of a checkpoint of HAN's authors, RCAN's authors or super-image. `source` is its path.
+    """Convert a state dict of HAN's authors, RCAN's authors or super-image. `source` is the path of the checkpoint.
 
-    Training may have changed the mean-shift convolutions `sub_mean` and `add_mean`. `sub_mean` computes S x + s. With
-    mean = -S^-1 s, this equals S (x - mean). Therefore the function multiplies conv_first by S and returns the mean as
-    `rgb_mean`. The function also merges `add_mean` into conv_last. The output stays the same, also at the borders.
+    `sub_mean` computes S x + s, which equals S (x - mean) for mean = -S^-1 s. If training changed `sub_mean` or
+    `add_mean`, the function multiplies conv_first by S, returns the mean as `rgb_mean`, and merges `add_mean` into
+    conv_last. The network's output does not change, not even at the borders.
 
     Raises:
         UserError: a key is unknown or missing, two keys get the same name, a shape is wrong, or `sub_mean` is singular.
@@ -70,7 +70,7 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(f"{source} has two keys for the weight {name}; remove one of them. The second key is {key}")
+            raise UserError(f"{source} has two keys for the weight {name}; remove one of them, for example {key}")
         else:
             renamed[name] = value
     if unknown:
@@ -85,14 +85,14 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} contains weights of a mean shift ({', '.join(shift)}). Then the file must contain all four of "
-            f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
+            f"{source} contains weights of a mean shift ({', '.join(shift)}), so it must contain all four of "
+            f"{', '.join(_MEAN_SHIFT_KEYS)} and the weights of head.0 and tail.1"
         )
     return _fold_mean_shift(tensors, renamed, source)
 
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Check that a convolution follows the blocks of each group, and that a convolution follows the last group."""
+    """Check that each group has a convolution after its blocks, and that a convolution follows the last group."""
     blocks: dict[str, set[int]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
@@ -102,8 +102,8 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
     if got != wanted:
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
-            f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and another "
-            f"convolution the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
+            f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and "
+            f"another must follow the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
         )
 
 
@@ -120,7 +120,7 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
         raise UserError(
-            f"{source}: conv_last must have {channels} output channels, as many as conv_first has input channels"
+            f"{source}: conv_last must have {channels} output channels, because conv_first has {channels} inputs"
         )
     # float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)
@@ -130,7 +130,7 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
     if len(expected) != len(shift_in):
         raise UserError(f"{source}: the mean shift must have {len(expected)} channels; got {len(shift_in)}")
     if torch.linalg.matrix_rank(scale_in) < len(identity):
-        raise UserError(f"{source}: sub_mean.weight must be an invertible matrix; it is singular")
+        raise UserError(f"{source}: sub_mean.weight is a singular matrix, but it must be invertible")
     img_range = min(_IMG_RANGES, key=lambda value: float((shift_in + value * expected).abs().max()))
     constants = [
         (scale_in, identity, img_range),  # scale_in multiplies input values between 0 and img_range
@@ -149,7 +149,7 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
         "conv_last.bias": bias.to(conv_last.dtype),
     }
     note = (
-        f"the mean shift in the file differs from the default rgb_mean {DIV2K_RGB_MEAN}; it was folded into conv_first "
-        "and conv_last, and its mean is the new rgb_mean"
+        f"the mean shift in the file differs from the default rgb_mean {DIV2K_RGB_MEAN}; conv_first, conv_last and "
+        "rgb_mean were changed so that they include the mean shift of the file"
     )
     return Converted({**renamed, **folded}, img_range, tuple(mean.tolist()), (note,))

@@ -18,7 +18,7 @@ class Expected:
     """The expected mean PSNR (dB) and SSIM of a weight file on a test set.
 
     Attributes:
-        tolerance_db: largest allowed error of a new PSNR in dB. For SSIM, the limit is this number divided by 20.
+        tolerance_db: largest allowed difference of a new PSNR from `psnr`, in dB. For SSIM: `tolerance_db` / 20.
         protocol: name of the measurement protocol, `Protocol.name`.
         variant: name of the inference variant, "full" or "chop".
         status: "measured" by this package, or "found" in a paper.
@@ -51,7 +51,7 @@ class Entry:
         started_from: the weights at the start of the training, in words; "" for random weights.
         file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
             their original names.
-        url: http(s) address of the file. None if the package contains the file, or if the download is by hand.
+        url: http(s) address of the file. None if the package contains the file, or if users download it by hand.
         size: size of the file in bytes.
         parameters: number of trainable parameters.
         origin: who trained the weights, and the source of the file.

@@ -30,7 +30,7 @@ _RCAN_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The names of the weights of a warm start.
+    """The result of a warm start: the names of loaded, unchanged and unused weights.
 
     Attributes:
         taken: weights of the network that were loaded from the checkpoint.
@@ -58,12 +58,12 @@ def load_model(path: str | Path) -> HAN:
     contain get the values of the authors' release; a warning in the log lists them.
 
     Args:
-        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. If the package
-            and the cache folder do not contain the file of an entry, load_model downloads the file and logs a warning.
-            The hash of the file is always checked. For a file with the same name as an entry, write `./NAME`.
+        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. `./NAME`
+            is a file with the same name as an entry. If neither the package nor the cache folder contains the file of
+            an entry, load_model downloads the file and logs a warning. The hash of an entry's file is always checked.
 
     Returns:
-        A network that maps (b, channels, h, w) in [0, 1] to (b, channels, scale*h, scale*w), not clamped to [0, 1].
+        A network: (b, channels, h, w) in [0, 1] -> (b, channels, scale*h, scale*w). The output is not clamped.
 
     Raises:
         FileNotFoundError: the checkpoint does not exist.
@@ -82,8 +82,8 @@ def load_model(path: str | Path) -> HAN:
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
         logger.warning(
-            f"{path} ({checkpoint.summary}) does not contain these options; the values of the authors' release are "
-            f"assumed: {assumed}"
+            f"{path} ({checkpoint.summary}) lacks some options; load_model uses the values of the authors' "
+            f"release: {assumed}"
         )
     for note in checkpoint.notes:
         logger.info("%s: %s", path, note)
@@ -109,8 +109,8 @@ def complete_options(
 
     Args:
         checkpoint: a checkpoint of HAN or RCAN.
-        given: section `network_g` of an option file; its options replace the checkpoint's options. None: options that
-            the checkpoint does not contain get the values of the authors' release.
+        given: section `network_g` of an option file; its options replace the checkpoint's options. None: use the
+            checkpoint's options, and the values of the authors' release for missing options.
 
     Returns:
         The options of the network, including `type`, and the names of the options with assumed values.
@@ -146,7 +146,7 @@ def find_file(path: str | Path) -> Path:
     """Return the path of a weight file. For the name of a zoo entry, download its file if necessary.
 
     Raises:
-        UserError: `path` is one word without a suffix, but neither a zoo entry nor a file. Or the download fails.
+        UserError: `path` is a word without a suffix that names neither a zoo entry nor a file. Or the download fails.
     """
     file = Path(path)
     # A word without a suffix that is not a file must be the name of an entry.
@@ -157,9 +157,9 @@ def find_file(path: str | Path) -> Path:
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
-    """Load a complete checkpoint into a network that it fits exactly. After an error, the network is unchanged.
+    """Load a checkpoint into a network with the same weight names and shapes. An error leaves the network unchanged.
 
-    The options `network_g` of the network must equal the options in the checkpoint. None: do not compare them.
+    The options in `network_g` must equal those in the checkpoint. None: do not compare options.
 
     Raises:
         UserError: the checkpoint does not fit the network; the message lists the differences.
@@ -176,7 +176,7 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Load the weights of a checkpoint that fit the network. The scales may differ.
+    """Load those weights of a checkpoint that fit the network. The checkpoint may have another scale.
 
     All weights of the backbone must fit. Weights of HAN's attentions and fusion are loaded if their names and shapes
     are equal. Weights of the upsampling and of the last convolution are loaded only if the scales are equal.
@@ -184,11 +184,11 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     Args:
         net: a HAN.
         checkpoint: a checkpoint of HAN or RCAN.
-        network_g: options of the network. Its rgb_mean, img_range and res_scale must equal those in the checkpoint,
-            because they change the results of the backbone. None: do not compare them.
+        network_g: options of the network. rgb_mean, img_range and res_scale change the results of the backbone, so they
+            must have the same values in the checkpoint. None: do not compare options.
 
     Raises:
-        UserError: the backbone does not fit, or one of the three options differs.
+        UserError: the backbone does not fit, or rgb_mean, img_range or res_scale differs.
     """
     if network_g is not None:
         differing = _differing_options(checkpoint, network_g, ("rgb_mean", "img_range", "res_scale"))
@@ -209,7 +209,7 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     if lacking or excess:
         raise UserError(
             f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: {len(lacking)} "
-            f"weights of the network and {len(excess)} of the file do not fit, such as {(lacking or excess)[0]}"
+            f"weights of the network and {len(excess)} weights of the file differ, such as {(lacking or excess)[0]}"
         )
     net.load_state_dict(taken, strict=False)
     fresh, unused = ([key for key in weights if key not in taken] for weights in (wanted, checkpoint.tensors))
@@ -240,7 +240,7 @@ def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any], nam
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value of an option. Values with the same effect give the same result."""
+    """Return the value of an option in a form for comparisons: values with the same effect become equal."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]

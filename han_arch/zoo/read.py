@@ -41,8 +41,8 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
 
     Args:
         path: path of the file.
-        weight_key: preferred key of the weights. If the file does not contain it, the first key of WEIGHT_KEYS in the
-            file is used. A bare state dict has no such key and is read completely.
+        weight_key: preferred key of the weights. If the file does not contain it, read_raw uses the first key of
+            WEIGHT_KEYS that the file contains. A bare state dict has no such key, so all of it is read.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -72,7 +72,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is not a safetensors file, or one of these three values is not a mapping.
+        UserError: the file is not a safetensors file, or one of the three decoded values is not a mapping.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -107,7 +107,7 @@ def _read_torch(path: Path) -> Any:
         refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if refused:
             raise UserError(
-                f"{path} was not loaded, because it would run code or build objects (with {refused.strip('`')}); "
+                f"{path} was not loaded, because it would run code (function or class {refused.strip('`')}); "
                 "pass a checkpoint that contains only weights"
             ) from error
         raise UserError(f"{path} is damaged or is not a PyTorch file with weights; {_WANTED}") from error
@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights without prefixes of wrappers, and their key. If a value is not a tensor, there are none."""
+    """Return the weights (names without wrapper prefixes) and their key. Return {} if a value is not a tensor."""
     if not isinstance(content, Mapping):
         return {}, None
     used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)

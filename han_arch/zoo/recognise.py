@@ -107,7 +107,7 @@ def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about the input normalisation of a network, which is (input - rgb_mean) * img_range."""
+    """Return the facts about the input normalisation of a network. The formula is (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
     if mean is None:  # then HAN uses the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
@@ -133,7 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer the arguments of HAN, except those in ASSUMED and the names of custom attentions."""
+    """Infer the arguments of HAN from names and shapes of weights, except custom attentions and most of ASSUMED."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {
@@ -187,6 +187,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source} must have one upsampling convolution with 9 * num_feat output channels (x3), or upsampling "
-        f"convolutions with 4 * num_feat each (x2, x4, x8); the output channels divided by num_feat are {factors}"
+        f"{source}: the output channels of the upsampling convolutions must be num_feat times [4] (x2), [9] (x3), "
+        f"[4, 4] (x4) or [4, 4, 4] (x8); got {factors}"
     )

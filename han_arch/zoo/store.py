@@ -33,7 +33,7 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as 
 def present(entry: Entry) -> Path | None:
     """Return the path of the entry's file in the package or the cache folder; None if neither contains the file.
 
-    The hash of the file is not checked. For an entry without a hash, the result is None: nobody can verify its file.
+    The hash of the file is not checked. For an entry without a hash, whose file cannot be checked, return None.
     """
     if entry.sha256 is None:
         return None
@@ -44,7 +44,7 @@ def present(entry: Entry) -> Path | None:
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
     """Return the path of the entry's file in the package or the cache folder, after checking its hash.
 
-    If neither contains the file, it is downloaded into the cache folder. `say` writes a log line.
+    If the file is in neither folder, `obtain` downloads it into the cache folder. `say` writes a log line.
 
     Raises:
         UserError: the file can only be downloaded by hand, or the file in the package is damaged or missing.
@@ -85,7 +85,7 @@ def _is_right(path: Path, entry: Entry) -> bool:
 
 @dataclass(frozen=True)
 class Weights:
-    """The contents of a weight file: a state dict, all options of the network, and JSON facts about the origin."""
+    """The contents of a weight file: a state dict, all options of the network, and facts about the weights' origin."""
 
     tensors: Mapping[str, Tensor]
     network_g: Mapping[str, Any]
@@ -121,14 +121,14 @@ def write_named(weights: Weights, folder: Path, name: str, precision: Precision 
 
 
 def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target: str, half: bool) -> Path:
-    """Write a checkpoint and all options of its network to a new file, and return its path; never overwrite a file.
+    """Write a checkpoint and all options of its network to a new file, and return the path of the new file.
 
-    The provenance in the new file names the checkpoint and its SHA-256.
+    An existing file is not overwritten. The provenance in the new file names the checkpoint and its SHA-256.
 
     Args:
-        target: path of a .safetensors file, of a .pth file (in BasicSR's format), or of a folder. The path of a new
-            folder ends with /. In a folder, the file name is the checkpoint's name and a hash.
-        half: whether the weights are stored as float16 instead of float32.
+        target: path of a .safetensors file, of a .pth file (in BasicSR's format), of an existing folder, or of a new
+            folder (with / at the end). In a folder, the new file is CHECKPOINT-HASH8.safetensors.
+        half: whether to store the weights as float16 instead of float32.
 
     Raises:
         UserError: target has an unknown suffix or is an existing file, or the file cannot be written.
@@ -142,9 +142,7 @@ def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target
             path.mkdir(parents=True, exist_ok=True)
             return write_named(weights, path, source.stem.removesuffix(f"-{hash_in_name(source)}"), precision)
         if path.suffix not in (".safetensors", ".pth"):
-            raise UserError(
-                f"OUT must be a .safetensors file, a .pth file or a folder (end a new folder with /); got {path}"
-            )
+            raise UserError(f"OUT must be FILE.safetensors, FILE.pth, an existing folder or NEWFOLDER/; got {path}")
         if path.exists():
             raise UserError(f"{path} exists; choose another file name or remove the file")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ def test_trained_mean_shift_is_folded_in(tmp_path, caplog) -> None:
     state["add_mean.bias"] = state["add_mean.bias"] + 5 * torch.randn(3)
     with caplog.at_level(logging.INFO, "han_arch"):
         loaded = load_model(save(state, tmp_path / "trained.pt"))
-    assert "folded into conv_first" in caplog.text
+    assert "conv_first, conv_last and rgb_mean were changed" in caplog.text
     lq = torch.rand(1, 3, 9, 8)
     conv = torch.nn.functional.conv2d
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_a_small_mean_shift_is_not_dropped(tmp_path) -> None:
     state = authors(network().state_dict())
     state["sub_mean.weight"] = state["sub_mean.weight"] * (1 + 9e-4)
     checkpoint = read_checkpoint(save(state, tmp_path / "net.pth"))
-    assert any("folded" in note for note in checkpoint.notes)
+    assert any("mean shift" in note for note in checkpoint.notes)
     state["sub_mean.weight"] = torch.eye(3).view(3, 3, 1, 1) * (1 + 1e-7)
     assert not read_checkpoint(save(state, tmp_path / "net.pth")).notes
 
@@ -185,7 +185,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         (broken(authors(network().state_dict()), more=torch.zeros(1)), "1 keys … more"),
         (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
-        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … 9 * num_feat"),
+        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … num_feat times [4] … got []"),
         (backbone(network()), "RCAN in BasicSR's format … strict_load_g to false"),
         (authors(backbone(network())), "RCAN in its authors' format … strict_load_g to false"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),
