@@ -36,7 +36,7 @@ _changes: dict[str, str] = {}
 
 
 def changes() -> dict[str, str]:
-    """Return this process's changes in other packages, oldest first: changed module or attribute -> reason."""
+    """Return what this process changed in other packages, oldest first: module or attribute -> reason."""
     return dict(_changes)
 
 
@@ -109,13 +109,13 @@ def installed_version(distribution: str) -> str | None:
 
 
 def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """List the entry points of the group `basicsr.plugins`, each with its package and version; do not load them."""
+    """List the entry points of the group `basicsr.plugins`, each with its package and version, without loading them."""
     entries = importlib.metadata.entry_points(group="basicsr.plugins")
     return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Create a removed module. Its attributes come from the module that replaces it."""
+    """An import finder that creates removed modules, with the attributes of the modules that replace them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -36,11 +36,11 @@ RATIO_LIMIT = 200  # largest allowed ratio of unpacked size to packed size; zip 
 
 
 class DownloadError(UserError):
-    """A download failed. The message contains the address and the reason."""
+    """Error for a failed download. The message contains the address and the reason."""
 
 
 class UnsafeArchive(UserError):
-    """An archive is damaged or has unsafe entries. Nothing was unpacked."""
+    """Error for an archive that is damaged or has unsafe entries. Nothing was unpacked."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
 
     Args:
         folder: folder for the file and for the record of hashes.
-        say: receives the result of the hash check, one line of text.
+        say: function that gets one line of text, the result of the hash check.
         wait: seconds before the second attempt; the time doubles before each further attempt.
 
     Raises:
@@ -113,7 +113,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the server's file is shorter than our part, so it is another file
             part.unlink()
-            raise ConnectionError("the file on the server is shorter than our part of it") from error
+            raise ConnectionError("the file on the server is shorter than the downloaded part") from error
         if error.code in FINAL_STATUS:
             raise DownloadError(f"{remote.url}: the server answered {error.code} {error.reason}") from error
         raise
@@ -183,13 +183,13 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
     Args:
         target: the folder to make. If one top folder contains all files of the archive, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
-        members: regular expression for the end of a file's path. Only files that match are unpacked. The new name of a
-            file is the concatenation of the expression's groups. None: all files are unpacked with their paths.
+        members: regular expression for the end of a file's path. Only files that match are unpacked. A file's new path
+            is the text of the expression's groups, joined. None: all files are unpacked with their paths.
 
     Raises:
-        UnsafeArchive: the zip file is damaged, or no file matches members. Or the zip file is unsafe: a path leads out
-            of target, an entry is a link, a device or encrypted, two files get the same name, there are too many files
-            or bytes, or the compression ratio is too high.
+        UnsafeArchive: the zip file is damaged, no file matches members, or two files get the same name. Or an entry
+            is a link, is a device, is encrypted, or has a path outside the target. Or there are too many files or
+            bytes, or the compression ratio is too high.
         FileExistsError: the target exists.
     """
     for leftover in half_written(target):  # left by an interrupted run

@@ -21,7 +21,7 @@ _CHUNK = 2**20
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloaded weights and compiled kernels. The variable HAN_ARCH_CACHE selects another."""
+    """Return the folder for downloaded weights and compiled kernels. $HAN_ARCH_CACHE can set another folder."""
     if moved := os.environ.get(CACHE_VARIABLE):
         return Path(moved).expanduser()
     if sys.platform == "win32":
@@ -44,17 +44,17 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> Iterator[BinaryIO]:
-    """Open a temporary file to write into. It is renamed to path at the end of the block.
+    """Open a temporary file, and rename it to path at the end of the `with` block.
 
     After an exception, the temporary file is removed. Other programs see the old file or the complete new file.
 
     Args:
         path: the file to write; its folder must exist.
-        overwrite: replace an existing file.
-        durable: wait until the disk has stored the file, so that it survives a power cut.
+        overwrite: whether to replace an existing file.
+        durable: whether to wait until the disk has stored the file, so that it survives a power cut.
 
     Raises:
-        FileExistsError: overwrite is False, and path exists at the end of the block.
+        FileExistsError: overwrite is False, and path exists at the end of the `with` block.
         OSError: the system refused to write.
     """
     beside = _beside(path)
@@ -80,7 +80,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder next to path for unfinished files, and remove it at the end of the block."""
+    """Make a hidden folder next to path for unfinished files, and remove it at the end of the `with` block."""
     beside = _beside(path)
     beside.mkdir()
     try:
@@ -91,7 +91,7 @@ def working_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to write into. It is renamed to path at the end of the block.
+    """Make a temporary folder, and rename it to path at the end of the `with` block.
 
     After an exception, the temporary folder is removed. The parent folder of path must exist.
 
@@ -107,12 +107,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) -> Iterator[None]:
-    """Turn a write error of the system, such as a full disk, into a UserError with a one-line message.
+    """Turn write errors inside a `with` block, such as a full disk, into a UserError with a one-line message.
 
     Args:
-        path: the file or folder that the block writes, for the message.
-        advice: end of the message: what the user can do.
-        no_room_only: convert only the errors of a full or read-only disk. Use this if the block also reads.
+        path: the file or folder that the `with` block writes. The message names it.
+        advice: what the user can do, as the last part of the message.
+        no_room_only: whether to convert only errors of a full or read-only disk. Pass True if the block also reads.
 
     Raises:
         UserError: the system could not write.
@@ -128,7 +128,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
 
 def half_written(path: Path) -> list[Path]:
-    """List the temporary files and folders for path that interrupted runs left behind."""
+    """List the temporary files and folders of `path` that interrupted runs did not remove."""
     return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
 
 

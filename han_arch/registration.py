@@ -13,10 +13,10 @@ def register() -> dict[str, list[str]]:
     A second call changes nothing.
 
     Returns:
-        Registry ("arch", "model" or "loss") -> names of the registered han_arch classes. Empty registries are omitted.
+        Registry ("arch", "model" or "loss") -> names of its han_arch classes. Registries without them are omitted.
 
     Raises:
-        UserError: BasicSR cannot be imported, or another package has a class of the same name. Nothing is registered.
+        UserError: BasicSR cannot be imported, or another package has a class of the same name. No class is registered.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
@@ -36,8 +36,8 @@ def register() -> dict[str, list[str]]:
             other = registered.get(cls.__name__, cls)
             if _full_name(other) != _full_name(cls):
                 raise UserError(
-                    f"BasicSR's {label} registry already has another {cls.__name__}: {_full_name(other)}; "
-                    f"han_arch also has a {cls.__name__}; import only one of the two packages"
+                    f"BasicSR's {label} registry already has the class {_full_name(other)}; "
+                    "han_arch has a class of the same name; import only one of the two packages"
                 )
     for registry, ours in classes.values():
         for cls in ours:

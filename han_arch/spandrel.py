@@ -4,7 +4,7 @@
     han_arch.spandrel.install()
     model = spandrel.ModelLoader().load_from_file("net_g_latest.pth")
 
-A checkpoint of HAN's authors has all keys of an RCAN, so HAN comes before RCAN in the registry. spandrel passes only
+A checkpoint from HAN's authors has all keys of an RCAN, so HAN comes before RCAN in the registry. spandrel passes only
 the weights, not the network's options. Options that the weights do not determine get the authors' values; the log
 lists them.
 """
@@ -22,7 +22,7 @@ logger = logging.getLogger("han_arch")
 
 
 def install(registry: Any = None) -> bool:
-    """Add HAN to spandrel's registry. spandrel then loads checkpoints of this package, HAN's authors and super-image.
+    """Add HAN to spandrel's registry. spandrel then loads checkpoints from this package, HAN's authors and super-image.
 
     Args:
         registry: a `spandrel.ArchRegistry`. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
@@ -41,14 +41,14 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict is from a HAN, of this package or of HAN's authors. An RCAN lacks LAM's keys."""
+    """Return whether a state dict is from a HAN of this package or of HAN's authors. RCANs do not have LAM's keys."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))
 
 
 def _architecture(spandrel: Any) -> Any:
-    """Return HAN as a `spandrel.Architecture`. Its base class exists only after the import of spandrel."""
+    """Return HAN as a `spandrel.Architecture`. The class is defined inside, because spandrel is optional."""
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:
@@ -58,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-                logger.info("%s; spandrel passes no network options; assumed values: %s", checkpoint.summary, assumed)
+                logger.info("%s; spandrel passes no options, so these are assumed: %s", checkpoint.summary, assumed)
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments

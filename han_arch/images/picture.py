@@ -44,7 +44,7 @@ def too_large(width: int, height: int, max_pixels: int) -> ImageError:
 
 @contextlib.contextmanager
 def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[None]:
-    """Convert exceptions inside a `with` block to ImageError. `faults` are the types that mean a damaged file."""
+    """Convert exceptions inside a `with` block to ImageError. `faults` are the types that a damaged file causes."""
     try:
         yield
     except ImageError:
@@ -65,7 +65,7 @@ class Picture:
         icc: ICC profile of the pixel values; None if there is none.
         dpi: horizontal and vertical resolution in pixels per inch; None if unknown.
         exif: EXIF data as bytes in Pillow's form, without orientation and thumbnail; None if there is none.
-        notes: messages that tell the user how the image was converted so far.
+        notes: texts that tell the user how the image was converted.
     """
 
     pixels: np.ndarray
@@ -75,9 +75,9 @@ class Picture:
     notes: tuple[str, ...] = ()
 
     def normalised(self, orientation: int) -> "Picture":
-        """Turn the pixels upright by an EXIF orientation from 1 to 8. Drop an ICC profile that does not fit the pixels.
+        """Turn the pixels upright, and drop an ICC profile that does not fit the pixels.
 
-        The pixels of the result are a view. A note says why the profile was dropped.
+        `orientation` is EXIF's number, 1 to 8. The new pixels are a view. A note tells why the profile is gone.
         """
         pixels, icc, notes = self.pixels, self.icc, self.notes
         if orientation in _TRANSPOSED:
@@ -122,7 +122,7 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
-    """Decode a 16-bit image file with OpenCV. Return its pixel values as uint16, (h, w, c), c 1, 3 or 4.
+    """Decode a 16-bit image file with OpenCV. Return its pixel values as uint16, (h, w, c) with c = 1, 3 or 4.
 
     data contains the bytes of the file. image is the same file, opened by Pillow.
 
@@ -139,7 +139,7 @@ def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Return the pixel values of a Pillow image, (h, w, c), their ICC profile, and notes for the user."""
+    """Return (pixel values, their ICC profile, notes for the user). The pixel values are (h, w, c)."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16, copy=False)[..., None], icc, ()
     if image.mode == "CMYK":
@@ -156,7 +156,7 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Convert a CMYK image to sRGB by its ICC profile. If there is no usable profile, use Pillow's simple formula."""
+    """Convert a CMYK image to sRGB with its ICC profile. If there is no usable profile, use Pillow's simple formula."""
     note = "converted CMYK without ICC profile to RGB by a simple formula"
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -178,7 +178,7 @@ def _profile_fault(icc: bytes, channels: int) -> str | None:
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """Return an image's EXIF data without tags about the source file, its orientation, and notes for the user."""
+    """Return (EXIF data, orientation, notes for the user). Tags that describe the source file are left out."""
     try:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)
@@ -195,7 +195,7 @@ def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
 
 
 def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
-    """Return the horizontal and vertical pixels per inch of the upright image; None if unknown."""
+    """Return the horizontal and vertical resolution of the upright image in pixels per inch; None if unknown."""
     try:
         exif = image.getexif() if image.format == "WEBP" else {}
         unit = 2.54 if exif.get(ExifTags.Base.ResolutionUnit) == 3 else 1  # 3 means pixels per centimetre
@@ -223,7 +223,7 @@ def most_detailed_window(image: np.ndarray, size: int) -> tuple[int, int]:
 
 
 def largest_window(values: np.ndarray, height: int, width: int) -> tuple[int, int]:
-    """Find the window with the largest sum of values, (h, w); return its top row and left column.
+    """Find the window of `values`, (h, w), with the largest sum; return its top row and left column.
 
     The window has `height` rows and `width` columns. If several windows have the same sum, the first one is returned.
     """

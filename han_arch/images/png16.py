@@ -1,4 +1,4 @@
-"""Read and write 16-bit PNG files. Pillow and OpenCV cannot write them with colour, alpha and an ICC profile."""
+"""Read and write 16-bit PNG files. Neither Pillow nor OpenCV can write them with colour, alpha and an ICC profile."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores (only 8 bits)."""
+"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores; it reads only 8 bits."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Read an image's height and width from the file header. The EXIF orientation is not applied.
 
     Raises:
-        ImageError: the file cannot be read, for the reasons that `read_picture` lists.
+        ImageError: the file cannot be read; see `read_picture` for the reasons.
     """
     with _opened(file, max_pixels) as image:
         return image.height, image.width

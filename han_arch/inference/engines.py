@@ -26,8 +26,8 @@ _LOADING = threading.Lock()  # makes several threads load the same model only on
 class Engine(Protocol):
     """A network that is ready to run. Several threads may use it at the same time.
 
-    The name of the network appears in messages and metadata. `dtype` is "fp32", "bf16" or "fp16". `channels` is the
-    number of channels of the network's input and of its output, 1 or 3. `plan.choose` uses the memory cost.
+    `name` appears in messages and metadata. `dtype` is "fp32", "bf16" or "fp16". `channels`, 1 or 3, is the number of
+    channels of both the input and the output. `cost` tells `plan.choose` how much memory the network needs.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Engine(Protocol):
 class TorchEngine:
     """An engine that runs a HAN network in PyTorch.
 
-    The network must be in float32; the engine does not change it. The name appears in messages and metadata. `dtype` is
-    "fp32", "bf16" or "fp16". `winograd` selects Winograd's algorithm for convolutions (see `han_arch.use_winograd`). It
-    works only with fp32 on the CPU.
+    The network must be in float32; the engine does not change it. `name` appears in messages and metadata. `dtype` is
+    "fp32", "bf16" or "fp16". `winograd` selects Winograd's algorithm for convolutions, which works only with fp32 on
+    the CPU; see `han_arch.use_winograd`.
 
     Raises:
         UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm does not
@@ -88,7 +88,7 @@ class TorchEngine:
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """Copy a network to half precision. Its mean and conv_last stay in float32, because they need more precision."""
+    """Copy a network to half precision. Its pixel mean and conv_last stay in float32, which is more precise."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -143,6 +143,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model and return its engine. A file with another modification time (`changed`) is loaded again."""
+    """Load a model and return its engine. A changed file (`changed` is its modification time) is loaded again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

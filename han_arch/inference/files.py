@@ -1,4 +1,4 @@
-"""Upscale image files. `collect` lists the inputs and outputs and rejects conflicts; `upscale_files` does the work."""
+"""Upscale image files. `collect` lists and checks the sources and the output files; `upscale_files` upscales."""
 
 import glob
 import io
@@ -32,9 +32,9 @@ class Outputs:
     """Settings for output files: their places and names, and what to do with existing files.
 
     Attributes:
-        out: output folder, or "-" for standard output. For a single image, it can be a file name with a suffix.
-        format: name of a format in `WRITTEN`. With None, a file gets the format of its suffix, and standard output gets
-            PNG. In a folder, each image keeps its source's format, or becomes PNG if that format can only be read.
+        out: output folder, or "-" for standard output. For a single image, `out` can be a file name with a suffix.
+        format: name of a format in `WRITTEN`. None: standard output is PNG, a file name in `out` gives the format, and
+            images in an output folder keep the format of their source. Formats that can only be read become PNG.
         suffix: text to append to the name of each upscaled file, such as "_x4".
         compare: whether to also write a PNG file that compares the output with bicubic interpolation.
         skip_existing: whether to skip images that already have an upscaled file.
@@ -74,8 +74,8 @@ class UpscaleSettings:
 
     Attributes:
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        memory: memory limit in the user's words, such as "2G", for the metadata.
-        max_pixels: largest number of pixels of a source; larger images are rejected.
+        memory: memory limit as the user wrote it, such as "2G", for the metadata.
+        max_pixels: largest allowed number of pixels of a source image.
     """
 
     write: WriteOptions
@@ -102,7 +102,7 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
     if Path(outputs.suffix).name != outputs.suffix:
         raise UserError(f"--suffix must be part of a file name, such as _x4; got {outputs.suffix!r}")
     if out == STREAM and (outputs.compare or sys.stdout.isatty()):
-        raise UserError("with -o -, redirect standard output to a file or a pipe, and do not pass --compare")
+        raise UserError("-o - writes to standard output: redirect it to a file or a pipe, and do not pass --compare")
     target = None if out == STREAM else Path(out)
     found = list(dict.fromkeys(pair for path in paths for pair in _sources(path, target)))
     if not found:
@@ -126,7 +126,7 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
 
 
 def _sources(path: str, out: Path | None) -> Iterator[tuple[Path | None, Path]]:
-    """Yield each image that a path names, and its relative path in the output folder."""
+    """Yield pairs (source, place) for the images that `path` names. place is relative to the output folder."""
     if path == STREAM:
         yield None, Path("stdin")
         return
@@ -176,7 +176,7 @@ def _check_targets(jobs: list[UpscaleJob]) -> None:
             raise UserError(f"{taken[key].name} and {job.name} would both become {job.target}; use two output folders")
         taken[key] = job
         if _real(job.target) in sources:
-            raise UserError(f"{job.target} would replace a source image; use another folder or pass --suffix _x4")
+            raise UserError(f"{job.target} would replace a source image; pass another output folder or --suffix _x4")
 
 
 def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSettings) -> int:
@@ -208,7 +208,7 @@ def _pixels(job: UpscaleJob, max_pixels: int) -> int:
 
 
 def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int, int], None]:
-    """Return a progress callback. It updates two bars: `own` for one image of `size` pixels, `bar` for all images."""
+    """Return a progress callback for two bars: `own` for one image of `size` pixels, and `bar` for all images."""
     start = bar.n
 
     def update(done: int, total: int) -> None:
@@ -257,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"the image has more than {limit:,} bytes; pass a larger --max-pixels than {max_pixels}")
+            raise ImageError(f"more than {limit:,} bytes, too many for --max-pixels {max_pixels}; pass a larger number")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

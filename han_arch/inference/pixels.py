@@ -31,7 +31,7 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An upscaled image, (scale*h, scale*w, channels), with the input's dtype, and the plan that was used."""
+    """An upscaled image and the plan that was used. pixels is (scale*h, scale*w, channels) with the input's dtype."""
 
     pixels: np.ndarray
     plan: Plan
@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks for progress (number of finished and of all LR pixels, overlaps included) and warnings (text)."""
+    """Callbacks. `progress` gets the number of finished and of all LR pixels, overlaps included. `warn` gets a text."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -99,7 +99,7 @@ def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int) -> np.ndarr
 
 
 class _ImageRun:
-    """One image and its engine."""
+    """One image, the engine that upscales it, and the result."""
 
     def __init__(self, pixels: np.ndarray, engine: Engine, ensemble: bool, listener: Listener) -> None:
         self.pixels, self.engine, self.ensemble, self.listener = pixels, engine, ensemble, listener
@@ -150,7 +150,7 @@ class _ImageRun:
         raise NotFinite(f"the network {self.engine.name} returns values that are not finite in float32")
 
     def _strips(self, engine: Engine, region: Region) -> Iterator[tuple[int, Tensor]]:
-        """Super-resolve a region of the image. Yield pairs of first row and strip, (1, colours, rows, columns)."""
+        """Super-resolve a region of the image. Yield pairs (row, strip). The strip is (1, colours, rows, columns)."""
         part = self.pixels[region[0] : region[1], region[2] : region[3], : self.colours]
         # Always channels_last: with another memory format, PyTorch selects other kernels, which round differently.
         lq = torch.from_numpy(np.ascontiguousarray(part, np.float32)).unsqueeze(0).permute(0, 3, 1, 2) / self.white
@@ -189,7 +189,7 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge an image, (h, w) or (h, w, channels), by bicubic interpolation. The result aligns with the output."""
+    """Enlarge an image, (h, w) or (h, w, channels), with bicubic interpolation, aligned with the network's output."""
     size = (scale * image.shape[1], scale * image.shape[0])
     enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
     return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

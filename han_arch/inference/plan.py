@@ -1,7 +1,7 @@
 """Choose how to run a network within a memory limit: on the complete image, with its tail in strips, or on tiles.
 
-The tail is the network's last part: upsampling and conv_last. Plans do not depend on free memory or the device, so the
-pixels do not either. Plans assume float32, because tiles that overflow in half precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last. Plan and pixels depend neither on free memory nor on the
+device. Plans assume float32, because tiles that overflow in half precision are computed again in float32.
 """
 
 import math
@@ -56,8 +56,8 @@ class MemoryCost:
 
     Attributes:
         maps: largest number of LR-size feature maps that are in memory at the same time.
-        weights: bytes of the network's weights in float32.
-        in_strips: whether the network can compute its tail in strips. If not, the plan counts the complete tail.
+        weights: size of the network's weights in float32, in bytes.
+        in_strips: whether the network can compute its tail in strips. If not, plans need memory for the complete tail.
     """
 
     num_feat: int
@@ -94,7 +94,7 @@ class MemoryCost:
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
 
     def result(self, height: int, width: int) -> int:
-        """Return the bytes of the upscaled image in float32. The input has height x width LR pixels."""
+        """Return the bytes that the upscaled image needs in float32. The input has height x width LR pixels."""
         return height * width * self.scale**2 * _CHANNELS * _FLOAT
 
 
@@ -103,9 +103,9 @@ class Plan:
     """How the network runs on an image.
 
     Attributes:
-        kind: "full", "strips" or "tiles". Full and strips both use the complete image, and give the same pixels.
-        tile: side of a tile in LR pixels, without overlap; 0 without tiles.
-        overlap: number of LR pixels that a tile also reads beyond each of its sides; 0 without tiles.
+        kind: "full", "strips" or "tiles". The first two use the complete image, and give the same pixels.
+        tile: side of a tile in LR pixels, overlap not included; 0 if there are no tiles.
+        overlap: number of LR pixels that a tile also reads beyond each of its sides; 0 if there are no tiles.
         peak: expected peak memory in bytes, not counting the upscaled image.
 
     Raises:
@@ -120,7 +120,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kind not in (FULL, STRIPS, TILES) or (self.kind == TILES and (self.tile < 1 or self.overlap < 0)):
             got = f"kind {self.kind!r}, tile {self.tile} and overlap {self.overlap}"
-            raise ValueError(f"kind must be full, strips, or tiles (with tile >= 1 and overlap >= 0); got {got}")
+            raise ValueError(f"kind must be full, strips or tiles; tiles need tile >= 1 and overlap >= 0; got {got}")
 
     def __str__(self) -> str:
         return f"tiles-{self.tile}-{self.overlap}" if self.kind == TILES else self.kind
@@ -149,8 +149,8 @@ class PlanRequest:
         shape: shape of the image, (h, w, channels). The alpha channel is counted.
         itemsize: number of bytes per pixel value of the image.
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        writing: bytes of memory per pixel that the upscaled image needs while it is written. They do not change the
-            plan.
+        writing: memory for writing the upscaled image, in bytes per output pixel. It can raise `Plan.peak`, but does
+            not change the kind of plan or the tiles.
     """
 
     shape: tuple[int, ...]
@@ -161,7 +161,7 @@ class PlanRequest:
     writing: int = PILLOW_BYTES
 
     def results(self, height: int, width: int) -> int:
-        """Return the bytes of the float32 copies of the upscaled image: 4 copies with self-ensemble, otherwise 2."""
+        """Return the bytes that float32 copies of the upscaled image need: 4 copies with self-ensemble, otherwise 2."""
         return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
 
 
@@ -169,7 +169,7 @@ def choose(request: PlanRequest) -> Plan:
     """Choose the first of full, strips and tiles that fits the memory limit. Tiles get the largest side that fits.
 
     Raises:
-        UserError: even with the smallest tiles, more memory is needed than the limit. The message says how much.
+        UserError: the image needs more memory than the limit, even with the smallest tiles. The message says how much.
     """
     (height, width, channels), cost, budget = request.shape, request.cost, request.budget
     image = math.prod(request.shape) * request.itemsize
@@ -195,7 +195,7 @@ def choose(request: PlanRequest) -> Plan:
 
 
 def _tiles(request: PlanRequest, before: int) -> Plan:
-    """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
+    """Return the plan with the largest tiles that fit the memory limit. `before` is the number of bytes in use."""
     (height, width, _), cost = request.shape, request.cost
     border = 2 * OVERLAP * width * cost.scale**2 * _CHANNELS * _FLOAT  # blended border rows of two rows of tiles
 

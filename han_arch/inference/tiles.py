@@ -1,8 +1,8 @@
 """Super-resolve an image in overlapping tiles, and blend the borders of the tiles.
 
 The network gets each tile with a margin of `overlap` LR pixels on every side. In the output, the outer half of the
-margin is cut off, because zero padding changes it. In the inner half, neighbouring tiles are blended with linear
-weights, because HAN's attention makes their pixels slightly different.
+margin is cut off, because zero padding changes its pixels. In the inner half, neighbouring tiles are blended with
+linear weights, because HAN's attention makes their pixels slightly different.
 """
 
 import math
@@ -111,7 +111,7 @@ def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int
             result = block.new_empty((*block.shape[:2], height, width))
         result[..., row : row + block.shape[2], column : column + block.shape[3]] = block
     if result is None:
-        raise ValueError(f"an image must have at least one pixel; got an output of {height}x{width} pixels")
+        raise ValueError(f"the output would have {width}x{height} pixels; use an image with at least one pixel")
     return result
 
 
@@ -147,7 +147,7 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    """Multiply the borders of a block by linear weights, which rise along dim at its start and fall at its end."""
+    """Multiply the borders of a block by linear weights. Along dim, they rise at the start and fall at the end."""
     for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
         ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
         ramp = ramp.view((-1, 1) if dim == 2 else -1)

@@ -32,7 +32,7 @@ def upscale(
     winograd: bool = False,
     plan: Plan | None = None,
 ) -> Images:
-    """Super-resolve an image. The pixels are the same as in a lossless file from `basicsr upscale`.
+    """Super-resolve an image. The pixels are the same as in a lossless file that `basicsr upscale` writes.
 
     Several threads may call this function at the same time. The last four models loaded by name or path stay in memory.
 
@@ -43,11 +43,11 @@ def upscale(
             A tensor of floats in [0, 1], (c, h, w) or (b, c, h, w), on any device.
             The number of channels c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
-        memory: memory limit of the program without the upscaled image: a number of bytes, or a text such as "2G".
+        memory: memory limit of the program, in bytes or as a text such as "2G". The upscaled image is not counted.
         device: "cuda", "xpu", "mps", "cpu", or "auto" for the first of them that is available.
         dtype: precision of the computation: "fp32", "bf16" or "fp16".
-        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. It is
-            slightly better, but takes eight times as long.
+        self_ensemble: whether to return the mean of the outputs for the image's eight flips and transposes. The mean
+            is slightly better, but takes eight times as long.
         winograd: whether to use Winograd's algorithm, which saves about a third of the time. It needs fp32 on the CPU
             and a C compiler. Pixels are the same up to rounding. See `han_arch.use_winograd`.
         plan: plan to use. By default, the memory limit decides the plan.
@@ -60,7 +60,7 @@ def upscale(
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
         ValueError: the image has an unsupported shape or colour mode, no pixels, or values that are not finite.
-        UserError: the memory limit is too small, or the device, dtype or model does not work. It is a ValueError.
+        UserError (a ValueError): the memory limit is too small, or the device, dtype or model does not work.
         FileNotFoundError: the model does not exist.
 
     Example:
@@ -104,7 +104,7 @@ def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
     if not image.is_floating_point():
         raise TypeError(f"a tensor must contain floats in [0, 1]; got {image.dtype}")
     if image.dim() not in (3, 4) or image.shape[-3] not in (1, 2, 3, 4):
-        raise ValueError(f"a tensor must have the shape (c, h, w) or (b, c, h, w), c 1 to 4; got {tuple(image.shape)}")
+        raise ValueError(f"a tensor must be (c, h, w) or (b, c, h, w) with 1 to 4 channels; got {tuple(image.shape)}")
     batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
     if not len(batch):
         raise ValueError("a tensor must contain at least one image; got an empty batch")

@@ -40,7 +40,7 @@ def check(variant: str) -> None:
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that runs the network `run` in a variant. `check` must accept the variant's name."""
+    """Return a function that runs the network `run` in a variant. The name must be one that `check` accepts."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -80,7 +80,7 @@ def self_ensemble(run: Run, lq: Tensor) -> Tensor:
 
 
 def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixels: int = CHOP_PIXELS) -> Tensor:
-    """Super-resolve images in four overlapping quadrants, joined without blending. Large quadrants are split again.
+    """Super-resolve images in four overlapping quadrants, and join the outputs without blending.
 
     The HAN authors used this method for their published scores. run is the network. lq is (b, channels, h, w), and
     the output is (b, channels, scale*h, scale*w). A quadrant extends `overlap` LR pixels beyond its half of a side.
@@ -91,8 +91,8 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
     Source: the function `forward_chop` in the HAN authors' code, which they took from EDSR.
     """
-    if overlap < 0 or max_pixels <= (2 * overlap + 2) ** 2:
-        raise ValueError(f"chop needs overlap >= 0, max_pixels > (2 * overlap + 2)^2; got {overlap} and {max_pixels}")
+    if max_pixels <= (least := (2 * overlap + 2) ** 2) or overlap < 0:
+        raise ValueError(f"chop needs overlap >= 0 and max_pixels > {least}; got {overlap} and {max_pixels}")
     halves = [_halves(length, overlap) for length in lq.shape[2:]]
 
     def quadrants() -> Iterator[tuple[int, int, Tensor]]:

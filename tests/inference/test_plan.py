@@ -76,7 +76,7 @@ def test_halving_ends() -> None:
 
 @pytest.mark.parametrize("arguments", [("half",), ("tiles", 0, 8), ("tiles", 8, -1)])
 def test_invalid_plans(arguments: tuple) -> None:
-    with pytest.raises(ValueError, match="full, strips, or tiles"):
+    with pytest.raises(ValueError, match="full, strips or tiles"):
         Plan(*arguments)
 
 
