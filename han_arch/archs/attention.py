@@ -51,7 +51,7 @@ class LAM(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
 
     def attention(self, feats: list[Tensor]) -> Tensor:
-        """Return the weights w of n maps, each (b, c, h, w): (b, n, n) in float32 or float64. Each row sums to 1."""
+        """Return the weights w, (b, n, n) in float32 or float64, for n maps, each (b, c, h, w). Rows of w sum to 1."""
         energy = layer_correlation(feats)
         if self.form == "cosine":
             tiny = torch.finfo(energy.dtype).tiny  # a map of zeros gets cosines of 0, not nan

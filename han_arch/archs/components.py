@@ -27,7 +27,7 @@ ComponentClass = TypeVar("ComponentClass", bound=type[nn.Module])
 
 
 def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
-    """Return a class decorator that registers a component for a slot, "layer" or "spatial". Its name is the class name.
+    """Return a decorator that registers a class as a component for a slot ("layer" or "spatial") under the class name.
 
     Raises:
         ValueError: the slot is unknown, or another class is registered under the same name.
@@ -49,7 +49,7 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function, name -> class or None, that finds components in another place, such as BasicSR's registry."""
+    """Add a function that finds more components, such as in BasicSR's registry. It maps a name to a class or None."""
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)
 

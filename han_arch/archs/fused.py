@@ -6,7 +6,7 @@
     LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: folds M into the weights of conv
     upsampling             PixelShuffle(conv(x))              upsample: moves whole pixels, not single values
 
-This file has the plain forms of the first two steps, han_arch.py those of the last two.
+The plain forms of the first two steps are in this file, the plain forms of the last two steps in han_arch.py.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ SLICE_NUMBERS = 2**20  # values in a slice of all maps: 4 MB in float32, which f
 
 
 def enabled() -> bool:
-    """Return whether the fast forms run: always, except under `torch.compile` and `torch.export`.
+    """Return whether the fast forms run. Under `torch.compile` and `torch.export`, the plain forms run instead.
 
-    These two cannot trace a function with its own gradient. They optimize the plain forms themselves.
+    These two tools cannot trace a function with its own gradient. They optimize the plain forms themselves.
     """
     return not torch.compiler.is_compiling()
 
@@ -124,7 +124,7 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """Compute E slice by slice, and the maps' gradients `df_i = sum_j (G_ij + G_ji) f_j` from the gradient G of E."""
+    """The inner products E, slice by slice. If G is E's gradient, map i has the gradient `sum_j (G_ij + G_ji) f_j`."""
 
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
 
 
 def _as_rows(feats: tuple[Tensor, ...]) -> list[Tensor]:
-    """Flatten each map to (b, c*h*w), all in the same order; do not copy if all maps have the same memory format."""
+    """Flatten each map to (b, c*h*w), all in the same order. Nothing is copied if all maps have one memory format."""
     if _common_format(feats) == torch.channels_last:
         return [feat.permute(0, 2, 3, 1).flatten(1) for feat in feats]
     return [feat.flatten(1) for feat in feats]

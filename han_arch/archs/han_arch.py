@@ -161,7 +161,7 @@ class HAN(nn.Module):
 def _mean_tensor(rgb_mean: Sequence[float] | None, num_in_ch: int) -> Tensor:
     if rgb_mean is None:
         if num_in_ch not in (1, 3):
-            raise ValueError(f"num_in_ch must be 1 or 3 unless rgb_mean is given; got {num_in_ch}")
+            raise ValueError(f"num_in_ch {num_in_ch} needs rgb_mean; without rgb_mean, num_in_ch must be 1 or 3")
         rgb_mean = DIV2K_RGB_MEAN if num_in_ch == 3 else (sum(DIV2K_RGB_MEAN) / 3,)
     if len(rgb_mean) != num_in_ch:
         raise ValueError(f"rgb_mean must have num_in_ch = {num_in_ch} values; got {len(rgb_mean)}: {tuple(rgb_mean)}")

@@ -42,7 +42,7 @@ def load_runtime(
     Args:
         path: the `.onnx` or `.xml` file. The `.bin` file of an `.xml` file must be in the same folder.
         runtime: "onnx" (ONNX Runtime) or "openvino".
-        dtype: precision of the computation, "float32" or, only in OpenVINO, "bfloat16".
+        dtype: precision of the computation, "float32" or "bfloat16" (only in OpenVINO).
         threads: number of processor threads. None: the runtime chooses.
         device: "cpu", "cuda" (only in ONNX Runtime) or "gpu" (an Intel GPU, only in OpenVINO).
 
@@ -75,12 +75,12 @@ class RuntimeEngine:
     """An `Engine` that runs an exported network. It computes a complete image or tile at once, without strips.
 
     Args:
-        path, runtime, device: the arguments of `load_runtime`. The device "auto" means the CPU.
-        dtype: precision of the computation, "fp32" or, only in OpenVINO, "bf16".
+        path, runtime, device: as in `load_runtime`; the device "auto" means the CPU.
+        dtype: precision of the computation, "fp32" or "bf16" (only in OpenVINO).
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: `load_runtime` raises it, or num_feat or num_group is missing or invalid in the metadata.
+        UserError: `load_runtime` fails, or num_feat or num_group is missing or invalid in the metadata.
     """
 
     def __init__(self, path: str | Path, runtime: str, device: str, dtype: str) -> None:
@@ -103,18 +103,18 @@ class RuntimeEngine:
         yield 0, self.network(lq)
 
     def in_float32(self) -> Engine | None:
-        """Open the same file in float32; see `Engine.in_float32`."""
+        """Return an engine that runs the same file in float32; see `Engine.in_float32`."""
         return None if self.dtype == "fp32" else RuntimeEngine(self.path, self.runtime, self.device, "fp32")
 
 
 def choose_engine(
     runtime: str, model: str | None, scale: int | None, device: str, dtype: str, winograd: bool = False
 ) -> Engine:
-    """Return the engine that the options of `basicsr upscale` select. None is an option that the user did not set.
+    """Return the engine that the options of `basicsr upscale` select. None means that the user did not set the option.
 
     Raises:
         FileNotFoundError: the file of the network does not exist.
-        UserError: two options contradict each other, or `get_engine` or `RuntimeEngine` raises it.
+        UserError: two options contradict each other, or `get_engine` or `RuntimeEngine` fails.
     """
     engine: Engine
     if runtime == "torch":
@@ -134,8 +134,8 @@ def choose_engine(
 def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> list[int]:
     """Read whole numbers from the metadata of the file `path`.
 
-    `largest` maps each key to its largest valid number; the smallest is 1. A number out of range means a damaged file
-    or a file from another program.
+    `largest` gives the largest valid number of each key. The smallest valid number is 1. A damaged file, or a file from
+    another program, may contain a number that is out of range.
 
     Raises:
         UserError: a number is missing or out of range.
@@ -143,6 +143,6 @@ def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> li
     numbers = [int(metadata[key]) if metadata.get(key, "").isdecimal() else 0 for key in largest]
     if not all(1 <= number <= limit for number, limit in zip(numbers, largest.values(), strict=True)):
         raise UserError(
-            f"the metadata of {path} must contain valid {' and '.join(largest)}; write the file with basicsr export"
+            f"{path} has no valid {' and '.join(largest)} in its metadata; write the file with basicsr export"
         )
     return numbers

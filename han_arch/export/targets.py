@@ -64,7 +64,7 @@ class ExportTarget:
 
 
 def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
-    """Make test images for net: smooth shapes with noise in [0, 1]. size is (batch, height, width)."""
+    """Make test images for net: smooth shapes with noise, values in [0, 1]. The size is (batch, height, width)."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch * 10_000 + height * 100 + width)
     coarse = torch.rand(batch, net.conv_first.in_channels, 4, 4, generator=generator)
@@ -73,7 +73,7 @@ def picture(net: HAN, size: tuple[int, int, int]) -> Tensor:
 
 
 def write_onnx(net: HAN, path: Path, metadata: Metadata) -> None:
-    """Write an `.onnx` file with the weights and, in `metadata_props`, the metadata."""
+    """Write an `.onnx` file with the weights and the metadata (in `metadata_props`)."""
     with _tracing("ONNX"):
         program = torch.onnx.export(
             net,
@@ -138,10 +138,10 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
 
 @cache
 def _openvino_core(openvino: ModuleType) -> Any:
-    """Return the one OpenVINO core of this process, which is never freed.
+    """Return the one OpenVINO core of this process. The core is never freed.
 
-    Each core sets a stack for signal handlers. If two cores overlap in time, or another thread frees a core, the freed
-    stack stays set, and the next signal (such as the end of a data worker) kills the process. Seen in OpenVINO 2026.4.
+    A core sets the stack for signal handlers. If two cores exist at the same time, or another thread frees a core, this
+    stack is freed but stays set (in OpenVINO 2026.4). Then a signal, such as the end of a data worker, is fatal.
     """
     return openvino.Core()
 
@@ -156,7 +156,7 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
     core = _openvino_core(require("openvino", "openvino"))
     weights = path.with_suffix(".bin")
     if not weights.is_file():
-        raise FileNotFoundError(f"{path} needs the file {weights.name} in the same folder; it does not exist")
+        raise FileNotFoundError(f"the file {weights} does not exist; {path.name} needs it in the same folder")
     if not any(found.split(".")[0] == device for found in core.available_devices):
         raise UserError(
             f"OpenVINO does not find the device {device} on this machine; it finds {', '.join(core.available_devices)}"
@@ -189,7 +189,7 @@ def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
 
 
 def open_torch(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:
-    """Open a `.pt2` file in float32 on the CPU. Open only files of `write_torch`: other files could run code."""
+    """Open a `.pt2` file in float32 on the CPU. Warning: a file that `write_torch` did not write could run code."""
     extra_files = {TORCH_EXTRA_FILE: ""}
     program = torch.export.load(path, extra_files=extra_files)
     return program.module(), json.loads(extra_files[TORCH_EXTRA_FILE])

@@ -112,8 +112,8 @@ def export(
         for result in checks:
             if not result.passed:
                 raise UserError(
-                    f"the {target} file's pixels differ from PyTorch's; {result}; "
-                    f"allowed: {TOLERANCE}; the file was removed"
+                    f"the {target} file was removed, because its pixels differ from PyTorch's "
+                    f"by more than {TOLERANCE}; {result}"
                 )
         for final in reversed(finals):  # rename OpenVINO's weights first, so that the .xml never exists without them
             os.replace(written.with_suffix(final.suffix), final)
@@ -138,7 +138,7 @@ def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
 
 
 def describe(net: HAN, source: str) -> dict[str, str]:
-    """Return the metadata for an exported file. If source is a file, they also contain its name and its SHA-256."""
+    """Return the metadata for an exported file. If source is a file, the metadata contain its name and SHA-256."""
     path = Path(source)
     channels = net.conv_first.in_channels
     metadata = {

@@ -57,7 +57,7 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
     try:
         return known[kind](target, **options)
     except (TypeError, ValueError) as error:
-        raise errors.UserError(f"train:{option} has a wrong option for {kind}: {error}") from error
+        raise errors.UserError(f"the options in train:{option} do not fit {kind}: {error}") from error
 
 
 @dataclass

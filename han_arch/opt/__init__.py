@@ -1,4 +1,4 @@
 """Read, complete and check option files. The function `load.load` does all three steps.
 
-Load the plugins first, because the check uses BasicSR's registries. Only `read`, `known` and `schema` need no BasicSR.
+The check uses BasicSR's registries, so the plugins must be loaded. `read`, `known` and `schema` work without BasicSR.
 """

@@ -1,4 +1,4 @@
-"""Check each option of an option file, check that the files in it exist, and try to build the network."""
+"""Check the options of an option file, check that their files and folders exist, and try to build the network."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class _CheckedRun:
 def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
     """Find missing and unknown options, values of a wrong type or out of range, and names that are not registered.
 
-    The options are those of an option file, without the options that `normalise` adds.
+    `opt` must not contain the options that `normalise` adds.
     """
     models: Mapping[str, Any] = entries("model")
     model: Any = opt.get("model_type")
@@ -51,8 +51,8 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 def try_network(network: Any) -> list[Problem]:
     """Build the network of the section `network_g`, to find options that its constructor does not accept.
 
-    The network is built on PyTorch's meta device, so its weights take no memory. If the constructor reads values of
-    tensors, which meta tensors do not have, the network is built on the CPU instead.
+    The network is built on PyTorch's meta device, so its weights take no memory. Meta tensors have no values: if the
+    constructor reads values of a tensor, the network is built on the CPU instead.
     """
     if not isinstance(network, dict):  # `check_options` reports this problem
         return []
@@ -84,9 +84,9 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 
 
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
-    """Return the options that `--force_yml` may add to a section: name -> True if the option is a section itself.
+    """Return a dict with the names of the options that `--force_yml` may add to a section.
 
-    If the dict contains the name `*`, the user may choose other names too.
+    The value is True if the option is a section itself. The name `*` means that the user may choose other names too.
 
     Args:
         opt: content of the option file.
@@ -113,7 +113,7 @@ def _check_section(content: dict[str, Any], node: Section, where: str, run: _Che
     for key in required:
         # A required option with the value `~` counts as missing, unless the option accepts `~`.
         if content.get(key) is None and not (key in content and keys[key].null):
-            yield Problem(where, f" lacks {key}; add it: {keys[key].describe()}")
+            yield Problem(where, f" lacks {key}; add this option ({keys[key].describe()})")
     for key, value in content.items():
         child = keys.get(key) or node.other(key)
         if child is not None:
@@ -152,7 +152,7 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")), ())
     for key in wanted:
         if dataset.get(key) is None:
-            yield Problem(where, f" lacks {key}; add it: a folder of images, or an LMDB (*.lmdb)")
+            yield Problem(where, f" lacks {key}; add this option (a folder of images, or an LMDB: *.lmdb)")
     if missing or not set(wanted) <= set(named):
         return
     counts = []

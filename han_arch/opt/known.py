@@ -43,7 +43,7 @@ _ANY_SET: Nodes = {
     "persistent_workers": Value("flag", "keep the data workers running between epochs"),
     "prefetch_mode": Value("text", "cuda: copy the next batch to the GPU in advance; cpu: not allowed",
                            choices=("cuda", "cpu"), null=True),
-    "num_prefetch_queue": Value("whole", "number of batches that prefetch_mode cpu loads in advance", low=1),
+    "num_prefetch_queue": Value("whole", "no effect, because prefetch_mode cpu is not allowed", low=1),
 }  # fmt: skip
 _TRAIN_SET: Nodes = {
     **_ANY_SET,
@@ -92,7 +92,7 @@ _LOSS: Nodes = {
 }
 _METRIC: Nodes = {
     "type": _TYPE,
-    "crop_border": Value("whole", "number of pixels to crop at each edge; in the papers, it is equal to scale", low=0),
+    "crop_border": Value("whole", "number of pixels to crop at each edge; the papers use the scale", low=0),
     "test_y_channel": Value("flag", "measure on the luma channel (Y), as the papers do"),
     "input_order": Value("text", choices=("HWC", "CHW")),
     "convert_to": Value("text", choices=("y", "gray")),
@@ -110,19 +110,19 @@ _TRAIN: Nodes = {
     "optim_d": Section(_OPTIMIZER, registry="optimizer", doc="optimizer of the discriminator", only="SRGANModel"),
     "scheduler": Section(_SCHEDULER, registry="scheduler", need="always"),
     "total_iter": Value("whole", "number of training iterations", low=1, need="always"),
-    "warmup_iter": Value("whole", "number of first iterations with a rising learning rate; -1: no warm-up", low=-1),
+    "warmup_iter": Value("whole", "number of warm-up iterations with a rising learning rate; -1: none", low=-1),
     "pixel_opt": _loss("loss on pixel values"),
     "perceptual_opt": _loss("loss on VGG features"),
     "gan_opt": _loss("adversarial loss", "SRGANModel"),
     "ldl_opt": _loss("LDL loss, which penalizes artifacts of adversarial training", "SRGANModel"),
     "net_d_iters": Value("whole", "number of discriminator steps per generator step", low=1, only="SRGANModel"),
-    "net_d_init_iters": Value("whole", "number of first iterations without generator steps", low=0, only="SRGANModel"),
+    "net_d_init_iters": Value("whole", "number of iterations before the first generator step", low=0, only="SRGANModel"),
     "precision": Value("text", "number format of a training step; bf16 and fp16 use mixed precision",
                        choices=tuple(PRECISIONS), only="HANModel"),
     "channels_last": Value("flag", "store images and weights in the memory format channels_last", only="HANModel"),
     "compile": Value("flag", "compile the blocks of the network with torch.compile", only="HANModel"),
-    "grad_clip": Value("number", "a gradient with a larger norm is scaled down", above=0, null=True, only="HANModel"),
-    "accumulate": Value("whole", "number of parts of a batch that run in turn, to save memory", low=1, only="HANModel"),
+    "grad_clip": Value("number", "maximum norm; larger gradients are scaled down", above=0, null=True, only="HANModel"),
+    "accumulate": Value("whole", "to save memory, run each batch in this number of parts", low=1, only="HANModel"),
     "guard": Section({
         "max_loss": Value("number", "maximum loss; a training step with a higher loss fails", above=0, null=True),
         "factor": Value("number", "a training step fails if its loss is above factor x median loss", above=1),

@@ -15,7 +15,7 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     This function replaces BasicSR's `parse_options`.
 
     Raises:
-        UserError: the option file or an override is wrong. The message lists all problems that the check found.
+        UserError: the option file or a `--force_yml` entry is wrong. The message lists all problems.
     """
     content = read.read(path)
     read.override(content, request.overrides, check.addable)

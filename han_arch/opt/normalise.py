@@ -1,6 +1,6 @@
 """Complete the content of an option file. No other module changes the options of a run.
 
-A BasicSR function that writes to the options gets a copy.
+BasicSR functions that change the options get a copy.
 """
 
 import os
@@ -49,7 +49,7 @@ class RunRequest:
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
     """Return the complete options of a run, and the problems: old names, and options that only the command may set.
 
-    The content of the option file may contain any mistake, and it is not changed. If the check finds no error, then:
+    `content` may contain any mistake. It is not changed. If the later check finds no error:
 
     - all options have their current names, and whole numbers are ints (`5e3` becomes 5000);
     - `num_gpu` is the number of GPUs that the run uses, at most the number of GPUs in this machine;
@@ -128,7 +128,7 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
-    """Return whether the table lists all options of the section. If not, another package may read more options."""
+    """Return True if the table lists all options of the section, False if another package may read more options."""
     if where.startswith("datasets"):
         return section.get("type") in CLOSED_SETS
     return opt.get("model_type") in CLOSED_MODELS

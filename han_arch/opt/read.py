@@ -41,7 +41,7 @@ class _OptionDumper(yaml.SafeDumper):
 
 
 def find(path_or_name: str) -> Path:
-    """Return the path of a file, or of a shipped option file by its name, with or without `options/` and `.yml`.
+    """Find an option file by its path, or a shipped one by its name. The name needs no `options/` and no `.yml`.
 
     Raises:
         UserError: no file has this path, and no shipped option file has this name.
@@ -54,13 +54,13 @@ def find(path_or_name: str) -> Path:
     if wanted in known and str(path.parent) in (".", "options"):
         return known[wanted]
     raise UserError(
-        f"no option file {path_or_name!r} (current folder: {Path.cwd()}), and no shipped option file with this name; "
+        f"no file {path_or_name!r} exists (current folder: {Path.cwd()}), and no shipped option file has this name; "
         f"{errors.hint(wanted, known)} (`basicsr options list` prints all shipped names)"
     )
 
 
 def parse(text: str, source: str) -> Any:
-    """Parse YAML text. The source, such as a file name, is for error messages.
+    """Parse YAML text. Error messages begin with the source, such as a file name.
 
     Raises:
         UserError: the text is not valid YAML, or it contains a duplicate key or a tag that would run code.
@@ -74,7 +74,7 @@ def parse(text: str, source: str) -> Any:
 
 
 def read(path_or_name: Path | str) -> dict[str, Any]:
-    """Read an option file: a path, or the name of a shipped option file (see `find`).
+    """Read an option file, given its path or the name of a shipped option file (see `find`).
 
     Raises:
         UserError: `find` or `parse` fails, or the content of the file is not a mapping.
@@ -101,8 +101,8 @@ def override(
     Args:
         options: content of an option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function that returns the options that entries may add to a section (see `check.addable`). The name `*`
-            allows any name if the new value is a mapping. By default, entries may add nothing.
+        addable: function such as `check.addable`. It returns the options that entries may add to a section. The name
+            `*` allows any name if the new value is a mapping. By default, entries may add nothing.
 
     Raises:
         UserError: an entry does not have this form, or has a key that is not in the file and must not be added.
@@ -160,10 +160,10 @@ def shipped_titles() -> dict[str, str]:
 
 
 def copy_shipped(name: str, target: str) -> list[Path]:
-    """Copy the shipped option file with this name, or "all", and return the paths of the copies.
+    """Copy a shipped option file, or all files if the name is "all". Return the paths of the copies.
 
-    The target is a file or a folder. A folder that does not exist yet must end with `/`. The copies refer to the JSON
-    schema in the package, so that editors find it.
+    The target is a file or a folder. For a single file, the path of a new folder must end with `/`. The copies contain
+    the path of the JSON schema in the package, so that editors find the schema.
 
     Raises:
         UserError: the shipped option file does not exist, or a copy would overwrite a file.

@@ -18,7 +18,7 @@ RULES: list[tuple[tuple[str, ...], Find, bool]] = []
 
 
 def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Problem]:
-    """Find options that contradict each other. A rule is skipped if an option that it reads has an error already."""
+    """Find options that contradict each other. A rule is skipped if one of its options already has an error."""
     bad = {problem.where for problem in known_problems if not problem.warning}
     return [problem for rule in RULES for problem in _apply(*rule, opt, bad)]
 
@@ -28,8 +28,8 @@ def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
 
     Args:
         reads: paths of the options that the rule reads. A problem is reported for the first path. If an option is
-            missing or `~`, the rule is skipped, but for a path with `?` at its end the function gets None. For paths
-            with `*`, the function is called for each name in that section. The name is its first argument.
+            missing or `~`, the rule is skipped. But if its path ends with `?`, the function gets None as the value. If
+            a path contains `*`, the function is called for each name in that section, with the name as first argument.
         warning: True if the run can start in spite of the problem.
     """
 

@@ -1,6 +1,6 @@
 """Convert the table of options to a JSON schema. Editors use the schema to complete and check option files.
 
-The schema does not check registered names. It lists the parameters of HAN, but not those of other registered classes.
+The schema does not check registered names. It lists the parameters of HAN, but not of other registered classes.
 """
 
 import inspect

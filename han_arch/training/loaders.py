@@ -1,6 +1,6 @@
 """Data loaders. The images in a training batch depend only on the seed and the iteration.
 
-So a resumed run and a run of several processes load the same batches. With BasicSR's loaders, they do not.
+So a resumed run, or a run with more processes, loads the same batches. With BasicSR's loaders, the batches differ.
 """
 
 import logging
@@ -28,7 +28,7 @@ class RunSampler(Sampler[SampleKey]):
 
     Each pass over the dataset has a new random order, which depends only on the option `manual_seed`. The samples of
     the whole run are numbered from 0. Let B be the batch size over all processes. Iteration i trains on the samples
-    (i-1)*B to i*B-1, and each process loads every world_size-th of them. B may be larger than the dataset.
+    (i-1)*B to i*B-1. Process r loads the samples r, r + world_size and so on. B may be larger than the dataset.
     """
 
     size: int  # number of samples in the dataset
@@ -104,7 +104,7 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
     """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
     Torch stops the workers only when the iterator is deleted, and a loader with persistent workers never deletes it.
-    Torch sends SIGTERM to busy workers, but our workers ignore it. So this code needs private attributes of torch.
+    Torch stops busy workers by SIGTERM, which our workers ignore. So this code needs private attributes of torch.
     """
     batches = iter(loader)
     try:

@@ -107,7 +107,7 @@ class BetweenSteps:
     def validate(self, current_iter: int) -> None:
         """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
 
-        If the metric `keep_best` is better than ever on the first validation set, save the networks as net_g_best.pth.
+        If the metric `keep_best` has a new best value on the first validation set, save the networks as net_g_best.pth.
         """
         val = self.opt.get("val")
         if not val or not self._is_due(current_iter, val["val_freq"]):
@@ -124,7 +124,7 @@ class BetweenSteps:
             self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
-        """Save networks and training state if `now`, every `save_checkpoint_freq` iterations, and after the last."""
+        """Save networks and training state every `save_checkpoint_freq` iterations, after the last, and if `now`."""
         logger_opt = self.opt["logger"]
         if not now and not self._is_due(current_iter, logger_opt["save_checkpoint_freq"]):
             return

@@ -41,10 +41,10 @@ def find_place(launcher: str) -> Place:
 def join(launcher: str, settings: Mapping[str, Any]) -> None:
     """Initialise torch.distributed from the environment variables that `find_place` reads.
 
-    The settings are the option section `dist_params`. Processes with a GPU use its `backend` (default nccl). Processes
-    without a GPU use gloo. Slurm uses `port` (default 29500) if MASTER_PORT is not set.
+    `settings` is the option section `dist_params`. Processes with a GPU use the option `backend` (default nccl), other
+    processes use gloo. With slurm, the option `port` (default 29500) is used if MASTER_PORT is not set.
 
-    BasicSR's `init_dist` fails without a GPU and passes the environment variable SLURM_NODELIST to a shell.
+    BasicSR's own `init_dist` fails without a GPU and passes the environment variable SLURM_NODELIST to a shell.
     """
     if launcher == "none":
         return
@@ -61,7 +61,7 @@ def join(launcher: str, settings: Mapping[str, Any]) -> None:
 def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, str]:
     """Convert the environment variables of a slurm task to the variables that torchrun sets.
 
-    MASTER_ADDR and MASTER_PORT keep their values. The port is used if MASTER_PORT is not set.
+    If MASTER_ADDR is not set, it becomes the first host. If MASTER_PORT is not set, it becomes `port`.
 
     Raises:
         UserError: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID or SLURM_JOB_NODELIST (or SLURM_NODELIST) is missing.
@@ -98,7 +98,7 @@ def leave() -> None:
 
 
 def largest(number: int) -> int:
-    """Return the largest `number` among all processes; in a distributed run every process must call this."""
+    """Return the largest `number` of all processes. In a distributed run, every process must call this function."""
     if not _joined():
         return number
     shared = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
@@ -124,7 +124,7 @@ class StopRequest(ExitStack[None]):
         return self
 
     def agreed(self) -> bool:
-        """Return True if any process of the run received a signal; every process must call this after each step."""
+        """Return True if any process received a signal. Every process must call this method after each step."""
         return bool(largest(int(self.signal_name is not None)))
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -22,7 +22,7 @@ from han_arch.models import REFUSED_WRITE
 
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log on stderr and in a file. It starts with the environment, the options, and the notes (warnings)."""
+    """Start the log on stderr and in a file. The log begins with the environment, options and notes (warnings)."""
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 
@@ -89,7 +89,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 class Progress(ExitStack[None]):
-    """Measure and report the speed of training; this class replaces BasicSR's MessageLogger.
+    """Progress bar, log lines and speed of a training run. This class replaces BasicSR's MessageLogger.
 
     The speed (iterations per second) is measured since the last log line, without validation and saving. The remaining
     time (ETA) includes validation and saving.
@@ -166,8 +166,7 @@ class Progress(ExitStack[None]):
 def memory_in_use() -> int:
     """Return the memory in use, in bytes; 0 if it is unknown.
 
-    With a GPU, this is the peak GPU memory of all tensors. Without a GPU, it is the main memory of the process, or its
-    peak on macOS.
+    With a GPU: the peak memory of all tensors on it. Without a GPU: the main memory of the process (its peak on macOS).
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
@@ -184,7 +183,7 @@ def memory_in_use() -> int:
 def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a text with the best and last value of each validation metric, and the paths of the output files.
 
-    The metrics are the option `val:metrics`. For a metric with `better: lower` the lowest value is the best.
+    `metrics` is the option `val:metrics`. For a metric with `better: lower` the lowest value is the best.
     """
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
@@ -205,7 +204,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw the columns of train.csv and val_*.csv as curves in curves.png; return its path. Needs matplotlib."""
+    """Draw the columns of train.csv and val_*.csv as curves; return the path of curves.png. This needs matplotlib."""
     from matplotlib.figure import Figure
 
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}

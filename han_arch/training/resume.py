@@ -30,7 +30,7 @@ class Resume:
         return 0 if self.state is None else int(self.state["iter"])
 
     def model_options(self, opt: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of the options whose section `path` names the network files that match the training state."""
+        """Return a copy of the options. Its section `path` names the network files that match the training state."""
         from basicsr.utils import check_resume
 
         opt = copy.deepcopy(opt)
@@ -43,9 +43,9 @@ class Resume:
 def find(opt: dict[str, Any]) -> Resume:
     """Find and load the training state to resume from.
 
-    With `auto_resume`, load the newest training state that can be read together with its network. Without
-    `auto_resume`, or if the experiment has no training state yet, load the file `path:resume_state`. If this option is
-    empty, the run starts at iteration 0.
+    With `auto_resume`, load the newest training state of the experiment. Skip a state if its file or its network file
+    is damaged. Without `auto_resume`, or if the experiment has no states yet, load the file in the option
+    `path:resume_state`. If this option is empty, the run starts at iteration 0.
 
     Raises:
         UserError: `path:resume_state` is not a readable training state, or all states of the experiment are damaged.

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     if args.check:
         for warning in warnings:
             sys.stderr.write(f"basicsr: warning: {warning}\n")
-        sys.stdout.write(f"# {path}: no problem found; the run would write {opt['path']['log']}\n{load.as_file(opt)}")
+        sys.stdout.write(f"# {path}: no problem; the run would write to {opt['path']['log']}\n{load.as_file(opt)}")
         return 0
 
     from basicsr.utils import set_random_seed

@@ -118,7 +118,7 @@ def test_output_is_not_clamped() -> None:
         ({"upscale": 1}, "one of 2, 3, 4, 8; got 1"),
         ({"rgb_mean": (0.5,)}, "num_in_ch = 3 values; got 1"),
         ({"num_out_ch": 1}, "got num_in_ch 3, num_out_ch 1"),
-        ({"num_in_ch": 4, "num_out_ch": 4}, "1 or 3 unless rgb_mean is given; got 4"),
+        ({"num_in_ch": 4, "num_out_ch": 4}, "num_in_ch 4 needs rgb_mean"),
         ({"num_group": 0}, "at least 1"),
         ({"layer_attention": "LAN"}, "did you mean LAM"),
         ({"layer_attention": "CSAM"}, "layer_attention .* CSAM is a spatial component"),

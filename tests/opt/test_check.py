@@ -201,7 +201,7 @@ def test_models_of_other_packages_may_read_more(monkeypatch: pytest.MonkeyPatch)
     assert problem.endswith("did you mean total_iter?")
     # An old option name of BasicSR can be a valid name in another package.
     assert "did you mean use_hflip" in found({**foreign, TRAIN + "use_flip": True})[0]
-    assert found({**foreign, "network_g:width": DELETE}) == ["network_g lacks width; add it: a value"]
+    assert found({**foreign, "network_g:width": DELETE}) == ["network_g lacks width; add this option (a value)"]
 
 
 def paths(options_: Any, where: str = "") -> list[str]:

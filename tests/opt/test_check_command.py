@@ -97,7 +97,7 @@ def test_what_is_printed_is_the_same_run(folder: Path, capsys: pytest.CaptureFix
     assert main([*command, "--force_yml", "train:optim_g:lr=3e-4", "datasets:train:batch_size_per_gpu=2"]) == 0
     first = capsys.readouterr().out
     resolved = yaml.safe_load(first)
-    assert f"the run would write {folder}/experiments/demo_HAN_x4" in first
+    assert f"the run would write to {folder}/experiments/demo_HAN_x4" in first
     assert (resolved["train"]["optim_g"]["lr"], resolved["datasets"]["train"]["batch_size_per_gpu"]) == (3e-4, 2)
     assert (resolved["val"]["val_freq"], resolved["num_gpu"]) == (400, 0)
     assert isinstance(resolved["manual_seed"], int)

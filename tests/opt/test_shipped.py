@@ -106,5 +106,5 @@ def test_find_takes_paths_and_shipped_names(tmp_path: Path, monkeypatch: pytest.
     assert read.find("train_HAN_x4.yml") == Path("train_HAN_x4.yml")
     with pytest.raises(UserError, match="did you mean train_HAN_x4"):
         read.find("train_HAM_x4.yml")
-    with pytest.raises(UserError, match="no option file"):
+    with pytest.raises(UserError, match="no shipped option file has this name"):
         read.find("elsewhere/train_HAN_x4.yml")
