@@ -110,7 +110,7 @@ _TRAIN: Nodes = {
     "optim_d": Section(_OPTIMIZER, registry="optimizer", doc="optimizer of the discriminator", only="SRGANModel"),
     "scheduler": Section(_SCHEDULER, registry="scheduler", need="always"),
     "total_iter": Value("whole", "number of training iterations", low=1, need="always"),
-    "warmup_iter": Value("whole", "number of warm-up iterations with a rising learning rate; -1: none", low=-1),
+    "warmup_iter": Value("whole", "number of iterations with a rising learning rate; -1: no warm-up", low=-1),
     "pixel_opt": _loss("loss on pixel values"),
     "perceptual_opt": _loss("loss on VGG features"),
     "gan_opt": _loss("adversarial loss", "SRGANModel"),

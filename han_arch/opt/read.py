@@ -87,7 +87,7 @@ def read(path_or_name: Path | str) -> dict[str, Any]:
 
 
 def dump(options: dict[str, Any]) -> str:
-    """Return the options as YAML text, which both `parse` and BasicSR's loader can read."""
+    """Return the options as YAML text that both `parse` and BasicSR's loader can read."""
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 

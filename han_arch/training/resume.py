@@ -44,7 +44,7 @@ def find(opt: dict[str, Any]) -> Resume:
     """Find and load the training state to resume from.
 
     With `auto_resume`, load the newest training state of the experiment. Skip a state if its file or its network file
-    is damaged. Without `auto_resume`, or if the experiment has no states yet, load the file in the option
+    cannot be read. Without `auto_resume`, or if the experiment has no states yet, load the file in the option
     `path:resume_state`. If this option is empty, the run starts at iteration 0.
 
     Raises:
