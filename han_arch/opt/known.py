@@ -116,7 +116,7 @@ _TRAIN: Nodes = {
     "gan_opt": _loss("adversarial loss", "SRGANModel"),
     "ldl_opt": _loss("LDL loss, which penalizes artifacts of adversarial training", "SRGANModel"),
     "net_d_iters": Value("whole", "number of discriminator steps per generator step", low=1, only="SRGANModel"),
-    "net_d_init_iters": Value("whole", "number of iterations before the first generator step", low=0, only="SRGANModel"),
+    "net_d_init_iters": Value("whole", "iterations before the first generator step", low=0, only="SRGANModel"),
     "precision": Value("text", "number format of a training step; bf16 and fp16 use mixed precision",
                        choices=tuple(PRECISIONS), only="HANModel"),
     "channels_last": Value("flag", "store images and weights in the memory format channels_last", only="HANModel"),
@@ -140,7 +140,7 @@ _VAL: Nodes = {
     "metrics": Section(others=Section(_METRIC, registry="metric"), null=True, doc="metrics with names of your choice"),
     "inference": Value("text", "inference variant for validation images, such as full, tiles or self_ensemble",
                        pattern=PATTERN, only="HANModel",
-                       wanted=f"{WANTED} (tiles-... replaces the old tiled-...; it blends tiles, so scores differ)"),
+                       wanted=f"{WANTED} (tiled-... is now tiles-..., which blends the tiles, so scores differ)"),
 }  # fmt: skip
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "number of iterations between two lines in the log", low=1, need="always"),
