@@ -184,7 +184,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
         target: the folder to make. If one top folder contains all files of the archive, that folder is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. A file's new path
-            is the text of the expression's groups, joined. None: all files are unpacked with their paths.
+            is the joined text of the expression's groups. None: all files are unpacked with their paths.
 
     Raises:
         UnsafeArchive: the zip file is damaged, no file matches members, or two files get the same name. Or an entry

@@ -48,7 +48,7 @@ def detects(state_dict: Mapping[str, Any]) -> bool:
 
 
 def _architecture(spandrel: Any) -> Any:
-    """Return HAN as a `spandrel.Architecture`. The class is defined inside, because spandrel is optional."""
+    """Return HAN as a `spandrel.Architecture`. This function defines the class, because spandrel is optional."""
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:

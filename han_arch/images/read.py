@@ -89,7 +89,7 @@ def _guess(start: bytes) -> str:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode the bytes of an 8-bit image file, of any format that Pillow reads.
+    """Decode the bytes of an 8-bit image file in any format that Pillow reads.
 
     Returns uint8. Grey is (h, w), and RGB is (h, w, 3). With alpha as the last channel, grey is (h, w, 2), and RGB is
     (h, w, 4).

@@ -1,4 +1,4 @@
-"""Upscale image files. `collect` lists and checks the sources and the output files; `upscale_files` upscales."""
+"""Upscale image files. `collect` lists the sources and checks the output files; `upscale_files` does the work."""
 
 import glob
 import io
@@ -257,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"more than {limit:,} bytes, too many for --max-pixels {max_pixels}; pass a larger number")
+            raise ImageError(f"the image has more than {limit:,} bytes; pass --max-pixels above {max_pixels}")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

@@ -31,7 +31,7 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An upscaled image and the plan that was used. pixels is (scale*h, scale*w, channels) with the input's dtype."""
+    """An upscaled image and the plan that was used. `pixels` is (scale*h, scale*w, channels) with the input's dtype."""
 
     pixels: np.ndarray
     plan: Plan
@@ -189,7 +189,7 @@ def _joined(strips: Iterator[tuple[int, Tensor]]) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge an image, (h, w) or (h, w, channels), with bicubic interpolation, aligned with the network's output."""
+    """Enlarge an image, (h, w) or (h, w, channels), bicubically. The result aligns with the network's output."""
     size = (scale * image.shape[1], scale * image.shape[0])
     enlarged = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_CUBIC)
     return enlarged if image.dtype.kind == "u" else enlarged.clip(0, 1)

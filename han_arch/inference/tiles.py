@@ -25,7 +25,7 @@ Region = tuple[int, int, int, int]  # top, bottom, left, right, in LR pixels
 class Span:
     """The position of a tile along one axis of the image, in LR pixels.
 
-    The network gets the pixels from `low` to `high`. Of its output, the part from `first` to `last` is used. The first
+    The network gets the pixels from `low` to `high`. The part of its output from `first` to `last` is used. The first
     `fade_in` and the last `fade_out` pixels of this part are blended with the neighbouring tiles.
     """
 
