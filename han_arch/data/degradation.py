@@ -22,13 +22,13 @@ def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
 
 
 def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Apply the BD degradation to an image (uint8, (h, w) or (h, w, c)).
+    """Apply the degradation BD (blur, then keep every `scale`-th pixel) to an image (uint8, (h, w) or (h, w, c)).
 
-    It blurs the image with a normalised 7x7 Gaussian (sigma 1.6), keeps the pixels [1::scale, 1::scale] and rounds them
-    to 8 bits. `border` has no effect, because the blur always repeats the edge pixels.
+    The blur is a normalised 7x7 Gaussian (sigma 1.6). The kept pixels are [1::scale, 1::scale], rounded to 8 bits.
+    `border` has no effect, because the blur always repeats the edge pixels.
 
-    Source: the papers use BD only at scale 3. Bicubic upscaling of these LR images gives the published BD scores of
-    the method Bicubic.
+    Source: the papers use BD only at scale 3. Bicubic upscaling of LR images from this function gives the same scores
+    as in the papers.
     """
     kernel = cv2.getGaussianKernel(7, 1.6, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -86,7 +86,7 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size, as for the row "Bicubic" of the tables."""
+        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size (the method "Bicubic" of the tables)."""
         return imresize(lq, self.scale, self.border)
 
 
@@ -176,28 +176,28 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `identify`: the convention that made a set of LR images."""
+    """The result of `identify`: the convention (method) by which a set of LR images was made."""
 
     name: str  # a key of `CONVENTIONS`, or `UNKNOWN`
     edge: int  # width in LR pixels of the border that was not compared; 0 for complete images
     shares: dict[str, float]  # convention -> share (0..1) of the pixel values that differ from its output
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Return whether `wanted` can have made the LR images. Check its border only if the edges were compared."""
+        """Return whether `wanted` could have made the LR images. Its border counts only if the edges were compared."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def compare(self, gt: np.ndarray, lq: np.ndarray, scale: int) -> tuple[int, int]:
-        """Return how many LR pixel values differ from those that the convention makes, and how many were compared.
+        """Compare `lq` with the LR image that the convention makes from `gt` (images as for `identify`).
 
-        `gt` and `lq` are a pair as for `identify`. Both numbers are 0 if the convention is unknown.
+        Return the number of different pixel values and the number of compared ones; both 0 for an unknown convention.
         """
         return (0, 0) if self.name == UNKNOWN else _differing(gt, lq, scale, self.name, self.edge)
 
     def __str__(self) -> str:
         if self.name == UNKNOWN:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-            return f"an unknown method (pixel values that differ from the known methods: {shares})"
+            return f"an unknown method (differing pixel values for each known method: {shares})"
         if not self.edge:
             return self.name
         kind = self.name.split()[0]
@@ -212,9 +212,9 @@ def _differing(gt: np.ndarray, lq: np.ndarray, scale: int, convention: str, edge
 
 
 def identify(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int) -> Verdict:
-    """Find the convention (method of making LR images) that made most of the LR images.
+    """Find out by which convention (method of shrinking images) most of the LR images were made.
 
-    `pairs` are HR images, each with its LR image; uint8, (h, w) or (h, w, c).
+    Each pair is an HR image and its LR image; both are uint8, (h, w) or (h, w, c).
     """
     shares: dict[str, float] = {}
     for names in (_CHEAP, tuple(CONVENTIONS)):

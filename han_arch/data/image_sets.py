@@ -21,7 +21,7 @@ class ImageRef:
     in_lmdb: bool
 
     def read(self) -> bytes:
-        """Return the encoded image as bytes; raise OSError or LmdbFault if they cannot be read."""
+        """Return the encoded image as bytes; raise OSError or LmdbFault if this fails."""
         return lmdb_value(self.folder, self.name) if self.in_lmdb else (self.folder / self.name).read_bytes()
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def load_set(path: Path) -> ImageSet:
         images.faults.append(f"{path} does not exist or is not a folder")
         return images
     if path.name.endswith(".partial"):
-        images.faults.append(f"{path} is not finished; run the basicsr data prepare command that started it again")
+        images.faults.append(f"{path} is not finished; to finish it, run the same basicsr data prepare command again")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
         _load_lmdb(images)
     else:
@@ -87,7 +87,7 @@ def _load_lmdb(images: ImageSet) -> None:
         images.faults.append(str(fault))
         return
     except WorkerDied:
-        images.faults.append(f"{path}: data.mdb is damaged; a worker process crashed while it read the keys")
+        images.faults.append(f"{path}: data.mdb is damaged; the process that read its keys crashed")
         return
     images.images = {key: ImageRef(path, key, in_lmdb=True) for key in keys}
     if not (path / "meta_info.txt").is_file():

@@ -25,8 +25,8 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
         ValueError: the image's shape, the scale or the border is invalid.
 
     Source: MATLAB's documented algorithm (kernel of Keys 1981, a = -0.5; kernel widened by 1/scale when shrinking).
-    Deviation: at scale 1/3, the order of the additions decides how one of 160 pixel values is rounded. This function
-    adds in index order. No MATLAB output was available at this scale for a comparison.
+    Possible deviation: at scale 1/3, one of 160 pixel values depends on the order of the additions. This function adds
+    in index order. No MATLAB output was available at this scale for a comparison.
     """
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8; got {image.dtype}")
@@ -42,7 +42,7 @@ def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.n
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Return the values of Keys' cubic kernel (a = -0.5) at distances in pixels; beyond 2 pixels they are zero."""
+    """Return the values of Keys' cubic kernel (a = -0.5) at distances in pixels; values beyond 2 pixels are 0."""
     x = np.abs(distance)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -50,7 +50,7 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def _resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights and the indices of the k input pixels of each output pixel, both (output length, k).
+    """Return the weights and the indices of the k input pixels for each output pixel, both (output length, k).
 
     Near the border, one row may contain the same index several times.
     """

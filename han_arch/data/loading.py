@@ -29,16 +29,16 @@ compat.install_import_fallbacks()
 
 
 class SampleError(UserError):
-    """A training or validation image cannot be used; the message contains its file, or its LMDB and key."""
+    """A training or validation image cannot be used; the message names its file, or its LMDB and key."""
 
 
 class SharedLmdbBackend:
     """LMDB backend for BasicSR that opens each LMDB only once in a process and can be pickled.
 
-    It always opens LMDBs read-only, without lock and readahead; it ignores these arguments of BasicSR's backend.
+    It ignores the arguments `readonly`, `lock` and `readahead`: LMDBs are always read-only, without lock and readahead.
 
     Args:
-        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each LMDB folder.
+        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each of `db_paths`.
 
     Raises:
         ValueError: the number of client keys differs from the number of folders.
@@ -60,7 +60,7 @@ class SharedLmdbBackend:
         self.folders = {key: Path(folder) for key, folder in zip(keys, folders, strict=True)}
 
     def get(self, filepath: str, client_key: str) -> bytes:
-        """Return the bytes at key `filepath` of the LMDB of `client_key`; raise LmdbFault if they cannot be read."""
+        """Return the bytes at key `filepath` in the LMDB named `client_key`; raise LmdbFault if this fails."""
         return lmdb_value(self.folders[client_key], str(filepath))
 
     def get_text(self, filepath: str) -> str:
@@ -71,7 +71,7 @@ class SharedLmdbBackend:
 class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
     """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
 
-    Deviations: the pairs are sorted by GT path. The option dict is not changed.
+    Other differences: the pairs are sorted by GT path, and the option dict is not changed.
 
     Raises:
         SampleError: the GT folder contains no image.
@@ -94,7 +94,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR; raise SampleError or LmdbFault with the name of a damaged image."""
+        """Return the same item as BasicSR. For a damaged image, raise SampleError or LmdbFault with its name."""
         try:
             return self.inner[index]
         except LmdbFault:
@@ -178,7 +178,7 @@ def is_seed_new_each_epoch() -> bool:
 
 
 def is_bad_file_named() -> bool:
-    """Test whether an error of the registered PairedImageDataset contains the file name of the damaged image."""
+    """Test whether the errors of the registered PairedImageDataset name the damaged image file."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Make the data sets for training and testing from a folder of HR images.
 
-At scale 4, these are GT_x4 and LR_BIx4 (complete images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of the
-sub-images. Each scale has its own GT images, because HR images are cropped to sides that are multiples of the scale.
+At scale 4, the data sets are GT_x4 and LR_BIx4 (complete images), GT_sub_x4 and LR_sub_BIx4 (sub-images), and LMDBs of
+the sub-images. Each scale has its own GT images, because HR images are cropped to multiples of the scale.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _Content = tuple[str, bool]  # side ("GT" or "LR"), and whether the images are s
 
 
 def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
-    """Return the folder names of a product's GT and LR images, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
+    """Return the names of a product's GT folder and LR folder, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
     sub, ending = PRODUCTS[product]
     return f"GT{sub}_x{degradation.scale}{ending}", f"LR{sub}_{degradation.name}{ending}"
 
@@ -51,12 +51,12 @@ class CropGrid:
                 raise UserError(f"{name} {value} is not a positive multiple of scale {scale}; {advice}")
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side; the last one ends at the edge. A side of at most `size` is one window."""
+        """Return the windows along one side. The last window ends at the edge. A side up to `size` has one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return the windows (rows, columns) of an image, row by row, keyed by BasicSR's names, such as 0001_s001."""
+        """Return the windows of an image, row by row: dict from name, such as 0001_s001, to slices (rows, columns)."""
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
@@ -67,7 +67,7 @@ class CropGrid:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The products that `prepare` makes from each HR image, and their settings."""
+    """The settings of `prepare`: which products (kinds of data sets) it makes, and how."""
 
     products: Sequence[str] = tuple(PRODUCTS)  # keys of `PRODUCTS`
     grid: CropGrid = field(default_factory=CropGrid)
@@ -80,7 +80,7 @@ class Recipe:
         return bool({"sub", "lmdb"} & set(self.products))
 
     def patch_at(self, scale: int) -> int:
-        """Return the side of a training patch in HR pixels at a scale."""
+        """Return the side of a training patch for a scale, in HR pixels."""
         return LQ_PATCH * scale if self.patch is None else self.patch
 
     def check(self, scale: int) -> None:
@@ -98,7 +98,7 @@ class Recipe:
 def prepare(
     hr_folder: Path, out: Path, degradations: Sequence[ScaledDegradation], recipe: Recipe, workers: int
 ) -> list[Path]:
-    """Make the data sets of all degradations in the folder `out`, or continue an earlier run; return their folders.
+    """Make the data sets of all degradations in `out`, or continue an earlier run. Return the paths of the data sets.
 
     Raises:
         UserError: the recipe does not fit a scale, HR files are unusable (the message lists all of them), or `out`
@@ -123,7 +123,7 @@ class _Source:
 
 
 def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
-    """Decode all HR images. Return their data, sorted by file name; reject unusable files, one line each."""
+    """Decode all HR images; return them sorted by file name. Raise UserError with one line for each unusable file."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder")
     paths = list_files(folder)
@@ -161,7 +161,7 @@ def _name_problems(paths: list[Path]) -> defaultdict[Path, list[str]]:
 
 
 def _check_source(path: Path, grey: str, min_side: int) -> _Source | str:
-    """Return the decoded image's data, or the reason why the image cannot be used."""
+    """Decode an HR image. Return its path, size and hash, or the reason why the image cannot be used."""
     data = path.read_bytes()
     try:
         pixels = decode_image(data)
@@ -231,7 +231,7 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
 
 
 def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
-    """Make all GT and LR images of one HR file, as PNG bytes keyed by image name."""
+    """Make all GT and LR images of one HR file. Return, for each content, a dict from image name to PNG bytes."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)

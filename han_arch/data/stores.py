@@ -22,7 +22,7 @@ RECORD = ".prepare.json"  # the settings of a data set; a hidden file, which Bas
 
 
 class LmdbFault(UserError):
-    """An LMDB or one of its keys cannot be read; the message contains the file and the reason."""
+    """An LMDB or one of its keys cannot be read; the message names the file and the reason."""
 
 
 def open_lmdb(folder: Path) -> lmdb.Environment:
@@ -103,10 +103,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Store(ABC):
-    """A data set of `basicsr data prepare` on the disk, finished (at `path`) or unfinished (at `partial`).
+    """A data set that `basicsr data prepare` makes. It is at `partial` until it is finished, then at `path`.
 
-    `settings` are the plain JSON values that determine all images. A run uses the data set of an earlier run only if
-    the settings are equal.
+    `settings` are plain JSON values that determine all images. A run uses the data set of an earlier run only if their
+    settings are equal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -115,10 +115,10 @@ class Store(ABC):
         self.settings = settings
 
     def is_whole(self, names: Collection[str]) -> bool:
-        """Return whether the finished data set exists and has exactly the images `names`, all of them complete.
+        """Return whether the data set is finished and consists of exactly the images `names`, all complete.
 
         Raises:
-            UserError: the path is not a data set with these settings, or a damaged and an unfinished data set exist.
+            UserError: `path` is not a data set with these settings, or `path` is damaged and `partial` exists too.
         """
         if not self.path.exists():
             return False
@@ -130,10 +130,9 @@ class Store(ABC):
         return False
 
     def begin(self) -> set[str]:
-        """Open or create the unfinished data set; return the names of the images that it already has.
+        """Open or create the unfinished data set `partial`; return the names of the images that it already has.
 
-        Call this only after `is_whole` returned False. A finished data set is then damaged; it becomes the unfinished
-        data set.
+        Call this only if `is_whole` returned False. If `path` exists, it is damaged; then it is renamed to `partial`.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
@@ -146,7 +145,7 @@ class Store(ABC):
         return self._open_partial()
 
     def finish(self, names: Collection[str]) -> None:
-        """Delete images that are not in `names`, then move the unfinished data set to the final path."""
+        """Delete images that are not in `names`, then rename `partial` to `path`."""
         self._close_partial(set(names))
         os.replace(self.partial, self.path)
 
@@ -169,7 +168,7 @@ class Store(ABC):
         try:
             made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
-            raise UserError(f"{folder} exists but has no readable {RECORD} of basicsr data prepare; {advice}") from None
+            raise UserError(f"{folder} has no readable {RECORD}, so data prepare cannot use it; {advice}") from None
         differences = "; ".join(
             f"{key} was {_shortened(made_with.get(key))}, is now {_shortened(self.settings.get(key))}"
             for key in sorted({*made_with, *self.settings})
@@ -192,7 +191,7 @@ class FolderStore(Store):
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the complete PNG files. A power cut can leave files that are cut short."""
+        """Return the names of the complete PNG files; after a power cut, some files can be incomplete."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:
@@ -226,7 +225,7 @@ class LmdbStore(Store):
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def present(self, folder: Path) -> set[str]:
-        """Return the keys of an LMDB. Return no keys if the LMDB is damaged or its meta_info.txt has other keys."""
+        """Return the keys of an LMDB, or no keys if the LMDB is damaged or its meta_info.txt has other keys."""
         try:
             with open_lmdb(folder) as env:
                 keys = set(_keys_of(env))

@@ -1,4 +1,4 @@
-"""Check folders and LMDBs, alone or as a GT set with its LR set, and find out how the LR images were made."""
+"""Check folders and LMDBs, alone or in pairs (GT set and LR set), and find out how the LR images were made."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -87,10 +87,10 @@ def verify_pair(
     The LR names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
 
     Args:
-        scale: HR side / LR side. None: the scale of the degradation, or of the first readable pair.
+        scale: HR side / LR side. None: take it from `degradation`, or else from the first readable pair of images.
         degradation: the degradation that the LR images must have. None: any degradation.
-        tolerance: maximum share (0..1) of an LR image's pixel values that may differ from the detected convention's
-            output. Use 0 for data sets of `basicsr data prepare`.
+        tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the output of the
+            detected convention. Data sets that `basicsr data prepare` made fit exactly, so pass 0 for them.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
@@ -112,7 +112,7 @@ def verify_pair(
         return report
     verdict = identify([(gt, lq) for gt, lq in sample if _size_fault(gt, lq, scale) is None], scale)
     if degradation is not None and not verdict.fits(degradation):
-        report.faults.append(f"{lq_path}: should be made by {degradation.name}, but was made by {verdict}")
+        report.faults.append(f"{lq_path}: LR images should be made by {degradation.name}, but were made by {verdict}")
     look = partial(_examine, scale=scale, verdict=verdict, tolerance=tolerance)
     total = _examine_all([gt_set, lq_set], pairs, look, workers)
     report.faults += total.faults
@@ -132,7 +132,7 @@ def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
-    """Decode one image, or decode a GT and an LR image and compare them with the convention of `verdict`."""
+    """Decode one image, or a GT and its LR image; compare the LR image with what the convention of `verdict` makes."""
     findings = _Findings()
     decoded = []
     for ref in pair:
@@ -180,7 +180,7 @@ def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[_Pa
 
 def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
     if gt.shape[2:] != lq.shape[2:]:
-        return "one of the GT and LR images is grey, and the other is in colour"
+        return "one image of the pair is grey, the other is in colour"
     if gt.shape[0] != lq.shape[0] * scale or gt.shape[1] != lq.shape[1] * scale:
         return f"LR size {lq.shape[1]}x{lq.shape[0]} times {scale} is not the GT size {gt.shape[1]}x{gt.shape[0]}"
     return None
@@ -189,7 +189,7 @@ def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 def _examine_all(
     sets: Sequence[ImageSet], pairs: Sequence[_Pair], look: Callable[[_Pair], _Findings], workers: int
 ) -> _Findings:
-    """Call `look` for all pairs and add up the findings; compare image shapes with the LMDBs' meta_info.txt."""
+    """Call `look` for all pairs and add up the findings. For LMDBs, compare image shapes with meta_info.txt."""
     # Read LMDBs only in worker processes, because damaged LMDB pages can crash the process that reads them.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)
@@ -202,7 +202,7 @@ def _examine_all(
             total.compared += findings.compared
     except WorkerDied:
         cause = "data.mdb is damaged, or memory ran out"
-        total.faults.append(f"{sets[-1].path}: a worker process crashed while it read images; {cause}")
+        total.faults.append(f"{sets[-1].path}: a process that read images crashed; {cause}")
     for images in sets:
         for key, noted in images.shapes.items():
             found = total.shapes.get(ImageRef(images.path, key, in_lmdb=True), noted)

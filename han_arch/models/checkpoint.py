@@ -1,4 +1,4 @@
-"""Save and load checkpoints and training states. Files are written completely or not at all; loading runs no code."""
+"""Save and load checkpoints and training states. A file is saved completely or not at all; loading it runs no code."""
 
 import random
 import warnings
@@ -29,7 +29,7 @@ class CheckpointModel(SRModel):
     - A file is written completely or not at all. A write error stops the run.
     - A checkpoint contains the options `network_g`, the trained weights (key `params`) and the averaged weights (key
       `params_ema`).
-    - `load_network` never runs code from a file. For HAN it also reads RCAN checkpoints and those of HAN's authors.
+    - `load_network` never runs code from a file. For HAN, it also reads checkpoints of RCAN and of HAN's authors.
       A warm start accepts a checkpoint that fits only partly.
     """
 
@@ -55,7 +55,7 @@ class CheckpointModel(SRModel):
         """Save one or several networks in the file `<net_label>_<current_iter>.pth`.
 
         Args:
-            net_label: with the label "net_g", the file also contains the options `network_g`.
+            net_label: if it is "net_g", the file also contains the options `network_g`.
             current_iter: an iteration number, or a word such as "best"; -1 means "latest".
             param_key: key of the state dict in the file; for a list of networks, a list of keys.
 
@@ -71,7 +71,7 @@ class CheckpointModel(SRModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save everything that an exact resume needs in `<current_iter>.state`. If current_iter is -1, do nothing.
+        """Save in `<current_iter>.state` everything that an exact resume needs. If current_iter is -1, do nothing.
 
         Raises:
             UserError: the file could not be written.
@@ -136,9 +136,9 @@ class CheckpointModel(SRModel):
         _set_random_state(resume_state["random"])
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
-        """Set the optimizers to the current options, and advance new schedulers by `done` iterations.
+        """Set the optimizers to the current options. Build new schedulers and advance them to iteration `done`.
 
-        `fresh` contains the parameter groups of each optimizer from before the training state was loaded.
+        `fresh` contains each optimizer's parameter groups, copied before the training state was loaded.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
@@ -158,9 +158,9 @@ class CheckpointModel(SRModel):
 
         Args:
             load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
-            strict: True: the file must contain all weights of the network, and no others. False: load the weights that
-                fit. For HAN this is a warm start: the backbone must fit, and the log lists the loaded weights.
-            param_key: key of the state dict in the file. If the file lacks it, averaged weights are preferred.
+            strict: True = the file must contain all weights of the network, and no others. False = load the weights
+                that fit. For HAN, False is a warm start; the backbone must fit, and the log lists the loaded weights.
+            param_key: key of the state dict in the file. If it is missing, averaged weights are preferred.
 
         Raises:
             UserError: the file is not a checkpoint, or it does not fit the network.

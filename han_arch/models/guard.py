@@ -15,13 +15,13 @@ WARM_UP = 20  # a loss can be unusual only after this number of good steps
 
 @dataclass
 class LossGuard:
-    """Judge the loss and gradient of each training step, before the optimizer changes the weights.
+    """A check of the loss and gradient of each training step, before the optimizer changes the weights.
 
     Args:
         max_loss: a step with a larger loss is bad. None: no limit.
         factor: a step is bad if its loss is more than `factor` times the median loss of the last 100 good steps.
         give_up_after: number of bad steps in a row after which training ends.
-        action: "skip" skips a bad step; "rollback" also reloads networks and optimizers from the newest checkpoint.
+        action: "skip" = skip a bad step; "rollback" = also reload networks and optimizers from the newest checkpoint.
 
     Raises:
         ValueError: an argument is out of range.
@@ -63,12 +63,12 @@ class LossGuard:
         return None
 
     def count(self, problem: str | None, total: float, files: list[str]) -> None:
-        """Count a step as good or bad, by the result of `find_problem`.
+        """Count a step: as good if `problem`, the result of `find_problem`, is None; otherwise as bad.
 
         `total` is the sum of all loss terms. `files` are the paths of the batch's images, for the error message.
 
         Raises:
-            UserError: the step is the last of `give_up_after` bad steps in a row.
+            UserError: `give_up_after` steps in a row were bad.
         """
         if problem is None:
             self.recent.append(total)
@@ -87,6 +87,6 @@ class LossGuard:
         return {"recent": list(self.recent), "bad_in_a_row": self.bad_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.recent = deque(state["recent"], maxlen=WINDOW)
         self.bad_in_a_row = state["bad_in_a_row"]

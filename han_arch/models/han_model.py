@@ -1,4 +1,4 @@
-"""HANModel: trains and validates HAN, and also BasicSR's networks."""
+"""The model HANModel, which trains and validates HAN, EDSR and RCAN."""
 
 import logging
 from typing import Any
@@ -23,7 +23,7 @@ from han_arch.speed.winograd import use_winograd
 class HANModel(CheckpointModel):
     """Model for `model_type: HANModel` in option files. It trains and validates HAN, EDSR and RCAN.
 
-    It supports all options of BasicSR's SRModel, and these:
+    It supports all options of BasicSR's SRModel, and these options:
 
     - in the section `train`: `precision`, `channels_last`, `accumulate` and `grad_clip` (see TrainingStep), `compile`,
       and `guard` (see LossGuard);
@@ -86,16 +86,16 @@ class HANModel(CheckpointModel):
         self.schedulers = [build("scheduler", settings, optimizer) for optimizer in self.optimizers]
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to its device and wrap it, as SRModel does; distributed runs also work without a GPU."""
+        """Move a network to its device and wrap it, as SRModel does, but allow distributed runs on CPUs too."""
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(net, find_unused_parameters=self.opt.get("find_unused_parameters", False))
         return super().model_to_device(net)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Advance the schedules to an iteration. In the first `warmup_iter` iterations, scale the rates up linearly.
+        """Advance the schedules to an iteration. In the first `warmup_iter` iterations, raise the rates linearly.
 
-        Differences from BasicSR: the warm-up ends at the schedule's learning rate, and schedule milestones also take
-        effect during the warm-up.
+        Differences from BasicSR: the warm-up ends at the learning rate of the schedule, and milestones also take effect
+        during the warm-up.
         """
         if self.scheduled_lrs is not None:
             self._set_lr(self.scheduled_lrs)
@@ -109,12 +109,12 @@ class HANModel(CheckpointModel):
             self._set_lr([[lr * current_iter / warmup_iter for lr in lrs] for lrs in self.scheduled_lrs])
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Store a batch: "lq" (LR images), "gt" (for training and metrics), and "gt_path" or "lq_path" (file paths)."""
+        """Store a batch: "lq" (LR images), "gt" (for training and metrics), and file paths ("gt_path" or "lq_path")."""
         super().feed_data(data)
         self.files = list(data.get("gt_path") or data.get("lq_path") or [])
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Do one training step on the batch from `feed_data`. Set `output`, and the losses in `log_dict`.
+        """Do one training step on the batch from `feed_data`. Store the result in `output`, the losses in `log_dict`.
 
         A bad step (see LossGuard) is skipped, and the log shows the paths of its images.
 
@@ -139,7 +139,7 @@ class HANModel(CheckpointModel):
         self.log_dict = {**numbers, "grad_norm": float(norm)}
 
     def reduce_loss_dict(self, loss_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Average each loss term over all processes. All processes get the same means, so they skip the same steps."""
+        """Average each loss term over all processes. All processes get the same means and so skip the same steps."""
         if not self.opt["dist"]:
             return loss_dict
         means = torch.stack(list(loss_dict.values()))
@@ -147,7 +147,7 @@ class HANModel(CheckpointModel):
         return dict(zip(loss_dict, means / self.opt["world_size"], strict=True))
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """Update the averaged network: weights = decay * weights + (1 - decay) * trained weights; copy buffers."""
+        """Update the averaged network: w = decay * w + (1 - decay) * trained_w. Copy all buffers."""
         averaged, trained = self.net_g_ema, self.get_bare_model(self.net_g)
         with torch.no_grad():
             get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(trained.parameters()), 0)
@@ -155,7 +155,7 @@ class HANModel(CheckpointModel):
                 target.copy_(source)
 
     def test(self) -> None:
-        """Upscale `lq` by the inference variant `val:inference`, and store the result in `output`.
+        """Upscale `lq` with the inference variant in the option `val:inference`; store the result in `output`.
 
         Use the averaged network if there is one. Otherwise use the trained network without its DistributedDataParallel
         wrapper, which would wait for the other processes.
@@ -168,12 +168,12 @@ class HANModel(CheckpointModel):
         net.train(was_training)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Compute and log the metrics on the data set of a loader; see `validate`."""
+        """Compute the metrics on the data set of `dataloader` (see `validate`), and log them."""
         name = dataloader.dataset.opt["name"]
         self.metric_results: dict[str, float] = validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
         if not self.metric_results:
             get_root_logger().info(
-                f"Validation {name}: no metrics, because val:metrics is empty or there are no GT images"
+                f"Validation {name}: no metrics, because val:metrics is empty or GT images are missing"
             )
             return
         if self.is_train:  # `basicsr test` has no best iteration

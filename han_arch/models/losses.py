@@ -16,7 +16,7 @@ LOG_NAMES = {"pixel_opt": ("l_pix",), "perceptual_opt": ("l_percep", "l_style")}
 
 
 def classes() -> dict[str, type[nn.Module]]:
-    """Return all loss classes, keyed by name. For equal names, BasicSR's or a plugin's class replaces PyTorch's."""
+    """Return all loss classes, keyed by name. A BasicSR or plugin class replaces a torch class of the same name."""
     found = {name: cls for name, cls in vars(nn).items() if name.endswith("Loss")}
     for name, cls in LOSS_REGISTRY:
         found |= {name.removesuffix("_basicsr"): cls, name: cls}  # BasicSR accepts a name without the suffix
@@ -24,7 +24,7 @@ def classes() -> dict[str, type[nn.Module]]:
 
 
 class LossTerms(nn.ModuleDict):
-    """The loss modules, keyed by option name.
+    """The losses of a training run, keyed by option name.
 
     Args:
         train_opt: the option section `train`. Each option NAME_opt, such as `pixel_opt`, contains the `type` and the
@@ -48,7 +48,7 @@ class LossTerms(nn.ModuleDict):
             raise errors.UserError("the section train must contain a loss; add pixel_opt or perceptual_opt")
 
     def forward(self, output: Tensor, gt: Tensor) -> dict[str, Tensor]:
-        """Return the loss terms, keyed by their names in the log; output and ground truth gt are (b, c, h, w)."""
+        """Return the loss terms, keyed by their names in the log. `output` and `gt` (ground truth) are (b, c, h, w)."""
         terms: dict[str, Tensor] = {}
         for option, loss in self.items():
             values = loss(output, gt)

@@ -43,8 +43,8 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
 
     Args:
         option: "optim_g" or "scheduler".
-        settings: this section of the option file: `type` (a class name) and arguments of the class.
-        target: the parameters to train; for a schedule, the optimizer.
+        settings: this section of the option file, with `type` (a class name) and the arguments of the class.
+        target: for an optimizer, the parameters to train; for a schedule, the optimizer.
 
     Raises:
         UserError: the type is unknown, or an argument is wrong.
@@ -68,7 +68,7 @@ class TrainingStep:
         precision: number format of the forward pass: "fp32", "bf16" or "fp16". The weights stay float32. With fp16 the
             loss is scaled up, so that small gradients do not become 0.
         channels_last: convert batches to the memory format `torch.channels_last`; the caller converts the network.
-        accumulate: number of parts into which a batch is split to save memory. Their gradients are added.
+        accumulate: number of parts into which a batch is split to save memory. The gradients of the parts are added.
         grad_clip: maximum norm of all gradients together; None: no clipping.
 
     Raises:
@@ -99,13 +99,13 @@ class TrainingStep:
         gt: Tensor,
         losses: Callable[[Tensor, Tensor], dict[str, Tensor]],
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Delete the old gradients; compute and clip the gradients of a batch's mean loss.
+        """Delete the old gradients, then compute and clip the gradients of a batch's mean loss.
 
         Args:
             net: the network; in distributed training, its DistributedDataParallel wrapper.
             lq: LR images (b, c, h, w).
             gt: ground truth (b, c, scale*h, scale*w).
-            losses: returns the loss terms of an output and its ground truth, keyed by name.
+            losses: function (output, ground truth) -> loss terms, keyed by name.
 
         Returns:
             The detached output (b, c, scale*h, scale*w), the loss terms (means over the batch), and the norm of all
@@ -134,6 +134,6 @@ class TrainingStep:
         return torch.cat(outputs), sums, norm
 
     def step(self, optimizer: Optimizer) -> None:
-        """Update the weights. With fp16, if gradients overflowed, skip the update and lower the loss scale."""
+        """Update the weights. If fp16 gradients overflowed, skip the update and lower the loss scale instead."""
         self.scaler.step(optimizer)
         self.scaler.update()

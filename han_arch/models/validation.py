@@ -1,4 +1,4 @@
-"""Validation: upscale the images of a data set and compute metrics, shared among the processes of a run."""
+"""Validation: upscale the images of a data set and compute metrics. The processes of a run share this work."""
 
 import math
 from pathlib import Path
@@ -16,23 +16,23 @@ SHOWN_SIDE = 192  # largest height and width of a shown image, in GT pixels
 
 
 def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_img: bool) -> dict[str, float]:
-    """Return the mean of each metric over a data set. The processes share the images; all return the same means.
+    """Return the mean of each metric over a data set. Each process does part of the images; all return the same means.
 
     Differences from BasicSR's validation:
 
-    - If an output is not finite, its metrics are nan. The log shows the images with such outputs or metrics.
-    - A data set without GT images has no metrics. BasicSR compares its images with GT of the last training batch.
+    - If an output is not finite, its metrics are nan. The log names each image whose output or metric is not finite.
+    - A data set without GT images has no metrics. BasicSR would use the GT images of the last training batch.
     - In training, each data set has its own folder of saved outputs.
 
     Args:
         model: an SRModel.
         dataset: its items have the keys "lq" and "lq_path", and "gt" if there is ground truth.
         label: number of the iteration; in `basicsr test`, the name of the experiment.
-        tb_logger: TensorBoard's writer for the first images, or None.
+        tb_logger: TensorBoard writer that gets the first images. None: no writer.
         save_img: save the outputs as PNG files.
 
     Returns:
-        Dict from metric name to mean; empty if `val:metrics` or the ground truth is missing.
+        Dict from metric name to mean; empty if `val:metrics` is empty or GT images are missing.
     """
     opt, name = model.opt, dataset.opt["name"]
     metrics = opt["val"].get("metrics") or {}
@@ -77,14 +77,14 @@ def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_im
 
 
 def strip(images: list[Tensor]) -> Tensor:
-    """Put the middle parts of several versions of one image side by side, enlarged to the same size.
+    """Cut out the middle of each version of an image, enlarge the parts to the same size and put them side by side.
 
     Args:
-        images: the versions, such as LQ, output and GT, each (1, 1 or 3, height, width) in [0, 1]. The first one is the
-            smallest; the sizes of the others are integer multiples of its size.
+        images: the versions, such as LQ, output and GT. Each is (1, c, height, width) in [0, 1], c = 1 or 3. The sizes
+            of all are integer multiples of the size of the first one.
 
     Returns:
-        uint8 image (3, height, sum of widths); each part is at most SHOWN_SIDE pixels high and wide.
+        uint8 image (3, height, sum of widths). Each part is at most SHOWN_SIDE pixels high and wide.
     """
     height, width = images[0].shape[2:]
     largest = max(image.shape[2] for image in images) // height

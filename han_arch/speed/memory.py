@@ -24,8 +24,8 @@ _ADAPTED = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 64 * 2**20, _M_TOP
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None:
     """Make glibc keep freed memory in the process; return a log line.
 
-    Do nothing and return None if the allocator is not glibc's, or if the environment has the user's own settings:
-    MALLOC_*, glibc.malloc in GLIBC_TUNABLES, or LD_PRELOAD, which can replace the allocator.
+    Do nothing and return None if the C library is not glibc, or if the user has set an environment variable that
+    changes the allocator: MALLOC_*_, GLIBC_TUNABLES with glibc.malloc, or LD_PRELOAD.
     """
     libc = _glibc(environment)
     if libc is None:
@@ -51,7 +51,7 @@ def added_at_peak(run: Callable[[], object]) -> int | None:
     """Call `run` and return how many bytes of resident memory it adds at its peak.
 
     Without Linux's /proc, return None and do not call `run`. The number is too small if `run` reuses freed memory that
-    the process has kept. To avoid this, call `give_back_freed_memory` before.
+    the process has kept. To avoid this, call `give_back_freed_memory` first.
     """
     try:
         CLEAR_PEAK.write_text("5")  # resets the peak to the memory that is resident now

@@ -91,7 +91,7 @@ def test_name_with_a_pattern_s_letters_is_a_name(photos: Path, tiny_checkpoint: 
         ),
         (["photos/a.png", "-o", "out", "--device", "gpu"], "device must be one of auto, cuda"),
         (["photos/a.png", "-o", "-", "--compare"], "do not pass --compare"),
-        (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16 channels, and tiny.pth does not"),
+        (["photos/a.png", "-o", "out", "--winograd"], "multiples of 16 channels, but tiny.pth has none"),
         (
             ["photos/a.png", "-o", "out", "--winograd", "--dtype", "bf16"],
             "needs precision fp32; got bf16",

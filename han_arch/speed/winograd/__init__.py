@@ -18,13 +18,13 @@ Network = TypeVar("Network", bound=nn.Module)
 def use_winograd(net: nn.Module) -> int:
     """Change a network in place: its 3x3 convolutions use Winograd's algorithm wherever that is faster.
 
-    The algorithm is faster in float32 on a CPU with multiples of 16 channels, except on tiny maps. The convolutions run
-    as before under autocast, `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives. Weights and
-    state-dict keys stay the same. Copies of the network keep the change. Second derivatives and `torch.jit.script` no
-    longer work.
+    The algorithm is faster in float32 on a CPU with multiples of 16 channels, except on tiny maps. Under autocast,
+    `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives, the convolutions run as before. Weights
+    and state-dict keys stay the same. Copies of the network keep the change. Second derivatives and `torch.jit.script`
+    no longer work.
 
     Returns:
-        The number of convolutions that can use the algorithm, also those that an earlier call changed.
+        The number of convolutions that can use the algorithm, including those that an earlier call changed.
 
     Raises:
         UserError: there is no working C compiler. The network stays unchanged.
@@ -52,7 +52,7 @@ def winograd_copy(net: Network, name: str, device: str, precision: str) -> Netwo
     `name` is the network's name in messages. The copy will run on `device` in `precision`.
 
     Raises:
-        UserError: the algorithm cannot run with these arguments, or there is no working C compiler.
+        UserError: the algorithm does not support the device, the precision or the network, or no C compiler works.
     """
     if why := obstacle(device, precision):
         raise UserError(f"Winograd's algorithm {why}; set device cpu and dtype fp32, or turn Winograd off")
@@ -60,13 +60,13 @@ def winograd_copy(net: Network, name: str, device: str, precision: str) -> Netwo
     if not use_winograd(net):
         raise UserError(
             f"Winograd's algorithm needs 3x3 convolutions with multiples of {CHANNELS} channels, "
-            f"and {name} does not have any; turn Winograd off"
+            f"but {name} has none; turn Winograd off"
         )
     return net
 
 
 def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int = CHANNELS) -> str | None:
-    """Return why Winograd's algorithm cannot run, such as "needs the CPU; the device is cuda". None: it can run."""
+    """Return why Winograd's algorithm cannot run, such as "needs the CPU; the device is cuda"; None if it can."""
     if device != "cpu":
         return f"needs the CPU; the device is {device}"
     if precision != "fp32":
@@ -77,7 +77,7 @@ def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int 
 
 
 def no_compiler() -> str | None:
-    """Return the reason why no C compiler was found, or None. This does not run the compiler."""
+    """Return the reason why no C compiler was found; None if there is one. The compiler is not run."""
     try:
         native.find_compiler()
     except UserError as error:

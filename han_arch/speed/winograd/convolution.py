@@ -1,7 +1,7 @@
-"""3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the products, same output except for rounding.
+"""3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the multiplications, same output except rounding.
 
-Along a column, a direct 3-tap convolution takes 12 products for four outputs. Winograd's F(4, 3) takes 6. It transforms
-the six input rows d of a tile and the three kernel rows g, multiplies them, and transforms the products back:
+Along a column, four outputs of a direct convolution take 12 multiplications, but only 6 by Winograd's F(4, 3). It
+transforms d (six input rows) and g (three kernel rows), multiplies the results, and transforms the products back:
 
     y = A^T [(G g) . (B^T d)]
 
@@ -9,8 +9,8 @@ Each of the six products is a convolution along the row. The rounding error is t
 direct convolution.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4, with A, B and G of
-F(4x4, 3x3). Deviation: only the height is transformed. Transforming the width too would halve the products again, with
-several times the rounding error.
+F(4x4, 3x3). Deviation: only the height is transformed. Transforming the width too would halve the multiplications
+again, but the rounding error would be several times as large.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (o,), or None.
 
     Returns:
-        The output, (b, o, h, w) in channels_last, without a second derivative. The number of threads changes only the
+        The output, (b, o, h, w) in channels_last. It has no second derivative. The number of threads changes only the
         rounding of the weight's gradient.
 
     Raises:
@@ -78,8 +78,8 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     bias_fits = bias is None or (bias.shape == (o,) and bias.dtype == torch.float32 and bias.device.type == "cpu")
     if not _fits(x, weight) or not bias_fits:
         raise ValueError(
-            "x, weight and bias must be (b, c, h, w), (o, c, 3, 3) and (o,), not empty, float32 on the CPU, "
-            f"with c and o multiples of {CHANNELS}; got "
+            "conv3x3 needs x (b, c, h, w), weight (o, c, 3, 3) and bias (o,), not empty, in float32 on the CPU; "
+            f"c and o must be multiples of {CHANNELS}; got "
             + ", ".join(f"{tuple(t.shape)} {t.dtype} {t.device}" for t in (x, weight, bias) if t is not None)
         )
     return _WinogradConv.apply(x, weight, bias)

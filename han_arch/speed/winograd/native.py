@@ -1,4 +1,4 @@
-"""Compile kernels.c for this processor at its first use, and load it. This takes a second.
+"""Compile kernels.c for this processor at its first use, and load it. The compilation takes a second.
 
 The compiled file stays in a cache folder of the user. Its name is a hash of the source, the options and the compiler's
 macros, so machines that share a home folder do not load each other's code. Code is never loaded from a folder that
@@ -35,7 +35,7 @@ _SIGNATURES: dict[str, tuple[list[type], type | None]] = {
 
 
 def find_compiler() -> list[str]:
-    """Return the command of the C compiler: $CC if it is set, else the first of COMPILERS on the PATH.
+    """Return the command of the C compiler: $CC if it is set, else the first program of COMPILERS that is on the PATH.
 
     Raises:
         UserError: the compiler is not on the PATH, or the system is Windows.
@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL:
     """Load the compiled kernels.c from the cache; compile it first if the cache does not have it.
 
     Raises:
-        UserError: there is no C compiler, or it cannot compile the file.
+        UserError: there is no C compiler, it cannot compile the file, or no folder is writable.
     """
     compiler = find_compiler()
     macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # depend on compiler and processor
