@@ -1,4 +1,4 @@
-"""Train the six networks of the ablation with several seeds each, measure them, and write the tables.
+"""Train each of the six networks of the ablation with several seeds, measure them, and write the tables.
 
 The current folder must contain datasets/BSDS400 (with GT_sub_x4.lmdb and LR_sub_BIx4.lmdb), datasets/Set5,
 datasets/Set14 and datasets/B100. After an interruption, run the same command again: it skips finished runs and resumes
@@ -67,7 +67,7 @@ class Run:
         return all((self.folder / file).is_file() for file in files)
 
     def train(self, threads: int) -> int:
-        """Train in a new process, append its output to FOLDER.out, and return its exit status."""
+        """Train in a new process that appends its output to FOLDER.out. Return the exit status."""
         overrides = [f"name={self.folder.name}", f"manual_seed={self.seed}", "num_gpu=0", "logger:use_tb_logger=false"]
         if self.trial:
             overrides += [f"train:total_iter={self.trial}", f"train:scheduler:periods=[{self.trial}]",

@@ -1,4 +1,4 @@
-"""Make the tables of the ablation, which compares networks that were trained by the same recipe with several seeds.
+"""Make the tables of the ablation: a comparison of networks trained by the same recipe with several seeds.
 
 Two CSV files contain all numbers. runs.csv has one row (`RUN_COLUMNS`) for each network, seed and test set. images.csv
 has one row (`IMAGE_COLUMNS`) for each network and image, with the PSNR averaged over the seeds. The comparison of two

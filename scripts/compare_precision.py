@@ -1,7 +1,7 @@
 """Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-The script trains twice with each seed on the demo's data: in plain float32, and with --recipe. Each training is a
-`basicsr train` of demo_HAN_x4.yml; validation runs in float32. After an interruption, run the same command again to
+The script trains twice with each seed on the demo's data: in plain float32, and with --recipe. Each training runs
+`basicsr train` with demo_HAN_x4.yml. Validation is in float32. After an interruption, run the same command again to
 resume. The exit status is 1 if the mean difference in PSNR exceeds the bound.
 
 Examples:

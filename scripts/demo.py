@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all output (default: demo)")
     parser.add_argument("--iterations", type=int, default=1200, help="number of training iterations (default: 1200)")
-    parser.add_argument("--margin", type=float, default=0.3, help="dB by which HAN must exceed bicubic (default: 0.3)")
+    parser.add_argument("--margin", type=float, default=0.3, help="required gain over bicubic in dB (default: 0.3)")
     args = parser.parse_args()
 
     started = time.monotonic()

@@ -40,7 +40,7 @@ def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: P
     """Draw one row per photo: the complete HR photo with a marked crop, then this crop of each version and of HR.
 
     The crop is the most detailed window of the HR photo, so it does not favour a method. Its side is `size` HR pixels.
-    The text below a crop is the score of the complete photo. `scores` has, for each photo, name of a method -> score.
+    The text below a crop is the score of the complete photo. `scores` has one mapping (method -> score) per photo.
     """
     columns = 2 + len(photos[0].versions)
     figure = Figure(figsize=(2.6 * columns, 3.0 * len(photos) + 0.5), layout="constrained", dpi=110)

@@ -7,9 +7,9 @@ Examples:
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-With `--add`, the script first adds releases of `basicsr zoo publish` to the zoo. It writes the entry to
-han_arch/zoo/entries.json, copies the weight file to han_arch/zoo/weights, and copies the other files to
-docs/model_zoo/NAME, without SR images and hashes.
+With `--add`, the script first adds release folders from `basicsr zoo publish` to the zoo. It writes the entry to
+han_arch/zoo/entries.json, copies the weight file to han_arch/zoo/weights, and copies the other files, except SR images
+and hashes, to docs/model_zoo/NAME.
 """
 
 import argparse
@@ -76,8 +76,8 @@ large and was trained a hundred times as long.
 def page(entries: Sequence[Entry], docs: Path) -> str:
     """Return the text of the page.
 
-    The folder `docs` must contain model_zoo/NAME/ for each entry that was trained with this package. It contains
-    model_zoo/ablation/ if the ablation was measured.
+    The folder `docs` must contain model_zoo/NAME/ for each entry that was trained with this package. If `docs` also
+    contains model_zoo/ablation/, the page shows the ablation.
 
     Raises:
         UserError: the results of an entry are missing, or differ from the zoo's table.
@@ -202,10 +202,10 @@ def _authors(entries: Sequence[Entry]) -> str:
 
 
 def add(release: Path, docs: Path, zoo: Path) -> Path:
-    """Add a release to the zoo, and replace an earlier release with the same name. Return its new folder in docs.
+    """Add a release to the zoo, or replace the release with the same name. Return the new folder in `docs`.
 
     Args:
-        release: release folder of `basicsr zoo publish`.
+        release: release folder that `basicsr zoo publish` made.
         docs: folder of the page.
         zoo: folder with entries.json and weights/.
 

@@ -221,9 +221,9 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: missing or edited; change the table in scripts/make_options.py and run that script")
+            print(f"{name}: missing or edited; change the table in scripts/make_options.py and run the script")
         for name in strangers:
-            print(f"{name}: the table in scripts/make_options.py does not have this file; delete it or add it there")
+            print(f"{name}: not in the table of scripts/make_options.py; delete the file or add it to the table")
         return 1 if differing or strangers else 0
     for name in differing:
         (args.folder / name).write_text(wanted[name], "utf-8")

@@ -83,7 +83,7 @@ FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionFile:
-    """An option file: a template that is filled with these fields and with `values`.
+    """An option file: a template, and the fields and `values` that fill it.
 
     `file` is the file name without its suffix. It is also the name of the run, unless `name` is given.
     """

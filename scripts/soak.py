@@ -1,4 +1,4 @@
-"""Kill a training run many times, resume it each time, and check that it ends exactly as an uninterrupted run.
+"""Kill a training run many times, resume it each time, and compare its final files with those of an uninterrupted run.
 
 Every third kill comes while a checkpoint is half written. The other kills come at random iterations. --seed sets these
 iterations and the training data; the exact moments depend on the machine. The exit status is 1 if any bit differs.
@@ -81,7 +81,7 @@ def soak(folder: Path, args: argparse.Namespace) -> int:
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
     print("".join(f"DIFFERENT: {difference}\n" for difference in differences), end="")
     if kills.count < args.kills:
-        print(f"FAILED: the training ended after {kills.count} kills; use more --iterations")
+        print(f"FAILED: the training ended after only {kills.count} kills; set more --iterations")
     print(
         "FAILED: the two runs differ"
         if differences
@@ -116,7 +116,7 @@ def make_run(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start or resume the training with the same command; append its output to output.txt."""
+    """Start the training, or resume it after a kill. Append its output to output.txt."""
     command = [sys.executable, "-m", "han_arch", "train", "-opt", "soak.yml", "--auto_resume"]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
@@ -172,13 +172,13 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0 if it is missing. A resumed run replaces the file after one iteration."""
+    """Return the inode of train.csv; 0 without the file. A resumed run replaces the file after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
-    """Return the last iteration in train.csv, or 0 if there is none."""
+    """Return the last iteration in train.csv, or 0 if the file has none."""
     path = folder / EXPERIMENT / "train.csv"
     if not path.exists():
         return 0

@@ -59,11 +59,11 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
     Args:
         folder: folder of the experiment, experiments/NAME.
         checkpoint: weight file to release. None: models/net_g_best.pth if the training used `keep_best`, otherwise
-            models/net_g_latest.pth, and the training must have finished.
+            models/net_g_latest.pth. With None, the training must have finished.
 
     Raises:
-        UserError: the folder lacks the weights or does not have exactly one option file. Or the option file lacks an
-            option, the name of its LR folder lacks the degradation, or the terms of its photos are unknown.
+        UserError: the folder lacks the weights or does not have exactly one option file. Or an option is
+            missing, the name of the LR folder lacks the degradation, or the terms of the photos are unknown.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)

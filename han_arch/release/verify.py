@@ -54,7 +54,8 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.
-        UserError: the zoo entry has no file here, `data` needs a zoo entry, or `against` needs a release folder.
+        UserError: the zoo entry's file is not on this machine. Or `data` is given, but `target` is not a zoo entry. Or
+            `against` is given, but `target` is not a release folder.
     """
     path = Path(target)
     if against and not path.is_dir():

@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights (names without wrapper prefixes) and their key. Return {} if a value is not a tensor."""
+    """Return the weights, without wrapper prefixes, and their key. The weights are {} if a value is not a tensor."""
     if not isinstance(content, Mapping):
         return {}, None
     used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)

@@ -133,7 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer the arguments of HAN from names and shapes of weights, except custom attentions and most of ASSUMED."""
+    """Infer HAN's arguments from its weights. Custom attentions and most arguments in ASSUMED stay unknown."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {
