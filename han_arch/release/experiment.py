@@ -24,8 +24,8 @@ class Experiment:
         options: content of the option file.
         degradation: BI or BD.
         checkpoint: path of the weight file to release.
-        iterations: number of training iterations before these weights were saved.
-        weight_key: key of the weights in the weight file: "params_ema" if the training averaged them, else "params".
+        iterations: number of training iterations before the checkpoint was saved.
+        weight_key: key of the weights in the checkpoint, "params_ema" if the training used `ema_decay`, else "params".
     """
 
     folder: Path

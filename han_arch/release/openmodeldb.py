@@ -1,7 +1,7 @@
 """Make the entry of a release for OpenModelDB (openmodeldb.info), and check it by the rules of that site.
 
 Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site does not know
-the architecture `han`. Therefore submit `ARCHITECTURE_ROW` for data/architectures.json together with the entry.
+the architecture `han`. Therefore users must also submit `ARCHITECTURE_ROW` for data/architectures.json.
 """
 
 import datetime

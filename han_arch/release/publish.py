@@ -47,7 +47,7 @@ class Request:
 
     Attributes:
         data: folder with the test sets, in the layout of `sets.find_sets`.
-        url: web address of the folder with the weight file. None: the package contains the file.
+        url: web address of the folder that will have the weight file. None: the package will contain the file.
         author: user id at OpenModelDB.
         half: whether to store the weights as float16.
     """

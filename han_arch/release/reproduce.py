@@ -81,7 +81,7 @@ class Step:
 
 
 def steps(entry: Entry, photos: Path, benchmarks: Path, release: Path) -> Iterator[Step]:
-    """Yield the commands that reproduce a zoo entry. They must run in this order, all in the same folder.
+    """Yield the commands that reproduce a zoo entry. The commands must run in this order, all in the same folder.
 
     Args:
         photos: folder with the HR images of the training set.

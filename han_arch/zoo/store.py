@@ -33,7 +33,7 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as 
 def present(entry: Entry) -> Path | None:
     """Return the path of the entry's file in the package or the cache folder; None if neither contains the file.
 
-    The hash of the file is not checked. For an entry without a hash, whose file cannot be checked, return None.
+    The hash of the file is not checked. An entry without a hash gives None, because its file cannot be checked.
     """
     if entry.sha256 is None:
         return None
