@@ -123,7 +123,7 @@ class _Source:
 
 
 def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
-    """Decode all HR images; return them sorted by file name. Raise UserError with one line for each unusable file."""
+    """Decode all HR images; return a `_Source` for each. Raise UserError with one line for each unusable file."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder")
     paths = list_files(folder)
@@ -231,7 +231,7 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
 
 
 def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
-    """Make all GT and LR images of one HR file. Return, for each content, a dict from image name to PNG bytes."""
+    """Make all GT and LR images of one HR file, as PNG bytes. Return them by `_Content`, then by image name."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)

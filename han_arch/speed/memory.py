@@ -1,7 +1,7 @@
 """Keep freed memory for the next training step, and measure peak memory.
 
 glibc returns freed blocks above a threshold (at most 32 MiB) to the system, and the kernel fills each new block with
-zeros. With large feature maps, this takes a large part of a training step on a CPU.
+zeros. With large feature maps, this exchange takes a large part of a training step on a CPU.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None
     """Make glibc keep freed memory in the process; return a log line.
 
     Do nothing and return None if the C library is not glibc, or if the user has set an environment variable that
-    changes the allocator: MALLOC_*_, GLIBC_TUNABLES with glibc.malloc, or LD_PRELOAD.
+    changes the allocator: MALLOC_*_ (such as MALLOC_TOP_PAD_), GLIBC_TUNABLES with glibc.malloc, or LD_PRELOAD.
     """
     libc = _glibc(environment)
     if libc is None:
