@@ -21,7 +21,7 @@ COSINE_TEMPERATURE = 0.1
 
 @register_component("layer")
 class LAM(nn.Module):
-    """Layer attention: add to every layer's map a weighted sum of all layers' maps.
+    """Layer attention: add a weighted sum of all layers' maps to each layer's map.
 
     `out_i = feats_i + alpha * sum_j w_ij feats_j` for n maps. `form` selects the formula of the weights w_ij, where
     E_ij is the inner product of maps i and j:

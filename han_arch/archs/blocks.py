@@ -80,7 +80,7 @@ class ResidualGroup(nn.Module):
 
 
 class Upsample(nn.Sequential):
-    """Sub-pixel upsampling by 2, 3, 4 or 8: one x3 stage for scale 3, else x2 stages."""
+    """Sub-pixel upsampling by 2, 3, 4 or 8. Scale 3 has one x3 stage; the other scales have one or more x2 stages."""
 
     def __init__(self, scale: int, num_feat: int) -> None:
         layers: list[nn.Module] = []

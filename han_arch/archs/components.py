@@ -7,8 +7,8 @@ A component fills one of HAN's two slots:
   next convolution.
 - `spatial`: one feature map (b, c, h, w) -> a map of the same shape.
 
-HAN passes settings to the constructor: `num_feat` (c) and, in the layer slot, `num_layer` (n) and `form` (HAN's
-`lam_form`). It omits settings for which the constructor has no parameter.
+The constructor may have these parameters, and HAN passes their values: `num_feat` (c) and, in the layer slot,
+`num_layer` (n) and `form` (HAN's `lam_form`).
 """
 
 import inspect

@@ -86,7 +86,7 @@ class HAN(nn.Module):
             )
         if num_feat < squeeze_factor:
             raise ValueError(
-                f"num_feat must be at least squeeze_factor, because channel attention divides num_feat by it; "
+                f"num_feat must be at least squeeze_factor, because channel attention reduces num_feat by this factor; "
                 f"got num_feat {num_feat}, squeeze_factor {squeeze_factor}"
             )
         choices = (("upscale", upscale, SCALES), ("lam_form", lam_form, LAM_FORMS), ("fusion", fusion, FUSIONS))

@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The settings of a run that its command adds to the option file."""
+    """The settings of a run that come from its command, not from the option file."""
 
     is_train: bool  # True for `basicsr train`, False for `basicsr test`
     root: Path  # folder in which a training creates experiments/ and tb_logger/, and a test creates results/
