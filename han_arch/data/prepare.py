@@ -123,7 +123,7 @@ class _Source:
 
 
 def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
-    """Decode all HR images; return a `_Source` for each. Raise UserError with one line for each unusable file."""
+    """Decode all HR images; return `_Source`s sorted by file name. Raise UserError with one line per unusable file."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder")
     paths = list_files(folder)
