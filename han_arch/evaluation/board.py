@@ -1,6 +1,6 @@
 """Read a leaderboard from an option file: check the options and images, and load the contestants.
 
-The checks run before the long measurement, and all faults are reported in one message.
+One message reports the faults of all images and models, before the long measurement starts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ CROP_KEYS = ("set", "image", "left", "top")
 
 @dataclass(frozen=True)
 class CropPlace:
-    """The place of a square crop: name of the test set, name of the image, and top left corner in HR pixels."""
+    """The place of a square crop: test set, image, and top left corner in HR pixels."""
 
     dataset: str
     image: str
@@ -43,13 +43,13 @@ class GalleryOptions:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard after all its options are checked."""
+    """A leaderboard with checked options."""
 
     name: str  # name of the leaderboard and of its results folder
-    protocol: Protocol  # of all test sets, except those with the user's own LR files (see `EvaluationSet`)
+    protocol: Protocol  # protocol of all test sets; sets with LR files of the user have another `lr_border`
     sets: tuple[EvaluationSet, ...]
     contestants: tuple[Contestant, ...]
-    baseline: str  # name of the contestant that all others are compared with, in its first variant
+    baseline: str  # name of the contestant to compare the others with; its first variant is used
     lr_size: int  # side in pixels of the square LR image for measuring time and memory
     repeat: int  # number of time measurements for each contestant and variant
     device: torch.device  # the device on which the networks run
@@ -63,10 +63,10 @@ class Board:
 
 
 def load(options: Mapping[str, Any]) -> Board:
-    """Check the content of a leaderboard's option file and every image, and load every contestant.
+    """Check the options and every image of a leaderboard, and load every contestant.
 
     Raises:
-        UserError: an option, an image or a contestant cannot be used. The message lists all faults, one per line.
+        UserError: an option, an image or a contestant cannot be used. The message lists the faults, one per line.
     """
     _check_keys(options)
     scale = options["scale"]
@@ -83,12 +83,12 @@ def load(options: Mapping[str, Any]) -> Board:
     baseline = str(options.get("baseline") or next(iter(options["models"])))
     if baseline not in options["models"]:
         nearest = hint(baseline, options["models"])
-        faults.append(f"baseline must be the name of a model of this leaderboard; got {baseline}; {nearest}")
+        faults.append(f"baseline must be the name of a model in this leaderboard; got {baseline}; {nearest}")
     cost = _read_section(options, "cost", {"lr_size": (64, 16), "repeat": (5, 1)}, faults)
     gallery = _read_gallery(options, test_sets, faults)
     perceptual, known = options.get("perceptual") or [], score.optional_names()
     if not isinstance(perceptual, list) or not all(name in known for name in perceptual):
-        faults.append(f"perceptual must be a list of metrics from {', '.join(known)}; got {perceptual!r}")
+        faults.append(f"perceptual must be a list of metrics ({', '.join(known)}); got {perceptual!r}")
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UserError("\n  ".join([f"the leaderboard was not measured, because it has {count}:", *faults]))
@@ -117,13 +117,13 @@ def _check_keys(options: Mapping[str, Any]) -> None:
         ("models", dict, "a mapping from model names to options"),
     ):
         if not isinstance(options.get(key), kind) or not options[key]:
-            raise UserError(f"a leaderboard needs the option {key}, {what}; got {options.get(key)!r}")
+            raise UserError(f"a leaderboard needs the option {key} ({what}); got {options.get(key)!r}")
 
 
 def _read_section(
     options: Mapping[str, Any], section: str, known: Mapping[str, tuple[Any, int | None]], faults: list[str]
 ) -> dict[str, Any]:
-    """Return a section with its defaults. `known`: option -> (default, smallest whole number or None)."""
+    """Return all options of a section. `known` maps option -> (default, minimum). A minimum of None is not checked."""
     own = options.get(section) or {}
     if not isinstance(own, Mapping):
         example = ", ".join(f"{key}: {default}" for key, (default, least) in known.items() if least is not None)
@@ -144,12 +144,13 @@ def _read_gallery(options: Mapping[str, Any], test_sets: Sequence[EvaluationSet]
     images = [(dataset.name, image.name) for dataset in test_sets for image in dataset.images]
     places, crops = [], gallery["crops"] or ()
     if not isinstance(crops, (list, tuple)):
-        faults.append(f"gallery:crops must be a list of mappings with {', '.join(CROP_KEYS)}; got {crops!r}")
+        faults.append(f"gallery:crops must be a list of mappings with the keys {', '.join(CROP_KEYS)}; got {crops!r}")
         crops = ()
     for crop in crops:
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
-            faults.append(f"each item of gallery:crops must have {', '.join(CROP_KEYS)}, in pixels >= 0; got {crop!r}")
+            need = f"the keys {', '.join(CROP_KEYS)}; left and top are whole numbers >= 0"
+            faults.append(f"an item of gallery:crops needs {need}; got {crop!r}")
         elif (crop["set"], crop["image"]) not in images:
             faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")
         else:

@@ -1,4 +1,4 @@
-"""Compare scores with published scores, and compare a contestant with the baseline image by image."""
+"""Find published scores, and test whether a contestant is better or worse than the baseline."""
 
 import csv
 import math
@@ -53,9 +53,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the contestant is "ahead" of or "behind" the baseline, or the comparison is "not settled".
+        """The verdict on the contestant: "ahead", "behind" or "not settled".
 
-        It is "not settled" if the interval contains 0 or the p-value is 5 % or more.
+        "not settled" means that the interval contains 0, or that the p-value is 5 % or more.
         """
         if self.p_value >= 1 - LEVEL or not (self.low > 0 or self.high < 0):
             return "not settled"
@@ -70,19 +70,19 @@ def load_published() -> tuple[Published, ...]:
 
 
 def find_published(method: str, dataset: str, protocol: Protocol) -> Published | None:
-    """Return the published score of a method on a test set with a protocol, or None if the table has none."""
+    """Return the published score of a method on a test set with a protocol; None if it is not in the table."""
     return next((row for row in published_on([dataset], protocol) if row.method == method), None)
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """Return all published scores on test sets. `lr_border` is not compared, because papers do not state it."""
+    """Return the published scores on test sets with a protocol. Ignore its `lr_border`, which papers do not state."""
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
 
 def parse_published(row: Mapping[str, str]) -> Published:
-    """Read one row of the published table. Raise ValueError if it has no source, or an unknown status or protocol."""
+    """Read one row of the published table. Raise ValueError if it has no source, or a wrong status or protocol."""
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
-        raise ValueError(f"{PUBLISHED_FILE}: a row has no source, or has an unknown status or protocol: {row}")
+        raise ValueError(f"a row of {PUBLISHED_FILE} has no source, or a wrong status or protocol: {row}")
     # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.
     benchmark = BENCHMARKS.get(row["dataset"])
     direct = row["method"] == "Bicubic" and benchmark is not None and bool(benchmark.grey)
@@ -99,10 +99,10 @@ def parse_published(row: Mapping[str, str]) -> Published:
 
 
 def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
-    """Compare a contestant with the baseline on the same images. Images with nan or inf are skipped.
+    """Compare a contestant with the baseline on the same images. Skip images where a value is nan or inf.
 
-    The interval is the percentile bootstrap interval of the mean difference: 9999 resamples of the images, fixed seed.
-    The p-value of the sign test is at least 0.0625 for five images, so the verdict on Set5 is always "not settled".
+    The interval of the mean difference is a percentile bootstrap: 9999 resamples of the images with a fixed seed.
+    With five images, the p-value of the sign test is at least 0.0625. So the verdict on Set5 is always "not settled".
 
     Args:
         values: the contestant's values of the metric, one per image.
@@ -113,7 +113,7 @@ def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric =
     """
     if len(values) != len(baseline):
         raise ValueError(
-            f"contestant and baseline must have equal numbers of values; got {len(values)} and {len(baseline)}"
+            f"contestant and baseline must have the same number of values; got {len(values)} and {len(baseline)}"
         )
     with np.errstate(invalid="ignore"):
         difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)

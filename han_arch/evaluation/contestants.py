@@ -1,4 +1,4 @@
-"""The contestants of a leaderboard: bicubic interpolation and trained networks, behind one interface."""
+"""The contestants of a leaderboard: bicubic interpolation and trained networks, in one class."""
 
 import hashlib
 import json
@@ -37,9 +37,9 @@ class Contestant:
     name: str
     net: nn.Module | None  # the network, in evaluation mode on its device; None for Bicubic
     weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
-    identity: str  # SHA-256 over the weights and the network options, a part of the keys of the score cache
+    identity: str  # SHA-256 of the weights and the network options; a part of the keys in the score cache
     variants: tuple[str, ...] = (FULL,)  # the inference variants in which the model is measured
-    published: str = ""  # name of this model in the table of published scores; "" to compare with no published score
+    published: str = ""  # name of this model in the table of published scores; if "", it is not compared with them
 
     @property
     def parameters(self) -> int:
@@ -50,9 +50,9 @@ class Contestant:
         """Super-resolve an LR image. A network's output is clamped and then rounded once.
 
         Args:
-            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels.
-                Its three output channels are then averaged.
-            protocol: the protocol, which sets the scale. For Bicubic it also sets the extension at the image borders.
+            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. For a network, grey becomes three equal channels, and
+                the three output channels are averaged.
+            protocol: the protocol. It sets the scale and, for Bicubic, how the image is extended at its borders.
             variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
         Returns:
@@ -77,16 +77,15 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
     Args:
         name: name of the contestant in the tables.
-        options: a mapping with one of these keys:
+        options: name of a zoo entry, None (`name` is the name of a zoo entry), or a mapping with one of these keys:
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
-            - `checkpoint`: path of a weight file. `network_g` has the network options as in an option file; HAN does
-              not need it. With `network_g`, BasicSR must be imported and its plugins loaded before, and `param_key` can
-              be the key of the weights in the file (default: the averaged weights, if the file has them).
+            - `checkpoint`: path of a weight file. Networks other than HAN need the key `network_g`, with their
+              options as in an option file. With `network_g`, BasicSR's plugins must be loaded before, and the key
+              `param_key` can select weights in the file (default: the averaged weights, if the file has them).
 
-            The keys `variants` and `published` (default: `name`) are optional. A string instead of a mapping is the
-            name of a zoo entry. If `options` is None, `name` is the name of the zoo entry.
-        scale: SR side / LR side that the leaderboard needs.
+            The keys `variants` and `published` (default: `name`) are optional.
+        scale: scale of the leaderboard, which the network must have.
         default_variants: inference variants to use if the mapping has no `variants`.
 
     Raises:
@@ -107,7 +106,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)
     chosen = options.get("variants", default_variants) or [FULL]
     if not isinstance(chosen, (list, tuple)):
-        raise UserError(f"variants must be a list of names of inference variants; got {chosen!r}")
+        raise UserError(f"variants must be a list of inference variants, such as [full, chop]; got {chosen!r}")
     for variant in chosen:
         variants.check(variant)
     file = _obtain_file(options)
@@ -120,14 +119,14 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return `models` with each `experiment: FOLDER` replaced by the `checkpoint` and `network_g` of that experiment.
+    """Replace each `experiment: FOLDER` in `models` by the `checkpoint` and `network_g` of that folder; return a copy.
 
     Args:
-        models: the option `models` of a leaderboard. If it is not a mapping, it is returned unchanged.
+        models: the option `models` of a leaderboard. A value that is not a mapping is returned unchanged.
         read: function that takes the path of an option file and returns its content.
 
     Raises:
-        UserError: a folder is missing, or has no weights or not exactly one option file. The message lists all faults.
+        UserError: a folder is missing, has no weights, or has 0 or several option files. The message lists all faults.
     """
     if not isinstance(models, Mapping):
         return models
@@ -159,17 +158,13 @@ def find_option_file(experiment: Path) -> Path:
 
 
 def find_weights(path: Path) -> Path:
-    """Return `path`, the weight file of an experiment.
-
-    Raises:
-        UserError: the file does not exist. The message lists the other weight files in the folder.
-    """
+    """Return `path` if this weight file exists. Raise UserError if not; the message lists the folder's weight files."""
     if path.is_file():
         return path
-    ended = ": the training has not finished" if path.name == LATEST.name else ""
+    ended = " (the training has not finished)" if path.name == LATEST.name else ""
     others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth")))
     raise UserError(
-        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set checkpoint to a weight file"
+        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set the key checkpoint to another file"
     )
 
 
@@ -180,7 +175,8 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
         return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")
     if not isinstance(path, str):
-        raise UserError(f"a model needs `type: {BICUBIC}`, `zoo`, `checkpoint` or `experiment`; got {dict(options)}")
+        choices = f"type: {BICUBIC}, zoo: NAME, checkpoint: FILE, experiment: FOLDER"
+        raise UserError(f"a model needs one of these options: {choices}; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"there is no weight file {file} (paths are relative to {Path.cwd()})")

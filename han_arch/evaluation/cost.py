@@ -31,22 +31,22 @@ class Cost:
     """The cost of one contestant in one inference variant."""
 
     parameters: int
-    madds_per_mp: float  # multiply-adds in convolutions and matrix products per output megapixel (1e6 pixels)
+    madds_per_mp: float  # multiply-adds per output megapixel (1e6 pixels), in convolutions and matrix products
     seconds: float  # median time to upscale one LR image, from uint8 input to uint8 output
-    peak_mb: float  # peak memory for this image minus the memory in use before, in 1e6 bytes; nan if it is unknown
-    lr_size: int  # height (and width) of this LR image in pixels
+    peak_mb: float  # peak memory while upscaling minus the memory in use before, in 1e6 bytes; nan if unknown
+    lr_size: int  # height and width of the LR image in pixels
 
 
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure the costs of contestants. They take turns, so that other load on the machine affects all equally.
+    """Measure the costs of contestants. They run in turn, so that other programs on the machine slow down all equally.
 
     Args:
         runs: pairs of a contestant and a variant to measure.
         protocol: the protocol, which sets the scale.
         lr_size: side of the square LR image in pixels.
-        repeat: number of time measurements for each pair, after runs that are not timed.
+        repeat: number of timed runs for each pair. Some runs before them are not timed.
 
     Returns:
         (contestant's name, variant) -> cost.

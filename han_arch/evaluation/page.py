@@ -1,4 +1,4 @@
-"""Write the leaderboard as one HTML file with table, charts and crops. It works without internet access."""
+"""Write the leaderboard as one HTML file with table, charts and crops. The file works without internet access."""
 
 import base64
 import html
@@ -34,7 +34,7 @@ def write(folder: Path, board: Board, results: Sequence[SetResult], cache: Score
 
 
 def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
-    """Return the HTML text of the leaderboard's page, which has the title `name`. The crops are from `make_crops`.
+    """Return the HTML text of the page with the title `name`. `crops` is the result of `make_crops`.
 
     Raises:
         UserError: the plotly package is not installed.
@@ -61,15 +61,15 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
 ) -> list[dict[str, Any]]:
-    """Cut crops. Each crop shows the same square of HR and of the SR image of every result.
+    """Cut the crops of the page. A crop has one square of an image in several versions: HR, and the SR of each result.
 
-    If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. If
-    there is only one network, it is compared with Bicubic.
+    If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. A
+    single network is compared with Bicubic.
 
     Returns:
-        One mapping per crop. Its keys are set, image, left, top and size (in HR pixels), and versions. The first
-        version is HR. Each version has a label, the score of the complete image as text, and src, the crop as the
-        `data:` URL of a PNG.
+        One mapping per crop with the keys "set", "image", "left", "top", "size" (in HR pixels) and "versions". The
+        first version is HR. Each version has a "label", the "score" of the complete image as text, and "src": the PNG
+        of the crop as a `data:` URL.
     """
     by_set: dict[str, list[SetResult]] = {}
     for result in results:
@@ -97,11 +97,11 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
 
     Args:
         images: the versions of the image: uint8, (h, w, 3) or (h, w), all with the same height and width.
-        size: side of the square in pixels. It is reduced to the size of the image if the image is smaller.
+        size: side of the square in pixels. In a smaller image, the square is cut at the image's borders.
 
     Returns:
-        Top and left of the square in pixels, and the difference, 0..255. At each pixel, the difference is the largest
-        minus the smallest grey value of the versions; it is averaged over the square.
+        Top and left of the square in pixels, and the mean difference in the square (0..255). The difference at a pixel
+        is the largest minus the smallest grey value of all versions.
     """
     grey = np.stack([as_rgb(image).astype(np.float32).mean(axis=2) for image in images])
     spread = grey.max(axis=0) - grey.min(axis=0)

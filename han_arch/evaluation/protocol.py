@@ -20,17 +20,17 @@ OPTION_KEYS = ("degradation", "channel", "crop_border", "crop_gt", "grey")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The settings for preparing images and measuring scores. By default they are set as in the papers.
+    """The settings for preparing images and measuring scores. The defaults are the settings of the papers.
 
     Attributes:
         degradation: name of the degradation that made LR from HR: "BI" (bicubic) or "BD" (blur and decimation).
         scale: HR side / LR side.
         crop_border: number of HR pixels that are cut from each side before measuring. None means `scale` pixels.
         channel: the measured channels: "Y" (luma of BT.601, 16..235, not rounded) or "RGB".
-        crop_gt: how HR is cut. Its sides become multiples of the scale ("mod-scale") or of 12 ("GTmod12").
-        grey: rule for grey HR files: convert them to RGB ("as_rgb"), or compare grey values ("direct").
-        lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". It is "as given" for
-            the user's own LR files, and "not stated" for scores from papers.
+        crop_gt: how HR is cut. "mod-scale": the sides become multiples of the scale. "GTmod12": multiples of 12.
+        grey: rule for grey HR files. "as_rgb": convert them to RGB. "direct": compare grey values.
+        lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". LR files of the user
+            have "as given", and scores from papers have "not stated".
 
     Raises:
         UserError: an argument has a value that is not allowed.
@@ -60,7 +60,7 @@ class Protocol:
 
     @property
     def gt_multiple(self) -> int:
-        """A number of pixels. HR is cut so that its height and width are multiples of it."""
+        """A number of pixels: height and width of HR are cut to multiples of this number."""
         return 12 if self.crop_gt == "GTmod12" else self.scale
 
     @property
@@ -70,25 +70,25 @@ class Protocol:
 
     @property
     def lr_degradation(self) -> ScaledDegradation:
-        """The degradation that makes LR from HR. Its method `upscale` is the contestant Bicubic."""
+        """The degradation that makes LR from HR. The contestant Bicubic calls its method `upscale`."""
         return degradation_at(self.degradation, self.scale, self.lr_border)
 
     @property
     def key(self) -> str:
-        """The protocol's name without `lr_border`, for finding published scores, because papers do not state it."""
+        """The protocol's name without `lr_border`, which papers do not state. It finds published scores."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
     @property
     def name(self) -> str:
-        """The protocol's name in one line, with all settings. Scores can be compared if these names are equal."""
+        """The protocol's name: all settings in one line. Scores can be compared if their protocols have equal names."""
         return f"{self.key}, LR {self.lr_border}"
 
     def __str__(self) -> str:
         return self.name
 
     def cut_gt(self, gt: np.ndarray) -> np.ndarray:
-        """Cut an HR image, (h, w) or (h, w, 3), at the bottom and right, to multiples of `gt_multiple` pixels."""
+        """Cut the bottom and right of an HR image so that its sides are multiples of `gt_multiple`."""
         height, width = (side - side % self.gt_multiple for side in gt.shape[:2])
         return gt[:height, :width]
 

@@ -20,7 +20,7 @@ class Column(NamedTuple):
     name: str
     path: str  # where `SetResult` has the value: names of attributes or keys, joined by "."
     format: str = ""  # format of the value in Python
-    writes_nan: bool = False  # whether the cell has the text "nan" for nan; otherwise it is empty
+    writes_nan: bool = False  # whether nan is written as "nan"; otherwise the cell is empty
 
 
 COLUMNS = (
@@ -60,7 +60,7 @@ COLUMNS = (
 
 
 def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Write results.csv, per_image.csv and README.md, which has the title `name`. Return the text of README.md."""
+    """Write results.csv, per_image.csv and README.md with the title `name`. Return the text of README.md."""
     text = markdown(name, results, baseline)
     files.write(folder / "results.csv", results_csv(results))
     files.write(folder / "per_image.csv", per_image_csv(results))
@@ -69,7 +69,7 @@ def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) 
 
 
 def results_csv(results: Sequence[SetResult]) -> str:
-    """Return the text of results.csv: one row per result, with `COLUMNS` and the optional metrics."""
+    """Return the text of results.csv: one row per result. The columns are `COLUMNS` and the optional metrics."""
     columns = {column.name: column for column in _columns(results)}
     rows = (
         {
@@ -107,7 +107,7 @@ def per_image_csv(results: Sequence[SetResult]) -> str:
 
 
 def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -> Iterator[dict[str, str]]:
-    """Yield one row of per_image.csv for each image: column -> text. The columns `first` are the same in all rows."""
+    """Yield one row of per_image.csv for each image: column -> text. The columns in `first` are equal in all rows."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**first, "image": image, **numbers, "weights_sha256": weights_sha256}
@@ -141,7 +141,7 @@ def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table and an empty line. The character | is escaped in cells."""
+    """Return the lines of a Markdown table, then an empty line. A | in a cell is escaped."""
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -203,7 +203,7 @@ def _published(protocol: Protocol, datasets: list[str]) -> list[str]:
     found = comparison.published_on(datasets, protocol)
     if not found:
         return []
-    title = "### Published scores with this protocol (the sources do not state how LR's border was made)"
+    title = "### Published scores with this protocol (the sources do not state the part LR)"
     rows = [[row.method, row.dataset, row.cell, row.status, row.source] for row in found]
     return [title, "", *markdown_table(["method", "set", "PSNR / SSIM", "status", "source"], rows)]
 
@@ -221,8 +221,8 @@ def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
         "## Conditions",
         "",
         *markdown_table(["model", "weights sha256", "commit", "device", "versions", "measured"], rows),
-        f"Command: `{command}`. Time and peak memory are measured on one LR image of {size}x{size} pixels. GMAdd / MP: "
-        f"1e9 multiply-adds per output megapixel. The verdict compares with {baseline}: ahead or behind if the 95 % "
-        "paired bootstrap interval of the mean difference does not contain 0 and the p-value of the sign test is below "
-        "5 %; otherwise not settled.",
+        f"Command: `{command}`. Time and peak memory are measured on one LR image of {size}x{size} pixels. GMAdd / MP "
+        f"means 1e9 multiply-adds per output megapixel. The verdict compares a model with {baseline}. It is ahead or "
+        "behind only if the 95 % paired bootstrap interval of the mean difference does not contain 0, and the p-value "
+        "of the sign test is below 5 %. Otherwise it is not settled.",
     ]

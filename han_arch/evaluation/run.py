@@ -28,13 +28,13 @@ Scores = dict[str, dict[str, Score]]  # set name -> image name -> score
 
 @dataclass(frozen=True)
 class FromFull:
-    """The difference between the results of an inference variant and of the variant "full" of the same contestant."""
+    """The difference of an inference variant from the variant "full" of the same contestant."""
 
     psnr: float  # mean PSNR of the variant minus mean PSNR of the variant "full", in dB
     largest: int  # largest absolute difference of pixel values (0..255) in all SR images
 
     def __str__(self) -> str:
-        return f"{self.psnr:+.3f} dB, largest pixel difference {self.largest} of 255"
+        return f"{self.psnr:+.3f} dB; pixel values differ by at most {self.largest} of 255"
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class SetResult:
     protocol: Protocol
     scores: dict[str, Score]  # image name -> score
     pictures: dict[str, str]  # image name -> key of the SR image in the cache
-    conditions: dict[str, str]  # of the newest measurement, see `cost.describe_conditions`; other images may be older
+    conditions: dict[str, str]  # conditions of the image that was measured last, see `cost.describe_conditions`
     weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
     cost: Cost  # measured again in every run
-    relative_time: float  # `cost.seconds` divided by that of the baseline
+    relative_time: float  # `cost.seconds` divided by the baseline's `cost.seconds`
     published: Published | None  # published score of this contestant with the same protocol
     perceptual: dict[str, float] = field(default_factory=dict)  # optional metric -> mean of the finite values
-    comparison: Comparison | None = None  # with the baseline, by PSNR; None: this is the baseline, or it has no result
+    comparison: Comparison | None = None  # with the baseline, by PSNR; None for the baseline, or if it has no result
     from_full: FromFull | None = None  # None for the variant "full", or if "full" was not measured
 
     @property
@@ -86,18 +86,18 @@ class Trial:
     dataset: EvaluationSet
 
     def key(self, cache: ScoreCache, image: TestImage) -> str:
-        """Return the key for the measurement of an image in the cache."""
+        """Return the key under which the cache stores the measurement of an image."""
         return cache.key(self.contestant.identity, self.variant, self.dataset.protocol, image.digest)
 
 
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
     """Measure all images that are not in the cache, store their scores in the cache, and then measure the costs.
 
-    Return the results in the order of the leaderboard's test sets and contestants. `warn` is called with one line for
-    each optional metric that is not available.
+    Return the results in the order of the leaderboard's test sets and contestants. `warn` gets one line for
+    each reason why optional metrics are not available.
 
     Raises:
-        UserError: an image file can no longer be used, because it was changed after `board.load` checked it.
+        UserError: an image file was changed after `board.load` checked it, and can no longer be used.
     """
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
@@ -149,7 +149,7 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Measure one contestant on all images of test sets, on a GPU if there is one, without a cache.
+    """Measure one contestant on all images of test sets. Use a GPU if there is one, and no cache.
 
     Args:
         name: name of the contestant.
@@ -199,7 +199,7 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
                 measured[key] = stored
             else:
                 missing.setdefault((trial.dataset.protocol, image), []).append(trial)
-    # Run all contestants on one image before the next, so that the progress bar soon shows the speed of the run.
+    # Run all contestants on one image before the next image, so that the progress bar soon shows the speed of the run.
     with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
         for (protocol, image), waiting in missing.items():
             lq, gt = image.load(protocol)

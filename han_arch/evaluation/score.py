@@ -36,7 +36,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Call a metric function of BasicSR. Return nan if a side of the cut image is shorter than `least` pixels."""
+    """Call a metric function of BasicSR. Return nan if the image without its border has a side below `least` pixels."""
     compat.require_basicsr()
     from basicsr import metrics
 
@@ -72,7 +72,7 @@ def optional_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one image: PSNR in dB, SSIM, and the protocol with which they were measured."""
+    """The score of one image: its PSNR in dB, its SSIM, and the protocol of the measurement."""
 
     psnr: float
     ssim: float
@@ -101,7 +101,7 @@ class SetScore(Score):
 
     @property
     def note(self) -> str:
-        """A text with the images that are not averaged and their scores; "" if all images are averaged."""
+        """A text that lists the images that are not averaged, with their scores; "" if all images are averaged."""
         return "; ".join(f"{name}: {score.cell}, not averaged" for name, score in self.left_out.items())
 
 
@@ -117,27 +117,27 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
         ValueError: the images have different shapes, or are not uint8.
     """
     if sr.shape != gt.shape:
-        raise ValueError(f"the SR image must have the shape of the HR image, {gt.shape}; got {sr.shape}")
+        raise ValueError(f"the HR and SR images must have the same shape; got {gt.shape} and {sr.shape}")
     if sr.dtype != np.uint8 or gt.dtype != np.uint8:
-        raise ValueError(f"the SR and HR images must be uint8; got {sr.dtype} and {gt.dtype}")
+        raise ValueError(f"the HR and SR images must be uint8; got {gt.dtype} and {sr.dtype}")
     return Score(measure_psnr(sr, gt, protocol), measure_ssim(sr, gt, protocol), protocol)
 
 
 def finite_mean(values: Iterable[float]) -> float:
-    """Return the mean of the finite values; nan if there are none."""
+    """Return the mean of the finite values; nan if no value is finite."""
     finite = [value for value in values if math.isfinite(value)]
     return float(np.mean(finite)) if finite else math.nan
 
 
 def mean_score(scores: Mapping[str, Score]) -> SetScore:
-    """Return the mean of the scores of a test set's images. Images with nan or inf are not averaged.
+    """Return the mean score of a test set's images. Leave out images whose PSNR or SSIM is nan or inf.
 
     Raises:
         ValueError: there are no scores, or their protocols differ.
     """
     protocols = {score.protocol for score in scores.values()}
     if len(protocols) != 1:
-        raise ValueError(f"a mean must have scores of one protocol; got {sorted(map(str, protocols)) or 'no scores'}")
+        raise ValueError(f"a mean needs scores of one protocol; got {sorted(map(str, protocols)) or 'no scores'}")
     good = [score for score in scores.values() if score.finite]
     psnr, ssim = finite_mean([score.psnr for score in good]), finite_mean([score.ssim for score in good])
     left_out = {name: score for name, score in scores.items() if not score.finite}
@@ -167,7 +167,7 @@ class ScoreCache:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the key of a measurement. `identity` and `image_digest` are hashes of the contestant and the image."""
+        """Return the key of a measurement. `identity` is a hash of the contestant, `image_digest` of the image."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
@@ -190,7 +190,7 @@ class ScoreCache:
         files.write(self.folder / f"{key}.json", text)
 
     def load_value(self, key: str, metric: str) -> float | None:
-        """Load the value of an optional metric for a measured image; return None if the cache does not have it."""
+        """Load the value of an optional metric for a measured image; return None if the value is not in the cache."""
         try:
             return float((self.folder / f"{key}.{metric}.txt").read_text("utf-8"))
         except (OSError, ValueError):
@@ -213,8 +213,8 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
     """Load the functions that compute metrics. The metrics of the package pyiqa run on `device`.
 
     Returns:
-        Metric name -> function, and a list with messages about skipped metrics. A metric is skipped if pyiqa is not
-        installed or could not download the weights of the metric.
+        A mapping from metric names to functions, and a list of messages about skipped metrics. A metric is skipped if
+        pyiqa is not installed or could not download the metric's weights.
     """
     loaded = {name: own for name in names if (own := METRICS[name].measure) is not None}
     wanted = [name for name in names if name not in loaded]
@@ -225,7 +225,7 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
         with contextlib.redirect_stdout(io.StringIO()):
             pyiqa = compat.require("pyiqa", "perceptual")
     except UserError as error:
-        return loaded, [f"skipped {', '.join(wanted)} (optional metrics): {error}"]
+        return loaded, [f"skipped the optional metrics {', '.join(wanted)}: {error}"]
     notes = []
     for name in wanted:
         try:
@@ -233,7 +233,7 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
                 model = pyiqa.create_metric(name, device=device)
         except Exception as error:  # the download of the weights may raise any exception
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            notes.append(f"skipped {name} (an optional metric): pyiqa could not download the metric's weights: {first}")
+            notes.append(f"skipped the optional metric {name}, because pyiqa could not download its weights: {first}")
         else:
             loaded[name] = _by_pyiqa(model, device)
     return loaded, notes

@@ -33,7 +33,7 @@ class TestImage:
         """Load LR and HR as the protocol requires. Both are uint8: (h, w, 3) RGB or (h, w) grey.
 
         Raises:
-            UserError: a file cannot be used, or LR does not have the size of the cut HR image divided by the scale.
+            UserError: a file cannot be used, or the sizes of LR and of the cut HR do not fit the scale.
         """
         gt = load_gt(self.gt, protocol)
         if self.lq is None:
@@ -42,15 +42,15 @@ class TestImage:
         height, width = gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale
         if lq.shape[:2] != (height, width):
             raise UserError(
-                f"{self.lq} must be {width}x{height} pixels for x{protocol.scale} (the size of {self.gt.name} after "
-                f"the crop {protocol.crop_gt}, divided by {protocol.scale}); got {lq.shape[1]}x{lq.shape[0]}"
+                f"{self.lq} has {lq.shape[1]}x{lq.shape[0]} pixels, but x{protocol.scale} needs {width}x{height}, "
+                f"because {self.gt} has {gt.shape[1]}x{gt.shape[0]} pixels after the cut ({protocol.crop_gt})"
             )
         return (as_rgb(lq) if gt.ndim == 3 else lq), gt
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A test set with the leaderboard's protocol. `lr_border` is "as given" if the user gave LR files."""
+    """A test set and its protocol. If the user gave LR files, `protocol.lr_border` is "as given"."""
 
     name: str
     images: tuple[TestImage, ...]
@@ -64,7 +64,7 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
         options: a mapping. `dataroot_gt` is the folder with HR images. The optional `dataroot_lq` is a folder with LR
             images. The LR image of NAME.png is NAME.png or, for scale 4, NAMEx4.png.
         protocol: protocol of the leaderboard.
-        faults: list for the faults, one line each.
+        faults: list to which the faults are added, one line each.
     """
     if not isinstance(options, Mapping):
         faults.append(f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}")
@@ -98,7 +98,7 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
 def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS) -> list[EvaluationSet]:
     """Find the test sets in a folder, and decode all images.
 
-    HR images are in NAME/HR, or in NAME/GT_x4 (here for scale 4), which `basicsr data prepare` writes.
+    The HR images are in NAME/HR or, for scale 4, in NAME/GT_x4. `basicsr data prepare` writes NAME/GT_x4.
 
     Raises:
         UserError: a test set is missing or an image cannot be used. The message lists all faults, one per line.
@@ -120,7 +120,7 @@ def find_sets(root: Path, protocol: Protocol, names: Sequence[str] = PAPER_SETS)
 def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
     """Read an HR file and cut the image with `protocol.cut_gt`.
 
-    The image is uint8, (h, w, 3) RGB. It is (h, w) for a grey file if `protocol.grey` is "direct".
+    Return a uint8 image: (h, w, 3) RGB, or (h, w) for a grey file if `protocol.grey` is "direct".
 
     Raises:
         UserError: the file is not an 8-bit grey or RGB image, or the image is too small to be cut.

@@ -1,4 +1,4 @@
-"""Compute the values of LAM and CSAM, HAN's two attentions, while the network runs on one image."""
+"""Compute the values of HAN's two attentions, LAM and CSAM, for one image."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class LayerAttention:
 
     form: str  # "released", "paper" or "cosine"
     alpha: float  # LAM's learned scale
-    names: tuple[str, ...]  # names of the n layers in LAM's order, newest first
-    weights: Tensor  # (n, n); row i: weights of all layers in the mixture for layer i; each row sums to 1
-    gain: Tensor  # (n,); `|alpha * mixture_i| / |feats_i|`: LAM's addition relative to the layer's norm
+    names: tuple[str, ...]  # names of the n layers, deepest layer first
+    weights: Tensor  # (n, n); row i has the weights of the layers in the mixture for layer i; its sum is 1
+    gain: Tensor  # (n,); `|alpha * mixture_i| / |feats_i|`: norm of LAM's addition divided by the layer's norm
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class SpatialAttention:
     """The channel-spatial attention (CSAM) for one image. CSAM multiplies each feature by 1 + beta * gate."""
 
     beta: float  # CSAM's learned scale
-    gate: Tensor  # sigmoid(W), (c, h, w) in 0..1
+    gate: Tensor  # the gates: (c, h, w) in 0..1
 
 
 @dataclass(frozen=True)
 class Attentions:
-    """The attentions of a network. If the network does not have one of them, that field is a text that says so."""
+    """The attentions of a network. If the network does not have an attention, the field is a text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str
@@ -47,7 +47,7 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
     """Run a network on one image and return the network's attentions. lq is (1, channels, h, w) in [0, 1]."""
     group_csam = dict(net.group_csam.items())
     groups = [group_csam.get(str(number), group) for number, group in enumerate(net.body)]
-    feats: list[Tensor] = []  # the input feature maps of LAM, newest first
+    feats: list[Tensor] = []  # the input feature maps of LAM, deepest layer first
     with torch.inference_mode(), ExitStack() as hooks:
         for layer in (*groups, net.conv_after_body):
             hooks.enter_context(layer.register_forward_hook(lambda module, inputs, output: feats.insert(0, output)))
@@ -58,7 +58,7 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
     """Return the numbers of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
-    `wanted` are the channels that the user selected. None: take the CHANNELS_SHOWN channels whose gates vary most.
+    `wanted` has the channels that the user selected. None: return the CHANNELS_SHOWN channels whose gates vary most.
 
     Raises:
         UserError: `wanted` has more than MOST_CHANNELS channels, or a channel that does not exist.
@@ -70,7 +70,7 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
         return spread.argsort(descending=True, stable=True)[:CHANNELS_SHOWN].tolist()
     count = len(spatial.gate)
     if len(wanted) > MOST_CHANNELS or not all(0 <= channel < count for channel in wanted):
-        raise UserError(f"--channels must be at most {MOST_CHANNELS} numbers from 0 to {count - 1}; got {wanted}")
+        raise UserError(f"--channels takes at most {MOST_CHANNELS} numbers from 0 to {count - 1}; got {wanted}")
     return wanted
 
 

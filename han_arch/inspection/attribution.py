@@ -3,12 +3,12 @@
 Source: Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. The paper calls
 such a map LAM. In this code, LAM always means HAN's layer attention.
 
-The detail D of an output patch is the sum of its gradient magnitudes. The path `gaussian(sigma * (1 - t)) * lq` leads
+D is the `detail` of an output patch: the sum of its gradient magnitudes. The path `blurred(lq, sigma * (1 - t))` leads
 from the blurred input image (t = 0) to the input image itself (t = 1). The attribution of an input pixel i is the
 integral of `dD/dlq_i` along this path. The map is the absolute value of the attribution, summed over the channels.
 
-This code differs from the authors' code in two points. Each step uses the gradient at its middle, so that the sum is
-closer to D(image) - D(blurred image). The window of the blur covers four sigma on each side.
+This code differs from the authors' code in two points. A step uses the gradient at the middle of the step, so that
+the sum of the attributions is closer to D(image) - D(blurred image). The blur covers four sigma on each side.
 """
 
 import math
@@ -40,9 +40,9 @@ class Patch:
 class Attribution:
     """The attribution map of one patch, with two numbers that describe it."""
 
-    map: Tensor  # (h, w) of the LR image; its maximum is 1, or 0 if the patch does not depend on the image
+    map: Tensor  # (h, w) of the LR image; the maximum is 1, or 0 if the patch does not depend on the image
     diffusion: float  # diffusion index 100 * (1 - Gini): near 0 for a single pixel, 100 for equal values
-    total: float  # signed sum; equals D(image) - D(blurred image) up to the error of finite steps
+    total: float  # sum of the signed attributions, which is about D(image) - D(blurred image)
 
 
 def attribute(
@@ -72,12 +72,12 @@ def attribute(
 
 
 def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> tuple[int, int]:
-    """Return the left and the top edge of the window to inspect, in LR pixels of the photo.
+    """Return the left and the top edge of the window to inspect, in pixels of the photo.
 
     Args:
-        patch: a patch of the complete photo's output, at the centre of the window. None: the photo's centre is used.
+        patch: the patch at the window's centre, in the output of the complete photo. None: use the photo's centre.
         photo: the photo, (1, channels, h, w).
-        side: largest side of the window, in LR pixels.
+        side: largest side of the window, in pixels of the photo.
 
     Raises:
         UserError: the patch is smaller than 2 pixels, not inside the output, or too large for the window.
@@ -88,8 +88,8 @@ def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> 
         x, y = width // 2, height // 2
     elif patch.size < 2 or min(patch.x, patch.y, right - patch.x - patch.size, lower - patch.y - patch.size) < 0:
         raise UserError(
-            f"--patch must be inside the output ({right} x {lower} pixels), and its SIZE must be at least 2; "
-            f"got --patch {patch.x} {patch.y} {patch.size}"
+            f"--patch {patch.x} {patch.y} {patch.size} must be inside the output ({right} x {lower} pixels) "
+            "and must have a SIZE of at least 2"
         )
     elif patch.size > scale * (side - 2):
         raise UserError(

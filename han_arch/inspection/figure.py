@@ -33,7 +33,7 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
 
 
 def write_figure(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection into a PNG file, completely or not at all. Raise UserError if it cannot be written."""
+    """Draw an inspection into a PNG file, completely or not at all. Raise UserError if the file cannot be written."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(15, 14.5), layout="constrained", facecolor="white")
@@ -60,7 +60,7 @@ def _draw_layers(part: Any, layer: LayerAttention | str) -> None:
     shown = matrix.imshow(weights, cmap="magma", vmin=0, vmax=1)
     matrix.set_xticks(range(count), layer.names, rotation=40, ha="right", rotation_mode="anchor")
     matrix.set_yticks(range(count), layer.names)
-    matrix.set(xlabel="layer j in the mixture (newest first)", ylabel="layer i (the mixture is added to it)")
+    matrix.set(xlabel="layer j in the mixture (deepest layer first)", ylabel="layer i (the mixture is added to it)")
     matrix.set_title("weight of layer j in the mixture for layer i (each row sums to 1)", fontsize=11)
     for (row, column), value in np.ndenumerate(weights):
         if count <= _MOST_NUMBERS and value >= 0.01:

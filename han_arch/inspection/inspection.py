@@ -24,7 +24,7 @@ class View:
     """What to inspect: a patch of the output, channels of CSAM, and the size of the window."""
 
     patch: Patch | None = None  # patch of the complete photo's output; None: the patch with most detail
-    channels: list[int] | None = None  # numbers of the CSAM channels to draw; None: those that vary most
+    channels: list[int] | None = None  # numbers of the CSAM channels to draw; None: the channels whose gates vary most
     window: int = 96  # largest side of the inspected part of the photo, in photo pixels
     steps: int = STEPS  # number of steps along the attribution's path
 
@@ -63,7 +63,7 @@ def inspect_network(
 
     Raises:
         FileNotFoundError: the photo does not exist.
-        UserError: the photo cannot be read or is too small, or the view does not fit the network or the photo.
+        UserError: the photo, the patch of `view` or a channel of `view` cannot be used.
     """
     photo, scale, side = _read(image, net.conv_first.in_channels), net.upscale, view.window
     x, y = window_around(view.patch, photo, side, scale)
@@ -95,7 +95,7 @@ def inspect_network(
 
 
 def _read(path: Path, channels: int) -> Tensor:
-    """Read a photo without its alpha channel, as the input of a network: (1, channels, h, w) in [0, 1]."""
+    """Read a photo as the input of a network, (1, channels, h, w) in [0, 1], without its alpha channel."""
     if not path.is_file():
         raise FileNotFoundError(f"image {path} does not exist")
     try:
@@ -108,5 +108,5 @@ def _read(path: Path, channels: int) -> Tensor:
     elif channels == 3 and colours.shape[2] == 1:
         colours = colours.expand(-1, -1, 3)
     elif channels != colours.shape[2]:
-        raise UserError(f"{path} must have {channels} channels for this network; it has {colours.shape[2]}")
+        raise UserError(f"{path} has {colours.shape[2]} channels, but this network needs {channels}")
     return colours.permute(2, 0, 1)[None].contiguous()

@@ -116,10 +116,10 @@ function drawTables() {
   byId("protocol-note").textContent = `Protocol of all numbers below: ${byId("protocol").value}`;
   byId("notes").textContent = rows.filter((row) => row.not_averaged)
     .map((row) => `${row.label}, ${row.set}: ${row.not_averaged}.`)
-    .concat(`The verdict compares with ${data.baseline}: ahead or behind if the 95 % paired bootstrap interval of the ` +
-      "mean difference does not contain 0 and the p-value of the sign test is below 5 %; otherwise not settled. Five " +
-      "images are too few for a verdict. The test considers only the images: training with another seed also changes " +
-      "the scores.").join(" ");
+    .concat(`The verdict compares a contestant with ${data.baseline}. It is ahead or behind only if the 95 % paired ` +
+      "bootstrap interval of the mean difference does not contain 0, and the p-value of the sign test is below 5 %. " +
+      "Otherwise it is not settled. Five images are too few for a verdict. The verdict considers only the images. " +
+      "Training with another seed also changes the scores.").join(" ");
 }
 
 function refreshSets() {
