@@ -149,7 +149,7 @@ def _read_gallery(options: Mapping[str, Any], test_sets: Sequence[EvaluationSet]
     for crop in crops:
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
-            need = f"the keys {', '.join(CROP_KEYS)}; left and top are whole numbers >= 0"
+            need = f"the keys {', '.join(CROP_KEYS)} (left and top: whole numbers >= 0)"
             faults.append(f"an item of gallery:crops needs {need}; got {crop!r}")
         elif (crop["set"], crop["image"]) not in images:
             faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")

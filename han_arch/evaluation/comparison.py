@@ -80,7 +80,7 @@ def published_on(datasets: Collection[str], protocol: Protocol) -> list[Publishe
 
 
 def parse_published(row: Mapping[str, str]) -> Published:
-    """Read one row of the published table. Raise ValueError if it has no source, or a wrong status or protocol."""
+    """Read one row of the published table. Raise ValueError if the row has no source, or a wrong status or protocol."""
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"a row of {PUBLISHED_FILE} has no source, or a wrong status or protocol: {row}")
     # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.

@@ -158,7 +158,7 @@ def find_option_file(experiment: Path) -> Path:
 
 
 def find_weights(path: Path) -> Path:
-    """Return `path` if this weight file exists. Raise UserError if not; the message lists the folder's weight files."""
+    """Return `path` if this weight file exists. Otherwise raise UserError, which lists the folder's weight files."""
     if path.is_file():
         return path
     ended = " (the training has not finished)" if path.name == LATEST.name else ""

@@ -46,7 +46,7 @@ def measure(
         runs: pairs of a contestant and a variant to measure.
         protocol: the protocol, which sets the scale.
         lr_size: side of the square LR image in pixels.
-        repeat: number of timed runs for each pair. Some runs before them are not timed.
+        repeat: number of timed runs for each pair. A few earlier runs are not timed.
 
     Returns:
         (contestant's name, variant) -> cost.

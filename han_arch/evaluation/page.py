@@ -61,7 +61,7 @@ def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence
 def make_crops(
     options: GalleryOptions, sets: Sequence[EvaluationSet], results: Sequence[SetResult], cache: ScoreCache
 ) -> list[dict[str, Any]]:
-    """Cut the crops of the page. A crop has one square of an image in several versions: HR, and the SR of each result.
+    """Cut the crops of the page. A crop shows one square of an image in several versions: HR and all SR images.
 
     If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. A
     single network is compared with Bicubic.

@@ -75,7 +75,7 @@ class Protocol:
 
     @property
     def key(self) -> str:
-        """The protocol's name without `lr_border`, which papers do not state. It finds published scores."""
+        """The protocol's name without `lr_border`, which papers do not state. It is the key of published scores."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
