@@ -1,1 +1,1 @@
-"""`basicsr bench` compares networks; `basicsr data bench` compares the speed of data loading and of the network."""
+"""Measurements for `basicsr bench` (networks) and for `basicsr data bench` (data loading and training)."""

@@ -1,4 +1,4 @@
-"""Measure the speed of data loading (folders and LMDB), of training steps, and of imresize (ours and BasicSR's)."""
+"""Measurements for `basicsr data bench`: the speed of data loading, training steps and imresize."""
 
 import copy
 import time
@@ -22,7 +22,7 @@ ROUNDS = 7
 def compare_imresize() -> list[tuple[int, float, float]]:
     """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
 
-    Return (scale, our seconds, BasicSR's seconds) for scale 2, 3 and 4: the time of the fastest of ROUNDS calls.
+    Return (scale, our seconds, BasicSR's seconds) for the scales 2, 3 and 4. The fastest of ROUNDS calls counts.
     """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
@@ -52,10 +52,10 @@ class Rate:
     per_second: float  # samples per second after the first batch
 
     def bottleneck(self, network: float) -> str:
-        """Name the bottleneck: this loader, or a network that trains on `network` samples per second."""
-        slow = "loader" if self.per_second < network else "network"
+        """Return a text that names the bottleneck: this loader, or a network with `network` samples per second."""
+        slow, fast = ("loader", "network") if self.per_second < network else ("network", "loader")
         times = max(network, self.per_second) / min(network, self.per_second)
-        return f"the {slow} is the bottleneck, {times:.1f} times slower"
+        return f"the {slow} is the bottleneck, {times:.1f} times slower than the {fast}"
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -69,18 +69,15 @@ def read_options(path: Path) -> dict[str, Any]:
     network_g = as_mapping(options.get("network_g"))
     needed = {"scale": options.get("scale"), "datasets: train": train, "network_g": network_g}
     if wrong := [name for name, value in needed.items() if not value]:
-        raise UserError(
-            f"{path} must have scale:, datasets: train: and network_g:, as in a training option file; "
-            f"missing or wrong: {', '.join(wrong)}"
-        )
+        raise UserError(f"{path} is not a complete training option file; missing or wrong: {', '.join(wrong)}")
     train |= {"phase": "train", "scale": options["scale"]}
     return options
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Yield the loading speed of a training set from LMDB, then from folders; skip a source that does not exist.
+    """Measure how fast a training set loads from LMDB, then from folders. Yield a Rate for each of the two.
 
-    Each source is measured for `seconds`. The options are those from `read_options`.
+    `options` come from `read_options`. Each measurement takes `seconds`. A source that does not exist is skipped.
 
     Raises:
         UserError: the training set exists neither as LMDB nor as folders.
@@ -149,7 +146,7 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
 
 
 def _per_second(items: Iterator[object], seconds: float) -> float:
-    """Iterate over items for the given time, at least once; return the number of items per second."""
+    """Take items for `seconds`, at least one; return the number of items per second."""
     begin, count = time.perf_counter(), 0
     for _ in items:
         count += 1

@@ -1,6 +1,6 @@
-"""Measure time and peak memory. Networks run in turn, so that other work on the machine slows all of them equally.
+"""Measurements of time and memory. Networks run in turn, so that other work on the machine slows all of them equally.
 
-`python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints how many bytes of memory one inference adds.
+`python -m han_arch.bench.measure KEY LR_SIZE NUM_BLOCK NUM_FEAT` prints how many bytes one inference adds to memory.
 KEY is a key of NETWORKS.
 """
 
@@ -85,12 +85,12 @@ class BenchResult:
     skipped: dict[str, str] = field(default_factory=dict)  # title of a network that could not be built -> the reason
 
     def fitting(self, case: str, dtype: str) -> list[tuple[BenchNetwork, Any]]:
-        """Return a pair for each network to measure in this case and dtype: its record, and the network or its file."""
+        """Return the networks to measure in this case and dtype, as pairs (record, network or path of its file)."""
         return [(NETWORKS[key], net) for key, net in self.built.items() if NETWORKS[key].fits(case, dtype)]
 
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
-    """Build the networks and measure all cases; call `say` with the name of each case before it starts."""
+    """Build the networks and measure all cases; before each case, call `say` with its name."""
     result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         # False sorts before True: exported networks are built last.
@@ -136,8 +136,8 @@ def alternate(
 ) -> list[Measurement]:
     """Time all networks in turn, `repeat` times; return one measurement per network.
 
-    `runs` and `before` map the title of a network to a function. The functions of `before` are called, untimed, before
-    each timed run. If `before` is None, each function of `runs` is called once as a warm-up before the first round.
+    `runs` and `before` map the title of a network to a function. Before each timed call of a function in `runs`, the
+    network's function in `before` is called. If `before` is None, each function in `runs` is called once as a warm-up.
     """
     if before is None:
         for run in runs.values():
@@ -156,7 +156,7 @@ def alternate(
 def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr_size: int) -> Run:
     """Return a function that upscales one random image of lr_size x lr_size pixels.
 
-    `built` is the network, which is copied, or the path of its exported file. `dtype` is a key of DTYPES.
+    `built` is a network or the path of its exported file; a network is copied first. `dtype` is a key of DTYPES.
     """
     lq = network.random_input(1, lr_size)
     if isinstance(built, Path):
@@ -167,9 +167,9 @@ def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr
 
 
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
-    """Return a function that runs forward, L1 loss and backward on a copy of net, but not the optimizer.
+    """Return a function that runs forward, L1 loss and backward on a copy of `net`, without an optimizer.
 
-    In bfloat16, the copy runs under autocast with float32 weights; only the bare convolutions have bfloat16 weights.
+    In bfloat16, a network has float32 weights and runs in autocast. BareConvolutions have bfloat16 weights and no loss.
     """
     lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
     if isinstance(net, BareConvolutions):
@@ -189,7 +189,7 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Set whether the allocator keeps freed memory, then run WARM_STEPS training steps that are not timed."""
+    """Make the allocator keep freed memory or give it back; then run WARM_STEPS untimed training steps."""
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()
@@ -198,7 +198,7 @@ def settle(step: Run, keeps_memory: bool) -> None:
 
 
 def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
-    """Measure how much memory inference on an image of lr_size x lr_size pixels adds, in a new process.
+    """In a new process, measure how much memory one inference adds. The image has lr_size x lr_size pixels.
 
     If the process fails or the system is not Linux, the measurement has a note instead of values.
     """
@@ -216,7 +216,7 @@ def peak_memory(key: str, size: Size, lr_size: int) -> Measurement:
 
 
 def added_by_inference(key: str, size: Size, lr_size: int) -> int:
-    """Run inference on an LR image of lr_size x lr_size pixels; return how many bytes of memory it adds.
+    """Upscale an image of lr_size x lr_size pixels; return how many bytes of memory this adds at its peak.
 
     Raises:
         UserError: the system does not report the peak memory of a process.

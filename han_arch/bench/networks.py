@@ -23,7 +23,7 @@ CASES = ("inference", "training", "memory")
 
 @dataclass(frozen=True)
 class Size:
-    """Size of HAN and RCAN; the defaults are the full size. The authors' code works with 10 groups only."""
+    """Size of HAN and RCAN; the defaults are the full size. The authors' code needs num_group 10."""
 
     num_block: int = 20
     num_feat: int = 64
@@ -32,7 +32,7 @@ class Size:
 
     @property
     def squeeze_factor(self) -> int:
-        """Factor that reduces num_feat to 4 channels, as in the full size: 64 // 16 is 4."""
+        """Factor by which channel attention reduces num_feat: 4 channels remain, as in the full size (64 / 16)."""
         return self.num_feat // 4
 
 
@@ -58,7 +58,7 @@ class BenchNetwork:
         return case in self.cases and (dtype == "float32" or not (self.float32_only or self.winograd))
 
     def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """Copy a built network for one measurement. A copy loses compiled code, so it is compiled again."""
+        """Copy a built network for one measurement. If the network is compiled, compile the copy too."""
         net = copy.deepcopy(net).to(dtype)
         if self.compiled:
             compile_blocks(net)
@@ -71,10 +71,10 @@ class BenchNetwork:
 
 
 def build(key: str, size: Size) -> nn.Module:
-    """Build the network with this key of NETWORKS. The seed is fixed, and all HANs get the same random weights.
+    """Build the network NETWORKS[key] with a fixed seed. All HANs get the same random weights.
 
     Raises:
-        UserError: the network's package, or a C compiler that it needs, is missing.
+        UserError: a package of the network, or the C compiler for Winograd's algorithm, is missing.
     """
     torch.manual_seed(0)
     network, net = NETWORKS[key], NETWORKS[key].make(size)
@@ -147,9 +147,9 @@ def _build_limit(size: Size) -> "BareConvolutions":
 
 
 class BareConvolutions(nn.Module):
-    """Only the 3x3 convolutions of a HAN. Their time is a lower limit for the time of HAN.
+    """The 3x3 convolutions of a HAN without its other parts. Their time is a lower limit for the time of HAN.
 
-    Each convolution runs on a fixed random feature map in channels_last, of the same size as in HAN.
+    The input of each convolution is a fixed random feature map in channels_last, of the same size as in HAN.
     """
 
     def __init__(self, net: HAN) -> None:
@@ -184,7 +184,7 @@ class BareConvolutions(nn.Module):
 
 
 def _scale_at(name: str, scale: int) -> int:
-    """Return the height of a HAN convolution's input map, divided by the height of the LR image."""
+    """Return (height of the input of a HAN convolution) / (height of the LR image)."""
     if not name.startswith("upsample."):
         return scale if name == "conv_last" else 1
     return 1 if scale == 3 else int(2 ** (int(name.split(".")[1]) // 2))

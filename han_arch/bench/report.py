@@ -1,4 +1,4 @@
-"""Write the results of `basicsr bench` as a Markdown page, a CSV file and a chart."""
+"""Results of `basicsr bench` as a Markdown page, a CSV file and a chart."""
 
 import statistics
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def table(rows: list[Measurement]) -> str:
     """Return the measurements as a Markdown table.
 
     The last column is the time of the bare convolutions divided by the network's time. The bare convolutions use the
-    same algorithm as the network, direct or Winograd's.
+    network's algorithm: direct convolution or Winograd's.
     """
     return "\n".join(markdown_table(HEADS, [_cells(row, rows) for row in rows])[:-1])
 
@@ -111,10 +111,10 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Compare a network with the authors' code: how many times as fast it is, or what fraction of the memory it uses.
+    """Return (speed of a network) / (speed of the authors' code), or the ratio of memory if `row` is in MB.
 
-    Return None if the authors' code or the network of `row` was not measured. `case` is the case in which the authors'
-    code was measured; None: the same case as in `row`.
+    `case` is the case in which the authors' code was measured. With None, it is the case of `row`. The result is None
+    if one of the two measurements is missing.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:
@@ -123,9 +123,9 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 
 
 def quotient(above: Measurement, below: Measurement) -> float:
-    """Return above / below: the median of the ratios of all rounds, because a shared machine is slow in some rounds.
+    """Return the median of above / below over all rounds. This ratio stays right if other programs slow down a round.
 
-    Measurements of different cases have no common rounds. Then the result is the ratio of the two medians.
+    If the cases are different, there are no common rounds; then return (median of above) / (median of below).
     """
     if above.case == below.case and len(above.values) == len(below.values):
         return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))

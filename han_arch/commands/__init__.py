@@ -29,12 +29,12 @@ def add_option_file(parser: argparse.ArgumentParser, overrides_help: str) -> Non
 def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     """Return a function that adds one subcommand to a parser.
 
-    After parsing, the attribute `run_subcommand` of the arguments is the function that runs the chosen subcommand.
+    In the parsed arguments, `run_subcommand` is the function that runs the chosen subcommand.
     """
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add the subcommand `prepare` for a function `_prepare`; return the subcommand's `add_argument`."""
+        """Add a subcommand and return its `add_argument`. For a function `_prepare`, its name is `prepare`."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,

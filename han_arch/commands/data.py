@@ -23,7 +23,7 @@ Output in the folder OUT for --scale 4 (the names at other scales and for BD fol
   GT_sub_x4/NAME_s001.png   HR sub-images of 480 x 480 pixels, step 240
   LR_sub_BIx4/...           LR sub-images at the same positions
   GT_sub_x4.lmdb            LMDB of the HR sub-images, for dataroot_gt in option files
-  LR_sub_BIx4.lmdb          LMDB of the LR sub-images, for dataroot_lq; both need io_backend: type: lmdb
+  LR_sub_BIx4.lmdb          LMDB of the LR sub-images, for dataroot_lq; both LMDBs need io_backend: type: lmdb
 
 The command first checks all HR files and lists every file that it cannot use. You can stop the command at any time.
 The name of an unfinished data set ends in .partial. To continue, run the same command again. The command does not
@@ -51,7 +51,7 @@ DOWNLOAD_EXAMPLES = """  basicsr data download DIV2K -o datasets
   basicsr data download Set5 Set14 B100 Urban100 -o datasets
   basicsr data download --list"""
 
-VERIFY = f"""Check folders of images and LMDBs, alone or as a GT set with its LR set.
+VERIFY = f"""Check image folders or LMDBs: one data set alone, or a GT set with its LR set.
 
 The command checks:
   - the number of images, and that each GT image has an LR image of the right size
@@ -71,8 +71,8 @@ VERIFY_EXAMPLES = """  basicsr data verify datasets/DIV2K                      a
 BENCH = """Measure how many samples per second are loaded from an LMDB and from folders, and how many samples per second
 the network processes in training. The slower of loading and training is the bottleneck. The option file sets patch
 size, batch size and number of workers.
-With --imresize, compare the speed of han_arch's imresize and BasicSR's on a 2040x1356 RGB image. The exit status is 1
-if han_arch's imresize is slower."""
+With --imresize, compare the speed of imresize in han_arch and in BasicSR on a 2040x1356 RGB image. The exit status is
+1 if han_arch's imresize is slower."""
 
 BENCH_EXAMPLES = """  basicsr data bench -opt options/train_HAN_x4.yml
   basicsr data bench -opt options/train_HAN_x4.yml --no-network
@@ -83,9 +83,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands of `basicsr data` and their arguments to a parser."""
     command = subcommands(parser)
     scales = sorted({scale for kind in DEGRADATIONS.values() for scale in kind.scales})
-    kinds = ", ".join(
-        f"{kind.name} ({kind.doc}, at {' '.join(f'x{scale}' for scale in kind.scales)})"
-        for kind in DEGRADATIONS.values()
+    kinds = "; ".join(
+        f"{kind.name} = {kind.doc} ({' '.join(f'x{scale}' for scale in kind.scales)})" for kind in DEGRADATIONS.values()
     )
     workers = "number of worker processes (default: one per CPU core)"
 
@@ -96,19 +95,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", metavar="OUT", type=Path, required=True, help="folder for the data sets")
     add("--scale", type=int, nargs="+", required=True, choices=scales, help="one or more scale factors")
     add("--degradation", choices=tuple(DEGRADATIONS), default="BI",
-        help=f"method that makes LR images: {kinds} (default: BI)")
+        help=f"method that makes the LR images: {kinds}; default: BI")
     add("--border", choices=BORDERS, default=BORDERS[0],
-        help="how BI extends an image at its border (default: symmetric); replicate adds _replicate to LR folder names")
+        help="padding that BI uses at image borders (default: symmetric); replicate adds _replicate to LR folder names")
     add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS,
-        help="output to make: images (complete images), sub (sub-images), lmdb (LMDBs of sub-images); default: all")
+        help="what to make: images = complete images; sub = sub-images; lmdb = LMDBs of sub-images; default: all three")
     add("--benchmark", action="store_true",
-        help="prepare a test set: only complete images, of any size; grey files stay grey unless you pass --grey")
+        help="make a test set: only complete images, of any size; grey files stay grey if --grey is not set")
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
     add("--gt-size", type=int,
-        help=f"side of a training patch in HR pixels; smaller HR images are an error (default: {LQ_PATCH} x scale)")
+        help=f"side of a training patch in HR pixels (default: {LQ_PATCH} x scale); smaller HR images are an error")
     add("--grey", choices=GREY_POLICIES,
-        help="what to do with grey files: stop (refuse, default), keep them grey (keep), or convert them to RGB (rgb)")
+        help="for grey files: refuse = stop with an error (default); keep = leave them grey; rgb = convert them to RGB")
     add("--workers", type=int, default=default_workers(), help=workers)
 
     add = command(
@@ -122,10 +121,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
-    add("gt", metavar="PATH", type=Path, help="folder or LMDB with HR images, or OUT of basicsr data prepare")
-    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images of the HR images in PATH")
+    add("gt", metavar="PATH", type=Path, help="folder or LMDB of HR images, or the output folder of `data prepare`")
+    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images that belong to PATH")
     add("--scale", type=int,
-        help="scale factor, HR side / LR side (default: scale of --degradation, or of the first image pair)")
+        help="scale factor (default: the scale in --degradation, or the size ratio of the first image pair)")
     add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")
     add("--benchmark", metavar="SET", help=f"also check that PATH is this benchmark set: {', '.join(BENCHMARKS)}")
     add("--workers", type=int, default=default_workers(), help=workers)
@@ -133,7 +132,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = command(
         _bench, "compare the speed of data loading and training; measure the speed of imresize", BENCH_EXAMPLES, BENCH)
     add("-opt", metavar="FILE", type=Path, help="training option file")
-    add("--imresize", action="store_true", help="compare the speed of han_arch's imresize and BasicSR's")
+    add("--imresize", action="store_true", help="compare the speed of imresize in han_arch and in BasicSR")
     add("--seconds", type=float, default=10, help="duration of each measurement in seconds (default: 10)")
     add("--no-network", action="store_true", help="measure only the data loading, not the training")
 

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every section. Return 1 if a line begins with BROKEN, otherwise 0."""
+    """Print the report. Return 1 if one of its lines begins with BROKEN, otherwise 0."""
     sections = {
         "versions": _versions,
         "devices": _devices,
@@ -103,7 +103,7 @@ def _plugins() -> list[str]:
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
     if not any(entry.name == "han_arch" for entry, _ in compat.plugins()):
-        lines.append("han_arch is not an installed package but a checkout; its classes are registered anyway")
+        lines.append("han_arch runs from its source folder and is not installed; BasicSR can use its classes anyway")
     return lines
 
 
@@ -145,10 +145,10 @@ def _zoo() -> list[str]:
     from han_arch.zoo.entry import ENTRIES
 
     shipped = {entry.name: entry for entry in ENTRIES if entry.sha256 and entry.url is None}
-    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them included; download folder: {cache_folder()}"]
+    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them in the package; download folder: {cache_folder()}"]
     for name, entry in shipped.items():
         path = store.SHIPPED / entry.file
         if not path.is_file() or hash_file(path) != entry.sha256:
             fault = "damaged" if path.is_file() else "missing"
-            lines.append(f"BROKEN {name}: {path} is {fault}; install the package again")
+            lines.append(f"BROKEN {name}: {path} is {fault}; install han_arch again")
     return lines

@@ -10,9 +10,10 @@ from han_arch.errors import UserError
 from han_arch.export.runtime import load_runtime
 from han_arch.export.targets import TARGETS
 from han_arch.export.write import STEPS, TOLERANCE, export, output_path, psnr
+from han_arch.images.formats import listed
 from han_arch.zoo.load import load_model
 
-DESCRIPTION = f"""Export a network to a file for {" or ".join(target.title for target in TARGETS.values())}.
+DESCRIPTION = f"""Export a network to a file for {listed(target.title for target in TARGETS.values())}.
 The exported network accepts any batch size, height and width. Its input and output are RGB (or grey) images with
 values in [0, 1]; the output is not clamped. The metadata of the file contain the scale, the number of channels and the
 SHA-256 of the weights. The command runs the file in its runtime on three test images and compares the pixels with
@@ -60,5 +61,5 @@ def run(args: argparse.Namespace) -> int:
         except UserError as error:
             say(f"  precision {name} could not be measured: {error}")
         else:
-            say(f"  precision {name}: PSNR {ratio:.1f} dB against float32 (rounding to 8 bits alone: 59 dB)")
+            say(f"  precision {name}: PSNR {ratio:.1f} dB against float32 (for comparison, rounding to 8 bits: 59 dB)")
     return 0

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and the arguments to the parser."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="input photo of the network")
+    add("image", metavar="IMAGE", type=Path, help="photo to run the network on")
     add("--model", required=True, help=MODEL_HELP)
     add("-o", "--out", metavar="PNG", type=Path, default="inspect.png", help="PNG file to write (default: inspect.png)")
     add("--overwrite", action="store_true", help="replace an existing PNG file")

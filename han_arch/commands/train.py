@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add_flags(parser)
     parser.add_argument("--fresh", action="store_true",
-        help="start at iteration 0; if an unfinished run has the same name, rename its folder first")  # fmt: skip
+        help="start at iteration 0, and rename the folder of an unfinished run that has the same name")  # fmt: skip
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--launcher", choices=["none", "pytorch", "slurm"], default="none",
-        help="program that starts the processes: none, torchrun (pytorch) or slurm")  # fmt: skip
+        help="none = one process (default); pytorch = started by torchrun; slurm = started by srun")  # fmt: skip
     add("--auto_resume", action="store_true", help="resume from the newest training state, if there is one")
     add("--debug", action="store_true", help="log every iteration, and validate and save every 8 iterations")
     add("--check", action="store_true", help="check the options, print them as the run would use them, and stop")

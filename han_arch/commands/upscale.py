@@ -14,11 +14,11 @@ from han_arch.speed.precision import PRECISIONS
 
 DESCRIPTION = f"""Enlarge images by super-resolution: files, folders with their subfolders, patterns, or standard input.
 
-Reads {listed((form.label for form in FORMATS.values()), "and")} with 8 or 16 bits, grey or colour, alpha or not.
+Reads {listed((form.label for form in FORMATS.values()), "and")}: 8 or 16 bits, grey or colour, with or without alpha.
 Writes {listed((form.label for form in WRITTEN.values()), "and")}.
 Keeps the format of each image, unless --format or OUT selects another one. BMP becomes PNG.
 Applies the EXIF orientation. Keeps the ICC profile and DPI. Replaces existing files only with --overwrite.
-Exit status: 0 if all images were upscaled, 1 if some failed (with a message for each), 2 if none was started."""
+Exit status: 0 if all images were upscaled, 1 if some failed (with a message for each), 2 if no image was started."""
 
 EXAMPLES = """examples:
   basicsr upscale photo.jpg -o large.png             four times as wide and high
@@ -39,18 +39,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", metavar="OUT", required=True, help="output folder, output file, or - for standard output")
     add = parser.add_argument_group("model").add_argument
     add("--model", metavar="MODEL", help="name of a zoo model, or checkpoint file (default: han-s-xN for --scale N)")
-    add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: the model's; 4 without --model)")
+    add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: MODEL's, or 4 without --model)")
     add("--self-ensemble", action="store_true", help="average 8 flips and turns; slightly better, but 8 times as slow")
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
-    add("--winograd", action="store_true", help="save about 1/3 of the time with fp32 on a CPU; needs a C compiler")
+    add("--winograd", action="store_true",
+        help="use Winograd's algorithm: saves about 1/3 of the time for fp32 on a CPU; needs a C compiler")  # fmt: skip
     runtime = f"library that runs MODEL (default: torch); {listed(RUNTIMES)} needs a file from basicsr export"
     add("--runtime", choices=("torch", *RUNTIMES), default="torch", help=runtime)
     device = "device that runs the model (default: auto, the first available)"
     add("--device", default="auto", metavar="|".join(DEVICES), help=device)
-    add("--memory", default=DEFAULT_BUDGET, metavar="SIZE", help="memory limit, without the output image (default: 2G)")
+    add("--memory", default=DEFAULT_BUDGET, metavar="SIZE",
+        help="memory limit of the program, not counting the output image (default: 2G)")  # fmt: skip
     files = parser.add_argument_group("files")
     add = files.add_argument
-    add("--format", choices=tuple(WRITTEN), help="output format (default: OUT's suffix, else input's format or PNG)")
+    add("--format", choices=tuple(WRITTEN), help="output format (default: from OUT's suffix or the input, else PNG)")
     add("--quality", type=int, default=95, metavar="1..100", help=f"quality of {lossy} files (default: 95)")
     add("--lossless", action="store_true", help="write lossless WebP files")
     add("--png-level", type=int, default=6, metavar="0..9", help="compression of PNG and 16-bit TIFF (default: 6)")
@@ -59,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     there = files.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="replace existing files")
     there.add_argument("--skip-existing", action="store_true", help="skip images that already have an output file")
-    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="largest size of an input image (default: 256M)")
+    add("--max-pixels", default=str(MAX_PIXELS), metavar="N", help="largest input image, in pixels (default: 256M)")
 
 
 def run(args: argparse.Namespace) -> int:

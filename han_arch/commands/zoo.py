@@ -55,18 +55,18 @@ variable {CACHE_VARIABLE} sets another folder.""")
   basicsr zoo verify release/han-s-x4 --against han-s-x4
 
 Exit status: 0 if all checks pass, 1 if a check fails (the output then contains WRONG).""",
-        """Check the hash and the header of weight files, and that the weights fit their network exactly. A target is
+        """Check weight files: the hash, the header, and that the weights fit the network exactly. A target is
 the name of a zoo entry, a file or a release folder. The file of a zoo entry is also compared with the zoo's table. In
 a release folder, the hashes of all files are checked. Without a target, the command checks all zoo entries that have
 a file in the package or the cache folder.""")
     add("targets", metavar="NAME|FILE|FOLDER", nargs="*",
-        help="targets to check (default: all zoo entries with a file)")
+        help="what to check (default: all zoo entries that have a file on this machine)")
     add("--measure", metavar="DATA", type=Path,
-        help="also measure PSNR and SSIM of the zoo entry on Set5, and compare them with the zoo's table; DATA is a "
-        "folder with Set5/HR or Set5/GT_xSCALE")
+        help="also measure a zoo entry on Set5, and compare PSNR and SSIM with the zoo's table; DATA is a folder with "
+        "Set5/HR or Set5/GT_xSCALE")
     add("--against", metavar="NAME",
-        help="also compare the results in the release folder with the results of the zoo entry NAME; differences "
-        f"up to {verify.RETRAINED_DB} dB are accepted, because trainings by one recipe round differently")
+        help="also compare the results in a release folder with those of the zoo entry NAME; PSNR may differ by up "
+        f"to {verify.RETRAINED_DB} dB, because a second training by the same recipe gives slightly different weights")
 
     add = command(
         _convert, "convert a checkpoint into a file that contains all options of the network",
@@ -81,9 +81,9 @@ options of the network. The command reads checkpoints of HAN (from this package,
 checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, the command
 reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
-    add("target", metavar="OUT", help="new file, or folder for it; an existing file is never overwritten")
-    add("-opt", metavar="FILE", help="option file that was used to train IN; the weights must fit the network_g in it")
-    add("--param_key", help="key of the weights to convert, if IN contains several (default: params_ema, else params)")
+    add("target", metavar="OUT", help="file to write, or folder for the file; an existing file is never overwritten")
+    add("-opt", metavar="FILE", help="option file that was used to train IN; the weights must fit its network_g")
+    add("--param_key", help="key of the weights to convert (default: params_ema or, if IN does not contain it, params)")
     add("--half", action="store_true", help="store the weights as float16")
 
     add = command(
@@ -105,14 +105,14 @@ If the command fails, it does not leave a release folder.""")
     add("-o", "--out", metavar="RELEASE", type=Path, required=True, help="release folder to make")
     add("--data", metavar="FOLDER", type=Path, default="datasets",
         help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")
-    add("--name", help="name of the zoo entry (default: from the experiment's name; HAN-S_x4_BSDS400 gives han-s-x4)")
+    add("--name", help="name of the zoo entry (default: from EXPERIMENT's name, e.g. han-s-x4 for HAN-S_x4_BSDS400)")
     add("--checkpoint", type=Path,
-        help="checkpoint to release (default: EXPERIMENT/models/net_g_best.pth if the option file has keep_best, else "
-        "EXPERIMENT/models/net_g_latest.pth)")
-    add("--url", help="address of the web folder for the weight file (default: none, the package contains the file)")
+        help="checkpoint to release (default: EXPERIMENT/models/net_g_latest.pth, or net_g_best.pth if the training "
+        "used the option keep_best)")
+    add("--url", help="web folder that will have the weight file (default: no web folder; the file is in the package)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true",
-        help="store the weights as float16, which halves the file size; PSNR and SSIM are measured with float16")
+        help="store the weights as float16 (half the file size), and measure PSNR and SSIM with these weights")
 
     add = command(
         _reproduce, "print or run the commands that repeat the training and the measurement of a weight file",
@@ -153,7 +153,7 @@ def _list(args: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    say("* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` names it.")
+    say("* This PSNR is from a paper and was not measured with this package. `basicsr zoo show NAME` names the paper.")
     return 0
 
 

@@ -55,8 +55,8 @@ def test_the_slower_one_is_the_bottleneck(basicsr, option_file, capsys, monkeypa
     monkeypatch.setattr(data, "network_rate", lambda options, seconds: ("cpu", 100.0))
     assert main(["data", "bench", "-opt", str(option_file)]) == 0
     printed = capsys.readouterr().out
-    assert "lmdb: the loader is the bottleneck, 2.0 times slower" in printed
-    assert "disk: the network is the bottleneck, 5.0 times slower" in printed
+    assert "lmdb: the loader is the bottleneck, 2.0 times slower than the network" in printed
+    assert "disk: the network is the bottleneck, 5.0 times slower than the loader" in printed
 
 
 @pytest.mark.parametrize(("theirs", "status"), [(0.0, 1), (1.0, 0)])
