@@ -34,7 +34,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add a subcommand and return its `add_argument`. For a function `_prepare`, its name is `prepare`."""
+        """Add a subcommand and return its `add_argument`. A function `_prepare` makes the subcommand `prepare`."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,

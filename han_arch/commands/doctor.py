@@ -65,7 +65,7 @@ def _versions() -> list[str]:
     if len(boards) == 2:
         lines.append(
             "BROKEN tensorboard and tb-nightly are both installed and overwrite each other's files; "
-            "run: pip uninstall tensorboard tb-nightly, then pip install tb-nightly"
+            "first run pip uninstall tensorboard tb-nightly, then pip install tb-nightly"
         )
     return lines + boards
 

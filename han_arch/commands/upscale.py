@@ -40,7 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", metavar="MODEL", help="name of a zoo model, or checkpoint file (default: han-s-xN for --scale N)")
     add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: MODEL's, or 4 without --model)")
-    add("--self-ensemble", action="store_true", help="average 8 flips and turns; slightly better, but 8 times as slow")
+    add("--self-ensemble", action="store_true",
+        help="upscale 8 flips and turns, and average the outputs; slightly better, 8 times as slow")  # fmt: skip
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
     add("--winograd", action="store_true",
         help="use Winograd's algorithm: saves about 1/3 of the time for fp32 on a CPU; needs a C compiler")  # fmt: skip
