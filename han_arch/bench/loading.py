@@ -22,7 +22,7 @@ ROUNDS = 7
 def compare_imresize() -> list[tuple[int, float, float]]:
     """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
 
-    Return (scale, our seconds, BasicSR's seconds) for the scales 2, 3 and 4. The fastest of ROUNDS calls counts.
+    Return (scale, our seconds, BasicSR's seconds) for the scales 2, 3 and 4. Each time is the shortest of ROUNDS calls.
     """
     compat.require_basicsr()
     from basicsr.utils.matlab_functions import imresize as basicsr_imresize
@@ -52,7 +52,7 @@ class Rate:
     per_second: float  # samples per second after the first batch
 
     def bottleneck(self, network: float) -> str:
-        """Return a text that names the bottleneck: this loader, or a network with `network` samples per second."""
+        """Return a text that names the slower part: this loader, or a network with `network` samples per second."""
         slow, fast = ("loader", "network") if self.per_second < network else ("network", "loader")
         times = max(network, self.per_second) / min(network, self.per_second)
         return f"the {slow} is the bottleneck, {times:.1f} times slower than the {fast}"
@@ -75,9 +75,9 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
-    """Measure how fast a training set loads from LMDB, then from folders. Yield a Rate for each of the two.
+    """Measure how fast a training set loads; yield a Rate for its LMDBs, then a Rate for its folders.
 
-    `options` come from `read_options`. Each measurement takes `seconds`. A source that does not exist is skipped.
+    `options` come from `read_options`. Each measurement takes `seconds`. Missing LMDBs or folders are skipped.
 
     Raises:
         UserError: the training set exists neither as LMDB nor as folders.
@@ -146,7 +146,7 @@ def network_rate(options: dict[str, Any], seconds: float) -> tuple[str, float]:
 
 
 def _per_second(items: Iterator[object], seconds: float) -> float:
-    """Take items for `seconds`, at least one; return the number of items per second."""
+    """Take items from the iterator for `seconds`, but at least one item; return the number of items per second."""
     begin, count = time.perf_counter(), 0
     for _ in items:
         count += 1

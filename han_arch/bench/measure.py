@@ -36,7 +36,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """Settings of `basicsr bench`. LR sizes are sides of square LR images in pixels.
+    """Settings of `basicsr bench`. The LR images are square; `lr_sizes` are their sides in pixels.
 
     Raises:
         UserError: a number is too small.
@@ -136,8 +136,8 @@ def alternate(
 ) -> list[Measurement]:
     """Time all networks in turn, `repeat` times; return one measurement per network.
 
-    `runs` and `before` map the title of a network to a function. Before each timed call of a function in `runs`, the
-    network's function in `before` is called. If `before` is None, each function in `runs` is called once as a warm-up.
+    `runs` maps the title of each network to the function to time. `before` maps the title to a function that is called
+    before each timed call. If `before` is None, each function in `runs` is called once as a warm-up.
     """
     if before is None:
         for run in runs.values():
@@ -167,7 +167,7 @@ def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr
 
 
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
-    """Return a function that runs forward, L1 loss and backward on a copy of `net`, without an optimizer.
+    """Return a function that runs forward, L1 loss and backward on a copy of `net`, but no optimizer step.
 
     In bfloat16, a network has float32 weights and runs in autocast. BareConvolutions have bfloat16 weights and no loss.
     """
@@ -189,7 +189,7 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Make the allocator keep freed memory or give it back; then run WARM_STEPS untimed training steps."""
+    """Set whether the allocator keeps freed memory (`keeps_memory`); then run WARM_STEPS untimed training steps."""
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()

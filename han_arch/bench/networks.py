@@ -1,4 +1,4 @@
-"""The networks that `basicsr bench` measures, all for the same scale. NETWORKS has one record for each."""
+"""The networks that `basicsr bench` measures, all for the same scale. NETWORKS has one record per network."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator

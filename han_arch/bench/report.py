@@ -35,7 +35,7 @@ def save(rows: list[Measurement], text: str, folder: Path) -> None:
     """Write the page to `bench.md` and the measurements to `bench.csv` and `bench.png`; create the folder if needed.
 
     Raises:
-        ImportError: matplotlib is not installed. Only `bench.md` and `bench.csv` are written.
+        ImportError: matplotlib is not installed. In this case, only `bench.md` and `bench.csv` are written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "bench.md", text)
@@ -111,10 +111,9 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Return (speed of a network) / (speed of the authors' code), or the ratio of memory if `row` is in MB.
+    """Return (speed of a network) / (speed of the authors' code). If `row` is in MB, compare memory, not speed.
 
-    `case` is the case in which the authors' code was measured. With None, it is the case of `row`. The result is None
-    if one of the two measurements is missing.
+    `case` replaces the case of `row` for the authors' code. Return None if one of the two measurements is missing.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:
@@ -125,7 +124,7 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 def quotient(above: Measurement, below: Measurement) -> float:
     """Return the median of above / below over all rounds. This ratio stays right if other programs slow down a round.
 
-    If the cases are different, there are no common rounds; then return (median of above) / (median of below).
+    If the cases differ, return (median of above) / (median of below), because the rounds are not the same.
     """
     if above.case == below.case and len(above.values) == len(below.values):
         return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))

@@ -97,15 +97,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--degradation", choices=tuple(DEGRADATIONS), default="BI",
         help=f"method that makes the LR images: {kinds}; default: BI")
     add("--border", choices=BORDERS, default=BORDERS[0],
-        help="padding that BI uses at image borders (default: symmetric); replicate adds _replicate to LR folder names")
+        help="padding at image borders for BI (default: symmetric); with replicate, LR folder names end in _replicate")
     add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS,
         help="what to make: images = complete images; sub = sub-images; lmdb = LMDBs of sub-images; default: all three")
     add("--benchmark", action="store_true",
-        help="make a test set: only complete images, of any size; grey files stay grey if --grey is not set")
+        help="make a test set: complete images of any size, no sub-images; the default of --grey is then keep")
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
     add("--gt-size", type=int,
-        help=f"side of a training patch in HR pixels (default: {LQ_PATCH} x scale); smaller HR images are an error")
+        help=f"side of a training patch in HR pixels (default: {LQ_PATCH} x scale); no HR image may be smaller")
     add("--grey", choices=GREY_POLICIES,
         help="for grey files: refuse = stop with an error (default); keep = leave them grey; rgb = convert them to RGB")
     add("--workers", type=int, default=default_workers(), help=workers)
@@ -118,7 +118,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also download DIV2K's official LR images at these scales")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="parts of DIV2K to download (default: both)")
     add("--keep-archives", action="store_true", help="keep the zip files after unpacking")
-    add("--list", action="store_true", help="list the benchmark sets with licences and known traps; download nothing")
+    add("--list", action="store_true", help="list the benchmark sets, their licences and problems; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
     add("gt", metavar="PATH", type=Path, help="folder or LMDB of HR images, or the output folder of `data prepare`")
@@ -126,7 +126,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=int,
         help="scale factor (default: the scale in --degradation, or the size ratio of the first image pair)")
     add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")
-    add("--benchmark", metavar="SET", help=f"also check that PATH is this benchmark set: {', '.join(BENCHMARKS)}")
+    add("--benchmark", metavar="SET", help=f"also check that PATH has the images of this set: {', '.join(BENCHMARKS)}")
     add("--workers", type=int, default=default_workers(), help=workers)
 
     add = command(

@@ -1,4 +1,4 @@
-"""`basicsr export`: export a network, and print how much its pixels differ from PyTorch's."""
+"""`basicsr export`: export a network, run the exported file, and compare its output with PyTorch's output."""
 
 import argparse
 from pathlib import Path
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
     add("model", metavar="MODEL", help=MODEL_HELP)
-    add("--to", choices=tuple(TARGETS), required=True, help="runtime for the exported file")
+    add("--to", choices=tuple(TARGETS), required=True, help="runtime that will run the exported file")
     suffixes = ", ".join(target.suffix for target in TARGETS.values())
     out = f"file to write ({suffixes}) or a folder (default: a file with MODEL's name in the current folder)"
     add("-o", "--out", metavar="PATH", type=Path, help=out)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
         checks = export(net, args.model, args.to, path, args.overwrite, done)
     size = sum(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-    say(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, pixels equal to PyTorch up to rounding:")
+    say(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, same output as PyTorch except for rounding:")
     say(*(f"  {check}" for check in checks))
     for precision in target.precisions[1:]:
         name = precision.long_name

@@ -1,4 +1,4 @@
-"""`basicsr inspect`: draw the attentions of a network and a local attribution map, and print their numbers."""
+"""`basicsr inspect`: draw the attentions and a local attribution map of a network; print a summary in numbers."""
 
 import argparse
 from functools import partial
@@ -37,14 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--patch", nargs=3, type=int, metavar=("X", "Y", "SIZE"),
         help=f"left edge, top edge and side of a patch, in output pixels (default: {patch})")  # fmt: skip
     channels = f"at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
-    add("--channels", nargs="+", type=int, metavar="C", help=f"numbers of the CSAM channels to draw, {channels}")
+    add("--channels", nargs="+", type=int, metavar="C", help=f"indices of the CSAM channels to draw, {channels}")
     window = "largest side of the inspected window, in input pixels (default: 96; a full-size network then needs 2 GB)"
     add("--window", type=int, default=View.window, metavar="N", help=window)
     add("--steps", type=int, default=STEPS, help=f"number of steps for the attribution map (default: {STEPS})")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect the network, write the PNG file and print the numbers. Return 0."""
+    """Inspect the network, write the PNG file and print the summary. Return 0."""
     check_figure_path(args.out, args.overwrite)
     view = View(args.patch and Patch(*args.patch), args.channels, args.window, args.steps)
     net = load_model(args.model)

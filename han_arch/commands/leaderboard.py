@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Check the option file, measure the contestants, and write the results; return 0.
 
     Raises:
-        UserError: the option file, a test set or a contestant has a fault. Nothing is measured.
+        UserError: the option file, a test set or a contestant has a fault.
     """
     compat.require_basicsr()
     start.load_plugins()

@@ -39,9 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", metavar="OUT", required=True, help="output folder, output file, or - for standard output")
     add = parser.add_argument_group("model").add_argument
     add("--model", metavar="MODEL", help="name of a zoo model, or checkpoint file (default: han-s-xN for --scale N)")
-    add("--scale", type=int, choices=(2, 3, 4, 8), help="upscaling factor (default: MODEL's, or 4 without --model)")
+    add("--scale", type=int, choices=(2, 3, 4, 8), help="scale factor (default: MODEL's factor, or 4 without --model)")
     add("--self-ensemble", action="store_true",
-        help="upscale 8 flips and turns, and average the outputs; slightly better, 8 times as slow")  # fmt: skip
+        help="average the outputs for 8 flipped or rotated inputs; slightly better, 8 times as slow")  # fmt: skip
     add("--dtype", choices=tuple(PRECISIONS), default="fp32", help="precision of the computation (default: fp32)")
     add("--winograd", action="store_true",
         help="use Winograd's algorithm: saves about 1/3 of the time for fp32 on a CPU; needs a C compiler")  # fmt: skip
@@ -53,7 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="memory limit of the program, not counting the output image (default: 2G)")  # fmt: skip
     files = parser.add_argument_group("files")
     add = files.add_argument
-    add("--format", choices=tuple(WRITTEN), help="output format (default: from OUT's suffix or the input, else PNG)")
+    add("--format", choices=tuple(WRITTEN),
+        help="output format (default: the format of OUT's suffix, else the format of the input, else PNG)")  # fmt: skip
     add("--quality", type=int, default=95, metavar="1..100", help=f"quality of {lossy} files (default: 95)")
     add("--lossless", action="store_true", help="write lossless WebP files")
     add("--png-level", type=int, default=6, metavar="0..9", help="compression of PNG and 16-bit TIFF (default: 6)")

@@ -56,9 +56,9 @@ variable {CACHE_VARIABLE} sets another folder.""")
 
 Exit status: 0 if all checks pass, 1 if a check fails (the output then contains WRONG).""",
         """Check weight files: the hash, the header, and that the weights fit the network exactly. A target is
-the name of a zoo entry, a file or a release folder. The file of a zoo entry is also compared with the zoo's table. In
-a release folder, the hashes of all files are checked. Without a target, the command checks all zoo entries that have
-a file in the package or the cache folder.""")
+the name of a zoo entry, a file or a release folder. The command also compares the file of a zoo entry with the
+zoo's table. In a release folder, it checks the hashes of all files. Without a target, the command checks all zoo
+entries that have a file in the package or the cache folder.""")
     add("targets", metavar="NAME|FILE|FOLDER", nargs="*",
         help="what to check (default: all zoo entries that have a file on this machine)")
     add("--measure", metavar="DATA", type=Path,
@@ -109,7 +109,7 @@ If the command fails, it does not leave a release folder.""")
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_latest.pth, or net_g_best.pth if the training "
         "used the option keep_best)")
-    add("--url", help="web folder that will have the weight file (default: no web folder; the file is in the package)")
+    add("--url", help="web folder where the weight file will be published (default: none; the file is in the package)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true",
         help="store the weights as float16 (half the file size), and measure PSNR and SSIM with these weights")
@@ -202,7 +202,7 @@ def _fetch(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     targets = args.targets or [entry.name for entry in table.ENTRIES if store.present(entry)]
     if not targets:
-        say("the package and the cache folder contain no weight file; pass a file or a folder")
+        say("no weight file is in the package or the cache folder; pass a file or a folder")
         return 0
     faults = 0
     for target in targets:
@@ -221,7 +221,7 @@ def _convert(args: argparse.Namespace) -> int:
     say(f"{path}: {checkpoint.summary}, sha256 {hash_file(path)}", *(f"  {note}" for note in checkpoint.notes))
     if assumed:
         values = ", ".join(f"{key} {network_g[key]}" for key in assumed)
-        say(f"  {args.source} does not contain these options; the authors' values are assumed: {values}")
+        say(f"  {args.source} lacks some options; they are assumed to have the authors' values: {values}")
     return 0
 
 

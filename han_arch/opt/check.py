@@ -51,8 +51,8 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 def try_network(network: Any) -> list[Problem]:
     """Build the network of the section `network_g`, to find options that its constructor does not accept.
 
-    The network is built on PyTorch's meta device, so its weights take no memory. Meta tensors have no values: if the
-    constructor reads values of a tensor, the network is built on the CPU instead.
+    The network is built on PyTorch's meta device, so its weights take no memory. Meta tensors have no values, so a
+    constructor that reads the values of a tensor fails. Then the network is built on the CPU.
     """
     if not isinstance(network, dict):  # `check_options` reports this problem
         return []

@@ -21,13 +21,13 @@ class Value:
     Args:
         kind: "flag", "whole", "number" or "text".
         doc: description of the option for the JSON schema, in one line.
-        low, above, high, below: bounds of a number: value >= low, value > above, value <= high, value < below.
+        low, above, high, below: bounds of a number (value >= low, value > above, value <= high, value < below).
         choices: all accepted values; if empty, every value of the kind is accepted.
         word: a text that is accepted in addition, such as "auto" for a number.
         pattern: regular expression that a text must match completely.
         wanted: the accepted values in words, for error messages; if empty, `describe` writes the words.
         null: True if `~` (YAML's null) is accepted.
-        need: command that requires the option: "train", "test", "always" (both), or "" (none).
+        need: command that requires the option, "train" or "test"; "always": both commands; "": no command.
         only: model class. Only this class and its subclasses read the option; if empty, all models read the option.
     """
 
@@ -114,8 +114,8 @@ class Section:
         keys: options with fixed names.
         others: options with names that the user chooses, such as the metrics in `val:metrics`; None: no such options.
         others_named: regular expression that the names chosen by the user must match.
-        registry: registry, such as "loss" (see `entries`). The option `type` names a class or function in it, and the
-            parameters of this class or function are options of the section.
+        registry: name of a registry, such as "loss" (see `entries`). The option `type` names a class or function in it,
+            and the parameters of this class or function are options of the section.
         closed_types: names of classes that read only the options in `keys`. Their parameters are not options, because
             each class gets the section as one dict.
         doc, null, need, only: as in `Value`.
@@ -177,7 +177,7 @@ def entries(registry: str) -> Mapping[str, Callable[..., Any]]:
 
 
 def options_of(node: Section, content: Mapping[str, Any]) -> Options:
-    """Return the options that a section may contain. They depend on the value of its option `type`."""
+    """Return the options that a section may contain. The result depends on the option `type` in `content`."""
     if not node.registry:
         return Options(node.keys)
     named, known = content.get("type"), entries(node.registry)
@@ -193,7 +193,7 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
 
 
 def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
-    """Return the parameters (name -> True if required), and whether the function accepts other keyword arguments."""
+    """Return a dict (parameter -> True if required), and True if the function accepts other keyword arguments."""
     functions = [entry]
     if inspect.isclass(entry):  # a constructor with **kwargs passes them to the base class
         own = [cls for cls in entry.__mro__ if cls.__module__ not in ("builtins", "torch.nn.modules.module")]

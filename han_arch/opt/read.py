@@ -101,8 +101,8 @@ def override(
     Args:
         options: content of an option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function such as `check.addable`. It returns the options that entries may add to a section. The name
-            `*` allows any name if the new value is a mapping. By default, entries may add nothing.
+        addable: function such as `check.addable`. It returns the options that entries may add to a section. If it
+            returns `*`, entries may add any name with a mapping as value. By default, entries may add nothing.
 
     Raises:
         UserError: an entry does not have this form, or has a key that is not in the file and must not be added.
@@ -162,8 +162,8 @@ def shipped_titles() -> dict[str, str]:
 def copy_shipped(name: str, target: str) -> list[Path]:
     """Copy a shipped option file, or all files if the name is "all". Return the paths of the copies.
 
-    The target is a file or a folder. For a single file, the path of a new folder must end with `/`. The copies contain
-    the path of the JSON schema in the package, so that editors find the schema.
+    The target is a file or a folder. To copy a single file into a new folder, end the target with `/`. The copies
+    contain the path of the JSON schema in the package, so that editors find the schema.
 
     Raises:
         UserError: the shipped option file does not exist, or a copy would overwrite a file.

@@ -27,9 +27,9 @@ def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
     """Register a function as a rule. It gets the values of options and returns a description of the problem, or None.
 
     Args:
-        reads: paths of the options that the rule reads. A problem is reported for the first path. If an option is
-            missing or `~`, the rule is skipped. But if its path ends with `?`, the function gets None as the value. If
-            a path contains `*`, the function is called for each name in that section, with the name as first argument.
+        reads: paths of the options that the rule reads. The problem names the first path. If an option is missing or
+            `~`, the rule is skipped. Exception: for a path that ends with `?`, the function gets None. For a path with
+            `*`, the function is called for each name in the section, with the name as first argument.
         warning: True if the run can start in spite of the problem.
     """
 
@@ -67,7 +67,7 @@ def _network_scale(upscale: Any, scale: int) -> str | None:
 @_rule("val:metrics:*:crop_border", "scale", warning=True)
 def _border(name: str, border: int, scale: int) -> str | None:
     # This is only a warning, because the authors of EDSR crop more pixels than the scale when they validate.
-    return None if border == scale else f"is {border}, but papers use scale ({scale}), so scores are not comparable"
+    return None if border == scale else f"is {border}, but papers use scale ({scale}), so your scores will differ"
 
 
 @_rule("datasets:*:gt_size", "scale")
@@ -137,7 +137,7 @@ def _ground_truth(name: str, kind: str, metrics: dict[str, Any]) -> str | None:
     if kind != "SingleImageDataset":
         return None
     needing = [key for key, one in metrics.items() if isinstance(one, dict) and one.get("type") != "calculate_niqe"]
-    why = f"has no GT images; these metrics in val:metrics need them: {', '.join(needing)}"
+    why = f"has no GT images; these metrics in val:metrics need GT images: {', '.join(needing)}"
     return f"is SingleImageDataset, which {why}" if needing else None
 
 

@@ -103,8 +103,8 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
 def reading(loader: Any) -> Iterator[Iterator[Any]]:
     """Context that yields an iterator over a loader's batches, and stops the loader's worker processes at the end.
 
-    Torch stops the workers only when the iterator is deleted, and a loader with persistent workers never deletes it.
-    Torch stops busy workers by SIGTERM, which our workers ignore. So this code needs private attributes of torch.
+    This code uses private attributes of torch for two reasons. A loader with persistent workers keeps its iterator, so
+    torch does not stop the workers. And torch stops a busy worker only with SIGTERM, which our workers ignore.
     """
     batches = iter(loader)
     try:

@@ -1,7 +1,7 @@
-"""The training loop, which replaces `basicsr.train.train_pipeline`. A resumed run equals an uninterrupted one.
+"""The training loop, which replaces `basicsr.train.train_pipeline`.
 
-BasicSR's loop ends early if the batch size does not divide the size of the data set. It restarts the data workers at
-each epoch, and a resumed run differs from an uninterrupted one.
+A resumed run gives the same result as an uninterrupted run. With BasicSR's loop, the results differ. That loop
+also ends early if the batch size does not divide the size of the data set, and restarts the data workers at each epoch.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STOPPED_BY_SIGNAL = 3
 
 
 def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warnings: list[str]) -> int:
-    """Train a network, from iteration 0 or from a training state. The options are not changed.
+    """Train a network, from iteration 0 or from a training state. This function does not change `opt`.
 
     The log starts with the environment (installed versions and plugins) and the warnings about the options.
 
@@ -29,7 +29,7 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
         0 when all iterations are done; 3 when a signal stopped the run and its state is saved.
 
     Raises:
-        UserError: an option is wrong, a file could not be written, or an unfinished run would be replaced.
+        UserError: an option is wrong, a file could not be written, or the run would replace an unfinished run.
     """
     from basicsr.models import build_model
 
@@ -124,7 +124,7 @@ class BetweenSteps:
             self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
-        """Save networks and training state every `save_checkpoint_freq` iterations, after the last, and if `now`."""
+        """Save a checkpoint every `save_checkpoint_freq` iterations, after the last iteration, and if `now` is True."""
         logger_opt = self.opt["logger"]
         if not now and not self._is_due(current_iter, logger_opt["save_checkpoint_freq"]):
             return

@@ -45,7 +45,7 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
     TensorBoard hides old values of iterations after start_iter, because the resumed run writes them again.
 
     Returns:
-        The SummaryWriter; None in debug runs, without `use_tb_logger`, and in all processes except the first.
+        The SummaryWriter. None in debug runs, if `use_tb_logger` is false, and in all processes except the first.
     """
     settings = opt["logger"]
     if opt["rank"] != 0 or "debug" in opt["name"] or not settings.get("use_tb_logger"):
@@ -127,7 +127,7 @@ class Progress(ExitStack[None]):
         Args:
             seconds: duration of the iteration.
             waited: how many of these seconds the iteration waited for data.
-            numbers: losses (l_...) and other values of the training step.
+            numbers: values of the training step; the names of losses begin with "l_".
         """
         self.steps += 1
         self.seconds += seconds

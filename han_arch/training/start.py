@@ -21,7 +21,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     """Run `basicsr train` or `basicsr test` in the current folder; with `--check`, only check and print the options.
 
     Returns:
-        The exit status: 0, or 3 when a signal stopped the training and its state is saved.
+        The exit status: 0 when all is done; 3 when a signal stopped the training and its state is saved.
 
     Raises:
         UserError: BasicSR cannot be imported, an option is wrong, or the disk is full.
