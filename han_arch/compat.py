@@ -115,7 +115,7 @@ def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
 
 
 class _MovedModuleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """An import finder that creates removed modules, with the attributes of the modules that replace them."""
+    """An import finder that creates the modules in MOVED_MODULES, with the attributes of their replacements."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

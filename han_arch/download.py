@@ -64,8 +64,8 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
         wait: seconds before the second attempt; the time doubles before each further attempt.
 
     Raises:
-        DownloadError: the address does not begin with http or https, the server refused the request, ATTEMPTS
-            consecutive attempts failed, or the size or the hash is wrong. A wrong file is removed.
+        DownloadError: the address does not begin with http or https; the server refused the request; ATTEMPTS
+            consecutive attempts failed; or the size or the hash is wrong. A wrong file is removed.
     """
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
         raise DownloadError(f"{remote.url}: the address must begin with http or https")
@@ -123,7 +123,7 @@ def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> Non
         length = response.headers.get("Content-Length")
         wanted = start + int(length) if length else None
         if remote.size is not None and wanted is not None and wanted != remote.size:
-            raise DownloadError(f"{remote.url}: the file must have {remote.size} bytes; the server has {wanted}")
+            raise DownloadError(f"{remote.url}: the file on the server has {wanted} bytes instead of {remote.size}")
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             write(_info(part), json.dumps({"validator": validator}))
@@ -143,7 +143,7 @@ def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
     size = _size(file)
     if remote.size is not None and size != remote.size:
         file.unlink()
-        raise DownloadError(f"{remote.url}: the file must have {remote.size} bytes; got {size}; the file was removed")
+        raise DownloadError(f"{remote.url}: the file has {size} bytes instead of {remote.size}; the file was removed")
     record_file = file.parent / RECORD
     record = _read_json(record_file)
     wanted = remote.hash or record.get(remote.url)
@@ -152,13 +152,13 @@ def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
     origin = "published hash" if remote.hash else "hash recorded at the first download"
     if wanted is None:
         write(record_file, json.dumps(record | {remote.url: got}, indent=1))
-        say(f"{remote.name}: no published hash; {got} was recorded in {record_file} to check later downloads")
+        say(f"{remote.name}: there is no published hash; {got} was recorded in {record_file}, to check later downloads")
     elif got == wanted:
-        say(f"{remote.name}: {got} equals the {origin}")
+        say(f"{remote.name}: the hash {got} equals the {origin}")
     else:
         file.unlink()
         raise DownloadError(
-            f"{remote.url}: the file has the hash {got}; the {origin} is {wanted}; the file was removed"
+            f"{remote.url}: the file has the hash {got}, but the {origin} is {wanted}; the file was removed"
         )
 
 
@@ -187,9 +187,9 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
             is the joined text of the expression's groups. None: all files are unpacked with their paths.
 
     Raises:
-        UnsafeArchive: the zip file is damaged, no file matches members, or two files get the same name. Or an entry
-            is a link, is a device, is encrypted, or has a path outside the target. Or there are too many files or
-            bytes, or the compression ratio is too high.
+        UnsafeArchive: the zip file is damaged; no file matches `members`; two files get the same name; an entry is a
+            link, is a device, is encrypted or has a path outside the target; there are too many files or bytes;
+            or the compression ratio is too high.
         FileExistsError: the target exists.
     """
     for leftover in half_written(target):  # left by an interrupted run

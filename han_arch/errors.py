@@ -15,7 +15,7 @@ class UserError(ValueError):
 
 
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
-    """Return the known name that is most similar to an unknown name, or None if all differ too much.
+    """Return the known name that is most similar to an unknown name, or None if no name is similar enough.
 
     `likeness` is the minimum similarity: 0 accepts any name, 1 only the same name.
     """

@@ -13,10 +13,10 @@ def register() -> dict[str, list[str]]:
     A second call changes nothing.
 
     Returns:
-        Registry ("arch", "model" or "loss") -> names of its han_arch classes. Registries without them are omitted.
+        Mapping from registry ("arch", "model" or "loss") to the names of its han_arch classes, if it has such classes.
 
     Raises:
-        UserError: BasicSR cannot be imported, or another package has a class of the same name. No class is registered.
+        UserError: BasicSR cannot be imported, or another package has a class of the same name. No class is added.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY

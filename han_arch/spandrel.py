@@ -6,7 +6,7 @@
 
 A checkpoint from HAN's authors has all keys of an RCAN, so HAN comes before RCAN in the registry. spandrel passes only
 the weights, not the network's options. Options that the weights do not determine get the authors' values; the log
-lists them.
+lists these options.
 """
 
 import logging
@@ -41,7 +41,7 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict is from a HAN of this package or of HAN's authors. RCANs do not have LAM's keys."""
+    """Return whether a state dict belongs to a HAN of this package or of HAN's authors. RCANs have no conv_lam."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))

@@ -1,8 +1,8 @@
 """Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-The script trains twice with each seed on the demo's data: in plain float32, and with --recipe. Each training runs
+The script trains twice with each seed on the demo's data: once in float32, once with --recipe. Each training runs
 `basicsr train` with demo_HAN_x4.yml. Validation is in float32. After an interruption, run the same command again to
-resume. The exit status is 1 if the mean difference in PSNR exceeds the bound.
+resume. The exit status is 1 if the mean difference in PSNR exceeds --bound.
 
 Examples:
   python scripts/compare_precision.py
@@ -30,7 +30,7 @@ RECIPES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def main() -> int:
-    """Train and compare; return 0 if the mean difference in PSNR is within the bound."""
+    """Train and compare; return 0 if the mean difference in PSNR is at most --bound."""
     whole = read.read("demo_HAN_x4")["train"]["total_iter"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument

@@ -1,7 +1,7 @@
 """Train and test a small HAN on photos that scikit-image ships. Each step runs a `basicsr` command.
 
 HR photos -> LR images, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
-The exit status is 1 if HAN's PSNR does not exceed bicubic's PSNR by the margin.
+The exit status is 1 if HAN's PSNR does not exceed bicubic's PSNR by at least --margin dB.
 
 Examples:
   python scripts/demo.py
@@ -32,7 +32,7 @@ NAME = "demo_HAN_x4"
 
 
 def main() -> int:
-    """Run the demo; return 0 if HAN's PSNR exceeds bicubic's PSNR by the margin."""
+    """Run the demo; return 0 if HAN's PSNR exceeds bicubic's PSNR by at least --margin dB."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for all output (default: demo)")
     parser.add_argument("--iterations", type=int, default=1200, help="number of training iterations (default: 1200)")

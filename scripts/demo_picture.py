@@ -37,7 +37,7 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
 
 
 def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
-    """Draw one row per photo: the complete HR photo with a marked crop, then this crop of each version and of HR.
+    """Draw one row per photo: the complete HR photo with a marked crop, then the crop of each upscaled image and of HR.
 
     The crop is the most detailed window of the HR photo, so it does not favour a method. Its side is `size` HR pixels.
     The text below a crop is the score of the complete photo. `scores` has one mapping (method -> score) per photo.

@@ -7,7 +7,7 @@ Examples:
   python scripts/make_model_zoo.py
   python scripts/make_model_zoo.py --check
 
-With `--add`, the script first adds release folders from `basicsr zoo publish` to the zoo. It writes the entry to
+With `--add`, the script first adds release folders from `basicsr zoo publish` to the zoo. It writes each entry to
 han_arch/zoo/entries.json, copies the weight file to han_arch/zoo/weights, and copies the other files, except SR images
 and hashes, to docs/model_zoo/NAME.
 """
@@ -158,7 +158,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
     text = card.read_text("utf-8") if card.is_file() else ""
     wanted = [entry.file, *(f"| {e.psnr:.2f} / {e.ssim:.4f} |" for e in entry.expected)]
     if lacking := [part for part in wanted if part not in text]:
-        raise UserError(f"{card} is not the card of {entry.file}: it does not contain {', '.join(lacking)}")
+        raise UserError(f"{card} is not the card of {entry.file}, because it does not contain {', '.join(lacking)}")
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:

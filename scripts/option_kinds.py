@@ -83,9 +83,9 @@ FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionFile:
-    """An option file: a template, and the fields and `values` that fill it.
+    """An option file. The fields and the result of `values` fill its template.
 
-    `file` is the file name without its suffix. It is also the name of the run, unless `name` is given.
+    `file` is the file name without its suffix. `name` is the name of the run; "" stands for `file`.
     """
 
     template: ClassVar[str]
@@ -97,7 +97,7 @@ class OptionFile:
     degradation: str = "BI"
 
     def values(self) -> dict[str, Any]:
-        """Return the values of the template that are not fields of the record."""
+        """Return the values that the template needs in addition to the fields."""
         return {}
 
     def render(self) -> str:
@@ -133,7 +133,7 @@ class Training(OptionFile):
     strict: str = "true"
 
     def values(self) -> dict[str, Any]:
-        """Return the data paths, the patch sizes and the lines of optional settings."""
+        """Return the network, the schedule, the data paths, the patch size and the lines of optional settings."""
         degradation = f"{self.degradation}x{self.scale}"
         step = [f"{key}: {value}" for key, value in self.step.items()]
         step.append("# More options of HANModel (docs/training.md), with their default values:")
@@ -184,7 +184,7 @@ class Leaderboard(OptionFile):
     """Option file of a leaderboard.
 
     Args:
-        models: pairs (name on the leaderboard, experiment). If source is "zoo: ", the second item is a zoo entry.
+        models: pairs (name on the leaderboard, experiment). If `source` is "zoo: ", the second item is a zoo entry.
     """
 
     template = "leaderboard.yml"

@@ -172,13 +172,13 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv; 0 without the file. A resumed run replaces the file after one iteration."""
+    """Return the inode of train.csv, or 0 without a train.csv. A resumed run replaces train.csv after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 
 
 def last_row(folder: Path) -> int:
-    """Return the last iteration in train.csv, or 0 if the file has none."""
+    """Return the iteration in the last row of train.csv, or 0 if there is no such row."""
     path = folder / EXPERIMENT / "train.csv"
     if not path.exists():
         return 0

@@ -1,4 +1,4 @@
-"""Read the folder of an experiment (a training) for its release: options, weights and number of iterations."""
+"""Read the folder of a training: the options, weights and number of iterations that its release needs."""
 
 import re
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Experiment:
 
     @property
     def chosen_by(self) -> str:
-        """A text about how the training chose its best checkpoint; "" if another checkpoint is released."""
+        """How the training chose its best checkpoint, in words; "" if another checkpoint is released."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
@@ -62,8 +62,8 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
             models/net_g_latest.pth. With None, the training must have finished.
 
     Raises:
-        UserError: the folder lacks the weights or does not have exactly one option file. Or an option is
-            missing, the name of the LR folder lacks the degradation, or the terms of the photos are unknown.
+        UserError: the weights or an option is missing; the folder does not have exactly one option file; the name of
+            the LR folder lacks the degradation; or the terms of the photos are unknown.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)

@@ -1,4 +1,4 @@
-"""Make the entry of a release for OpenModelDB (openmodeldb.info), and check it by the rules of that site.
+"""Make a release's entry for OpenModelDB (openmodeldb.info), and check the entry by the rules of that site.
 
 Rules: https://github.com/OpenModelDB/open-model-database, src/lib/schema.ts and model-props.ts. The site does not know
 the architecture `han`. Therefore users must also submit `ARCHITECTURE_ROW` for data/architectures.json.
@@ -33,7 +33,7 @@ _IMAGE_URLS: dict[str | None, tuple[str, ...]] = {"paired": ("LR", "SR"), "stand
 def model(entry: Entry, experiment: Experiment, author: str) -> dict[str, Any]:
     """Return the OpenModelDB entry of a release. `author` is a user id at OpenModelDB.
 
-    The licence is null, because the terms of the training data are not an SPDX licence. The description has the terms.
+    `license` is null, because the terms of the training data are not an SPDX licence. `description` contains the terms.
     """
     network, data, training_set = entry.arguments, experiment.options["datasets"]["train"], experiment.training_set
     numbers = ", ".join(f"{e.dataset} {e.psnr:.2f} / {e.ssim:.4f}" for e in entry.expected)
@@ -113,7 +113,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     authors = content["author"] if isinstance(content["author"], list) else [content["author"]]
     for key, ids in (("author", authors), ("tags", content["tags"])):
         if not ids or not all(isinstance(value, str) and _ID.fullmatch(value) for value in ids):
-            found.append(f"each item of {key} must be an id: letters and digits, joined by -; got {ids}")
+            found.append(f"each item of {key} must consist of letters and digits, joined by -; got {ids}")
     if not content["name"].strip():
         found.append("name is empty")
     if not all(isinstance(value, str) and value for value in content["size"] or []):
@@ -125,7 +125,7 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
-            found.append(f"images[{number}]: wrong type or address; type paired needs LR and SR, standalone needs url")
+            found.append(f'images[{number}]: wrong type or address; "paired" needs LR and SR, "standalone" needs url')
     return found
 
 

@@ -47,7 +47,7 @@ class Request:
 
     Attributes:
         data: folder with the test sets, in the layout of `sets.find_sets`.
-        url: web address of the folder that will have the weight file. None: the package will contain the file.
+        url: web address of the folder where the weight file will be published. None: the package will contain the file.
         author: user id at OpenModelDB.
         half: whether to store the weights as float16.
     """
@@ -69,8 +69,8 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
     """Make the release folder `out`. Return its zoo entry, and one line for each fault of its OpenModelDB entry.
 
     Raises:
-        UserError: `out` exists, a value in the request is not allowed, or the terms of the training data are unknown.
-            Or the weights do not fit the network, or a test set cannot be measured. No folder is written.
+        UserError: `out` exists; a value in the request is not allowed; the package lacks the option file of an earlier
+            training; the weights do not fit the network; or a test set cannot be measured. No folder is written.
     """
     _check(request, out)
     experiment = request.experiment
@@ -102,16 +102,16 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
 
 def _check(request: Request, out: Path) -> None:
     if out.exists():
-        raise UserError(f"{out} already exists; choose another folder, or remove it first")
+        raise UserError(f"{out} already exists; remove it, or choose another folder")
     if not _NAME.fullmatch(request.name) or _HEX_END.search(request.name):
         raise UserError(
-            f"the name must be lower-case letters and digits joined by -, without a hash at the end; got {request.name}"
+            f"the name must be lower-case letters and digits, joined by -, with no hash at the end; got {request.name}"
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
     if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
         raise UserError(
-            f"--url must be the http or https address of the folder that will have the weight file; got {request.url}"
+            f"--url must be the http or https address where the weight file will be published; got {request.url}"
         )
     require("matplotlib", "plots")  # to draw the curves of the training
 
@@ -159,7 +159,7 @@ def _provenance(request: Request) -> dict[str, Any]:
 
 
 def _describe_start(stage: Stage, before: list[Stage], included: int) -> str:
-    """Return a text about the weights that the training started from; "" for random weights."""
+    """Describe the weights that the training started from; return "" for random weights."""
     if before:
         last = before[-1]
         after = f"the first {included:,} of these" if last.scale == stage.scale else f"{last.iterations:,}"
@@ -196,7 +196,7 @@ def _entry(request: Request, weights: store.Weights, file: Path, means: Mapping[
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
-    """Copy the option file, the logs (both without absolute paths) and the CSV files, and draw the training curves."""
+    """Copy the option file and the logs, with absolute paths removed. Copy the CSV files, and draw the curves."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     logs = sorted(experiment.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
     log = "".join(path.read_text("utf-8", errors="replace") for path in logs)

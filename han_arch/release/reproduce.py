@@ -33,7 +33,7 @@ class Stage:
 
     @property
     def start(self) -> str | None:
-        """The path or zoo name of the weights at the start of the training; None for random weights."""
+        """The path or the zoo name of the weights that the training starts from; None for random weights."""
         return (self.options.get("path") or {}).get("pretrain_network_g")
 
 

@@ -33,13 +33,13 @@ _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 @dataclass
 class Verification:
-    """The result of a check: one line of text for each point that is right (`good`) or wrong (`faults`)."""
+    """The result of a check. `good` has one line of text for each correct point, and `faults` one for each fault."""
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check. `before` is put in front of each line."""
+        """Append the lines of another check, each with the prefix `before`."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
@@ -54,12 +54,12 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.
-        UserError: the zoo entry's file is not on this machine. Or `data` is given, but `target` is not a zoo entry. Or
+        UserError: the zoo entry's file is not on this machine; `data` is given, but `target` is not a zoo entry; or
             `against` is given, but `target` is not a release folder.
     """
     path = Path(target)
     if against and not path.is_dir():
-        raise UserError(f"--against needs a release folder, because it compares the folder's results; got {target}")
+        raise UserError(f"--against needs a release folder to compare with the zoo entry; got {target}")
     if table.is_name(target):
         entry = table.find(target)
         file = store.present(entry)
@@ -100,7 +100,7 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """Read per_image.csv of a release. Return mean PSNR in dB and mean SSIM, keyed by model name and set name.
 
-    Images with nan or inf are skipped.
+    Images whose PSNR or SSIM is nan or inf are skipped.
 
     Raises:
         UserError: the file lacks a column, or has a score that is not a number.
@@ -122,7 +122,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def check_file(path: Path) -> Verification:
-    """Check the hash in the name of a weight file, check the header, and load the weights into their network."""
+    """Check a weight file: compare its hash with the file name, check the header, and build the network."""
     found = Verification()
     if path.suffix == ".safetensors":
         digest, named = hash_file(path), store.hash_in_name(path)
@@ -230,7 +230,7 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
 
 
 def _compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare a repeated training with a zoo entry on all test sets. The PSNR may differ by RETRAINED_DB."""
+    """Compare a repeated training with a zoo entry on all test sets. The PSNR may differ by up to RETRAINED_DB."""
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]

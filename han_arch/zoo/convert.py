@@ -1,6 +1,6 @@
 """Convert checkpoints of HAN's and RCAN's authors to the weight names of this package.
 
-The authors and the package super-image use the same names. This package uses BasicSR's names. `_RULES` lists both.
+Super-image uses the authors' names. This package uses BasicSR's names. `_RULES` maps the authors' names to BasicSR's.
 """
 
 import re
@@ -53,9 +53,9 @@ class Converted:
 def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
     """Convert a state dict of HAN's authors, RCAN's authors or super-image. `source` is the path of the checkpoint.
 
-    `sub_mean` computes S x + s, which equals S (x - mean) for mean = -S^-1 s. If training changed `sub_mean` or
-    `add_mean`, the function multiplies conv_first by S, returns the mean as `rgb_mean`, and merges `add_mean` into
-    conv_last. The network's output does not change, not even at the borders.
+    The authors' layer `sub_mean` computes S x + s. This equals S (x - mean) with mean = -S^-1 s. If training changed
+    `sub_mean` or `add_mean`, the function multiplies conv_first by S, returns the mean as `rgb_mean`, and merges
+    `add_mean` into conv_last. The network's output does not change, not even at the borders.
 
     Raises:
         UserError: a key is unknown or missing, two keys get the same name, a shape is wrong, or `sub_mean` is singular.
@@ -85,8 +85,8 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} contains weights of a mean shift ({', '.join(shift)}), so it must contain all four of "
-            f"{', '.join(_MEAN_SHIFT_KEYS)} and the weights of head.0 and tail.1"
+            f"{source} contains {', '.join(shift)} of a mean shift, so it needs all four of "
+            f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
         )
     return _fold_mean_shift(tensors, renamed, source)
 

@@ -18,10 +18,10 @@ class Expected:
     """The expected mean PSNR (dB) and SSIM of a weight file on a test set.
 
     Attributes:
-        tolerance_db: largest allowed difference of a new PSNR from `psnr`, in dB. For SSIM: `tolerance_db` / 20.
+        tolerance_db: largest allowed difference in PSNR, in dB. For SSIM, the limit is `tolerance_db` / 20.
         protocol: name of the measurement protocol, `Protocol.name`.
         variant: name of the inference variant, "full" or "chop".
-        status: "measured" by this package, or "found" in a paper.
+        status: "measured" if this package measured the numbers, "found" if a paper published them.
         source: command that measured the numbers, or paper that published them.
     """
 

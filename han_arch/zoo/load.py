@@ -44,7 +44,7 @@ class WarmStart:
 
     @property
     def summary(self) -> str:
-        """Log line with the numbers of loaded, newly initialised and unused weights for each part of the network."""
+        """Log line that counts the loaded, newly initialised and unused weights of each part of the network."""
         return (
             f"loaded: {_parts(self.taken)}; newly initialised: {_parts(self.fresh)}; "
             f"in the checkpoint but not loaded: {_parts(self.unused)}"
@@ -54,21 +54,21 @@ class WarmStart:
 def load_model(path: str | Path) -> HAN:
     """Load the network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last format.
 
-    If a checkpoint contains `params_ema` and `params`, `params_ema` is used. Options that the checkpoint does not
-    contain get the values of the authors' release; a warning in the log lists them.
+    If a checkpoint contains `params_ema` and `params`, load_model uses `params_ema`. Options that the checkpoint does
+    not contain get the values of the authors' release; a warning in the log lists these options.
 
     Args:
-        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. `./NAME`
-            is a file with the same name as an entry. If neither the package nor the cache folder contains the file of
-            an entry, load_model downloads the file and logs a warning. The hash of an entry's file is always checked.
+        path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. To load a
+            file that has the same name as an entry, pass `./NAME`. If neither the package nor the cache folder has an
+            entry's file, load_model downloads it and logs a warning. It always checks the hash of an entry's file.
 
     Returns:
-        A network: (b, channels, h, w) in [0, 1] -> (b, channels, scale*h, scale*w). The output is not clamped.
+        The network. Input: (b, channels, h, w) in [0, 1]. Output: (b, channels, scale*h, scale*w), not clamped.
 
     Raises:
         FileNotFoundError: the checkpoint does not exist.
-        UserError: the zoo has no such entry, or its file cannot be downloaded. Or the checkpoint is damaged, belongs to
-            another network, or has weights that do not fit its options.
+        UserError: the zoo has no such entry; the entry's file cannot be downloaded; the checkpoint is damaged or
+            belongs to another network; or its weights do not fit its options.
     """
     path = find_file(path)
     checkpoint = read_checkpoint(path)
@@ -113,7 +113,7 @@ def complete_options(
             checkpoint's options, and the values of the authors' release for missing options.
 
     Returns:
-        The options of the network, including `type`, and the names of the options with assumed values.
+        A pair: the options of the network, including `type`; and the names of those options whose values are assumed.
 
     Raises:
         UserError: the weights do not fit the options, or `given` has another type of network.
@@ -146,7 +146,7 @@ def find_file(path: str | Path) -> Path:
     """Return the path of a weight file. For the name of a zoo entry, download its file if necessary.
 
     Raises:
-        UserError: `path` is a word without a suffix that names neither a zoo entry nor a file. Or the download fails.
+        UserError: `path` is a word without a suffix, but no zoo entry or file has this name; or the download fails.
     """
     file = Path(path)
     # A word without a suffix that is not a file must be the name of an entry.
@@ -159,7 +159,7 @@ def find_file(path: str | Path) -> Path:
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:
     """Load a checkpoint into a network with the same weight names and shapes. An error leaves the network unchanged.
 
-    The options in `network_g` must equal those in the checkpoint. None: do not compare options.
+    If `network_g` is given, the options in it must equal the options in the checkpoint.
 
     Raises:
         UserError: the checkpoint does not fit the network; the message lists the differences.
@@ -208,8 +208,8 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     excess = [key for key in checkpoint.tensors if key.startswith(_BACKBONE) and key not in taken]
     if lacking or excess:
         raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: {len(lacking)} "
-            f"weights of the network and {len(excess)} weights of the file differ, such as {(lacking or excess)[0]}"
+            f"{checkpoint.source} ({checkpoint.summary}) has another backbone than the network: {len(lacking)} weights "
+            f"of the network and {len(excess)} weights of the file do not match, such as {(lacking or excess)[0]}"
         )
     net.load_state_dict(taken, strict=False)
     fresh, unused = ([key for key in weights if key not in taken] for weights in (wanted, checkpoint.tensors))
@@ -240,7 +240,7 @@ def _differing_options(checkpoint: Checkpoint, network_g: Mapping[str, Any], nam
 
 
 def _comparable(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Return the value of an option in a form for comparisons: values with the same effect become equal."""
+    """Return the value of an option, converted so that values with the same effect are equal."""
     value = arguments.get(name)
     if name == "rgb_mean":
         return [round(float(number), 6) for number in normalisation(arguments)["rgb_mean"]]

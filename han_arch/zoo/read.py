@@ -41,8 +41,8 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
 
     Args:
         path: path of the file.
-        weight_key: preferred key of the weights. If the file does not contain it, read_raw uses the first key of
-            WEIGHT_KEYS that the file contains. A bare state dict has no such key, so all of it is read.
+        weight_key: preferred key of the weights. If the file lacks this key, read_raw uses the first key of
+            WEIGHT_KEYS that the file contains. If the file has none of these keys, it must be a bare state dict.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -116,7 +116,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights, without wrapper prefixes, and their key. The weights are {} if a value is not a tensor."""
+    """Return the weights by name, and their key in the file. If a value is not a tensor, return {} as the weights."""
     if not isinstance(content, Mapping):
         return {}, None
     used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)

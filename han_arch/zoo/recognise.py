@@ -35,7 +35,7 @@ class Checkpoint:
 
     Attributes:
         source: path of the checkpoint file.
-        kind: network and codebase: OURS, AUTHORS, RCAN_AUTHORS or RCAN_BASICSR.
+        kind: the network and the codebase, as one of OURS, AUTHORS, RCAN_AUTHORS and RCAN_BASICSR.
         tensors: the weights, keyed by this package's names.
         arguments: arguments of HAN that fit the weights.
         assumed: names of the arguments that the file does not contain; ASSUMED has their values.
@@ -133,7 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer HAN's arguments from its weights. Custom attentions and most arguments in ASSUMED stay unknown."""
+    """Infer HAN's arguments from its weights, except custom attentions and most arguments in ASSUMED."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {
@@ -173,7 +173,7 @@ def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> 
     numbers = {int(match[1]) for key in tensors if (match := re.fullmatch(pattern, key))}
     if numbers != set(range(len(numbers))):
         raise UserError(
-            f"{source} has {len(numbers)} {what}, so their numbers must be 0 to {len(numbers) - 1}; the largest number "
+            f"{source} has {len(numbers)} {what}; their indices must be 0 to {len(numbers) - 1}, but the largest index "
             f"is {max(numbers)}"
         )
     return len(numbers)
@@ -187,6 +187,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source}: the output channels of the upsampling convolutions must be num_feat times [4] (x2), [9] (x3), "
-        f"[4, 4] (x4) or [4, 4, 4] (x8); got {factors}"
+        f"{source}: output channels / num_feat of the upsampling convolutions must be [4] for x2, [9] for x3, "
+        f"[4, 4] for x4 or [4, 4, 4] for x8; got {factors}"
     )

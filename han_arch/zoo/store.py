@@ -33,7 +33,7 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header as 
 def present(entry: Entry) -> Path | None:
     """Return the path of the entry's file in the package or the cache folder; None if neither contains the file.
 
-    The hash of the file is not checked. An entry without a hash gives None, because its file cannot be checked.
+    `present` does not check the hash. If the entry has no hash, nobody could check the file, so the result is None.
     """
     if entry.sha256 is None:
         return None
@@ -92,7 +92,7 @@ class Weights:
     provenance: Mapping[str, Any]
 
     def in_precision(self, precision: Precision) -> "Weights":
-        """Return a copy with contiguous tensors on the CPU in the given precision."""
+        """Return a copy whose tensors are contiguous, on the CPU and in the given precision."""
         tensors = {key: value.detach().to("cpu", precision.dtype).contiguous() for key, value in self.tensors.items()}
         return replace(self, tensors=tensors)
 
@@ -131,7 +131,7 @@ def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target
         half: whether to store the weights as float16 instead of float32.
 
     Raises:
-        UserError: target has an unknown suffix or is an existing file, or the file cannot be written.
+        UserError: `target` has an unknown suffix; `target` is an existing file; or the file cannot be written.
     """
     source, path, precision = Path(checkpoint.source), Path(target), PRECISIONS["fp16" if half else "fp32"]
     provenance = read_header(source).get("provenance", {}) if source.suffix == ".safetensors" else {}
@@ -157,6 +157,6 @@ def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target
 
 
 def hash_in_name(path: Path) -> str | None:
-    """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if there is none."""
+    """Return the hash at the end of a file name, such as 0123abcd in x-0123abcd.pth; None if the name has no hash."""
     match = re.search(rf"-([0-9a-f]{{{HASH_DIGITS},64}})\.[^.]+$", path.name)
     return match[1] if match else None
