@@ -85,8 +85,8 @@ class CSAM(nn.Module):
     learned and starts at 0, so an untrained CSAM is the identity.
 
     Source: section 3.3 of the paper and `CSAM_Module` of the authors' code. Deviation: a Conv2d with a banded c x c
-    weight replaces the Conv3d. Its output is the same, it is much faster, and it works in channels_last. The kernel is
-    stored as (3, 3, 3).
+    weight replaces the Conv3d. The output is the same, but the Conv2d is much faster and works in channels_last. The
+    kernel is stored as (3, 3, 3).
     """
 
     def __init__(self) -> None:

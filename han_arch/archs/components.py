@@ -2,10 +2,10 @@
 
 A component fills one of HAN's two slots:
 
-- `layer`: n feature maps, each (b, c, h, w), deepest layer first -> (b, n*c, h, w). HAN is faster if the component has
-  a method `mixing(feats)` that returns the matrix M, (b, n, n), of `out_i = sum_j M_ij feats_j`. HAN folds M into its
-  next convolution.
-- `spatial`: one feature map (b, c, h, w) -> a map of the same shape.
+- `layer`. Input: n feature maps, each (b, c, h, w), deepest layer first. Output: one map (b, n*c, h, w). HAN is faster
+  if the component has a method `mixing(feats)` that returns the matrix M, (b, n, n), of `out_i = sum_j M_ij feats_j`.
+  HAN folds M into its next convolution.
+- `spatial`. Input: one feature map (b, c, h, w). Output: a map of the same shape.
 
 The constructor may have these parameters, and HAN passes their values: `num_feat` (c) and, in the layer slot,
 `num_layer` (n) and `form` (HAN's `lam_form`).
@@ -49,7 +49,7 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function that finds more components, such as in BasicSR's registry. It maps a name to a class or None."""
+    """Add a function that finds other components, such as BasicSR's. It gets a name and returns a class or None."""
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)
 

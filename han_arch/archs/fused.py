@@ -6,7 +6,7 @@
     LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: folds M into the weights of conv
     upsampling             PixelShuffle(conv(x))              upsample: moves whole pixels, not single values
 
-The plain forms of the first two steps are in this file, the plain forms of the last two steps in han_arch.py.
+This file contains the plain forms of the first two steps. The plain forms of the last two are in han_arch.py.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ SLICE_NUMBERS = 2**20  # values in a slice of all maps: 4 MB in float32, which f
 def enabled() -> bool:
     """Return whether the fast forms run. Under `torch.compile` and `torch.export`, the plain forms run instead.
 
-    These two tools cannot trace a function with its own gradient. They optimize the plain forms themselves.
+    These two tools cannot trace a function that defines its own gradient, and they optimize the plain forms themselves.
     """
     return not torch.compiler.is_compiling()
 
@@ -35,7 +35,7 @@ def enabled() -> bool:
 def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: float) -> Tensor:
     """Compute `x + scale * gate * y` with `gate = sigmoid(W2 relu(W1 mean_hw(y) + b1) + b2)`.
 
-    x and y are (b, c, h, w); weights are W1 (s, c), b1 (s,), W2 (c, s) and b2 (c,). The fast form has no second
+    x and y are (b, c, h, w). `weights` contains W1 (s, c), b1 (s,), W2 (c, s) and b2 (c,). The fast form has no second
     derivative.
     """
     weights = tuple(weight.to(y.dtype) for weight in weights)
@@ -84,8 +84,8 @@ class _GatedResidual(torch.autograd.Function):
 def layer_correlation(feats: list[Tensor]) -> Tensor:
     """Return the inner products E, (b, n, n), of n maps, each (b, c, h, w): `E_ij = <feats_i, feats_j>`.
 
-    E is float64 for float64 maps, else float32, even under autocast: at img_range 255 the products exceed 1e10, which
-    is too large for float16. The fast form has no second derivative.
+    E is float64 for float64 maps, else float32, even under autocast. With img_range 255, the products exceed 1e10 and
+    would overflow in float16. The fast form has no second derivative.
     """
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():
@@ -102,7 +102,7 @@ def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor])
 
     Args:
         conv: 3x3 convolution with padding 1. Its n*c input channels have the order of feats.
-        mixing: M, one matrix per image, (b, n, n). None means the identity.
+        mixing: M, one matrix per image, (b, n, n). None means the identity matrix.
         feats: n feature maps, each (b, c, h, w).
     """
     by_layer = conv.weight.unflatten(1, (len(feats), -1))  # (c_out, n, c, 3, 3)
@@ -124,7 +124,7 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """The inner products E, slice by slice. If G is E's gradient, map i has the gradient `sum_j (G_ij + G_ji) f_j`."""
+    """The inner products E, in slices. If the gradient of E is G, that of map i is `sum_j (G_ij + G_ji) feats_j`."""
 
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
 
 
 def _as_rows(feats: tuple[Tensor, ...]) -> list[Tensor]:
-    """Flatten each map to (b, c*h*w), all in the same order. Nothing is copied if all maps have one memory format."""
+    """Flatten each map to (b, c*h*w), all in the same order. No map is copied if all have the same memory format."""
     if _common_format(feats) == torch.channels_last:
         return [feat.permute(0, 2, 3, 1).flatten(1) for feat in feats]
     return [feat.flatten(1) for feat in feats]
@@ -179,7 +179,7 @@ def _slices(rows: list[Tensor]) -> list[slice]:
 
 
 def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
-    """Apply all stages of an `Upsample` to a map: (b, c, h, w) -> (b, c, scale*h, scale*w), both in channels_last.
+    """Apply all stages of an `Upsample` to a map x, (b, c, h, w). Return (b, c, scale*h, scale*w) in channels_last.
 
     A stage has two layers, `conv3x3(c, r*r*c)` and `PixelShuffle(r)`.
     """

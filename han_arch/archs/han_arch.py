@@ -16,7 +16,7 @@ FUSIONS = ("conv", "sum")
 
 
 class HAN(nn.Module):
-    """Holistic Attention Network: (b, num_in_ch, h, w) in [0, 1] -> (b, num_out_ch, upscale*h, upscale*w), not clamped.
+    """Holistic Attention Network. Input: (b, num_in_ch, h, w) in [0, 1]. Output: (b, num_out_ch, upscale*h, upscale*w).
 
     With shallow = conv_first(lq) (the paper's F_0), feats = [conv_after_body, group N, ..., group 1] and n = N + 1:
 
@@ -36,8 +36,8 @@ class HAN(nn.Module):
         upscale: scale factor, 2, 3, 4 or 8.
         res_scale: factor that multiplies the residual of each RCAB.
         img_range: the network works with pixel values in 0..img_range.
-        rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour, or the
-            average of its three values for 1 channel.
+        rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour; for
+            1 channel, the average of its three values.
         layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam is kept.
         spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse is kept.
         lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
@@ -119,7 +119,7 @@ class HAN(nn.Module):
         self.conv_last = conv3x3(num_feat, num_out_ch)
 
     def features(self, lq: Tensor) -> Tensor:
-        """Compute the features of the complete image: (b, num_in_ch, h, w) in [0, 1] -> (b, c, h, w).
+        """Return the features, (b, c, h, w), of complete images lq, (b, num_in_ch, h, w) in [0, 1].
 
         Raises:
             ValueError: lq has a wrong number of dimensions or channels.
@@ -148,13 +148,13 @@ class HAN(nn.Module):
         return self.conv_fuse(torch.cat([spatial, layered], dim=1)) + shallow  # (b, 2c, h, w) -> (b, c, h, w)
 
     def tail(self, feat: Tensor) -> Tensor:
-        """Upsample the features: (b, c, h, w) -> (b, num_out_ch, upscale*h, upscale*w), about [0, 1], not clamped."""
+        """Upsample features (b, c, h, w) to images (b, num_out_ch, upscale*h, upscale*w). Do not clamp the values."""
         # The fast form moves whole pixels, not single values. It runs in eager mode only.
         feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
         return self.conv_last(feat) / self.img_range + self.mean
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Super-resolve lq, (b, num_in_ch, h, w) in [0, 1] -> (b, num_out_ch, upscale*h, upscale*w), not clamped."""
+        """Upscale lq, (b, num_in_ch, h, w) in [0, 1]. Return (b, num_out_ch, upscale*h, upscale*w), not clamped."""
         return self.tail(self.features(lq))
 
 

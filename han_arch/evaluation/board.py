@@ -123,7 +123,7 @@ def _check_keys(options: Mapping[str, Any]) -> None:
 def _read_section(
     options: Mapping[str, Any], section: str, known: Mapping[str, tuple[Any, int | None]], faults: list[str]
 ) -> dict[str, Any]:
-    """Return all options of a section. `known` maps option -> (default, minimum). A minimum of None is not checked."""
+    """Return all options of a section. `known` maps option -> (default, minimum). Minimum None: allow any value."""
     own = options.get(section) or {}
     if not isinstance(own, Mapping):
         example = ", ".join(f"{key}: {default}" for key, (default, least) in known.items() if least is not None)

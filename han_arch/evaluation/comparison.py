@@ -70,17 +70,17 @@ def load_published() -> tuple[Published, ...]:
 
 
 def find_published(method: str, dataset: str, protocol: Protocol) -> Published | None:
-    """Return the published score of a method on a test set with a protocol; None if it is not in the table."""
+    """Return a method's published score on a test set for a protocol; None if the table does not have this score."""
     return next((row for row in published_on([dataset], protocol) if row.method == method), None)
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """Return the published scores on test sets with a protocol. Ignore its `lr_border`, which papers do not state."""
+    """Return all published scores on some test sets for a protocol. Papers do not state `lr_border`, so ignore it."""
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
 
 def parse_published(row: Mapping[str, str]) -> Published:
-    """Read one row of the published table. Raise ValueError if the row has no source, or a wrong status or protocol."""
+    """Read one row of the published table. Raise ValueError if the source is missing, or status or protocol wrong."""
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"a row of {PUBLISHED_FILE} has no source, or a wrong status or protocol: {row}")
     # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.
@@ -99,10 +99,10 @@ def parse_published(row: Mapping[str, str]) -> Published:
 
 
 def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
-    """Compare a contestant with the baseline on the same images. Skip images where a value is nan or inf.
+    """Compare a contestant with the baseline on the same images. Skip an image if one of its values is nan or inf.
 
-    The interval of the mean difference is a percentile bootstrap: 9999 resamples of the images with a fixed seed.
-    With five images, the p-value of the sign test is at least 0.0625. So the verdict on Set5 is always "not settled".
+    The interval of the mean difference comes from a percentile bootstrap: 9999 resamples of the images, fixed seed.
+    The verdict on Set5 is always "not settled": for five images, the p-value of the sign test is at least 0.0625.
 
     Args:
         values: the contestant's values of the metric, one per image.

@@ -1,4 +1,4 @@
-"""The contestants of a leaderboard: bicubic interpolation and trained networks, in one class."""
+"""The contestants of a leaderboard. One class serves for trained networks and for bicubic interpolation."""
 
 import hashlib
 import json
@@ -50,8 +50,8 @@ class Contestant:
         """Super-resolve an LR image. A network's output is clamped and then rounded once.
 
         Args:
-            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. For a network, grey becomes three equal channels, and
-                the three output channels are averaged.
+            lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels,
+                and the grey output is the mean of its three output channels.
             protocol: the protocol. It sets the scale and, for Bicubic, how the image is extended at its borders.
             variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
@@ -77,12 +77,12 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
     Args:
         name: name of the contestant in the tables.
-        options: name of a zoo entry, None (`name` is the name of a zoo entry), or a mapping with one of these keys:
+        options: name of a zoo entry, or None if `name` is that name. Otherwise a mapping with one of these keys:
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
-            - `checkpoint`: path of a weight file. Networks other than HAN need the key `network_g`, with their
-              options as in an option file. With `network_g`, BasicSR's plugins must be loaded before, and the key
-              `param_key` can select weights in the file (default: the averaged weights, if the file has them).
+            - `checkpoint`: path of a weight file. A network other than HAN also needs the key `network_g` with its
+              options, as in an option file, and BasicSR's plugins must be loaded before this call. If `network_g`
+              is set, `param_key` can select weights in the file (default: averaged weights, if the file has them).
 
             The keys `variants` and `published` (default: `name`) are optional.
         scale: scale of the leaderboard, which the network must have.
@@ -119,7 +119,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Replace each `experiment: FOLDER` in `models` by the `checkpoint` and `network_g` of that folder; return a copy.
+    """Return a copy of `models` that has the `checkpoint` and `network_g` of FOLDER instead of `experiment: FOLDER`.
 
     Args:
         models: the option `models` of a leaderboard. A value that is not a mapping is returned unchanged.
@@ -162,9 +162,9 @@ def find_weights(path: Path) -> Path:
     if path.is_file():
         return path
     ended = " (the training has not finished)" if path.name == LATEST.name else ""
-    others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth")))
+    others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth"))) or "no other weight file"
     raise UserError(
-        f"no weight file {path}{ended}{others and f'; the folder has {others}'}; set the key checkpoint to another file"
+        f"there is no weight file {path}{ended}; the folder has {others}; set the key checkpoint to another file"
     )
 
 
@@ -175,8 +175,8 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
         return store.obtain(entry.find(str(options["zoo"])), logger.warning)
     path = options.get("checkpoint")
     if not isinstance(path, str):
-        choices = f"type: {BICUBIC}, zoo: NAME, checkpoint: FILE, experiment: FOLDER"
-        raise UserError(f"a model needs one of these options: {choices}; got {dict(options)}")
+        choices = f"`type: {BICUBIC}`, `zoo: NAME`, `checkpoint: FILE`, `experiment: FOLDER`"
+        raise UserError(f"a model needs one of the options {choices}; got {dict(options)}")
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"there is no weight file {file} (paths are relative to {Path.cwd()})")

@@ -40,16 +40,16 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure the costs of contestants. They run in turn, so that other programs on the machine slow down all equally.
+    """Measure the costs of contestants. They take turns, so that other programs on the machine slow them all equally.
 
     Args:
         runs: pairs of a contestant and a variant to measure.
         protocol: the protocol, which sets the scale.
         lr_size: side of the square LR image in pixels.
-        repeat: number of timed runs for each pair. A few earlier runs are not timed.
+        repeat: number of timed runs for each pair, after some runs that are not timed.
 
     Returns:
-        (contestant's name, variant) -> cost.
+        Mapping from (contestant's name, variant) to cost.
     """
     lq = np.random.default_rng(0).integers(0, 256, (lr_size, lr_size, 3)).astype(np.uint8)
     megapixels = (lr_size * protocol.scale) ** 2 / 1e6
@@ -92,7 +92,7 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
 
 
 def describe_conditions(device: torch.device) -> dict[str, str]:
-    """Return the conditions of a measurement as texts. Keys: "date", "commit", "command", "device", "versions"."""
+    """Return the conditions of a measurement: the texts "date", "commit", "command", "device" and "versions"."""
     gpu = device.type == "cuda"
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),

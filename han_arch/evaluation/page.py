@@ -63,8 +63,8 @@ def make_crops(
 ) -> list[dict[str, Any]]:
     """Cut the crops of the page. A crop shows one square of an image in several versions: HR and all SR images.
 
-    If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. A
-    single network is compared with Bicubic.
+    If `options` has no places, the function chooses the squares in which the SR images of the networks differ most. If
+    there is only one network, it is compared with Bicubic.
 
     Returns:
         One mapping per crop with the keys "set", "image", "left", "top", "size" (in HR pixels) and "versions". The
@@ -97,11 +97,11 @@ def most_different_window(images: Sequence[np.ndarray], size: int) -> tuple[int,
 
     Args:
         images: the versions of the image: uint8, (h, w, 3) or (h, w), all with the same height and width.
-        size: side of the square in pixels. In a smaller image, the square is cut at the image's borders.
+        size: side of the square in pixels. If an image side is shorter, the square is cut to the length of that side.
 
     Returns:
-        Top and left of the square in pixels, and the mean difference in the square (0..255). The difference at a pixel
-        is the largest minus the smallest grey value of all versions.
+        Top and left edge of the square in pixels, and the mean difference in the square (0..255). The difference at a
+        pixel is the largest grey value of all versions minus the smallest.
     """
     grey = np.stack([as_rgb(image).astype(np.float32).mean(axis=2) for image in images])
     spread = grey.max(axis=0) - grey.min(axis=0)

@@ -29,8 +29,8 @@ class Protocol:
         channel: the measured channels: "Y" (luma of BT.601, 16..235, not rounded) or "RGB".
         crop_gt: how HR is cut. "mod-scale": the sides become multiples of the scale. "GTmod12": multiples of 12.
         grey: rule for grey HR files. "as_rgb": convert them to RGB. "direct": compare grey values.
-        lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". LR files of the user
-            have "as given", and scores from papers have "not stated".
+        lr_border: how MATLAB's imresize extended HR at its borders: "symmetric" or "replicate". For LR files of the
+            user, the value is "as given". For scores from papers, it is "not stated".
 
     Raises:
         UserError: an argument has a value that is not allowed.
@@ -56,7 +56,7 @@ class Protocol:
         if type(self.crop_border) is not int or self.crop_border < 0:
             raise UserError(f"crop_border must be a whole number of pixels >= 0; got {self.crop_border!r}")
         if 12 % self.scale and self.crop_gt == "GTmod12":
-            raise UserError(f"crop_gt GTmod12 needs a scale that divides 12; got x{self.scale}")
+            raise UserError(f"crop_gt: GTmod12 needs a scale that divides 12; got x{self.scale}")
 
     @property
     def gt_multiple(self) -> int:
@@ -70,12 +70,12 @@ class Protocol:
 
     @property
     def lr_degradation(self) -> ScaledDegradation:
-        """The degradation that makes LR from HR. The contestant Bicubic calls its method `upscale`."""
+        """The degradation that makes LR from HR. Its method `upscale` makes the SR images of Bicubic."""
         return degradation_at(self.degradation, self.scale, self.lr_border)
 
     @property
     def key(self) -> str:
-        """The protocol's name without `lr_border`, which papers do not state. It is the key of published scores."""
+        """The key of published scores: the protocol's name without `lr_border`, which papers do not state."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 
@@ -104,7 +104,7 @@ def from_options(options: Any, scale: int) -> Protocol:
     attributes of `Protocol`.
 
     Raises:
-        UserError: `options` is not a mapping, has an unknown key or value, or its degradation has another scale.
+        UserError: `options` is not a mapping, or has an unknown key, a wrong value or a degradation of another scale.
     """
     if not isinstance(options, Mapping):
         raise UserError(f"protocol must be a mapping of options, such as {{channel: Y}}; got {options!r}")

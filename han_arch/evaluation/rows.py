@@ -82,7 +82,7 @@ def results_csv(results: Sequence[SetResult]) -> str:
 
 
 def values(result: SetResult) -> dict[str, Any]:
-    """Return the values of a result's row: column name -> value. Columns without a value are missing."""
+    """Return the row of a result as a mapping from column name to value. Leave out columns without a value."""
     found = {}
     for column in _columns([result]):
         value: Any = result
@@ -107,7 +107,7 @@ def per_image_csv(results: Sequence[SetResult]) -> str:
 
 
 def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -> Iterator[dict[str, str]]:
-    """Yield one row of per_image.csv for each image: column -> text. The columns in `first` are equal in all rows."""
+    """Yield a row of per_image.csv for each image: column -> text. Each row begins with the columns in `first`."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**first, "image": image, **numbers, "weights_sha256": weights_sha256}
@@ -128,7 +128,7 @@ def optional_metrics(results: Sequence[SetResult]) -> list[str]:
 
 
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Return the text of README.md. Each protocol has a table of all test sets, and each test set has its own table."""
+    """Return the text of README.md: for each protocol, one table of all test sets and one table for each test set."""
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]
@@ -141,7 +141,7 @@ def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, then an empty line. A | in a cell is escaped."""
+    """Return the lines of a Markdown table, then an empty line. Escape each "|" in a cell."""
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -151,7 +151,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return the text of a number with `digits` decimals; "" for nan. `sign`: print + before a positive number."""
+    """Return a number as text with `digits` decimals; "" for nan. `sign`: print + before a positive number."""
     return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 

@@ -79,7 +79,7 @@ class SetResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """What to measure for one row of the leaderboard: a contestant in a variant on a test set with its protocol."""
+    """What to measure for one row of the leaderboard: a contestant, an inference variant, and a test set."""
 
     contestant: Contestant
     variant: str
@@ -93,11 +93,11 @@ class Trial:
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
     """Measure all images that are not in the cache, store their scores in the cache, and then measure the costs.
 
-    Return the results in the order of the leaderboard's test sets and contestants. `warn` gets one line for
-    each reason why optional metrics are not available.
+    Return the results in the order of the leaderboard's test sets and contestants. Call `warn` with one
+    line for each reason why optional metrics are skipped.
 
     Raises:
-        UserError: an image file was changed after `board.load` checked it, and can no longer be used.
+        UserError: `board.load` accepted an image file, but the file has changed since then and cannot be used now.
     """
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
@@ -149,13 +149,13 @@ def measure_sets(
     datasets: Sequence[EvaluationSet],
     keep: Callable[[str, str, np.ndarray], None] | None = None,
 ) -> Scores:
-    """Measure one contestant on all images of test sets. Use a GPU if there is one, and no cache.
+    """Measure one contestant on all images of test sets, without a cache. Use a GPU if there is one.
 
     Args:
         name: name of the contestant.
         options: options of the contestant, see `contestants.build`.
         datasets: the test sets, all with the same scale.
-        keep: function to call for each image with set name, image name and SR image (uint8).
+        keep: function (set name, image name, uint8 SR image) that is called for each image.
 
     Raises:
         UserError: the contestant cannot be built, or the output of its network has nan or inf.

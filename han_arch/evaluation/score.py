@@ -36,7 +36,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Call a metric function of BasicSR. Return nan if the image without its border has a side below `least` pixels."""
+    """Call a metric function of BasicSR. Return nan if a side has fewer than `least` pixels without the border."""
     compat.require_basicsr()
     from basicsr import metrics
 
@@ -167,7 +167,7 @@ class ScoreCache:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the key of a measurement. `identity` is a hash of the contestant, `image_digest` of the image."""
+        """Return the key of a measurement. `identity` and `image_digest` are hashes of contestant and image."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
@@ -233,7 +233,7 @@ def load_metrics(names: Sequence[str], device: torch.device) -> tuple[dict[str, 
                 model = pyiqa.create_metric(name, device=device)
         except Exception as error:  # the download of the weights may raise any exception
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            notes.append(f"skipped the optional metric {name}, because pyiqa could not download its weights: {first}")
+            notes.append(f"skipped the optional metric {name}, because pyiqa could not download the weights: {first}")
         else:
             loaded[name] = _by_pyiqa(model, device)
     return loaded, notes

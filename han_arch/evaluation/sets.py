@@ -1,4 +1,4 @@
-"""Test sets: folders with HR images. LR images are made from HR, or come from another folder of the user."""
+"""Test sets: folders with HR images. LR images are made from HR images, or read from a second folder."""
 
 import hashlib
 from collections import Counter

@@ -1,1 +1,1 @@
-"""Export networks to ONNX, OpenVINO and torch.export files, and compare the pixels of each file with PyTorch's."""
+"""Export networks to ONNX, OpenVINO and torch.export files, and compare the output of each file with PyTorch's."""

@@ -1,4 +1,4 @@
-"""Open an exported network in its runtime: `load_runtime`, or `choose_engine` for `basicsr upscale`."""
+"""Open an exported network in its runtime. `basicsr upscale` uses `choose_engine`; other code uses `load_runtime`."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ class Runtime:
         self.scale, self.num_in_ch = whole_numbers(self.metadata, path, scale=64, num_in_ch=64)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Upscale images: (b, num_in_ch, h, w) in [0, 1] -> (b, num_in_ch, scale*h, scale*w), not clamped."""
+        """Upscale lq, (b, num_in_ch, h, w) in [0, 1]. Return (b, num_in_ch, scale*h, scale*w), not clamped."""
         if lq.dim() != 4 or lq.shape[1] != self.num_in_ch:
             raise ValueError(f"lq must have the shape (b, {self.num_in_ch}, h, w); got {tuple(lq.shape)}")
         return self._run(lq.detach().to("cpu", torch.float32).contiguous())
@@ -134,7 +134,7 @@ def choose_engine(
 def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> list[int]:
     """Read whole numbers from the metadata of the file `path`.
 
-    `largest` gives the largest valid number of each key. The smallest valid number is 1. A damaged file, or a file from
+    `largest` maps each key to the largest valid number. The smallest valid number is 1. A damaged file, or a file from
     another program, may contain a number that is out of range.
 
     Raises:
@@ -143,6 +143,6 @@ def whole_numbers(metadata: Mapping[str, str], path: Path, **largest: int) -> li
     numbers = [int(metadata[key]) if metadata.get(key, "").isdecimal() else 0 for key in largest]
     if not all(1 <= number <= limit for number, limit in zip(numbers, largest.values(), strict=True)):
         raise UserError(
-            f"{path} has no valid {' and '.join(largest)} in its metadata; write the file with basicsr export"
+            f"the metadata of {path} lacks a valid {' or '.join(largest)}; write the file with basicsr export"
         )
     return numbers

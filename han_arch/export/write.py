@@ -1,4 +1,4 @@
-"""Export a network: write a temporary file, check its pixels, and then rename it to its final name."""
+"""Export a network: write a temporary file, check its output, and then rename it to its final name."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def export(
     overwrite: bool = False,
     done: Callable[[str], None] = lambda step: None,
 ) -> list[Check]:
-    """Export a network to a file, and compare its pixels with PyTorch's on three test images.
+    """Export a network to a file, and compare the file's output with PyTorch's on three test images.
 
     Args:
         net: the network, on the CPU in float32.
@@ -87,8 +87,8 @@ def export(
 
     Raises:
         FileExistsError: the file exists, and overwrite is False.
-        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the pixels
-            differ from PyTorch's. An existing file is kept, and no new file is left.
+        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or its
+            output differs from PyTorch's. An existing file is kept, and no new file is left.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
@@ -112,7 +112,7 @@ def export(
         for result in checks:
             if not result.passed:
                 raise UserError(
-                    f"the {target} file was removed, because its pixels differ from PyTorch's "
+                    f"the {target} file was removed, because its output differs from PyTorch's "
                     f"by more than {TOLERANCE}; {result}"
                 )
         for final in reversed(finals):  # rename OpenVINO's weights first, so that the .xml never exists without them
@@ -121,7 +121,7 @@ def export(
 
 
 def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int]) -> Check:
-    """Compare an exported network (run) with PyTorch (net) on test images of the size (batch, height, width)."""
+    """Compare an exported network `run` with PyTorch's `net` on test images of the size (batch, height, width)."""
     lq = picture(net, size)
     with torch.no_grad():
         expected, got = net(lq), run(lq)
@@ -130,7 +130,7 @@ def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int])
 
 
 def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
-    """Return the PSNR in dB of an exported network (run) against PyTorch (net) on a 48 x 48 test image."""
+    """Return the PSNR in dB of an exported network `run` against PyTorch's `net` on a 48 x 48 test image."""
     lq = picture(net, (1, 48, 48))
     with torch.no_grad():
         error = (net(lq) - run(lq)).double().square().mean()
@@ -158,7 +158,7 @@ def describe(net: HAN, source: str) -> dict[str, str]:
 
 
 def weights_hash(net: torch.nn.Module) -> str:
-    """Return the SHA-256 of the weights' names, dtypes, shapes and values. It is the same for all file formats."""
+    """Return the SHA-256 of the weights' names, dtypes, shapes and values. The file format does not change the hash."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

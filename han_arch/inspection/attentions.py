@@ -37,7 +37,7 @@ class SpatialAttention:
 
 @dataclass(frozen=True)
 class Attentions:
-    """The attentions of a network. If the network does not have an attention, the field is a text that says so."""
+    """The attentions of a network. If the network lacks an attention, its field is a text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str
@@ -56,9 +56,9 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 
 
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
-    """Return the numbers of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
+    """Return the indices of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
-    `wanted` has the channels that the user selected. None: return the CHANNELS_SHOWN channels whose gates vary most.
+    `wanted` has the indices that the user selected. None: choose the CHANNELS_SHOWN channels whose gates vary most.
 
     Raises:
         UserError: `wanted` has more than MOST_CHANNELS channels, or a channel that does not exist.
@@ -70,7 +70,7 @@ def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) 
         return spread.argsort(descending=True, stable=True)[:CHANNELS_SHOWN].tolist()
     count = len(spatial.gate)
     if len(wanted) > MOST_CHANNELS or not all(0 <= channel < count for channel in wanted):
-        raise UserError(f"--channels takes at most {MOST_CHANNELS} numbers from 0 to {count - 1}; got {wanted}")
+        raise UserError(f"--channels takes at most {MOST_CHANNELS} indices from 0 to {count - 1}; got {wanted}")
     return wanted
 
 

@@ -24,7 +24,7 @@ class View:
     """What to inspect: a patch of the output, channels of CSAM, and the size of the window."""
 
     patch: Patch | None = None  # patch of the complete photo's output; None: the patch with most detail
-    channels: list[int] | None = None  # numbers of the CSAM channels to draw; None: the channels whose gates vary most
+    channels: list[int] | None = None  # indices of the CSAM channels to draw; None: the channels whose gates vary most
     window: int = 96  # largest side of the inspected part of the photo, in photo pixels
     steps: int = STEPS  # number of steps along the attribution's path
 
@@ -44,7 +44,7 @@ class Inspection:
     output: Tensor  # output of the network for the window
     scale: int  # scale of the network
     attentions: Attentions
-    channels: list[int]  # numbers of the CSAM channels to draw
+    channels: list[int]  # indices of the CSAM channels to draw
     patch: Patch  # the patch, in pixels of `output`
     patch_in_photo: Patch  # the same patch in the output of the complete photo, as in `--patch`
     attribution: Attribution  # attribution map of the patch

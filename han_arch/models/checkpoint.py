@@ -29,8 +29,8 @@ class CheckpointModel(SRModel):
     - A file is written completely or not at all. A write error stops the run.
     - A checkpoint contains the options `network_g`, the trained weights (key `params`) and the averaged weights (key
       `params_ema`).
-    - `load_network` never runs code from a file. For HAN, it also reads checkpoints of RCAN and of HAN's authors.
-      A warm start accepts a checkpoint that fits only partly.
+    - `load_network` never runs code from a file. If the network is HAN, `load_network` also reads RCAN checkpoints and
+      the checkpoints of HAN's authors, and a warm start accepts a checkpoint that fits only partly.
     """
 
     step: TrainingStep
@@ -71,7 +71,7 @@ class CheckpointModel(SRModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save in `<current_iter>.state` everything that an exact resume needs. If current_iter is -1, do nothing.
+        """Write the file `<current_iter>.state` with all that an exact resume needs. If current_iter is -1, do nothing.
 
         Raises:
             UserError: the file could not be written.
@@ -120,7 +120,7 @@ class CheckpointModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Load a training state that this class or BasicSR's SRModel has saved.
 
-        If the options of an optimizer or of the schedule have changed since the save, the current options are used.
+        If the options of an optimizer or of the schedule have changed since the save, use the current options.
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
@@ -136,9 +136,9 @@ class CheckpointModel(SRModel):
         _set_random_state(resume_state["random"])
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
-        """Set the optimizers to the current options. Build new schedulers and advance them to iteration `done`.
+        """Set the optimizers' options to those in `fresh`. Build new schedulers and advance them to iteration `done`.
 
-        `fresh` contains each optimizer's parameter groups, copied before the training state was loaded.
+        `fresh` has the parameter groups of each optimizer with the options of this run, not of the training state.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
@@ -157,10 +157,10 @@ class CheckpointModel(SRModel):
         """Load the weights of a checkpoint into a network.
 
         Args:
-            load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a name from the zoo (han-s-x4).
+            load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a zoo name, such as han-s-x4.
             strict: True = the file must contain all weights of the network, and no others. False = load the weights
                 that fit. For HAN, False is a warm start; the backbone must fit, and the log lists the loaded weights.
-            param_key: key of the state dict in the file. If it is missing, averaged weights are preferred.
+            param_key: key of the state dict in the file. If the file lacks this key, averaged weights are preferred.
 
         Raises:
             UserError: the file is not a checkpoint, or it does not fit the network.

@@ -63,7 +63,7 @@ class LossGuard:
         return None
 
     def count(self, problem: str | None, total: float, files: list[str]) -> None:
-        """Count a step: as good if `problem`, the result of `find_problem`, is None; otherwise as bad.
+        """Count a step as good if `problem` is None, and as bad otherwise. `problem` is the result of `find_problem`.
 
         `total` is the sum of all loss terms. `files` are the paths of the batch's images, for the error message.
 

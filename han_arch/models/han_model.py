@@ -23,7 +23,7 @@ from han_arch.speed.winograd import use_winograd
 class HANModel(CheckpointModel):
     """Model for `model_type: HANModel` in option files. It trains and validates HAN, EDSR and RCAN.
 
-    It supports all options of BasicSR's SRModel, and these options:
+    It supports all options of BasicSR's SRModel, and in addition:
 
     - in the section `train`: `precision`, `channels_last`, `accumulate` and `grad_clip` (see TrainingStep), `compile`,
       and `guard` (see LossGuard);
@@ -86,7 +86,7 @@ class HANModel(CheckpointModel):
         self.schedulers = [build("scheduler", settings, optimizer) for optimizer in self.optimizers]
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to its device and wrap it, as SRModel does, but allow distributed runs on CPUs too."""
+        """Move a network to its device and wrap it for parallel training. Unlike SRModel, also support CPUs."""
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(net, find_unused_parameters=self.opt.get("find_unused_parameters", False))
         return super().model_to_device(net)

@@ -67,7 +67,7 @@ class TrainingStep:
     Args:
         precision: number format of the forward pass: "fp32", "bf16" or "fp16". The weights stay float32. With fp16 the
             loss is scaled up, so that small gradients do not become 0.
-        channels_last: convert batches to the memory format `torch.channels_last`; the caller converts the network.
+        channels_last: convert batches to the memory format `torch.channels_last`. The caller must convert the network.
         accumulate: number of parts into which a batch is split to save memory. The gradients of the parts are added.
         grad_clip: maximum norm of all gradients together; None: no clipping.
 

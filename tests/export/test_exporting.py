@@ -114,7 +114,7 @@ def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: floa
         open=lambda path, *_: (lambda lq: net(lq) + fault, {"scale": "2", "num_in_ch": "3"}),
     )
     monkeypatch.setitem(TARGETS, "torch", faulty)
-    with pytest.raises(UserError, match=r"removed, because its pixels differ from PyTorch's by more than 0\.01"):
+    with pytest.raises(UserError, match=r"removed, because its output differs from PyTorch's by more than 0\.01"):
         export(net, "net", "torch", path, overwrite=True)
     assert path.read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [path]

@@ -18,10 +18,10 @@ Network = TypeVar("Network", bound=nn.Module)
 def use_winograd(net: nn.Module) -> int:
     """Change a network in place: its 3x3 convolutions use Winograd's algorithm wherever that is faster.
 
-    The algorithm is faster in float32 on a CPU with multiples of 16 channels, except on tiny maps. Under autocast,
-    `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives, the convolutions run as before. Weights
-    and state-dict keys stay the same. Copies of the network keep the change. Second derivatives and `torch.jit.script`
-    no longer work.
+    The algorithm needs float32, a CPU, and input and output channels in multiples of 16. It is slower on tiny maps.
+    Under autocast, `torch.compile`, `torch.export`, `torch.func` and forward-mode derivatives, the convolutions run as
+    before. Weights and state-dict keys stay the same. Copies of the network keep the change. Second derivatives and
+    `torch.jit.script` no longer work.
 
     Returns:
         The number of convolutions that can use the algorithm, including those that an earlier call changed.
@@ -77,7 +77,7 @@ def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int 
 
 
 def no_compiler() -> str | None:
-    """Return the reason why no C compiler was found; None if there is one. The compiler is not run."""
+    """Return the reason why no C compiler was found; None if there is one. Do not run the compiler."""
     try:
         native.find_compiler()
     except UserError as error:

@@ -1,6 +1,6 @@
 """3x3 convolutions by Winograd's algorithm, in float32 on a CPU: half the multiplications, same output except rounding.
 
-Along a column, four outputs of a direct convolution take 12 multiplications, but only 6 by Winograd's F(4, 3). It
+For four outputs in a column, a direct convolution needs 12 multiplications, and Winograd's F(4, 3) only 6. F(4, 3)
 transforms d (six input rows) and g (three kernel rows), multiplies the results, and transforms the products back:
 
     y = A^T [(G g) . (B^T d)]
