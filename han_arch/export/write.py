@@ -87,8 +87,8 @@ def export(
 
     Raises:
         FileExistsError: the file exists, and overwrite is False.
-        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or its
-            output differs from PyTorch's. An existing file is kept, and no new file is left.
+        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the
+            file's output differs from PyTorch's. An existing file is kept, and no new file is left.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
