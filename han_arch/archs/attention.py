@@ -30,9 +30,9 @@ class LAM(nn.Module):
         paper       softmax_j(E_ij)                                 the paper: large for similar layers
         cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: large for similar layers, at any image size
 
-    alpha is learned and starts at 0, so an untrained LAM is the identity. In "released" and "paper", E is so large that
-    the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. It
-    is stored as its logarithm `log_temperature`, so it stays positive.
+    alpha is learned and starts at 0, so an untrained LAM changes nothing. In "released" and "paper", E is so large that
+    the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. The
+    parameter is `log_temperature`, the logarithm of t, so t stays positive.
 
     Raises:
         ValueError: the form is unknown.
@@ -82,7 +82,7 @@ class CSAM(nn.Module):
     """Channel-spatial attention: scale each value by a gate that depends on its neighbours in channel and position.
 
     `out = feats + beta * sigmoid(W) * feats`, where W is a 3x3x3 convolution of feats as a volume (1, c, h, w). beta is
-    learned and starts at 0, so an untrained CSAM is the identity.
+    learned and starts at 0, so an untrained CSAM changes nothing.
 
     Source: section 3.3 of the paper and `CSAM_Module` of the authors' code. Deviation: a Conv2d with a banded c x c
     weight replaces the Conv3d. The output is the same, but the Conv2d is much faster and works in channels_last. The

@@ -1,8 +1,8 @@
 """Compile kernels.c for this processor at its first use, and load it. The compilation takes a second.
 
-The compiled file stays in a cache folder of the user. Its name is a hash of the source, the options and the compiler's
-macros, so machines that share a home folder do not load each other's code. Code is never loaded from a folder that
-other users can write to.
+The compiled file stays in a cache folder of the user. The file name is a hash of the source, the options and the
+compiler's macros, so machines that share a home folder do not load each other's code. Code is never loaded from a
+folder that other users can write to.
 """
 
 import ctypes
