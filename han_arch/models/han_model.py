@@ -86,7 +86,7 @@ class HANModel(CheckpointModel):
         self.schedulers = [build("scheduler", settings, optimizer) for optimizer in self.optimizers]
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to its device and wrap it for parallel training. Unlike SRModel, allow distributed CPU runs."""
+        """Move a network to its device and wrap it for parallel runs. Unlike SRModel, allow distributed CPU runs."""
         if self.opt["dist"] and self.device.type == "cpu":
             return DistributedDataParallel(net, find_unused_parameters=self.opt.get("find_unused_parameters", False))
         return super().model_to_device(net)
