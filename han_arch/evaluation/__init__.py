@@ -1,1 +1,1 @@
-"""Measure networks: protocols, scores, costs, and the tables and HTML page of a leaderboard."""
+"""Measure the scores and costs of networks, and write the tables and the HTML page of a leaderboard."""

@@ -126,7 +126,7 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
         read: function that takes the path of an option file and returns its content.
 
     Raises:
-        UserError: a folder is missing, has no weights, or has 0 or several option files. The message lists all faults.
+        UserError: a folder is missing, has no weights, or has no or several option files. The message lists all faults.
     """
     if not isinstance(models, Mapping):
         return models
