@@ -103,7 +103,7 @@ def _plugins() -> list[str]:
         else:
             lines.append(f"{entry.name} ({origin}): {entry.value}")
     if not any(entry.name == "han_arch" for entry, _ in compat.plugins()):
-        lines.append("han_arch runs from its source folder and is not installed; BasicSR can use its classes anyway")
+        lines.append("han_arch runs from its source folder (not installed); BasicSR finds the han_arch classes anyway")
     return lines
 
 

@@ -151,7 +151,7 @@ def _cosine_covers(periods: list[int], total: int) -> str | None:
 @_rule("train:scheduler:restarts", "train:scheduler:restart_weights?")
 def _restart_weights(starts: list[int], weights: list[float] | None) -> str | None:
     values, factors = len(starts), len(weights or [1])
-    text = f"has {values} values, but restart_weights has {factors}; the numbers must be equal"
+    text = f"has {values} values, but restart_weights has {factors}; both must have the same length"
     return None if values == factors else text
 
 
