@@ -158,7 +158,7 @@ DIV2K_MD5 = {
 
 
 def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
-    """Return the zip files of DIV2K: for each split, one with HR images, and one with LR images for each scale."""
+    """Return the zip files of DIV2K. Each split has one file of HR images, and one file of LR images for each scale."""
     archives = []
     for split in splits:
         for kind in ("HR", *("LR_x8" if scale == 8 else f"LR_bicubic_X{scale}" for scale in scales)):
@@ -171,7 +171,7 @@ def div2k_archives(scales: Sequence[int], splits: Sequence[str]) -> list[Archive
 def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list[Archive]:
     """Return the zip files to download for a data set; raise UserError if the data set is not in `DOWNLOADS`.
 
-    For DIV2K, `scales` selects the LR images, and `splits` (keys of `SPLITS`) the parts. Other data sets ignore both.
+    `scales` and `splits` (keys of `SPLITS`) select zip files of DIV2K. For other data sets, they have no effect.
     """
     if name == "DIV2K":
         return div2k_archives(scales, splits)
@@ -180,7 +180,7 @@ def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list
     row = BENCHMARKS[name]
     if row.download is None:
         available = ", ".join(DOWNLOADS)
-        raise UserError(f"this command cannot download {name} ({row.source}), only {available}")
+        raise UserError(f"this command cannot download {name}, only {available}; source of {name}: {row.source}")
     remote, members = row.download
     return [Archive(remote, f"{name}/HR", row.images, 8 * GIB, members)]
 
@@ -213,7 +213,7 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Compare a folder of HR images with the record of a benchmark set; return notes and faults, one line each.
 
-    A side may be up to 11 pixels shorter than in the record, because other programs crop to multiples of a scale.
+    An image side may be up to 11 pixels shorter than in the record, because programs crop to multiples of a scale.
 
     Raises:
         UserError: the benchmark set is unknown.

@@ -27,8 +27,8 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     The blur is a normalised 7x7 Gaussian (sigma 1.6). The kept pixels are [1::scale, 1::scale], rounded to 8 bits.
     `border` has no effect, because the blur always repeats the edge pixels.
 
-    Source: the papers use BD only at scale 3. Bicubic upscaling of LR images from this function gives the same scores
-    as in the papers.
+    Source: the papers use BD only at scale 3. Bicubic upscaling of the LR images that this function makes gives
+    the same scores as in the papers.
     """
     kernel = cv2.getGaussianKernel(7, 1.6, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -77,7 +77,7 @@ class ScaledDegradation:
     def degrade(self, gt: np.ndarray) -> np.ndarray:
         """Make the LR image of an HR image (uint8, (h, w) or (h, w, c)).
 
-        Raise ValueError if a side of the HR image is not a multiple of the scale; `mod_crop` crops the sides.
+        Raise ValueError if a side of the HR image is not a multiple of the scale; see `mod_crop`.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
@@ -86,12 +86,12 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size (the method "Bicubic" of the tables)."""
+        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size. Tables call this method "Bicubic"."""
         return imresize(lq, self.scale, self.border)
 
 
 def all_degradations() -> dict[str, ScaledDegradation]:
-    """Return all degradations at all of their scales and borders, keyed by name, such as "BIx4"."""
+    """Return a dict of all degradations, with an entry for each scale and border. The keys are names such as "BIx4"."""
     every = [
         ScaledDegradation(record.name, scale, border)
         for record in DEGRADATIONS.values()
@@ -183,21 +183,21 @@ class Verdict:
     shares: dict[str, float]  # convention -> share (0..1) of the pixel values that differ from its output
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Return whether `wanted` could have made the LR images. Its border counts only if the edges were compared."""
+        """Return whether the LR images fit `wanted`. Its border is ignored if the edges were not compared."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def compare(self, gt: np.ndarray, lq: np.ndarray, scale: int) -> tuple[int, int]:
-        """Compare `lq` with the LR image that the convention makes from `gt` (images as for `identify`).
+        """Compare `lq` with the LR image that the convention makes from `gt`. Images are uint8, (h, w) or (h, w, c).
 
-        Return the number of different pixel values and the number of compared ones; both 0 for an unknown convention.
+        Return (number of pixel values that differ, number of compared values); (0, 0) for an unknown convention.
         """
         return (0, 0) if self.name == UNKNOWN else _differing(gt, lq, scale, self.name, self.edge)
 
     def __str__(self) -> str:
         if self.name == UNKNOWN:
             shares = ", ".join(f"{name} {share:.2%}" for name, share in self.shares.items())
-            return f"an unknown method (differing pixel values for each known method: {shares})"
+            return f"an unknown method (share of pixel values that differ, for each known method: {shares})"
         if not self.edge:
             return self.name
         kind = self.name.split()[0]

@@ -40,7 +40,7 @@ class ImageSet:
 
 
 def load_set(path: Path) -> ImageSet:
-    """List the images of a folder or an LMDB; the returned `ImageSet` also lists the faults.
+    """List the images and the faults of a folder or an LMDB. Faults, such as a missing folder, raise no exception.
 
     A folder counts as an LMDB if its name ends in .lmdb or if it contains a data.mdb.
     """

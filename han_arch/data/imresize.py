@@ -9,7 +9,7 @@ BORDERS = ("symmetric", "replicate")
 
 
 def imresize(image: np.ndarray, scale: float, border: str = "symmetric") -> np.ndarray:
-    """Resize an image by bicubic interpolation with MATLAB's arithmetic, with antialiasing if the image shrinks.
+    """Resize an image by bicubic interpolation as MATLAB does, with antialiasing if the image shrinks.
 
     The first pass changes the height, the second pass changes the width, both in double precision. After each pass,
     values are rounded (halves up) and clipped to 0..255. Most other implementations do not round after the first pass.
@@ -50,7 +50,7 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def _resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights and the indices of the k input pixels for each output pixel, both (output length, k).
+    """Return the weights and the indices of the k input pixels of each output pixel: two arrays (output length, k).
 
     Near the border, one row may contain the same index several times.
     """

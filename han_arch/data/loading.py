@@ -71,7 +71,7 @@ class SharedLmdbBackend:
 class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
     """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
 
-    Other differences: the pairs are sorted by GT path, and the option dict is not changed.
+    This class also sorts the pairs by GT path, and leaves the option dict unchanged.
 
     Raises:
         SampleError: the GT folder contains no image.
@@ -94,7 +94,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR. For a damaged image, raise SampleError or LmdbFault with its name."""
+        """Return the same item as BasicSR. If an image is damaged, raise SampleError or LmdbFault that names it."""
         try:
             return self.inner[index]
         except LmdbFault:

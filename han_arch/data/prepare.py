@@ -51,17 +51,17 @@ class CropGrid:
                 raise UserError(f"{name} {value} is not a positive multiple of scale {scale}; {advice}")
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side. The last window ends at the edge. A side up to `size` has one window."""
+        """Return the windows along one side. The last one ends at the edge. A side of `size` or less has one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return the windows of an image, row by row: dict from name, such as 0001_s001, to slices (rows, columns)."""
+        """Return the windows of an image, row by row: dict from name (such as 0001_s001) to slices (rows, columns)."""
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
     def at_lr(self, scale: int) -> "CropGrid":
-        """Return the grid that gives the same windows in LR pixels; size and step must be multiples of `scale`."""
+        """Convert the grid from HR pixels to LR pixels; size and step must be multiples of `scale`."""
         return CropGrid(self.size // scale, self.step // scale)
 
 
@@ -84,7 +84,7 @@ class Recipe:
         return LQ_PATCH * scale if self.patch is None else self.patch
 
     def check(self, scale: int) -> None:
-        """Raise UserError if windows or training patch do not fit the scale, or if a window is smaller than a patch."""
+        """Raise UserError if window, step or patch is not a multiple of `scale`, or a patch is larger than a window."""
         patch = self.patch_at(scale)
         if self.has_sub_images:
             self.grid.check(scale)
@@ -101,7 +101,7 @@ def prepare(
     """Make the data sets of all degradations in `out`, or continue an earlier run. Return the paths of the data sets.
 
     Raises:
-        UserError: the recipe does not fit a scale, HR files are unusable (the message lists all of them), or `out`
+        UserError: the recipe does not fit a scale; HR files cannot be used (the message lists all of them); or `out`
             contains data sets that were made with other settings.
     """
     for degradation in degradations:
@@ -171,7 +171,7 @@ def _check_source(path: Path, grey: str, min_side: int) -> _Source | str:
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         return "has an alpha channel; convert the image to RGB"
     if pixels.ndim == 2 and grey == "refuse":
-        return "grey image; pass --grey rgb to convert it to three equal channels, or --grey keep to keep it"
+        return "grey image; pass --grey rgb to convert it to three equal channels, or --grey keep to keep it grey"
     if min(height, width) < min_side:
         patch = f"{min_side}x{min_side} pixels"
         return f"{width}x{height} is smaller than a training patch of {patch}; remove the file or lower --gt-size"
@@ -231,7 +231,7 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
 
 
 def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
-    """Make all GT and LR images of one HR file, as PNG bytes. Return them by `_Content`, then by image name."""
+    """Make all GT and LR images of one HR file. Return a dict: `_Content` -> (image name -> PNG bytes)."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)

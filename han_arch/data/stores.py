@@ -36,7 +36,7 @@ def open_lmdb(folder: Path) -> lmdb.Environment:
     try:
         env = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
-        raise LmdbFault(f"{data} is not an LMDB or its header is damaged: {error}") from error
+        raise LmdbFault(f"{data} is not an LMDB, or its header is damaged: {error}") from error
     # LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
     wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if size < wanted:
@@ -85,7 +85,7 @@ def lmdb_value(folder: Path, key: str) -> bytes:
 
 
 def close_lmdbs() -> None:
-    """Close all LMDBs that this process has open; the next `lmdb_keys` or `lmdb_value` opens its LMDB again."""
+    """Close all LMDBs that this process has open; the next `lmdb_keys` or `lmdb_value` opens an LMDB again."""
     for environment in _environments.values():
         environment.close()
     _environments.clear()
@@ -103,10 +103,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Store(ABC):
-    """A data set that `basicsr data prepare` makes. It is at `partial` until it is finished, then at `path`.
+    """A data set that `basicsr data prepare` makes. An unfinished data set is at `partial`, a finished one at `path`.
 
-    `settings` are plain JSON values that determine all images. A run uses the data set of an earlier run only if their
-    settings are equal.
+    `settings` are plain JSON values that determine all images. A run continues or keeps the data set of an earlier
+    run only if the settings have not changed.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -115,10 +115,10 @@ class Store(ABC):
         self.settings = settings
 
     def is_whole(self, names: Collection[str]) -> bool:
-        """Return whether the data set is finished and consists of exactly the images `names`, all complete.
+        """Return whether the data set is finished and has exactly the images `names`, and each image is complete.
 
         Raises:
-            UserError: `path` is not a data set with these settings, or `path` is damaged and `partial` exists too.
+            UserError: `path` was not made with these settings. Or `path` is damaged and `partial` exists too.
         """
         if not self.path.exists():
             return False
@@ -132,7 +132,7 @@ class Store(ABC):
     def begin(self) -> set[str]:
         """Open or create the unfinished data set `partial`; return the names of the images that it already has.
 
-        Call this only if `is_whole` returned False. If `path` exists, it is damaged; then it is renamed to `partial`.
+        Call this only if `is_whole` returned False. If `path` exists, it is damaged; `begin` renames it to `partial`.
         """
         if self.path.exists():
             os.replace(self.path, self.partial)
@@ -151,7 +151,7 @@ class Store(ABC):
 
     @abstractmethod
     def put(self, images: dict[str, bytes]) -> None:
-        """Add images (name -> PNG bytes). If the process is killed, each image is either complete or missing."""
+        """Add images (dict from name to PNG bytes). If the process is killed, no incomplete image is left."""
 
     @abstractmethod
     def present(self, folder: Path) -> set[str]:
@@ -168,7 +168,7 @@ class Store(ABC):
         try:
             made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
-            raise UserError(f"{folder} has no readable {RECORD}, so data prepare cannot use it; {advice}") from None
+            raise UserError(f"{folder} has no readable {RECORD}, so data prepare cannot continue; {advice}") from None
         differences = "; ".join(
             f"{key} was {_shortened(made_with.get(key))}, is now {_shortened(self.settings.get(key))}"
             for key in sorted({*made_with, *self.settings})
@@ -191,7 +191,7 @@ class FolderStore(Store):
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the complete PNG files; after a power cut, some files can be incomplete."""
+        """Return the names of the PNG files, without those files that a power cut left incomplete."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:
@@ -225,7 +225,7 @@ class LmdbStore(Store):
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def present(self, folder: Path) -> set[str]:
-        """Return the keys of an LMDB, or no keys if the LMDB is damaged or its meta_info.txt has other keys."""
+        """Return the keys of an LMDB; an empty set if the LMDB is damaged or its meta_info.txt has other keys."""
         try:
             with open_lmdb(folder) as env:
                 keys = set(_keys_of(env))

@@ -41,7 +41,7 @@ class _Findings:
 
 
 def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    """Check all data sets that `basicsr data prepare` made in a folder; yield the name and report of each.
+    """Check all data sets that `basicsr data prepare` made in a folder; for each, yield (name, report).
 
     If the folder contains no such data set, check the images in the folder itself.
     """
@@ -132,7 +132,7 @@ def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
-    """Decode one image, or a GT and its LR image; compare the LR image with what the convention of `verdict` makes."""
+    """Decode one image or a pair. For a pair, compare the LR image with the output of `verdict`'s convention."""
     findings = _Findings()
     decoded = []
     for ref in pair:
@@ -157,7 +157,7 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
         if findings.unlike > tolerance * findings.compared:
             share = f"{findings.unlike} of {findings.compared} pixel values differ from those that {verdict} makes"
             cause = "the LR image was changed or belongs to another GT image"
-            findings.faults.append(f"{pair[1]}: {share} from GT; {cause}")
+            findings.faults.append(f"{pair[1]}: {share} from the GT image; {cause}")
     return findings
 
 
@@ -189,7 +189,7 @@ def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 def _examine_all(
     sets: Sequence[ImageSet], pairs: Sequence[_Pair], look: Callable[[_Pair], _Findings], workers: int
 ) -> _Findings:
-    """Call `look` for all pairs and add up the findings. For LMDBs, compare image shapes with meta_info.txt."""
+    """Call `look` for all pairs and add up the findings. For LMDBs, compare the image shapes with meta_info.txt."""
     # Read LMDBs only in worker processes, because damaged LMDB pages can crash the process that reads them.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)

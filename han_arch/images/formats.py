@@ -35,8 +35,8 @@ class ImageFormat:
         lossy: whether `write` uses the option `quality`.
         longest_side: largest height or width in pixels; None if there is no limit.
         adapt: function that `fit` calls last, for conversions and checks of this format only.
-        bytes_a_pixel: function that returns how many bytes of memory per pixel `write` needs. The memory of the picture
-            itself is not counted.
+        bytes_a_pixel: function that returns the memory that `write` needs, in bytes per pixel. The memory of the
+            picture itself is not counted.
         read: function that reads 16-bit pixel values, which Pillow would reduce to 8 bits. It takes the Pillow image
             and the bytes of the file, and returns uint16, (h, w, 1 to 4). It returns None if Pillow can read all bits.
         read_other: function that reads files which Pillow cannot read. It takes the bytes of the file and the largest

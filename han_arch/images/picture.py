@@ -1,4 +1,4 @@
-"""The class `Picture` holds the pixel values and metadata of an image. It converts from and to Pillow images."""
+"""Images in memory: the class `Picture`, and functions that convert between pictures and Pillow images."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ def too_large(width: int, height: int, max_pixels: int) -> ImageError:
 
 @contextlib.contextmanager
 def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[None]:
-    """Convert exceptions inside a `with` block to ImageError. `faults` are the types that a damaged file causes."""
+    """Convert exceptions inside a `with` block to ImageError. `faults` are the exceptions that damaged files cause."""
     try:
         yield
     except ImageError:
@@ -77,7 +77,7 @@ class Picture:
     def normalised(self, orientation: int) -> "Picture":
         """Turn the pixels upright, and drop an ICC profile that does not fit the pixels.
 
-        `orientation` is EXIF's number, 1 to 8. The new pixels are a view. A note tells why the profile is gone.
+        `orientation` is the EXIF orientation, 1 to 8. The new pixels are a view. A note says why a profile is dropped.
         """
         pixels, icc, notes = self.pixels, self.icc, self.notes
         if orientation in _TRANSPOSED:
@@ -91,7 +91,7 @@ class Picture:
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:
     """Convert a Pillow image to a picture, and apply its EXIF orientation. The image is loaded, but not changed.
 
-    samples contains the image's 16-bit pixel values, (h, w, 1 to 4). None: use Pillow's 8-bit values.
+    samples contains the image's 16-bit pixel values, (h, w, 1 to 4). None: use the pixel values of the Pillow image.
 
     Raises:
         ImageError: the image has an unsupported colour mode.
@@ -156,7 +156,7 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
-    """Convert a CMYK image to sRGB with its ICC profile. If there is no usable profile, use Pillow's simple formula."""
+    """Convert a CMYK image to sRGB with its ICC profile. Without a usable profile, convert it by Pillow's formula."""
     note = "converted CMYK without ICC profile to RGB by a simple formula"
     if icc:
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

@@ -1,4 +1,4 @@
-"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores; it reads only 8 bits."""
+"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores; it rejects 16 bits."""
 
 import contextlib
 import io
@@ -33,8 +33,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Images with more than max_pixels pixels are rejected before they are decoded.
 
     Raises:
-        ImageError: the file is empty, truncated or damaged. Or its format is unknown. Or it has too many pixels,
-            several pictures, or unsupported pixel values.
+        ImageError: the file is empty, truncated or damaged; its format is unknown; or it has too many pixels, several
+            pictures, or unsupported pixel values.
         UserError: the package that can read this file is not installed.
     """
     try:
@@ -91,21 +91,21 @@ def _guess(start: bytes) -> str:
 def decode_image(data: bytes) -> np.ndarray:
     """Decode the bytes of an 8-bit image file in any format that Pillow reads.
 
-    Returns uint8. Grey is (h, w), and RGB is (h, w, 3). With alpha as the last channel, grey is (h, w, 2), and RGB is
-    (h, w, 4).
+    Return a uint8 array: (h, w) for grey, (h, w, 2) for grey and alpha, (h, w, 3) for RGB, or (h, w, 4) for RGB and
+    alpha.
 
     Raises:
-        ImageError: the file is empty, truncated, damaged or not an image. Or it has more than 8 bits per pixel value,
-            or an unsupported colour mode.
+        ImageError: the file is empty, truncated, damaged or not an image; or the image has more than 8 bits per pixel
+            value or an unsupported colour mode.
     """
     if not data:
         raise ImageError("empty file")
     # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
-        raise ImageError("16 bits per channel; convert the image to 8 bits")
+        raise ImageError("the image has 16 bits per channel; convert the image to 8 bits")
     with damage_reported(), Image.open(io.BytesIO(data)) as image:
         if image.mode.startswith(("I", "F")):
-            raise ImageError("16 or more bits per channel; convert the image to 8 bits")
+            raise ImageError("the image has 16 or more bits per channel; convert the image to 8 bits")
         image.load()
         if image.mode in ("L", "RGB", "LA", "RGBA"):
             return np.asarray(image)
@@ -124,5 +124,5 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files in a folder, sorted by name. Like BasicSR, skip hidden files (the name starts with a dot)."""
+    """List the files in a folder, sorted by name. Like BasicSR, skip hidden files, whose names start with a dot."""
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -32,7 +32,7 @@ def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) ->
 
 
 def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Read a 16-bit RGB or RGBA TIFF file. Return uint16, (h, w, 3 or 4), or None for other files.
+    """Read a 16-bit RGB or RGBA TIFF file as uint16, (h, w, 3 or 4). Return None for other files.
 
     Raises:
         NotForPillow: the file stores each channel as a separate plane, which OpenCV reads wrongly.

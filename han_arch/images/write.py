@@ -70,7 +70,7 @@ def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software
 
 
 def fit_tiff(picture: Picture) -> Picture:
-    """Prepare a picture for TIFF: drop EXIF data that TIFF files cannot store, and add a note.
+    """Prepare a picture for TIFF. If EXIF data cannot be written, drop them and add a note.
 
     Raises:
         UserError: the picture has 16 bits, and the package tifffile is not installed.

@@ -41,8 +41,8 @@ class Engine(Protocol):
         """Super-resolve images. Yield the output in horizontal strips, from top to bottom and without gaps.
 
         lq contains LR images, (b, channels, h, w), float32 in [0, 1], on the CPU. The function yields pairs (row,
-        strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU, not clamped. The
-        row is the index of the strip's first row in the output.
+        strip). The strip is a part of the output, (b, channels, rows, scale*w), float32 on the CPU; its values are
+        not clamped. The row is the index of the strip's first row in the output.
         """
 
     def in_float32(self) -> "Engine | None":
@@ -57,8 +57,8 @@ class TorchEngine:
     the CPU; see `han_arch.use_winograd`.
 
     Raises:
-        UserError: dtype is unknown, or the network does not have 1 or 3 channels. Or Winograd's algorithm does not
-            work with this device, dtype or network.
+        UserError: dtype is unknown; the number of channels is not 1 or 3; or Winograd's algorithm does not work with
+            this device, dtype or network.
     """
 
     def __init__(self, net: HAN, name: str, device: str, dtype: str, winograd: bool = False) -> None:
@@ -115,7 +115,7 @@ def choose_device(device: str = "auto") -> str:
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
-    """Return the engine for a model. The four most recently used engines stay in memory.
+    """Return the engine for a model. The last four engines that were loaded by name or path stay in memory.
 
     Args:
         model: name or path of a model for `han_arch.load_model`, or a HAN network.
@@ -124,7 +124,7 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
         winograd: whether to use Winograd's algorithm for convolutions, see `han_arch.use_winograd`.
 
     Raises:
-        UserError: the model cannot be loaded. Or the device or dtype is unknown or not available. Or Winograd's
+        UserError: the model cannot be loaded; dtype is unknown; device is unknown or not available; or Winograd's
             algorithm does not work, for example because there is no C compiler.
         FileNotFoundError: the model file does not exist.
         TypeError: model is not a name, a path or a HAN network.
@@ -143,6 +143,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Load a model and return its engine. A changed file (`changed` is its modification time) is loaded again."""
+    """Return the engine of a model. `changed` is the file's modification time, so a changed file is loaded again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

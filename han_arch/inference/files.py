@@ -32,10 +32,10 @@ class Outputs:
     """Settings for output files: their places and names, and what to do with existing files.
 
     Attributes:
-        out: output folder, or "-" for standard output. For a single image, `out` can be a file name with a suffix.
-        format: name of a format in `WRITTEN`. None: standard output is PNG, a file name in `out` gives the format, and
-            images in an output folder keep the format of their source. Formats that can only be read become PNG.
-        suffix: text to append to the name of each upscaled file, such as "_x4".
+        out: output folder, or "-" for standard output. For a single image, `out` can be a file name such as new.png.
+        format: name of a format in `WRITTEN`. None: use the format of the file name `out` or, for an output
+            folder, of each source. Standard output is PNG. Sources in formats that can only be read become PNG.
+        suffix: text to append to the name of each file in an output folder, such as "_x4".
         compare: whether to also write a PNG file that compares the output with bicubic interpolation.
         skip_existing: whether to skip images that already have an upscaled file.
     """
@@ -50,7 +50,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class UpscaleJob:
-    """One image to upscale. Source None means standard input; target None means standard output."""
+    """One image to upscale. A source of None is standard input; a target of None is standard output."""
 
     source: Path | None
     target: Path | None
@@ -95,14 +95,14 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
 
     Raises:
         FileNotFoundError: a path does not exist.
-        UserError: no image was found, or `out` or `suffix` is not valid. Or an upscaled file would replace a source,
+        UserError: no image was found; `out` or `suffix` is not valid; or an upscaled file would replace a source,
             another upscaled file or an existing file.
     """
     out = outputs.out
     if Path(outputs.suffix).name != outputs.suffix:
         raise UserError(f"--suffix must be part of a file name, such as _x4; got {outputs.suffix!r}")
     if out == STREAM and (outputs.compare or sys.stdout.isatty()):
-        raise UserError("-o - writes to standard output: redirect it to a file or a pipe, and do not pass --compare")
+        raise UserError("with '-o -', redirect standard output to a file or a pipe, and do not pass --compare")
     target = None if out == STREAM else Path(out)
     found = list(dict.fromkeys(pair for path in paths for pair in _sources(path, target)))
     if not found:
@@ -208,7 +208,7 @@ def _pixels(job: UpscaleJob, max_pixels: int) -> int:
 
 
 def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int, int], None]:
-    """Return a progress callback for two bars: `own` for one image of `size` pixels, and `bar` for all images."""
+    """Return a callback that updates two progress bars: `own`, for one image of `size` pixels, and `bar`, for all."""
     start = bar.n
 
     def update(done: int, total: int) -> None:

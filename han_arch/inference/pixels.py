@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks. `progress` gets the number of finished and of all LR pixels, overlaps included. `warn` gets a text."""
+    """Callbacks. `progress(done, total)` gets numbers of LR pixels, overlaps included. `warn` gets a text."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -50,8 +50,8 @@ def upscale_pixels(
 ) -> Upscaled:
     """Super-resolve an image.
 
-    If memory runs out, the image is computed again with tiles of half the side length. If half precision gives values
-    that are not finite, they are computed again in float32. Both cases cause a warning.
+    If memory runs out, the image is computed again with tiles of half the height and width. If the output in half
+    precision is not finite, the image or tile is computed again in float32. Both cases cause a warning.
 
     Args:
         pixels: the image, (h, w, 1 to 4), of uint8, uint16, or floats in [0, 1]. The channels are grey, grey and alpha,
@@ -139,12 +139,12 @@ class _ImageRun:
         self.listener.progress(total, total)
 
     def _engines(self) -> Iterator[Engine]:
-        """Yield the engine. If its output is not finite, warn, and yield an engine for the same network in float32."""
+        """Yield the engine. If a caller asks for another one (output not finite), warn, and yield one in float32."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:
             if not self.warned:
-                self.listener.warn(f"values are not finite in {self.engine.dtype}; computing them again in float32")
+                self.listener.warn(f"the output is not finite in {self.engine.dtype}; computing it again in float32")
             self.warned = True
             yield wide
         raise NotFinite(f"the network {self.engine.name} returns values that are not finite in float32")
@@ -172,7 +172,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Super-resolve a grey or RGB image with a grey or RGB engine. The strips have as many channels as lq."""
+    """Super-resolve a grey or RGB image with a grey or RGB engine. Yield (row, strip); strips have lq's channels."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:

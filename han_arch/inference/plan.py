@@ -1,7 +1,7 @@
-"""Choose how to run a network within a memory limit: on the complete image, with its tail in strips, or on tiles.
+"""Choose a plan that fits a memory limit: the complete image at once, the network's tail in strips, or tiles.
 
-The tail is the network's last part: upsampling and conv_last. Plan and pixels depend neither on free memory nor on the
-device. Plans assume float32, because tiles that overflow in half precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last. Free memory and the device do not change the plan. Plans
+assume float32, because tiles that overflow in half precision are computed again in float32.
 """
 
 import math
@@ -41,7 +41,7 @@ def parse_size(text: str | int, what: str = "--memory") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if size < 1:
-        raise UserError(f"{what} must be a number above 0 with K, M, G, T or no unit, such as 2G; got {text!r}")
+        raise UserError(f"{what} must be a number above 0, such as 2G; its unit is K, M, G, T or none; got {text!r}")
     return size
 
 
@@ -88,7 +88,7 @@ class MemoryCost:
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Return how many bytes of memory `HAN.features` and one strip of the tail need for an image or tile."""
+        """Return the bytes of memory that `HAN.features` and one strip of the tail need for an image or tile."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
@@ -135,7 +135,7 @@ class Plan:
         return f"{self} ({columns}x{rows} tiles; each also reads {self.overlap} pixels of its neighbours)"
 
     def halved(self, height: int, width: int) -> "Plan | None":
-        """Return a plan with tiles of half the side, for use after memory ran out; None if tiles cannot be smaller."""
+        """Return a plan with tiles of half the height and width; None if the tiles already have the smallest size."""
         side = self.tile if self.kind == TILES else max(height, width)
         tile = max(SMALLEST_TILE, side // 2 // _STEP * _STEP)
         return Plan(TILES, tile, OVERLAP, self.peak) if tile < side else None
@@ -166,10 +166,10 @@ class PlanRequest:
 
 
 def choose(request: PlanRequest) -> Plan:
-    """Choose the first of full, strips and tiles that fits the memory limit. Tiles get the largest side that fits.
+    """Return the first plan that fits the memory limit: full, strips, or the largest tiles that fit.
 
     Raises:
-        UserError: the image needs more memory than the limit, even with the smallest tiles. The message says how much.
+        UserError: even with the smallest tiles, the image needs more memory than the limit. The message says how much.
     """
     (height, width, channels), cost, budget = request.shape, request.cost, request.budget
     image = math.prod(request.shape) * request.itemsize
@@ -195,7 +195,7 @@ def choose(request: PlanRequest) -> Plan:
 
 
 def _tiles(request: PlanRequest, before: int) -> Plan:
-    """Return the plan with the largest tiles that fit the memory limit. `before` is the number of bytes in use."""
+    """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
     (height, width, _), cost = request.shape, request.cost
     border = 2 * OVERLAP * width * cost.scale**2 * _CHANNELS * _FLOAT  # blended border rows of two rows of tiles
 

@@ -1,7 +1,7 @@
 """Compute HAN's tail (upsampling and conv_last) in horizontal strips. This saves memory, and the pixels stay the same.
 
 The tail's feature maps have up to scale^2 times as many pixels as the LR image. The tail has only convolutions, so each
-output row depends on few LR rows. HAN's global attention comes before the tail.
+output row depends on only a few LR rows. HAN's global attention comes before the tail.
 """
 
 import math
@@ -54,6 +54,6 @@ def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iter
 
 
 def strip_rows(height: int, width: int, strip_pixels: int) -> int:
-    """Return the number of LR rows per strip of an image of height x width LR pixels. The last strip may have fewer."""
+    """Return the number of LR rows per strip of an image of height x width LR pixels. The last may have fewer rows."""
     count = max(1, min(height, math.ceil(height * width / strip_pixels)))
     return max(1, math.ceil(height / count))

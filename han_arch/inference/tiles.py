@@ -2,7 +2,7 @@
 
 The network gets each tile with a margin of `overlap` LR pixels on every side. In the output, the outer half of the
 margin is cut off, because zero padding changes its pixels. In the inner half, neighbouring tiles are blended with
-linear weights, because HAN's attention makes their pixels slightly different.
+linear weights, because HAN's attention gives the same pixel slightly different values in each tile.
 """
 
 import math
@@ -41,7 +41,7 @@ class Span:
 class Tiling:
     """The division of an image of height x width LR pixels into tiles.
 
-    A tile without overlap has at most `size` LR pixels per side. The sides of the tiles differ by at most one pixel. A
+    Without its overlap, a tile has at most `size` LR pixels per side. The sides of tiles differ by at most one pixel. A
     tile also reads `overlap` LR pixels on each side, but not beyond the borders of the image.
 
     Raises:
@@ -86,17 +86,17 @@ class Tiling:
 
 
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
-    """Super-resolve images tile by tile: (b, channels, h, w) -> (b, channels, scale*h, scale*w).
+    """Super-resolve images tile by tile. lq is (b, channels, h, w); the output is (b, channels, scale*h, scale*w).
 
-    run is the network. It must return floats, which this function changes in place. The tiling must have the height
-    and width of lq.
+    run is the network. It must return a float tensor, which this function changes in place. The tiling must have the
+    height and width of lq.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
 
 
 def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int) -> Tensor:
-    """Copy blocks into one output, (b, channels, height, width). A block of the full size is returned without a copy.
+    """Copy blocks into one output, (b, channels, height, width). A block of this full size is returned without a copy.
 
     blocks contains tuples (row, column, block). Row and column are the position of the block's top left pixel.
 
@@ -118,10 +118,10 @@ def assembled(blocks: Iterable[tuple[int, int, Tensor]], height: int, width: int
 def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[int, int, Tensor]]:
     """Super-resolve an image tile by tile, row by row, and blend the borders of the tiles.
 
-    run super-resolves one region of the image, of h x w LR pixels. It must return floats, (b, channels, scale*h,
-    scale*w), which this function changes in place. The function yields tuples (row, column, block). The block is a
-    finished part of the output, (b, channels, rows, columns). Row and column are the position of its top left pixel in
-    the output. The blocks cover the output without overlap.
+    run super-resolves one region of the image, of h x w LR pixels. It must return a float tensor, (b, channels,
+    scale*h, scale*w), which this function changes in place. The function yields tuples (row, column, block). The block
+    is a finished part of the output, (b, channels, rows, columns). Row and column are the position of the block's top
+    left pixel in the output. The blocks cover the output without overlap.
     """
     scale, columns = tiling.scale, tiling.columns
     left = above = below = torch.empty(0)  # weighted border pixels of the tiles to the left and above
@@ -147,7 +147,7 @@ def blended(run: Callable[[Region], Tensor], tiling: Tiling) -> Iterator[tuple[i
 
 
 def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
-    """Multiply the borders of a block by linear weights. Along dim, they rise at the start and fall at the end."""
+    """Multiply the borders of a block by linear weights, which rise at the start of dim and fall at its end."""
     for length, rises in ((scale * span.fade_in, True), (scale * span.fade_out, False)):
         ramp = (torch.arange(length, dtype=block.dtype, device=block.device) + 0.5) / length
         ramp = ramp.view((-1, 1) if dim == 2 else -1)

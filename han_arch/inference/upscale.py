@@ -38,7 +38,7 @@ def upscale(
 
     Args:
         image: the image, in one of three forms:
-            A NumPy array, (h, w) or (h, w, c). The dtype is uint8, uint16, or float16, float32 or float64 in [0, 1].
+            A NumPy array, (h, w) or (h, w, c), of uint8, uint16, float16, float32 or float64. Floats are in [0, 1].
             A Pillow image. Palette, CMYK and 1-bit images become RGB or grey. The EXIF orientation is applied.
             A tensor of floats in [0, 1], (c, h, w) or (b, c, h, w), on any device.
             The number of channels c is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).

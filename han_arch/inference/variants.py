@@ -40,7 +40,7 @@ def check(variant: str) -> None:
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that runs the network `run` in a variant. The name must be one that `check` accepts."""
+    """Return a function that runs the network `run` in a variant. `variant` must be a name that `check` accepts."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -107,7 +107,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side in two overlapping parts. Return (begin, end, begin of kept pixels, end of kept pixels) for each."""
+    """Split a side into two overlapping parts; for each, return (begin, end, begin of kept part, end of kept part)."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]
