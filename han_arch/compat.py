@@ -109,7 +109,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def plugins() -> list[tuple[importlib.metadata.EntryPoint, str]]:
-    """List the entry points of the group `basicsr.plugins`, each with its package and version, without loading them."""
+    """List the entry points of `basicsr.plugins`, each with its package and version. The plugins are not loaded."""
     entries = importlib.metadata.entry_points(group="basicsr.plugins")
     return [(entry, f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value) for entry in entries]
 

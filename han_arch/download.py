@@ -181,7 +181,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
     """Unpack a zip file into a new folder. The folder appears only when it is complete.
 
     Args:
-        target: the folder to make. If one top folder contains all files of the archive, that folder is not created.
+        target: the folder to make. A top folder that contains all files of the archive is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. A file's new path
             is the joined text of the expression's groups. None: all files are unpacked with their paths.

@@ -13,7 +13,7 @@ def register() -> dict[str, list[str]]:
     A second call changes nothing.
 
     Returns:
-        Mapping from registry ("arch", "model" or "loss") to the names of its han_arch classes, if it has such classes.
+        Mapping from each registry with han_arch classes ("arch", "model" or "loss") to the names of these classes.
 
     Raises:
         UserError: BasicSR cannot be imported, or another package has a class of the same name. No class is added.

@@ -158,7 +158,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
     text = card.read_text("utf-8") if card.is_file() else ""
     wanted = [entry.file, *(f"| {e.psnr:.2f} / {e.ssim:.4f} |" for e in entry.expected)]
     if lacking := [part for part in wanted if part not in text]:
-        raise UserError(f"{card} is not the card of {entry.file}, because it does not contain {', '.join(lacking)}")
+        raise UserError(f"{card} is not the card of {entry.file}, because the card lacks {', '.join(lacking)}")
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:

@@ -50,7 +50,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     Args:
         target: name of a zoo entry, path of a weight file, or path of a release folder.
         data: folder with the test sets, to measure a zoo entry. None: do not measure.
-        against: name of the zoo entry to compare a release folder with. None: do not compare.
+        against: name of the zoo entry to compare with the release folder. None: do not compare.
 
     Raises:
         FileNotFoundError: `target` is not a zoo entry, a file or a folder.

@@ -85,7 +85,7 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
         return Converted(renamed, 255.0, None)
     if len(shift) < 4 or not {"conv_first.weight", "conv_last.weight", "conv_last.bias"} <= renamed.keys():
         raise UserError(
-            f"{source} contains {', '.join(shift)} of a mean shift, so it needs all four of "
+            f"{source} contains {', '.join(shift)}, so it has a mean shift. A mean shift needs all four of "
             f"{', '.join(_MEAN_SHIFT_KEYS)}, and the weights of head.0 and tail.1"
         )
     return _fold_mean_shift(tensors, renamed, source)

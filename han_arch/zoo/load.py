@@ -143,7 +143,7 @@ def complete_options(
 
 
 def find_file(path: str | Path) -> Path:
-    """Return the path of a weight file. For the name of a zoo entry, download its file if necessary.
+    """Return the path of a weight file. If `path` is the name of a zoo entry, download the entry's file if necessary.
 
     Raises:
         UserError: `path` is a word without a suffix, but no zoo entry or file has this name; or the download fails.

@@ -144,7 +144,7 @@ def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target
         if path.suffix not in (".safetensors", ".pth"):
             raise UserError(f"OUT must be FILE.safetensors, FILE.pth, an existing folder or NEWFOLDER/; got {path}")
         if path.exists():
-            raise UserError(f"{path} exists; choose another file name or remove the file")
+            raise UserError(f"{path} already exists; remove it, or choose another file name")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             files.write(path, as_bytes(weights, precision))

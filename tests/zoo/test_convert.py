@@ -87,7 +87,7 @@ def test_option_file_replaces_assumed_options(tmp_path: Path, capsys: pytest.Cap
     net = HAN(**network_g).eval()
     torch.save({"params": net.state_dict()}, tmp_path / "mine.pth")
     assert convert(tmp_path / "mine.pth", tmp_path / "guessed.pth") == 0
-    assert "assumed: res_scale 1, img_range 255.0" in capsys.readouterr().out
+    assert "values: res_scale 1, img_range 255.0" in capsys.readouterr().out
     (tmp_path / "run.yml").write_text(yaml.safe_dump({"network_g": {"type": "HAN", **network_g}}))
     assert convert(tmp_path / "mine.pth", tmp_path / "given.pth", "-opt", tmp_path / "run.yml") == 0
     assert "assumed" not in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_impossible_options_get_one_line(net: HAN, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("taken.pth", "taken.pth exists"), ("out.onnx", "out.onnx")],
+    [("taken.pth", "taken.pth already exists"), ("out.onnx", "out.onnx")],
 )
 def test_mistakes_get_one_line(
     target: str, message: str, net: HAN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
