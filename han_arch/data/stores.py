@@ -105,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 class Store(ABC):
     """A data set that `basicsr data prepare` makes. An unfinished data set is at `partial`, a finished one at `path`.
 
-    `settings` are plain JSON values that determine all images. A run continues or keeps the data set of an earlier
+    `settings` are plain JSON values that determine the images. A run continues or keeps the data set of an earlier
     run only if the settings have not changed.
     """
 

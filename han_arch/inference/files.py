@@ -257,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"the image has more than {limit:,} bytes; pass --max-pixels above {max_pixels}")
+            raise ImageError(f"the image has more than {limit:,} bytes; pass a --max-pixels value above {max_pixels}")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

@@ -25,8 +25,8 @@ Region = tuple[int, int, int, int]  # top, bottom, left, right, in LR pixels
 class Span:
     """The position of a tile along one axis of the image, in LR pixels.
 
-    The network gets the pixels from `low` to `high`. The part of its output from `first` to `last` is used. The first
-    `fade_in` and the last `fade_out` pixels of this part are blended with the neighbouring tiles.
+    The network gets the pixels from `low` to `high`. In the output, the pixels from `first` to `last` are used. The
+    first `fade_in` and the last `fade_out` of these pixels are blended with the neighbouring tiles.
     """
 
     low: int
