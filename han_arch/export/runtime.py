@@ -20,7 +20,7 @@ class Runtime:
     """An exported network that is open in its runtime. Several threads may call it at the same time.
 
     Raises:
-        UserError: `scale` or `num_in_ch` (number of input and output channels) is missing or invalid in the metadata.
+        UserError: the metadata do not contain valid values of `scale` and `num_in_ch` (number of channels).
     """
 
     def __init__(self, opened: OpenedFile, path: Path) -> None:
@@ -28,7 +28,7 @@ class Runtime:
         self.scale, self.num_in_ch = whole_numbers(self.metadata, path, scale=64, num_in_ch=64)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Upscale lq, (b, num_in_ch, h, w) in [0, 1]. Return (b, num_in_ch, scale*h, scale*w), not clamped."""
+        """Upscale lq, (b, num_in_ch, h, w), in [0, 1]. The output, (b, num_in_ch, scale*h, scale*w), is not clamped."""
         if lq.dim() != 4 or lq.shape[1] != self.num_in_ch:
             raise ValueError(f"lq must have the shape (b, {self.num_in_ch}, h, w); got {tuple(lq.shape)}")
         return self._run(lq.detach().to("cpu", torch.float32).contiguous())
@@ -80,7 +80,7 @@ class RuntimeEngine:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: `load_runtime` fails, or num_feat or num_group is missing or invalid in the metadata.
+        UserError: `load_runtime` fails, or the metadata do not contain valid values of num_feat and num_group.
     """
 
     def __init__(self, path: str | Path, runtime: str, device: str, dtype: str) -> None:
@@ -110,11 +110,11 @@ class RuntimeEngine:
 def choose_engine(
     runtime: str, model: str | None, scale: int | None, device: str, dtype: str, winograd: bool = False
 ) -> Engine:
-    """Return the engine that the options of `basicsr upscale` select. None means that the user did not set the option.
+    """Return the engine that options of `basicsr upscale` select. An option is None if the user did not set the option.
 
     Raises:
         FileNotFoundError: the file of the network does not exist.
-        UserError: two options contradict each other, or `get_engine` or `RuntimeEngine` fails.
+        UserError: two options contradict each other, `get_engine` fails, or `RuntimeEngine` fails.
     """
     engine: Engine
     if runtime == "torch":
@@ -123,7 +123,7 @@ def choose_engine(
         raise UserError(f"--winograd works only with --runtime torch; got --runtime {runtime}")
     elif model is None:
         suffix = RUNTIMES[runtime]
-        raise UserError(f"--runtime {runtime} needs --model with the path of a {suffix} file from basicsr export")
+        raise UserError(f"with --runtime {runtime}, pass the path of a {suffix} file from basicsr export after --model")
     else:
         engine = RuntimeEngine(model, runtime, device, dtype)
     if scale not in (None, engine.scale):

@@ -61,7 +61,7 @@ def output_path(source: str, target: str, out: Path | None) -> Path:
     if out is None or out.is_dir() or not out.suffix:
         return (out or Path()) / default
     if out.suffix != suffix:
-        raise UserError(f"--to {target} needs --out with the suffix {suffix}; got {out}")
+        raise UserError(f"with --to {target}, the file of --out must end in {suffix}; got {out}")
     return out
 
 
@@ -87,8 +87,8 @@ def export(
 
     Raises:
         FileExistsError: the file exists, and overwrite is False.
-        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the
-            file's output differs from PyTorch's. An existing file is kept, and no new file is left.
+        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the file's
+            output differs from PyTorch's. After an error, an existing file is unchanged and no partial file remains.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]

@@ -77,7 +77,7 @@ class Picture:
     def normalised(self, orientation: int) -> "Picture":
         """Turn the pixels upright, and drop an ICC profile that does not fit the pixels.
 
-        `orientation` is the EXIF orientation, 1 to 8. The new pixels are a view. A note says why a profile is dropped.
+        `orientation` is the EXIF orientation, 1 to 8. Pixels are not copied. A note says why a profile is dropped.
         """
         pixels, icc, notes = self.pixels, self.icc, self.notes
         if orientation in _TRANSPOSED:

@@ -53,8 +53,8 @@ def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
 def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
     """Write a picture of uint16 values as a PNG file, with ICC profile, DPI and EXIF data.
 
-    The rows are compressed in bands of a few megabytes, to save memory. `software` goes into the metadata field
-    Software, where characters outside Latin-1 become "?". `level` is the compression, 0 to 9.
+    The rows are compressed in bands of a few megabytes, to save memory. `software` is the text for
+    the metadata field Software; characters outside Latin-1 become "?". `level` is the compression level, 0 to 9.
 
     Source: the PNG specification, third edition. Every row is predicted from the row above it (filter type 2).
     """

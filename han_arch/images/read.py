@@ -1,4 +1,4 @@
-"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores; it rejects 16 bits."""
+"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores, 8 bits only."""
 
 import contextlib
 import io
@@ -33,8 +33,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Images with more than max_pixels pixels are rejected before they are decoded.
 
     Raises:
-        ImageError: the file is empty, truncated or damaged; its format is unknown; or it has too many pixels, several
-            pictures, or unsupported pixel values.
+        ImageError: the file is empty, truncated or damaged; its format is unknown; there are too many pixels; there
+            are several pictures; or the pixel values are not supported.
         UserError: the package that can read this file is not installed.
     """
     try:
@@ -95,8 +95,8 @@ def decode_image(data: bytes) -> np.ndarray:
     alpha.
 
     Raises:
-        ImageError: the file is empty, truncated, damaged or not an image; or the image has more than 8 bits per pixel
-            value or an unsupported colour mode.
+        ImageError: the file is empty, truncated, damaged or not an image; the image has more than 8 bits per pixel
+            value; or the colour mode is not supported.
     """
     if not data:
         raise ImageError("empty file")

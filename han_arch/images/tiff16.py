@@ -13,7 +13,7 @@ _INCHES = {2: 1.0, 3: 2.54}  # value of TIFF's ResolutionUnit -> units per inch
 
 
 def write_tiff16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write a picture of uint16 values as a TIFF file, with ICC profile and DPI. `level` is the compression, 0 to 9."""
+    """Write a picture of uint16 values as TIFF, with ICC profile and DPI. `level` is the compression level, 0 to 9."""
     channels = picture.pixels.shape[2]
     require("tifffile", "tiff").imwrite(
         file,

@@ -53,8 +53,8 @@ class TorchEngine:
     """An engine that runs a HAN network in PyTorch.
 
     The network must be in float32; the engine does not change it. `name` appears in messages and metadata. `dtype` is
-    "fp32", "bf16" or "fp16". `winograd` selects Winograd's algorithm for convolutions, which works only with fp32 on
-    the CPU; see `han_arch.use_winograd`.
+    "fp32", "bf16" or "fp16". `winograd` says whether to use Winograd's algorithm for convolutions. The algorithm works
+    only with fp32 on the CPU; see `han_arch.use_winograd`.
 
     Raises:
         UserError: dtype is unknown; the number of channels is not 1 or 3; or Winograd's algorithm does not work with
@@ -88,7 +88,7 @@ class TorchEngine:
 
 
 def _in_half(net: HAN, dtype: torch.dtype) -> HAN:
-    """Copy a network to half precision. Its pixel mean and conv_last stay in float32, which is more precise."""
+    """Copy a network to half precision. For better precision, the pixel mean and conv_last stay in float32."""
     half = copy.deepcopy(net).to(dtype)
     half.mean = net.mean.clone()
     half.conv_last.float()
@@ -143,6 +143,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Return the engine of a model. `changed` is the file's modification time, so a changed file is loaded again."""
+    """Load a model as an engine. `changed`, the file's modification time, makes the cache load a changed file again."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

@@ -33,8 +33,8 @@ class Outputs:
 
     Attributes:
         out: output folder, or "-" for standard output. For a single image, `out` can be a file name such as new.png.
-        format: name of a format in `WRITTEN`. None: use the format of the file name `out` or, for an output
-            folder, of each source. Standard output is PNG. Sources in formats that can only be read become PNG.
+        format: name of a format in `WRITTEN`. None: the suffix of the file name `out` selects the format. In an output
+            folder, each file gets its source's format, or PNG if this cannot be written. Standard output is PNG.
         suffix: text to append to the name of each file in an output folder, such as "_x4".
         compare: whether to also write a PNG file that compares the output with bicubic interpolation.
         skip_existing: whether to skip images that already have an upscaled file.
@@ -87,11 +87,11 @@ class UpscaleSettings:
 
 
 def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
-    """Return one job for each image that the paths name. The list is empty if `skip_existing` skips all images.
+    """Return one job for each image in `paths`. The list is empty if `skip_existing` skips all images.
 
-    A path is a file, a folder, a pattern such as "photos/*.jpg", or "-" for standard input. A folder means all image
-    files in it and in its subfolders, except hidden files, links to folders and the output folder itself. The output
-    folder gets the same subfolders.
+    A path is a file, a folder, a pattern such as "photos/*.jpg", or "-" for standard input. From a folder and its
+    subfolders, all image files are used, except hidden files. Links to folders and the output folder itself are
+    skipped. The output folder gets the same subfolders.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -126,7 +126,7 @@ def collect(paths: list[str], outputs: Outputs) -> list[UpscaleJob]:
 
 
 def _sources(path: str, out: Path | None) -> Iterator[tuple[Path | None, Path]]:
-    """Yield pairs (source, place) for the images that `path` names. place is relative to the output folder."""
+    """Yield pairs (source, place) for the images in `path`. The place is a path relative to the output folder."""
     if path == STREAM:
         yield None, Path("stdin")
         return
@@ -257,7 +257,7 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"the image has more than {limit:,} bytes; pass a --max-pixels value above {max_pixels}")
+            raise ImageError(f"over {limit:,} bytes, too large for {max_pixels:,} pixels; pass a larger --max-pixels")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

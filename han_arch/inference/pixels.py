@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks. `progress(done, total)` gets numbers of LR pixels, overlaps included. `warn` gets a text."""
+    """Callbacks: `progress` gets the done and the total number of LR pixels, with overlaps; `warn` gets a text."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -139,7 +139,7 @@ class _ImageRun:
         self.listener.progress(total, total)
 
     def _engines(self) -> Iterator[Engine]:
-        """Yield the engine. If a caller asks for another one (output not finite), warn, and yield one in float32."""
+        """Yield the engines to try: first this engine, then, with a warning, the same network in float32."""
         yield self.engine
         wide = self.engine.in_float32()
         if wide is not None:
@@ -172,7 +172,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Super-resolve a grey or RGB image with a grey or RGB engine. Yield (row, strip); strips have lq's channels."""
+    """Yield pairs (row, strip). Image and engine can be grey or RGB. A strip has as many channels as the image."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:

@@ -36,12 +36,12 @@ def parse_size(text: str | int, what: str = "--memory") -> int:
     """Convert a text such as "2G", "1.5GB" or "800M" to a number of bytes or pixels; 1K is 1000.
 
     Raises:
-        UserError: the text is not a size, or the size is below 1. The message names the option `what`.
+        UserError: the text is not a size, or the size is below 1. The message contains the option name `what`.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if size < 1:
-        raise UserError(f"{what} must be a number above 0, such as 2G; its unit is K, M, G, T or none; got {text!r}")
+        raise UserError(f"{what} must be a number above 0, without unit or with K, M, G or T, such as 2G; got {text!r}")
     return size
 
 
@@ -109,7 +109,7 @@ class Plan:
         peak: expected peak memory in bytes, not counting the upscaled image.
 
     Raises:
-        ValueError: kind is unknown, or tile or overlap is too small.
+        ValueError: kind is unknown; or kind is "tiles", and tile is below 1 or overlap is below 0.
     """
 
     kind: str
@@ -120,7 +120,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kind not in (FULL, STRIPS, TILES) or (self.kind == TILES and (self.tile < 1 or self.overlap < 0)):
             got = f"kind {self.kind!r}, tile {self.tile} and overlap {self.overlap}"
-            raise ValueError(f"kind must be full, strips or tiles; tiles need tile >= 1 and overlap >= 0; got {got}")
+            raise ValueError(f"kind must be full, strips or tiles; kind tiles needs tile >= 1, overlap >= 0; got {got}")
 
     def __str__(self) -> str:
         return f"tiles-{self.tile}-{self.overlap}" if self.kind == TILES else self.kind
@@ -169,7 +169,7 @@ def choose(request: PlanRequest) -> Plan:
     """Return the first plan that fits the memory limit: full, strips, or the largest tiles that fit.
 
     Raises:
-        UserError: even with the smallest tiles, the image needs more memory than the limit. The message says how much.
+        UserError: the limit is too small, even for the smallest tiles. The message contains the lowest possible limit.
     """
     (height, width, channels), cost, budget = request.shape, request.cost, request.budget
     image = math.prod(request.shape) * request.itemsize
@@ -195,7 +195,7 @@ def choose(request: PlanRequest) -> Plan:
 
 
 def _tiles(request: PlanRequest, before: int) -> Plan:
-    """Return the plan with the largest tiles that fit the memory limit. `before` is the memory in use, in bytes."""
+    """Return the plan with the largest tiles that fit the memory limit. Other data take `before` bytes."""
     (height, width, _), cost = request.shape, request.cost
     border = 2 * OVERLAP * width * cost.scale**2 * _CHANNELS * _FLOAT  # blended border rows of two rows of tiles
 

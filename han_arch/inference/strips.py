@@ -54,6 +54,6 @@ def each_strip(net: HAN, feat: Tensor, strip_pixels: int = STRIP_PIXELS) -> Iter
 
 
 def strip_rows(height: int, width: int, strip_pixels: int) -> int:
-    """Return the number of LR rows per strip of an image of height x width LR pixels. The last may have fewer rows."""
+    """Return the number of LR rows per strip of an image of height x width LR pixels. The last strip can be smaller."""
     count = max(1, min(height, math.ceil(height * width / strip_pixels)))
     return max(1, math.ceil(height / count))

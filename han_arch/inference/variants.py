@@ -16,7 +16,7 @@ FULL = "full"
 WANTED = f"{FULL}, or one or more of chop, self_ensemble, tiles, tiles-SIZE-OVERLAP, joined by +"
 PATTERN = r"full|(?:PART)(?:\+(?:PART))*".replace("PART", r"chop|self_ensemble|tiles(?:-[1-9]\d*-\d+)?")
 _OLD_TILES = re.compile(r"tiled((?:-\d+-\d+)?)")
-CHOP_OVERLAP = 10  # number of LR pixels that a quadrant extends beyond its half of a side
+CHOP_OVERLAP = 10  # number of LR pixels that a quadrant's side is longer than half of the image's side
 CHOP_PIXELS = 160_000  # quadrants with this number of LR pixels or more are split again
 
 
@@ -33,14 +33,14 @@ def check(variant: str) -> None:
     for part in parts:
         if old := _OLD_TILES.fullmatch(part):
             raise UserError(
-                f"variant {part!r} is now tiles{old[1]}; use the new name. Tiles are now blended, so new scores differ"
+                f"variant {part!r} is now tiles{old[1]}; use this name. Tiles are now blended, so old scores differ"
             )
     if not re.fullmatch(PATTERN, str(variant)) or len(set(parts)) < len(parts):
         raise UserError(f"variant must be {WANTED}; got {variant!r}")
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that runs the network `run` in a variant. `variant` must be a name that `check` accepts."""
+    """Return a function that upscales images with the network `run` in a variant. `check` must accept `variant`."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run
@@ -83,7 +83,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
     """Super-resolve images in four overlapping quadrants, and join the outputs without blending.
 
     The HAN authors used this method for their published scores. run is the network. lq is (b, channels, h, w), and
-    the output is (b, channels, scale*h, scale*w). A quadrant extends `overlap` LR pixels beyond its half of a side.
+    the output is (b, channels, scale*h, scale*w). A quadrant has half of the height and width plus `overlap` LR pixels.
     Quadrants with max_pixels LR pixels or more are split again.
 
     Raises:
@@ -107,7 +107,7 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side into two overlapping parts; for each, return (begin, end, begin of kept part, end of kept part)."""
+    """Split a side into two overlapping parts. Return (begin, end, kept begin, kept end) for each part."""
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]

@@ -88,8 +88,8 @@ def window_around(patch: Patch | None, photo: Tensor, side: int, scale: int) -> 
         x, y = width // 2, height // 2
     elif patch.size < 2 or min(patch.x, patch.y, right - patch.x - patch.size, lower - patch.y - patch.size) < 0:
         raise UserError(
-            f"--patch {patch.x} {patch.y} {patch.size} must be inside the output ({right} x {lower} pixels) "
-            "and must have a SIZE of at least 2"
+            f"--patch {patch.x} {patch.y} {patch.size} must be inside the output, which has {right} x {lower} pixels; "
+            "SIZE must be at least 2"
         )
     elif patch.size > scale * (side - 2):
         raise UserError(
