@@ -34,7 +34,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in `argv` and return its exit status. None: use the arguments of this process.
+    """Run the command in `argv` and return its exit status. If `argv` is None, use this process's arguments.
 
     Exit statuses: 0 for success, 1 for a failure that the command reports, 2 for a user's mistake, 130 for Ctrl-C.
     """

@@ -36,12 +36,12 @@ _changes: dict[str, str] = {}
 
 
 def changes() -> dict[str, str]:
-    """Return what this process changed in other packages, oldest first: module or attribute -> reason."""
+    """Return a dict from each changed module or attribute of other packages to the reason. Oldest change first."""
     return dict(_changes)
 
 
 def install_import_fallbacks() -> None:
-    """Make the modules of MOVED_MODULES importable, but do not import them. A second call changes nothing."""
+    """Make the modules of MOVED_MODULES importable. They are not imported now. A second call changes nothing."""
     if not any(type(finder).__name__ == _MovedModuleFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_MovedModuleFinder())
 

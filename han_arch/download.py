@@ -216,7 +216,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 def _places(
     opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check every entry. Return the files to unpack: entry -> path in the target folder."""
+    """Check every entry. Return a dict from the entry of each file to its path in the target folder."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
         raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")

@@ -17,7 +17,7 @@ class UserError(ValueError):
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
     """Return the known name that is most similar to an unknown name, or None if no name is similar enough.
 
-    `likeness` is the minimum similarity: 0 accepts any name, 1 only the same name.
+    `likeness` is the minimum similarity: 0 accepts any name; 1 accepts only an identical name.
     """
     close = difflib.get_close_matches(str(name), [str(one) for one in known], n=1, cutoff=likeness)
     return close[0] if close else None

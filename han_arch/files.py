@@ -46,7 +46,7 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file, and rename it to path at the end of the `with` block.
 
-    After an exception, the temporary file is removed. Other programs see the old file or the complete new file.
+    After an error, an existing file is unchanged and no partial file remains. Other programs never see a partial file.
 
     Args:
         path: the file to write; its folder must exist.
@@ -112,7 +112,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     Args:
         path: the file or folder that the `with` block writes. The message names it.
         advice: what the user can do, as the last part of the message.
-        no_room_only: whether to convert only errors of a full or read-only disk. Pass True if the block also reads.
+        no_room_only: True = convert only the errors that mean a full or read-only disk. Needed if the block also reads.
 
     Raises:
         UserError: the system could not write.
@@ -128,7 +128,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
 
 def half_written(path: Path) -> list[Path]:
-    """List the temporary files and folders of `path` that interrupted runs did not remove."""
+    """List temporary files and folders that interrupted writes of `path` left behind."""
     return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
 
 

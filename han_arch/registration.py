@@ -13,10 +13,11 @@ def register() -> dict[str, list[str]]:
     A second call changes nothing.
 
     Returns:
-        Mapping from each registry with han_arch classes ("arch", "model" or "loss") to the names of these classes.
+        Dict from registry ("arch", "model" or "loss") to the names of han_arch's classes in that registry.
 
     Raises:
-        UserError: BasicSR cannot be imported, or another package has a class of the same name. No class is added.
+        UserError: BasicSR cannot be imported, or another package has a class of the same name. The registries are then
+            unchanged.
     """
     compat.require_basicsr()
     from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY

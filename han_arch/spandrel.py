@@ -28,7 +28,7 @@ def install(registry: Any = None) -> bool:
         registry: a `spandrel.ArchRegistry`. None: `spandrel.MAIN_REGISTRY`, which `ModelLoader` uses.
 
     Returns:
-        False if the registry already has an architecture called HAN.
+        True if HAN was added; False if the registry already has an architecture called HAN.
 
     Raises:
         UserError: spandrel is not installed.
@@ -41,7 +41,7 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict belongs to a HAN of this package or of HAN's authors. RCANs have no conv_lam."""
+    """Return whether a state dict has the keys of this package's HAN or of the authors' HAN."""
     ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
     authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
     return any(names <= state_dict.keys() for names in (ours, authors))
@@ -58,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-                logger.info("%s; spandrel passes no options, so these are assumed: %s", checkpoint.summary, assumed)
+                logger.info("%s; spandrel passes no options; assumed options: %s", checkpoint.summary, assumed)
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments

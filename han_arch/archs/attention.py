@@ -30,9 +30,9 @@ class LAM(nn.Module):
         paper       softmax_j(E_ij)                                 the paper: large for similar layers
         cosine      softmax_j(E_ij / (|feats_i| |feats_j|) / t)     ours: large for similar layers, at any image size
 
-    alpha is learned and starts at 0, so an untrained LAM changes nothing. In "released" and "paper", E is so large that
-    the softmax picks one layer and passes no gradient. In "cosine", the temperature t is learned and starts at 0.1. The
-    parameter is `log_temperature`, the logarithm of t, so t stays positive.
+    alpha is learned and starts at 0, so an untrained LAM changes nothing. If the form is "released" or "paper", E is so
+    large that the softmax picks one layer and passes no gradient. If it is "cosine", the temperature t is learned and
+    starts at 0.1. The parameter is `log_temperature`, the logarithm of t, so t stays positive.
 
     Raises:
         ValueError: the form is unknown.
@@ -51,7 +51,7 @@ class LAM(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
 
     def attention(self, feats: list[Tensor]) -> Tensor:
-        """Return the weights w, (b, n, n) in float32 or float64, for n maps, each (b, c, h, w). Rows of w sum to 1."""
+        """Return the weights w of n maps, as (b, n, n) in float32 or float64. Each row of w has the sum 1."""
         energy = layer_correlation(feats)
         if self.form == "cosine":
             tiny = torch.finfo(energy.dtype).tiny  # a map of zeros gets cosines of 0, not nan
@@ -65,13 +65,13 @@ class LAM(nn.Module):
         return torch.softmax(logits, dim=-1)
 
     def mixing(self, feats: list[Tensor]) -> Tensor:
-        """Return `M = identity + alpha * w`, (b, n, n), the matrix of `out_i = sum_j M_ij feats_j`."""
+        """Return the matrix `M = identity + alpha * w` of `out_i = sum_j M_ij feats_j`. M is (b, n, n)."""
         weights = self.attention(feats)
         identity = torch.eye(len(feats), dtype=weights.dtype, device=weights.device)
         return identity + self.alpha.to(weights.dtype) * weights
 
     def forward(self, feats: list[Tensor]) -> Tensor:
-        """Apply LAM to n maps, each (b, c, h, w), deepest layer first; return (b, n*c, h, w)."""
+        """Apply LAM to n maps (b, c, h, w), deepest layer first. The result is (b, n*c, h, w)."""
         stack = torch.stack(feats, dim=1)  # (b, n, c, h, w)
         mixed = self.mixing(feats).to(stack.dtype) @ stack.flatten(2)  # (b, n, n) @ (b, n, c*h*w)
         return mixed.view_as(stack).flatten(1, 2)
@@ -81,8 +81,8 @@ class LAM(nn.Module):
 class CSAM(nn.Module):
     """Channel-spatial attention: scale each value by a gate that depends on its neighbours in channel and position.
 
-    `out = feats + beta * sigmoid(W) * feats`, where W is a 3x3x3 convolution of feats as a volume (1, c, h, w). beta is
-    learned and starts at 0, so an untrained CSAM changes nothing.
+    `out = feats + beta * sigmoid(W) * feats`. W is a 3x3x3 convolution over channels, height and width of feats. beta
+    is learned and starts at 0, so an untrained CSAM changes nothing.
 
     Source: section 3.3 of the paper and `CSAM_Module` of the authors' code. Deviation: a Conv2d with a banded c x c
     weight replaces the Conv3d. The output is the same, but the Conv2d is much faster and works in channels_last. The
@@ -97,7 +97,7 @@ class CSAM(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1))
 
     def banded_weight(self, num_feat: int) -> Tensor:
-        """Return the Conv2d weight B, (c, c, 3, 3): `B[o, i] = weight[i - o + 1]` if |i - o| <= 1, else 0."""
+        """Return the Conv2d weight B: `B[o, i] = weight[i - o + 1]` if |i - o| <= 1, else 0. B is (c, c, 3, 3)."""
         taps = self.weight.unsqueeze(-1).expand(3, 3, 3, num_feat)  # tap, kh, kw, position on the diagonal
         lower, middle, upper = (torch.diag_embed(tap) for tap in taps)  # each (kh, kw, c, c)
         banded = middle + F.pad(lower, (0, 0, 1, 0))[..., :num_feat, :]  # i = o - 1

@@ -3,8 +3,8 @@
 A component fills one of HAN's two slots:
 
 - `layer`. Input: n feature maps, each (b, c, h, w), deepest layer first. Output: one map (b, n*c, h, w). HAN is faster
-  if the component has a method `mixing(feats)` that returns the matrix M, (b, n, n), of `out_i = sum_j M_ij feats_j`.
-  HAN folds M into its next convolution.
+  if the component computes `out_i = sum_j M_ij feats_j` and its method `mixing(feats)` returns M as (b, n, n). HAN
+  then folds M into its next convolution.
 - `spatial`. Input: one feature map (b, c, h, w). Output: a map of the same shape.
 
 The constructor may have these parameters, and HAN passes their values: `num_feat` (c) and, in the layer slot,
@@ -41,7 +41,7 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
         # The same class may register twice: a reload or a spawned worker imports its module again.
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             owner = f"{other.__module__}.{other.__qualname__}"
-            raise ValueError(f"component name {name!r} is taken by {owner}; give your class another name")
+            raise ValueError(f"component name {name!r} is already used by {owner}; give your class another name")
         COMPONENTS[name] = (slot, cls)
         return cls
 
@@ -49,7 +49,7 @@ def register_component(slot: str) -> Callable[[ComponentClass], ComponentClass]:
 
 
 def add_lookup(lookup: Callable[[str], type[nn.Module] | None]) -> None:
-    """Add a function that finds other components, such as BasicSR's. It gets a name and returns a class or None."""
+    """Add a function that finds other components, such as BasicSR's. `lookup(name)` returns a class or None."""
     if lookup not in LOOKUPS:
         LOOKUPS.append(lookup)
 
@@ -58,7 +58,7 @@ def build_component(name: str | None, slot: str, **settings: Any) -> nn.Module |
     """Build a component by its name; return None if the name is None.
 
     Raises:
-        UserError: the name is unknown, or the component belongs to the other slot.
+        UserError: the name is unknown, or the component is for the other slot.
     """
     if name is None:
         return None

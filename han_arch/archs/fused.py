@@ -82,7 +82,7 @@ class _GatedResidual(torch.autograd.Function):
 
 
 def layer_correlation(feats: list[Tensor]) -> Tensor:
-    """Return the inner products E, (b, n, n), of n maps, each (b, c, h, w): `E_ij = <feats_i, feats_j>`.
+    """Return the inner products `E_ij = <feats_i, feats_j>` of n maps, as (b, n, n). Each map is (b, c, h, w).
 
     E is float64 for float64 maps, else float32, even under autocast. With img_range 255, the products exceed 1e10 and
     would overflow in float16. The fast form has no second derivative.
@@ -96,7 +96,7 @@ def layer_correlation(feats: list[Tensor]) -> Tensor:
 
 
 def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor]) -> Tensor:
-    """Compute `conv(cat_i(sum_j M_ij feats_j))`, (b, c_out, h, w), without storing the mixture of the maps.
+    """Compute `conv(cat_i(sum_j M_ij feats_j))` without storing the mixture of the maps. Output: (b, c_out, h, w).
 
     Mixing and convolution are linear, so M is folded into the weights: `sum_j conv(sum_i M_ij W_i, feats_j)`.
 
@@ -124,7 +124,7 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """The inner products E, in slices. If the gradient of E is G, that of map i is `sum_j (G_ij + G_ji) feats_j`."""
+    """The inner products E, in slices. G is the gradient of E. Map i has the gradient `sum_j (G_ij + G_ji) feats_j`."""
 
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
 
 
 def _as_rows(feats: tuple[Tensor, ...]) -> list[Tensor]:
-    """Flatten each map to (b, c*h*w), all in the same order. No map is copied if all have the same memory format."""
+    """Flatten each map to (b, c*h*w) in one order. If all maps have the same memory format, no map is copied."""
     if _common_format(feats) == torch.channels_last:
         return [feat.permute(0, 2, 3, 1).flatten(1) for feat in feats]
     return [feat.flatten(1) for feat in feats]
@@ -179,9 +179,9 @@ def _slices(rows: list[Tensor]) -> list[slice]:
 
 
 def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
-    """Apply all stages of an `Upsample` to a map x, (b, c, h, w). Return (b, c, scale*h, scale*w) in channels_last.
+    """Apply all stages of an `Upsample` to a map x (b, c, h, w).
 
-    A stage has two layers, `conv3x3(c, r*r*c)` and `PixelShuffle(r)`.
+    The result is (b, c, scale*h, scale*w) in channels_last. A stage is `conv3x3(c, r*r*c)`, then `PixelShuffle(r)`.
     """
     layers: list[Any] = list(stages)
     for conv, shuffle in zip(layers[::2], layers[1::2], strict=True):

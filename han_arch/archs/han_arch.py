@@ -36,18 +36,18 @@ class HAN(nn.Module):
         upscale: scale factor, 2, 3, 4 or 8.
         res_scale: factor that multiplies the residual of each RCAB.
         img_range: the network works with pixel values in 0..img_range.
-        rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour; for
-            1 channel, the average of its three values.
+        rgb_mean: mean of each input channel in [0, 1], which the network subtracts. None: DIV2K's mean colour, or for
+            1 channel the average of the three values of that colour.
         layer_attention: name of the layer component (see components.py). None: no layer attention; conv_lam is kept.
         spatial_attention: name of the spatial component. None: no spatial attention; conv_fuse is kept.
         lam_form: form of LAM's weights, "released", "paper" or "cosine" (see LAM).
         fusion: "conv" (the authors' code) or "sum" (the paper), see the equations.
         num_csam: number of spatial attentions, 1 to N + 1. One follows conv_after_body. The others
-            (`group_csam.<group>`) follow the last groups. Their outputs go to the next group and to LAM.
+            (`group_csam.<group>`) follow the last groups. The next group and LAM read the outputs of these others.
 
     Raises:
         ValueError: an argument is out of range.
-        UserError: the name of a component is unknown, or the component belongs to the other slot.
+        UserError: the name of a component is unknown, or the component is for the other slot.
 
     Source: Niu et al., ECCV 2020, figure 2, and the authors' released code. Where paper and code differ, the
     default follows the code: LAM also reads conv_after_body, and a convolution joins the outputs that the paper adds.
@@ -119,7 +119,7 @@ class HAN(nn.Module):
         self.conv_last = conv3x3(num_feat, num_out_ch)
 
     def features(self, lq: Tensor) -> Tensor:
-        """Return the features, (b, c, h, w), of complete images lq, (b, num_in_ch, h, w) in [0, 1].
+        """Return the features (b, c, h, w) of complete images. `lq` is (b, num_in_ch, h, w) in [0, 1].
 
         Raises:
             ValueError: lq has a wrong number of dimensions or channels.
@@ -148,13 +148,13 @@ class HAN(nn.Module):
         return self.conv_fuse(torch.cat([spatial, layered], dim=1)) + shallow  # (b, 2c, h, w) -> (b, c, h, w)
 
     def tail(self, feat: Tensor) -> Tensor:
-        """Upsample features (b, c, h, w) to images (b, num_out_ch, upscale*h, upscale*w). Do not clamp the values."""
+        """Upsample features (b, c, h, w) to images (b, num_out_ch, upscale*h, upscale*w). Do not clamp the output."""
         # The fast form moves whole pixels, not single values. It runs in eager mode only.
         feat = fused.upsample(self.upsample, feat) if fused.enabled() else self.upsample(feat)
         return self.conv_last(feat) / self.img_range + self.mean
 
     def forward(self, lq: Tensor) -> Tensor:
-        """Upscale lq, (b, num_in_ch, h, w) in [0, 1]. Return (b, num_out_ch, upscale*h, upscale*w), not clamped."""
+        """Upscale `lq` (b, num_in_ch, h, w) in [0, 1] to (b, num_out_ch, upscale*h, upscale*w), without clamping."""
         return self.tail(self.features(lq))
 
 

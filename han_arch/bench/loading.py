@@ -20,7 +20,7 @@ ROUNDS = 7
 
 
 def compare_imresize() -> list[tuple[int, float, float]]:
-    """Time our imresize and BasicSR's in turn on a 2040x1356 RGB image.
+    """Time han_arch's imresize and BasicSR's imresize in turn on a 2040x1356 RGB image.
 
     Return (scale, our seconds, BasicSR's seconds) for the scales 2, 3 and 4. Each time is the shortest of ROUNDS calls.
     """
@@ -52,7 +52,7 @@ class Rate:
     per_second: float  # samples per second after the first batch
 
     def bottleneck(self, network: float) -> str:
-        """Return a text that names the slower part: this loader, or a network with `network` samples per second."""
+        """Return a text that says whether this loader or the network (`network` samples per second) is slower."""
         slow, fast = ("loader", "network") if self.per_second < network else ("network", "loader")
         times = max(network, self.per_second) / min(network, self.per_second)
         return f"the {slow} is the bottleneck, {times:.1f} times slower than the {fast}"

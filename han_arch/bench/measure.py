@@ -90,7 +90,7 @@ class BenchResult:
 
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
-    """Build the networks and measure all cases; before each case, call `say` with its name."""
+    """Build the networks and measure all cases; before each case, call `say` with the name of the case."""
     result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         # False sorts before True: exported networks are built last.
@@ -136,8 +136,8 @@ def alternate(
 ) -> list[Measurement]:
     """Time all networks in turn, `repeat` times; return one measurement per network.
 
-    `runs` maps the title of each network to the function to time. `before` maps the title to a function that is called
-    before each timed call. If `before` is None, each function in `runs` is called once as a warm-up.
+    Both dicts have the networks' titles as keys. The values of `runs` are the functions to time. The values of `before`
+    are called before each timed call. If `before` is None, each function in `runs` is called once as a warm-up.
     """
     if before is None:
         for run in runs.values():
@@ -156,7 +156,7 @@ def alternate(
 def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr_size: int) -> Run:
     """Return a function that upscales one random image of lr_size x lr_size pixels.
 
-    `built` is a network or the path of its exported file; a network is copied first. `dtype` is a key of DTYPES.
+    `built` is a network or the path of an exported network. A network is copied first. `dtype` is a key of DTYPES.
     """
     lq = network.random_input(1, lr_size)
     if isinstance(built, Path):
@@ -169,7 +169,8 @@ def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
     """Return a function that runs forward, L1 loss and backward on a copy of `net`, but no optimizer step.
 
-    In bfloat16, a network has float32 weights and runs in autocast. BareConvolutions have bfloat16 weights and no loss.
+    If `dtype` is bfloat16, the weights stay float32, and autocast is on. Exception: BareConvolutions run with bfloat16
+    weights. The function for BareConvolutions computes no loss.
     """
     lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
     if isinstance(net, BareConvolutions):
@@ -189,7 +190,7 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Set whether the allocator keeps freed memory (`keeps_memory`); then run WARM_STEPS untimed training steps."""
+    """Switch `keep_freed_memory` on or off, as `keeps_memory` says; then run WARM_STEPS untimed training steps."""
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()

@@ -32,7 +32,7 @@ class Size:
 
     @property
     def squeeze_factor(self) -> int:
-        """Factor by which channel attention reduces num_feat: 4 channels remain, as in the full size (64 / 16)."""
+        """Factor by which channel attention reduces num_feat. It leaves 4 channels, as in the full size (64 / 16)."""
         return self.num_feat // 4
 
 
@@ -65,7 +65,7 @@ class BenchNetwork:
         return net
 
     def random_input(self, batch: int, lr_size: int) -> Tensor:
-        """Return random LR images, (batch, 3, lr_size, lr_size) in float32."""
+        """Return random LR images in float32. Their shape is (batch, 3, lr_size, lr_size)."""
         lq = torch.rand(batch, 3, lr_size, lr_size) * self.input_range
         return lq.contiguous(memory_format=torch.channels_last) if self.channels_last else lq
 

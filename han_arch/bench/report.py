@@ -111,9 +111,10 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Return (speed of a network) / (speed of the authors' code). If `row` is in MB, compare memory, not speed.
+    """Return (speed of a network) / (speed of the authors' code); if `row` is in MB, the ratio of the memory.
 
-    `case` replaces the case of `row` for the authors' code. Return None if one of the two measurements is missing.
+    `case` selects the measurement of the authors' code; None: the case of `row`. Return None if one of the two
+    measurements is missing.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:

@@ -34,7 +34,7 @@ def subcommands(parser: argparse.ArgumentParser) -> Callable[..., Any]:
     choices = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(run: Callable[[argparse.Namespace], int], summary: str, examples: str, description: str = "") -> Any:
-        """Add a subcommand and return its `add_argument`. If `run` is `_prepare`, the subcommand is `prepare`."""
+        """Add a subcommand named after `run` (`prepare` for `_prepare`). Return its `add_argument`."""
         subparser = choices.add_parser(
             run.__name__.removeprefix("_"),
             help=summary,

@@ -97,11 +97,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--degradation", choices=tuple(DEGRADATIONS), default="BI",
         help=f"method that makes the LR images: {kinds}; default: BI")
     add("--border", choices=BORDERS, default=BORDERS[0],
-        help="padding at image borders for BI (default: symmetric); with replicate, LR folder names end in _replicate")
+        help="padding at image borders for BI (default: symmetric); replicate adds _replicate to the LR folder names")
     add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS,
         help="what to make: images = complete images; sub = sub-images; lmdb = LMDBs of sub-images; default: all three")
     add("--benchmark", action="store_true",
-        help="make a test set: complete images of any size, no sub-images; the default of --grey is then keep")
+        help="make a test set: complete images of any size, no sub-images; changes the default of --grey to keep")
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
     add("--gt-size", type=int,
@@ -118,11 +118,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also download DIV2K's official LR images at these scales")
     add("--split", nargs="+", choices=SPLITS, default=SPLITS, help="parts of DIV2K to download (default: both)")
     add("--keep-archives", action="store_true", help="keep the zip files after unpacking")
-    add("--list", action="store_true", help="list the benchmark sets, their licences and problems; download nothing")
+    add("--list", action="store_true", help="list the benchmark sets with licences and problems; download nothing")
 
     add = command(_verify, "check folders and LMDBs and find out how the LR images were made", VERIFY_EXAMPLES, VERIFY)
     add("gt", metavar="PATH", type=Path, help="folder or LMDB of HR images, or the output folder of `data prepare`")
-    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images that belong to PATH")
+    add("lr", metavar="LR", type=Path, nargs="?", help="folder or LMDB with the LR images made from PATH's HR images")
     add("--scale", type=int,
         help="scale factor (default: the scale in --degradation, or the size ratio of the first image pair)")
     add("--degradation", help="degradation that the LR images must have, such as BIx4 (default: any)")

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     add_flags(parser)
     parser.add_argument("--fresh", action="store_true",
-        help="start at iteration 0; if an unfinished run has the same name, rename its folder first")  # fmt: skip
+        help="start at iteration 0; the folder of an unfinished run of this name is renamed automatically")  # fmt: skip
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="output format (default: the format of OUT's suffix, else the format of the input, else PNG)")  # fmt: skip
     add("--quality", type=int, default=95, metavar="1..100", help=f"quality of {lossy} files (default: 95)")
     add("--lossless", action="store_true", help="write lossless WebP files")
-    add("--png-level", type=int, default=6, metavar="0..9", help="compression of PNG and 16-bit TIFF (default: 6)")
+    add(
+        "--png-level", type=int, default=6, metavar="0..9", help="compression level of PNG and 16-bit TIFF (default: 6)"
+    )
     add("--suffix", default="", help="text to append to the names of output files, such as _x4")
     add("--compare", action="store_true", help="also write NAME_compare.png: bicubic on the left, output on the right")
     there = files.add_mutually_exclusive_group()

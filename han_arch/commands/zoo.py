@@ -66,7 +66,7 @@ entries that have a file in the package or the cache folder.""")
         "Set5/HR or Set5/GT_xSCALE")
     add("--against", metavar="NAME",
         help="also compare the results in a release folder with those of the zoo entry NAME; PSNR may differ by up "
-        f"to {verify.RETRAINED_DB} dB, because a second training by the same recipe gives slightly different weights")
+        f"to {verify.RETRAINED_DB} dB, because training again with the same options gives slightly different weights")
 
     add = command(
         _convert, "convert a checkpoint into a file that contains all options of the network",
@@ -82,12 +82,12 @@ checkpoint does not contain get the values of the authors' release, and the comm
 reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="file to write, or folder for the file; an existing file is never overwritten")
-    add("-opt", metavar="FILE", help="option file that was used to train IN; the weights must fit its network_g")
-    add("--param_key", help="key of the weights to convert (default: params_ema or, if IN does not contain it, params)")
+    add("-opt", metavar="FILE", help="option file of the training run that made IN; the weights must fit network_g")
+    add("--param_key", help="key of the weights to convert (default: params_ema, or params if IN has no params_ema)")
     add("--half", action="store_true", help="store the weights as float16")
 
     add = command(
-        _publish, "make a release folder from the experiment folder of a training",
+        _publish, "make a release folder from the experiment folder of a training run",
         """  basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o release/han-s-x4 --data datasets
   basicsr zoo publish experiments/HAN-S_x4_BSDS400 -o trial \\
     --checkpoint experiments/HAN-S_x4_BSDS400/models/net_g_1000.pth
@@ -96,20 +96,20 @@ To add the release to the zoo, run `python scripts/make_model_zoo.py --add RELEA
         """Make a release folder from an experiment folder of `basicsr train`. The release folder contains:
 
   - the averaged weights (NAME-HASH8.safetensors) and all facts about them (NAME-HASH8.json)
-  - the option file, the log and the curves of the training
+  - the option file, the log and the curves of the training run
   - PSNR and SSIM of every image of Set5, Set14 and B100 by the papers' protocol, and the SR images of Set5
   - a model card, an OpenModelDB entry, the zoo entry as JSON (also printed), and SHA256SUMS
 
 If the command fails, it does not leave a release folder.""")
-    add("experiment", metavar="EXPERIMENT", type=Path, help="experiment folder of the training")
+    add("experiment", metavar="EXPERIMENT", type=Path, help="experiment folder of the training run")
     add("-o", "--out", metavar="RELEASE", type=Path, required=True, help="release folder to make")
     add("--data", metavar="FOLDER", type=Path, default="datasets",
         help="folder with Set5, Set14 and B100; each contains HR/ or GT_xSCALE/ (default: datasets)")
     add("--name", help="name of the zoo entry (default: from EXPERIMENT's name, e.g. han-s-x4 for HAN-S_x4_BSDS400)")
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_latest.pth, or net_g_best.pth if the training "
-        "used the option keep_best)")
-    add("--url", help="web folder where the weight file will be published (default: none; the file is in the package)")
+        "run used the option keep_best)")
+    add("--url", help="web address of the folder for the weight file (default: none; the package contains the file)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true",
         help="store the weights as float16 (half the file size), and measure PSNR and SSIM with these weights")

@@ -160,7 +160,7 @@ class CheckpointModel(SRModel):
             load_path: path of a `.safetensors` or PyTorch checkpoint; for HAN also a zoo name, such as han-s-x4.
             strict: True = the file must contain all weights of the network, and no others. False = load the weights
                 that fit. For HAN, False is a warm start; the backbone must fit, and the log lists the loaded weights.
-            param_key: key of the state dict in the file. If the file lacks this key, averaged weights are preferred.
+            param_key: preferred key of the weights. If the file lacks it, use params_ema, params or another known key.
 
         Raises:
             UserError: the file is not a checkpoint, or it does not fit the network.

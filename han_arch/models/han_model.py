@@ -158,7 +158,7 @@ class HANModel(CheckpointModel):
         """Upscale `lq` with the inference variant in the option `val:inference`; store the result in `output`.
 
         Use the averaged network if there is one. Otherwise use the trained network without its DistributedDataParallel
-        wrapper, which would wait for the other processes.
+        wrapper, because this wrapper would wait for the other processes.
         """
         net = getattr(self, "net_g_ema", self.get_bare_model(self.net_g))
         was_training = net.training

@@ -43,7 +43,7 @@ def build(option: str, settings: Mapping[str, Any], target: Any) -> Any:
 
     Args:
         option: "optim_g" or "scheduler".
-        settings: this section of the option file, with `type` (a class name) and the arguments of the class.
+        settings: the section `option` of the option file, with `type` (a class name) and the arguments of the class.
         target: for an optimizer, the parameters to train; for a schedule, the optimizer.
 
     Raises:

@@ -16,7 +16,7 @@ SHOWN_SIDE = 192  # largest height and width of a shown image, in GT pixels
 
 
 def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_img: bool) -> dict[str, float]:
-    """Return the mean of each metric over a data set. Each process measures some images. All return the same means.
+    """Return the mean of each metric over a data set. All processes share the work and return the same means.
 
     Differences from BasicSR's validation:
 
@@ -80,8 +80,8 @@ def strip(images: list[Tensor]) -> Tensor:
     """Cut out the middle of each version of an image, enlarge the parts to the same size and put them side by side.
 
     Args:
-        images: the versions, such as LQ, output and GT. Each is (1, c, height, width) in [0, 1], c = 1 or 3. Height
-            and width of each are integer multiples of those of the first version.
+        images: the versions, such as LQ, output and GT. Each is (1, c, height, width) in [0, 1], c = 1 or 3. The
+            sizes are integer multiples of the first version's size.
 
     Returns:
         uint8 image (3, height, sum of widths). Each part is at most SHOWN_SIDE pixels high and wide.

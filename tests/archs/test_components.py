@@ -49,7 +49,7 @@ def test_a_name_belongs_to_one_class() -> None:
     class LAM(nn.Module):
         pass
 
-    with pytest.raises(ValueError, match="'LAM' is taken by han_arch"):
+    with pytest.raises(ValueError, match="'LAM' is already used by han_arch"):
         register_component("layer")(LAM)
     with pytest.raises(ValueError, match="layer, spatial; got 'channel'"):
         register_component("channel")

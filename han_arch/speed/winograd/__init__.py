@@ -52,7 +52,7 @@ def winograd_copy(net: Network, name: str, device: str, precision: str) -> Netwo
     `name` is the network's name in messages. The copy will run on `device` in `precision`.
 
     Raises:
-        UserError: the algorithm does not support the device, the precision or the network, or no C compiler works.
+        UserError: the algorithm does not support the device, the precision or the network; or no C compiler works.
     """
     if why := obstacle(device, precision):
         raise UserError(f"Winograd's algorithm {why}; set device cpu and dtype fp32, or turn Winograd off")
@@ -77,7 +77,7 @@ def obstacle(device: str, precision: str, compiled: bool = False, num_feat: int 
 
 
 def no_compiler() -> str | None:
-    """Return the reason why no C compiler was found; None if there is one. Do not run the compiler."""
+    """Return the reason why no C compiler was found; None if there is one. The compiler is not run."""
     try:
         native.find_compiler()
     except UserError as error:

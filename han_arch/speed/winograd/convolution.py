@@ -117,7 +117,7 @@ class _WinogradConv(torch.autograd.Function):
 
 
 def _in_channels_last(x: Tensor) -> Tensor:
-    """Return x, (b, c, h, w), stored in the order (b, h, w, c). torch's memory format is ambiguous if a size is 1."""
+    """Return x, stored in the order (b, h, w, c). torch's memory format channels_last is ambiguous if a size is 1."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
