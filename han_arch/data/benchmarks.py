@@ -180,7 +180,7 @@ def archives_of(name: str, scales: Sequence[int], splits: Sequence[str]) -> list
     row = BENCHMARKS[name]
     if row.download is None:
         available = ", ".join(DOWNLOADS)
-        raise UserError(f"this command cannot download {name}, only {available}; source of {name}: {row.source}")
+        raise UserError(f"this command downloads only {available}; the source of {name} is {row.source}")
     remote, members = row.download
     return [Archive(remote, f"{name}/HR", row.images, 8 * GIB, members)]
 

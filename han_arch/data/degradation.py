@@ -27,8 +27,8 @@ def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
     The blur is a normalised 7x7 Gaussian (sigma 1.6). The kept pixels are [1::scale, 1::scale], rounded to 8 bits.
     `border` has no effect, because the blur always repeats the edge pixels.
 
-    Source: the papers use BD only at scale 3. Bicubic upscaling of the LR images that this function makes gives
-    the same scores as in the papers.
+    Source: the papers use BD only at scale 3. As a test, LR images that this function made were upscaled
+    bicubically. Their scores are the same as in the papers.
     """
     kernel = cv2.getGaussianKernel(7, 1.6, cv2.CV_64F)
     blurred = cv2.sepFilter2D(gt.astype(np.float64), cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -183,12 +183,12 @@ class Verdict:
     shares: dict[str, float]  # convention -> share (0..1) of the pixel values that differ from its output
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Return whether the LR images fit `wanted`. Its border is ignored if the edges were not compared."""
+        """Return True if the LR images were made by `wanted`. If edges were not compared, any border is accepted."""
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def compare(self, gt: np.ndarray, lq: np.ndarray, scale: int) -> tuple[int, int]:
-        """Compare `lq` with the LR image that the convention makes from `gt`. Images are uint8, (h, w) or (h, w, c).
+        """Compare `lq` with an LR image made from `gt` by this convention. Images are uint8, (h, w) or (h, w, c).
 
         Return (number of pixel values that differ, number of compared values); (0, 0) for an unknown convention.
         """

@@ -50,9 +50,9 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def _resize_weights(length: int, scale: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights and the indices of the k input pixels of each output pixel: two arrays (output length, k).
+    """For each output pixel, return the weights and the indices of its input pixels.
 
-    Near the border, one row may contain the same index several times.
+    Both arrays have the shape (output length, k). Near the border, one row may contain the same index several times.
     """
     shrink = min(scale, 1.0)
     width = 4 / shrink

@@ -38,10 +38,10 @@ class SharedLmdbBackend:
     It ignores the arguments `readonly`, `lock` and `readahead`: LMDBs are always read-only, without lock and readahead.
 
     Args:
-        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one for each of `db_paths`.
+        client_keys: names by which the dataset selects an LMDB, such as "lq" and "gt"; one name for each path.
 
     Raises:
-        ValueError: the number of client keys differs from the number of folders.
+        ValueError: `client_keys` and `db_paths` have different lengths.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         self.opt, self.paths = opt, self.inner.paths
         self.paths.sort(key=lambda pair: pair["gt_path"])
         if not self.paths:
-            raise SampleError(f"{self.inner.gt_folder} contains no image (sub-folders are skipped)")
+            raise SampleError(f"{self.inner.gt_folder} contains no image; images in sub-folders are not used")
         # Create the client here, because BasicSR would remove `type` from the options when it reads the first image.
         backend = dict(self.inner.io_backend_opt)
         self.inner.file_client = FileClient(backend.pop("type"), **backend)
@@ -94,7 +94,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR. If an image is damaged, raise SampleError or LmdbFault that names it."""
+        """Return the same item as BasicSR; raise SampleError or LmdbFault if the images cannot be used."""
         try:
             return self.inner[index]
         except LmdbFault:
@@ -178,7 +178,7 @@ def is_seed_new_each_epoch() -> bool:
 
 
 def is_bad_file_named() -> bool:
-    """Test whether the errors of the registered PairedImageDataset name the damaged image file."""
+    """Test whether the registered PairedImageDataset reports the file name of a damaged image."""
     from basicsr.utils.registry import DATASET_REGISTRY
 
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ class CropGrid:
                 raise UserError(f"{name} {value} is not a positive multiple of scale {scale}; {advice}")
 
     def spans(self, length: int) -> list[slice]:
-        """Return the windows along one side. The last one ends at the edge. A side of `size` or less has one window."""
+        """Return the windows along a side. The last one ends at the edge. A side up to `size` pixels has one window."""
         last = max(length - self.size, 0)
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
@@ -76,7 +76,7 @@ class Recipe:
 
     @property
     def has_sub_images(self) -> bool:
-        """Whether any product consists of sub-images."""
+        """True if any product consists of sub-images."""
         return bool({"sub", "lmdb"} & set(self.products))
 
     def patch_at(self, scale: int) -> int:
@@ -84,7 +84,7 @@ class Recipe:
         return LQ_PATCH * scale if self.patch is None else self.patch
 
     def check(self, scale: int) -> None:
-        """Raise UserError if window, step or patch is not a multiple of `scale`, or a patch is larger than a window."""
+        """Raise UserError if a window, step or patch size is not a multiple of `scale`, or a patch exceeds a window."""
         patch = self.patch_at(scale)
         if self.has_sub_images:
             self.grid.check(scale)
@@ -123,7 +123,7 @@ class _Source:
 
 
 def _check_sources(folder: Path, grey: str, min_side: int, workers: int) -> list[_Source]:
-    """Decode all HR images; return `_Source`s sorted by file name. Raise UserError with one line per unusable file."""
+    """Decode all HR images; return them sorted by file name. Raise UserError with one line per unusable file."""
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist or is not a folder")
     paths = list_files(folder)
@@ -231,7 +231,7 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
 
 
 def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
-    """Make all GT and LR images of one HR file. Return a dict: `_Content` -> (image name -> PNG bytes)."""
+    """Make all GT and LR images of one HR file. For each kind of content, return a dict from name to PNG bytes."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)

@@ -115,10 +115,10 @@ class Store(ABC):
         self.settings = settings
 
     def is_whole(self, names: Collection[str]) -> bool:
-        """Return whether the data set is finished and has exactly the images `names`, and each image is complete.
+        """Return True if the data set is finished, has exactly the images in `names`, and all of them are complete.
 
         Raises:
-            UserError: `path` was not made with these settings. Or `path` is damaged and `partial` exists too.
+            UserError: the data set was made with other settings; or it is damaged, and `partial` exists too.
         """
         if not self.path.exists():
             return False
@@ -191,7 +191,7 @@ class FolderStore(Store):
             files.write(self.partial / f"{name}.png", data)
 
     def present(self, folder: Path) -> set[str]:
-        """Return the names of the PNG files, without those files that a power cut left incomplete."""
+        """Return the names of the PNG files; skip incomplete files, which a power cut may have left."""
         return {path.stem for path in folder.glob("*.png") if _ends_as_png(path)}
 
     def _close_partial(self, names: set[str]) -> None:

@@ -41,7 +41,7 @@ class _Findings:
 
 
 def verify_folder(path: Path, workers: int) -> Iterator[tuple[str, Report]]:
-    """Check all data sets that `basicsr data prepare` made in a folder; for each, yield (name, report).
+    """Check all data sets that `basicsr data prepare` made in a folder; yield (name, report) for each of them.
 
     If the folder contains no such data set, check the images in the folder itself.
     """
@@ -87,7 +87,7 @@ def verify_pair(
     The LR names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
 
     Args:
-        scale: HR side / LR side. None: take it from `degradation`, or else from the first readable pair of images.
+        scale: HR side / LR side. None: the scale of `degradation` or, without one, of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
         tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the output of the
             detected convention. Data sets that `basicsr data prepare` made fit exactly, so pass 0 for them.
@@ -155,9 +155,9 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
     else:
         findings.unlike, findings.compared = verdict.compare(gt, lq, scale)
         if findings.unlike > tolerance * findings.compared:
-            share = f"{findings.unlike} of {findings.compared} pixel values differ from those that {verdict} makes"
-            cause = "the LR image was changed or belongs to another GT image"
-            findings.faults.append(f"{pair[1]}: {share} from the GT image; {cause}")
+            counts = f"{findings.unlike} of {findings.compared} pixel values"
+            cause = "the LR image was changed, or it was made from another GT image"
+            findings.faults.append(f"{pair[1]}: {counts} differ from the output of {verdict}; {cause}")
     return findings
 
 

@@ -52,7 +52,7 @@ def try_network(network: Any) -> list[Problem]:
     """Build the network of the section `network_g`, to find options that its constructor does not accept.
 
     The network is built on PyTorch's meta device, so its weights take no memory. Meta tensors have no values, so a
-    constructor that reads the values of a tensor fails. Then the network is built on the CPU.
+    constructor that reads the values of a tensor fails. In this case, the network is built on the CPU.
     """
     if not isinstance(network, dict):  # `check_options` reports this problem
         return []
@@ -86,7 +86,7 @@ def check_files(opt: dict[str, Any]) -> list[Problem]:
 def addable(opt: dict[str, Any], keys: list[str]) -> dict[str, bool]:
     """Return a dict with the names of the options that `--force_yml` may add to a section.
 
-    The value is True if the option is a section itself. The name `*` means that the user may choose other names too.
+    The value is True for an option that is a section. The name `*` means that the user may choose other names too.
 
     Args:
         opt: content of the option file.
@@ -152,7 +152,7 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")), ())
     for key in wanted:
         if dataset.get(key) is None:
-            yield Problem(where, f" lacks {key}; add this option (a folder of images, or an LMDB: *.lmdb)")
+            yield Problem(where, f" lacks {key}; add this option with the path of an image folder or LMDB (*.lmdb)")
     if missing or not set(wanted) <= set(named):
         return
     counts = []
@@ -163,8 +163,8 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{where}:{key}", f": {error}")
             continue
         if counts[-1] == 0:
-            hint = "BasicSR does not search its subfolders"
-            yield Problem(f"{where}:{key}", f": {dataset[key]!r} contains no images ({hint})")
+            hint = "BasicSR does not search subfolders"
+            yield Problem(f"{where}:{key}", f": {dataset[key]!r} contains no images; {hint}")
     if len(set(counts)) > 1:
         yield Problem(where, f" has {counts[0]} GT images and {counts[1]} LQ images; the numbers must be equal")
 

@@ -136,7 +136,7 @@ class Section:
         return "a mapping of options" + (f" with the name of a {self.registry} as `type`" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
-        """Return whether the value is a mapping or an accepted `~`. The options in the mapping are not checked."""
+        """Return True for any mapping, and for `~` if `null` is True. The options in the mapping are not checked."""
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
@@ -193,7 +193,7 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
 
 
 def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
-    """Return a dict (parameter -> True if required), and True if the function accepts other keyword arguments."""
+    """Return a dict (True for required parameters) and a bool (True if other keyword arguments are accepted)."""
     functions = [entry]
     if inspect.isclass(entry):  # a constructor with **kwargs passes them to the base class
         own = [cls for cls in entry.__mro__ if cls.__module__ not in ("builtins", "torch.nn.modules.module")]

@@ -105,7 +105,7 @@ def override(
             returns `*`, entries may add any name with a mapping as value. By default, entries may add nothing.
 
     Raises:
-        UserError: an entry does not have this form, or has a key that is not in the file and must not be added.
+        UserError: an entry does not have this form; or its key is not in the file and must not be added.
     """
     for entry in entries:
         key_path, equals, text = entry.partition("=")

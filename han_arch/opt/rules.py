@@ -24,12 +24,13 @@ def cross_check(opt: dict[str, Any], known_problems: list[Problem]) -> list[Prob
 
 
 def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
-    """Register a function as a rule. It gets the values of options and returns a description of the problem, or None.
+    """Register a function as a rule. The function gets option values. It returns a description of the problem, or None.
 
     Args:
-        reads: paths of the options that the rule reads. The problem names the first path. If an option is missing or
-            `~`, the rule is skipped. Exception: for a path that ends with `?`, the function gets None. For a path with
-            `*`, the function is called for each name in the section, with the name as first argument.
+        reads: paths of the options that the rule reads. Error messages begin with the first path. If an option is
+            missing or `~`, the rule is skipped; but if the path of this option ends with `?`, the function is called
+            with None as the value. If a path contains `*`, the function is called once for each name in the section,
+            with the name as first argument.
         warning: True if the run can start in spite of the problem.
     """
 

@@ -64,7 +64,8 @@ def slurm_as_torchrun(environment: Mapping[str, str], port: int) -> dict[str, st
     If MASTER_ADDR is not set, it becomes the first host. If MASTER_PORT is not set, it becomes `port`.
 
     Raises:
-        UserError: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, or both SLURM_JOB_NODELIST and SLURM_NODELIST are missing.
+        UserError: SLURM_PROCID, SLURM_NTASKS or SLURM_LOCALID is missing; or SLURM_JOB_NODELIST and SLURM_NODELIST are
+            both missing.
     """
     nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST") or ""
     variables = {**environment, "SLURM_JOB_NODELIST": nodes}

@@ -22,7 +22,7 @@ from han_arch.models import REFUSED_WRITE
 
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
-    """Start the log on stderr and in a file. The log begins with the environment, options and notes (warnings)."""
+    """Start the log on stderr and in a file. The log begins with the environment, options and warnings (`notes`)."""
     from basicsr.utils import get_root_logger, get_time_str
     from basicsr.utils.options import dict2str
 
@@ -45,7 +45,7 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
     TensorBoard hides old values of iterations after start_iter, because the resumed run writes them again.
 
     Returns:
-        The SummaryWriter. None in debug runs, if `use_tb_logger` is false, and in all processes except the first.
+        The SummaryWriter; None if the run is a debug run, `use_tb_logger` is false, or the rank is not 0.
     """
     settings = opt["logger"]
     if opt["rank"] != 0 or "debug" in opt["name"] or not settings.get("use_tb_logger"):
@@ -166,7 +166,7 @@ class Progress(ExitStack[None]):
 def memory_in_use() -> int:
     """Return the memory in use, in bytes; 0 if it is unknown.
 
-    With a GPU: the peak memory of all tensors on it. Without a GPU: the main memory of the process (its peak on macOS).
+    With a GPU: peak memory of all tensors on the GPU. Without a GPU: main memory of the process (on macOS: the peak).
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()

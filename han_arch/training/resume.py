@@ -18,7 +18,7 @@ IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", 
 
 @dataclass(frozen=True)
 class Resume:
-    """The training state from which a run starts; path and state are None for a start at iteration 0."""
+    """The training state from which a run starts; if the run starts at iteration 0, path and state are None."""
 
     path: Path | None = None
     state: dict[str, Any] | None = None
@@ -99,7 +99,7 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
 
 
 def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None:
-    """Make the folders of a run. For a start at iteration 0, rename the folder of an older run with the same name.
+    """Make the folders of a run. If the run starts at iteration 0, rename an older folder of the same name.
 
     Raises:
         UserError: the older run is unfinished, and `fresh` is False.

@@ -66,8 +66,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 def load_plugins() -> dict[str, str]:
     """Load all installed BasicSR plugins, and return the name and version of each package, keyed by plugin name.
 
-    A plugin is a function that a package declares as an entry point in the group `basicsr.plugins`. It registers the
-    package's networks, models and data sets.
+    A plugin is a function that a package declares as an entry point in the group `basicsr.plugins`. The function
+    registers the networks, models and data sets of this package.
 
     Raises:
         UserError: a plugin cannot be loaded.
