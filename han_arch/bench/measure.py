@@ -169,8 +169,8 @@ def inference_run(network: BenchNetwork, built: nn.Module | Path, dtype: str, lr
 def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
     """Return a function that runs forward, L1 loss and backward on a copy of `net`, but no optimizer step.
 
-    If `dtype` is bfloat16, the weights stay float32, and autocast is on. Exception: BareConvolutions run with bfloat16
-    weights. The function for BareConvolutions computes no loss.
+    If `dtype` is bfloat16, the weights stay float32 and autocast is on. If `net` is a BareConvolutions, its weights are
+    converted to `dtype`, and the function computes no loss.
     """
     lq = network.random_input(TRAIN_BATCH, TRAIN_LR_SIZE)
     if isinstance(net, BareConvolutions):

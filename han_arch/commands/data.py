@@ -105,7 +105,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
     add("--gt-size", type=int,
-        help=f"side of a training patch in HR pixels (default: {LQ_PATCH} x scale); no HR image may be smaller")
+        help=f"side of a training patch in HR pixels (default: {LQ_PATCH} x scale); HR images must not be smaller")
     add("--grey", choices=GREY_POLICIES,
         help="for grey files: refuse = stop with an error (default); keep = leave them grey; rgb = convert them to RGB")
     add("--workers", type=int, default=default_workers(), help=workers)

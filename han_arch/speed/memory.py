@@ -50,8 +50,8 @@ def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
 def added_at_peak(run: Callable[[], object]) -> int | None:
     """Call `run` and return how many bytes of resident memory it adds at its peak.
 
-    On other systems than Linux, return None and do not call `run`. The number is too small if `run` reuses freed memory
-    that the process has kept. To avoid this, call `give_back_freed_memory` first.
+    If Linux's /proc is not available, return None and do not call `run`. The number is too small if `run` reuses freed
+    memory that the process has kept. To avoid this, call `give_back_freed_memory` first.
     """
     try:
         CLEAR_PEAK.write_text("5")  # resets the peak to the memory that is resident now
