@@ -138,7 +138,7 @@ class CheckpointModel(SRModel):
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
         """Set the optimizers' options to those in `fresh`. Build new schedulers and advance them to iteration `done`.
 
-        `fresh` lists the parameter groups of each optimizer. Their options come from this run, not from the saved state.
+        `fresh` lists the parameter groups of each optimizer. Their options are from this run, not from the saved run.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
