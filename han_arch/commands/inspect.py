@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"left edge, top edge and side of a patch, in output pixels (default: {patch})")  # fmt: skip
     channels = f"at most {MOST_CHANNELS} (default: the {CHANNELS_SHOWN} that vary most)"
     add("--channels", nargs="+", type=int, metavar="C", help=f"indices of the CSAM channels to draw, {channels}")
-    window = "largest side of the inspected window, in input pixels (default: 96; a full-size network then needs 2 GB)"
+    window = "largest side of the inspected window, in input pixels (default: 96; this needs 2 GB for a full-size HAN)"
     add("--window", type=int, default=View.window, metavar="N", help=window)
     add("--steps", type=int, default=STEPS, help=f"number of steps for the attribution map (default: {STEPS})")
 

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 The command writes results.csv, per_image.csv, README.md and index.html to the folder results/NAME. NAME is the option
 `name` of the option file. The subfolder cache stores all scores. After an interruption, run the same command again: it
-continues where it stopped. After you add a model to the option file, only this model is measured."""
+continues where it stopped. If you add a model to the option file, the next run measures only this model."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ variable {CACHE_VARIABLE} sets another folder.""")
   basicsr zoo verify release/han-s-x4 --against han-s-x4
 
 Exit status: 0 if all checks pass, 1 if a check fails (the output then contains WRONG).""",
-        """Check weight files: the hash, the header, and that the weights fit the network exactly. A target is
+        """Check the hash and the header of weight files, and that the weights fit the network exactly. A target is
 the name of a zoo entry, a file or a release folder. The command also compares the file of a zoo entry with the
 zoo's table. In a release folder, it checks the hashes of all files. Without a target, the command checks all zoo
 entries that have a file in the package or the cache folder.""")
@@ -74,7 +74,7 @@ entries that have a file in the package or the cache folder.""")
   basicsr zoo convert experiments/HAN-S_x4_BSDS400/models/net_g_latest.pth weights/
   basicsr zoo convert RCAN_BIX2.pt RCAN_BIX2.pth
 
-OUT is a .safetensors file, a .pth file or a folder. In a folder, the file name is IN's name and a hash.""",
+OUT is a .safetensors file, a .pth file or a folder. If OUT is a folder, the file name is IN's name and a hash.""",
         """Convert a checkpoint to a .safetensors file, or to a .pth file in BasicSR's format. The new file contains all
 options of the network. The command reads checkpoints of HAN (from this package, its authors or super-image) and RCAN
 (from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. Options that the

@@ -190,7 +190,7 @@ class CheckpointModel(SRModel):
             log(f"{load_path}: {note}.")
         if checkpoint.assumed:
             assumed = ", ".join(f"{key} {(HAN_DEFAULTS | options)[key]}" for key in checkpoint.assumed)
-            log(f"{load_path} does not contain these options; taken from network_g: {assumed}.")
+            log(f"{load_path} does not contain these options; they are taken from network_g: {assumed}.")
         if strict:
             load_strict(bare, checkpoint, options)
             return
