@@ -17,15 +17,15 @@ from han_arch.errors import UserError, unknown
 
 
 def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Shrink an image (uint8, (h, w) or (h, w, c)) like MATLAB's `imresize`; `border` is one of `BORDERS`."""
+    """Shrink a uint8 image of shape (h, w) or (h, w, c) like MATLAB's `imresize`; `border` is one of `BORDERS`."""
     return imresize(gt, 1 / scale, border)
 
 
 def blur_down(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
-    """Apply the degradation BD (blur, then keep every `scale`-th pixel) to an image (uint8, (h, w) or (h, w, c)).
+    """Apply the degradation BD to an image: blur the image, then keep every `scale`-th pixel.
 
-    The blur is a normalised 7x7 Gaussian (sigma 1.6). The kept pixels are [1::scale, 1::scale], rounded to 8 bits.
-    `border` has no effect, because the blur always repeats the edge pixels.
+    The image is uint8 with the shape (h, w) or (h, w, c). The blur is a normalised 7x7 Gaussian (sigma 1.6). The kept
+    pixels are [1::scale, 1::scale], rounded to 8 bits. `border` has no effect: the blur always repeats the edge pixels.
 
     Source: the papers use BD only at scale 3. As a test, LR images that this function made were upscaled
     bicubically. Their scores are the same as in the papers.
@@ -75,9 +75,9 @@ class ScaledDegradation:
         return f"{self.kind}x{self.scale}" + ("" if self.border == BORDERS[0] else f"_{self.border}")
 
     def degrade(self, gt: np.ndarray) -> np.ndarray:
-        """Make the LR image of an HR image (uint8, (h, w) or (h, w, c)).
+        """Make the LR image of an HR image; raise ValueError if an HR side is not a multiple of the scale.
 
-        Raise ValueError if a side of the HR image is not a multiple of the scale; see `mod_crop`.
+        The image is uint8 with the shape (h, w) or (h, w, c). `mod_crop` makes the sides fit.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
@@ -86,7 +86,7 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image (uint8, (h, w) or (h, w, c)) to HR size. Tables call this method "Bicubic"."""
+        """Enlarge an LR image, as the method "Bicubic" in tables. The image is uint8, (h, w) or (h, w, c)."""
         return imresize(lq, self.scale, self.border)
 
 
@@ -127,7 +127,7 @@ def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDeg
 
 
 def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
-    """Crop an image, (h, w) or (h, w, c), at the bottom and right, so that its sides are multiples of `scale`."""
+    """Crop an image at the bottom and at the right, so that its height and width are multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 

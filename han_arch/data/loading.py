@@ -94,7 +94,7 @@ class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR; raise SampleError or LmdbFault if the images cannot be used."""
+        """Return the same item as BasicSR; raise SampleError or LmdbFault if an image of the pair cannot be used."""
         try:
             return self.inner[index]
         except LmdbFault:

@@ -87,7 +87,7 @@ def verify_pair(
     The LR names may follow a template: "{}x4" turns GT name 0001 into LR name 0001x4.
 
     Args:
-        scale: HR side / LR side. None: the scale of `degradation` or, without one, of the first readable pair.
+        scale: HR side / LR side. If None, use the scale of `degradation`, or else that of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
         tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the output of the
             detected convention. Data sets that `basicsr data prepare` made fit exactly, so pass 0 for them.
@@ -132,7 +132,7 @@ def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
-    """Decode one image or a pair. For a pair, compare the LR image with the output of `verdict`'s convention."""
+    """Decode one image or a pair. For a pair, compare the LR image with the output of the convention in `verdict`."""
     findings = _Findings()
     decoded = []
     for ref in pair:

@@ -27,7 +27,7 @@ class Value:
         pattern: regular expression that a text must match completely.
         wanted: the accepted values in words, for error messages; if empty, `describe` writes the words.
         null: True if `~` (YAML's null) is accepted.
-        need: command that requires the option, "train" or "test"; "always": both commands; "": no command.
+        need: the command that requires the option, "train" or "test"; or "always" (both commands) or "" (no command).
         only: model class. Only this class and its subclasses read the option; if empty, all models read the option.
     """
 

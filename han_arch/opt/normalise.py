@@ -49,7 +49,7 @@ class RunRequest:
 def normalise(content: dict[str, Any], request: RunRequest) -> tuple[dict[str, Any], list[Problem]]:
     """Return the complete options of a run, and a Problem for each option that has an old name or is in `ADDED`.
 
-    `content` may contain any mistake; this function does not change it. If `load.find_problems` finds no error:
+    `content` may contain any mistake; this function does not change `content`. If `load.find_problems` finds no error:
 
     - all options have their current names, and whole numbers are ints (`5e3` becomes 5000);
     - `num_gpu` is the number of GPUs that the run uses, at most the number of GPUs in this machine;

@@ -55,7 +55,7 @@ def find(path_or_name: str) -> Path:
         return known[wanted]
     raise UserError(
         f"no file {path_or_name!r} exists (current folder: {Path.cwd()}), and no shipped option file has this name; "
-        f"{errors.hint(wanted, known)} (`basicsr options list` prints all shipped names)"
+        f"{errors.hint(wanted, known)}; `basicsr options list` prints all shipped names"
     )
 
 

@@ -71,7 +71,7 @@ def _section(node: Section) -> dict[str, Any]:
 
 
 def _only_if(key: str, values: list[str], names: list[str]) -> dict[str, Any]:
-    """Return a JSON schema. If the option `key` has one of `values`, it rejects options that are not in `names`."""
+    """Return a schema. If the option `key` has one of `values`, the schema rejects options that are not in `names`."""
     return {
         "if": {"properties": {key: {"enum": values}}, "required": [key]},
         "then": {"propertyNames": {"enum": names}},

@@ -107,7 +107,7 @@ class BetweenSteps:
     def validate(self, current_iter: int) -> None:
         """Compute the metrics on all validation sets, every `val_freq` iterations and after the last iteration.
 
-        If the metric of the option `keep_best` is the best so far on the first validation set, save net_g_best.pth.
+        If the metric chosen by `keep_best` is the best so far on the first validation set, save net_g_best.pth.
         """
         val = self.opt.get("val")
         if not val or not self._is_due(current_iter, val["val_freq"]):
