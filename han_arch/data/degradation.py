@@ -86,7 +86,7 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image, as the method "Bicubic" in tables. The image is uint8, (h, w) or (h, w, c)."""
+        """Enlarge an LR image to HR size (called "Bicubic" in tables). The image is uint8, (h, w) or (h, w, c)."""
         return imresize(lq, self.scale, self.border)
 
 
