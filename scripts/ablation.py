@@ -51,7 +51,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Experiment folder of the run. Trials have other folders than full trainings."""
+        """Experiment folder of the run. A trial run and a full run have different folders."""
         trial = f"_{self.trial}iter" if self.trial else ""
         return Path("experiments") / f"{self.option_file}_seed{self.seed}{trial}"
 
@@ -102,9 +102,9 @@ def train_all(runs: list[Run], jobs: int, threads: int) -> list[str]:
 
 
 def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
-    """Measure finished runs (label -> run) by the papers' protocol. Scores of earlier calls are read from a cache.
+    """Measure finished runs by the papers' protocol. Scores of earlier calls are read from a cache.
 
-    `data` is the folder with Set5, Set14 and B100.
+    `runs` maps a label to a run. `data` is the folder with Set5, Set14 and B100.
     """
     models = {label: {"experiment": str(run.folder), "published": ""} for label, run in runs.items()}
     sets = find_sets(data, Protocol("BI", SCALE))
@@ -135,8 +135,8 @@ def main() -> int:
     known = list(ablation_tables.MODELS)
     models = "names of the networks to train (default: all)"
     add("--models", nargs="+", choices=known, default=known, metavar="MODEL", help=models)
-    add("--jobs", type=int, default=1, help="number of trainings at the same time (default: 1)")
-    add("--threads", type=int, default=1, help="number of CPU threads per training (default: 1)")
+    add("--jobs", type=int, default=1, help="number of training runs at the same time (default: 1)")
+    add("--threads", type=int, default=1, help="number of CPU threads per training run (default: 1)")
     iterations = "make a short trial with this number of iterations (default: the number in the option files)"
     add("--iterations", type=int, help=iterations)
     args = parser.parse_args()

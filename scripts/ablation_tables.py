@@ -39,7 +39,7 @@ IMAGE_COLUMNS = ("model", "set", "image", "psnr_db")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished training."""
+    """A finished training run."""
 
     model: str  # a key of `MODELS`
     seed: int
@@ -49,7 +49,7 @@ class TrainedRun:
 
     @property
     def label(self) -> str:
-        """Name of this training on the leaderboard."""
+        """Name of this training run on the leaderboard."""
         return f"{self.model}, seed {self.seed}"
 
 

@@ -1,6 +1,6 @@
 """Check that training in bf16 (with channels_last), or with Winograd's algorithm, reaches the PSNR of plain float32.
 
-The script trains twice with each seed on the demo's data: once in float32, once with --recipe. Each training runs
+The script trains twice with each seed on the demo's data: once in float32, once with --recipe. Each time, it calls
 `basicsr train` with demo_HAN_x4.yml. Validation is in float32. After an interruption, run the same command again to
 resume. The exit status is 1 if the mean difference in PSNR exceeds --bound.
 

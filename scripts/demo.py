@@ -1,6 +1,6 @@
 """Train and test a small HAN on photos that scikit-image ships. Each step runs a `basicsr` command.
 
-HR photos -> LR images, sub-images, LMDB -> training -> test on other photos -> one picture and one table.
+Steps: make LR images, sub-images and LMDB files from photos; train; test on other photos; make a picture and a table.
 The exit status is 1 if HAN's PSNR does not exceed bicubic's PSNR by at least --margin dB.
 
 Examples:
@@ -105,7 +105,7 @@ def basicsr(folder: Path, *words: str) -> None:
 
 
 def load_photo(out: Path, stem: str) -> demo_picture.Photo:
-    """Load a test photo, and its LR image upscaled by nearest neighbour, bicubic and HAN."""
+    """Load a test photo, and three upscaled versions of its LR image: by nearest neighbour, bicubic and HAN."""
     data = out / "datasets" / "demo_test"
     hr = read_rgb(data / f"GT_x{SCALE}" / f"{stem}.png")
     lr = read_rgb(data / f"LR_BIx{SCALE}" / f"{stem}.png")

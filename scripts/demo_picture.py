@@ -15,7 +15,7 @@ from han_arch.images.picture import most_detailed_window
 
 @dataclass(frozen=True)
 class Photo:
-    """One test photo, and its LR image upscaled by several methods. All images are (h, w, 3) uint8 RGB."""
+    """One test photo, and several upscaled versions of its LR image. All images are (h, w, 3) uint8 RGB."""
 
     name: str
     hr: np.ndarray
@@ -28,7 +28,7 @@ def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """Return a Markdown table (rows: photos and their mean; columns: methods) and a line with the protocol."""
+    """Return a Markdown table with one row per photo, a row of means and one column per method; add the protocol."""
     methods = list(scores[0])
     named = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     rows = [[name, *(row[method].cell for method in methods)] for name, row in named]
@@ -39,8 +39,8 @@ def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
 def draw(photos: Sequence[Photo], scores: Sequence[Mapping[str, Score]], path: Path, *, title: str, size: int) -> None:
     """Draw one row per photo: the complete HR photo with a marked crop, then the crop of each upscaled image and of HR.
 
-    The crop is the most detailed window of the HR photo, so it does not favour a method. Its side is `size` HR pixels.
-    The text below a crop is the score of the complete photo. `scores` has one mapping (method -> score) per photo.
+    The crop has `size` x `size` HR pixels. It is the most detailed window of the HR photo, and so favours no method.
+    The text below a crop is the score of the complete photo. `scores` has one mapping per photo, from method to score.
     """
     columns = 2 + len(photos[0].versions)
     figure = Figure(figsize=(2.6 * columns, 3.0 * len(photos) + 0.5), layout="constrained", dpi=110)

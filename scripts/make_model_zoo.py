@@ -147,7 +147,7 @@ def _section(entry: Entry, docs: Path) -> str:
 
 
 def _check_files(entry: Entry, folder: Path) -> None:
-    """Check that the model card and the per-image table in a folder belong to the weight file of the entry."""
+    """Check that the model card and the per-image table in a folder describe the weight file of the entry."""
     with (folder / PER_IMAGE).open(newline="", encoding="utf-8") as file:
         measured = {row["weights_sha256"] for row in csv.DictReader(file) if row["model"] == entry.name}
     if measured != {entry.sha256}:
@@ -162,7 +162,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return Markdown lines with the validation results and the curves of a training or a training stage."""
+    """Return Markdown lines with the validation results and the curves of a training run or of one stage."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 """Write the option files options/*.yml and the JSON schema options/schema.json.
 
 The script makes the option files from three templates and the table EXPERIMENTS. `--check` writes nothing and fails if
-a file is missing or differs.
+a file is missing or out of date.
 
 Examples:
   python scripts/make_options.py
@@ -207,9 +207,9 @@ EXPERIMENTS: list[OptionFile] = [
 
 
 def main() -> int:
-    """Write or check the files; return 1 if the check finds a difference."""
+    """Write or check the files; return 1 if a checked file is missing, out of date or unknown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is missing or differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is missing or out of date")
     folder = "folder of the option files (default: options/)"
     parser.add_argument("--folder", type=Path, default=ROOT / "options", help=folder)
     args = parser.parse_args()

@@ -83,9 +83,9 @@ FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionFile:
-    """An option file. The fields and the result of `values` fill its template.
+    """An option file, made from a template. Fields and the result of `values()` replace the placeholders.
 
-    `file` is the file name without its suffix. `name` is the name of the run; "" stands for `file`.
+    `file` is the file name without its suffix. `name` is the name of the run. If `name` is "", `file` is used.
     """
 
     template: ClassVar[str]
@@ -108,7 +108,7 @@ class OptionFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Training(OptionFile):
-    """Option file of a training. The default values are the HAN paper's recipe on DIV2K."""
+    """Option file for training. The default values are the HAN paper's recipe on DIV2K."""
 
     template = "train.yml"
 
@@ -184,7 +184,8 @@ class Leaderboard(OptionFile):
     """Option file of a leaderboard.
 
     Args:
-        models: pairs (name on the leaderboard, experiment). If `source` is "zoo: ", the second item is a zoo entry.
+        models: pairs of a name on the leaderboard and an experiment. If `source` is "zoo: ", the second item is the
+            name of a zoo entry.
     """
 
     template = "leaderboard.yml"

@@ -1,7 +1,8 @@
 """Kill a training run many times, resume it each time, and compare its final files with those of an uninterrupted run.
 
-Every third kill comes while a checkpoint is half written. The other kills come at random iterations. --seed sets these
-iterations and the training data; the exact moments depend on the machine. The exit status is 1 if any bit differs.
+Every third time, the run is killed while it writes a checkpoint; otherwise, it is killed at a random iteration.
+--seed sets these iterations and the training data; the exact times depend on the machine. The exit status is 1 if any
+bit differs.
 
 Examples:
   python scripts/soak.py
@@ -36,7 +37,7 @@ LONGEST_START = 120  # seconds after which a run is killed in any case
 
 @dataclass
 class Kills:
-    """Counts of the kills so far, and the iterations at which the run was resumed."""
+    """How often the run was killed, and the iterations at which it was resumed."""
 
     count: int = 0
     inside_a_save: int = 0  # kills that left a half-written file
@@ -47,10 +48,10 @@ def main() -> int:
     """Run the soak test; return 0 if both runs are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--kills", type=int, default=20, help="number of kills (default: 20)")
+    add("--kills", type=int, default=20, help="how often to kill the run (default: 20)")
     add("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
     add("--workers", type=int, default=0, help="number of data workers (default: 0)")
-    add("--seed", type=int, default=0, help="seed of the training data and of the moments of the kills (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the data and of the times at which the run is killed (default: 0)")
     add("--out", type=Path, help="empty or new folder for both runs (default: a temporary folder)")
     args = parser.parse_args()
     if args.out is not None:
@@ -75,13 +76,13 @@ def soak(folder: Path, args: argparse.Namespace) -> int:
     finish(killed)
     differences = list(compare(killed, left_alone))
     print(
-        f"{kills.count} kills, {kills.inside_a_save} of them while a file was written, {args.workers} workers, "
+        f"killed {kills.count} times, {kills.inside_a_save} of them while a file was written; {args.workers} workers, "
         f"{args.iterations} iterations; resumed at iterations {', '.join(map(str, kills.resumed_at))}"
     )
     print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {time.monotonic() - began:.0f} s")
     print("".join(f"DIFFERENT: {difference}\n" for difference in differences), end="")
     if kills.count < args.kills:
-        print(f"FAILED: the training ended after only {kills.count} kills; set more --iterations")
+        print(f"FAILED: the run was killed only {kills.count} times before it finished; increase --iterations")
     print(
         "FAILED: the two runs differ"
         if differences
@@ -116,7 +117,7 @@ def make_run(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the training, or resume it after a kill. Append its output to output.txt."""
+    """Start or resume the training. Append its output to output.txt."""
     command = [sys.executable, "-m", "han_arch", "train", "-opt", "soak.yml", "--auto_resume"]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
@@ -134,7 +135,7 @@ def check_status(status: int, folder: Path) -> None:
 
 
 def kill_once(folder: Path, moments: random.Random, kills: Kills, args: argparse.Namespace) -> None:
-    """Resume the training; kill it a random number of iterations later, or while it writes a checkpoint."""
+    """Resume the training. Kill it after a random number of iterations, or while it writes a checkpoint."""
     left = args.kills - kills.count
     aim_at_save = kills.count % 3 == 2
     step = max(1, (args.iterations - newest_state(folder)) // (left + 1))
@@ -172,7 +173,7 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0 without a train.csv. A resumed run replaces train.csv after one iteration."""
+    """Return the inode of train.csv, or 0 if the file is missing. A resumed run replaces it after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 

@@ -123,7 +123,7 @@ def _check_keys(options: Mapping[str, Any]) -> None:
 def _read_section(
     options: Mapping[str, Any], section: str, known: Mapping[str, tuple[Any, int | None]], faults: list[str]
 ) -> dict[str, Any]:
-    """Return all options of a section. `known` maps option -> (default, minimum). Minimum None: allow any value."""
+    """Return all options of a section. `known` maps an option to its default and minimum (None: no minimum)."""
     own = options.get(section) or {}
     if not isinstance(own, Mapping):
         example = ", ".join(f"{key}: {default}" for key, (default, least) in known.items() if least is not None)
@@ -149,7 +149,7 @@ def _read_gallery(options: Mapping[str, Any], test_sets: Sequence[EvaluationSet]
     for crop in crops:
         fits = isinstance(crop, Mapping) and set(crop) == set(CROP_KEYS)
         if not fits or not all(type(crop[key]) is int and crop[key] >= 0 for key in ("left", "top")):
-            need = f"the keys {', '.join(CROP_KEYS)} (left and top: whole numbers >= 0)"
+            need = f"the keys {', '.join(CROP_KEYS)} with whole numbers >= 0 for left and top"
             faults.append(f"an item of gallery:crops needs {need}; got {crop!r}")
         elif (crop["set"], crop["image"]) not in images:
             faults.append(f"gallery:crops: there is no image {crop['image']!r} in the set {crop['set']!r}")

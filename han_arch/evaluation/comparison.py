@@ -75,12 +75,12 @@ def find_published(method: str, dataset: str, protocol: Protocol) -> Published |
 
 
 def published_on(datasets: Collection[str], protocol: Protocol) -> list[Published]:
-    """Return all published scores on some test sets for a protocol. Papers do not state `lr_border`, so ignore it."""
+    """Return all published scores on some test sets for a protocol. Ignore `lr_border`, because papers omit it."""
     return [row for row in load_published() if row.dataset in datasets and row.score.protocol.key == protocol.key]
 
 
 def parse_published(row: Mapping[str, str]) -> Published:
-    """Read one row of the published table. Raise ValueError if the source is missing, or status or protocol wrong."""
+    """Read a row of the published table. Raise ValueError if its source, status or protocol is missing or wrong."""
     if row["status"] not in STATUSES or not row["read_in"] or row["protocol"] not in PUBLISHED_CROPS:
         raise ValueError(f"a row of {PUBLISHED_FILE} has no source, or a wrong status or protocol: {row}")
     # Papers convert grey images (Set14 has one) to RGB to score networks, but compare grey values to score bicubic.
@@ -99,7 +99,7 @@ def parse_published(row: Mapping[str, str]) -> Published:
 
 
 def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
-    """Compare a contestant with the baseline on the same images. Skip an image if one of its values is nan or inf.
+    """Compare a contestant with the baseline on the same images. Skip an image if one of the two values is nan or inf.
 
     The interval of the mean difference comes from a percentile bootstrap: 9999 resamples of the images, fixed seed.
     The verdict on Set5 is always "not settled": for five images, the p-value of the sign test is at least 0.0625.

@@ -77,12 +77,15 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
     Args:
         name: name of the contestant in the tables.
-        options: name of a zoo entry, or None if `name` is that name. Otherwise a mapping with one of these keys:
+        options: one of: the name of a zoo entry (str); None, if `name` itself is the name of a zoo entry; or a mapping
+            with one of these keys:
+
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
-            - `checkpoint`: path of a weight file. A network other than HAN also needs the key `network_g` with its
-              options, as in an option file, and BasicSR's plugins must be loaded before this call. If `network_g`
-              is set, `param_key` can select weights in the file (default: averaged weights, if the file has them).
+            - `checkpoint`: path of a weight file. If the network is not HAN, the key `network_g` must have the options
+              of the network, as in an option file, and BasicSR's plugins must be loaded before this call. If
+              `network_g` is set, the key `param_key` can select weights in the file (default: averaged weights, if
+              the file has them).
 
             The keys `variants` and `published` (default: `name`) are optional.
         scale: scale of the leaderboard, which the network must have.
@@ -119,7 +122,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return a copy of `models` that has the `checkpoint` and `network_g` of FOLDER instead of `experiment: FOLDER`.
+    """Return a copy of `models` in which the folder's `checkpoint` and `network_g` replace each `experiment: FOLDER`.
 
     Args:
         models: the option `models` of a leaderboard. A value that is not a mapping is returned unchanged.
@@ -158,7 +161,7 @@ def find_option_file(experiment: Path) -> Path:
 
 
 def find_weights(path: Path) -> Path:
-    """Return `path` if this weight file exists. Otherwise raise UserError, which lists the folder's weight files."""
+    """Return `path` if this weight file exists. Otherwise raise UserError with a list of the folder's weight files."""
     if path.is_file():
         return path
     ended = " (the training has not finished)" if path.name == LATEST.name else ""

@@ -40,7 +40,7 @@ class Cost:
 def measure(
     runs: Sequence[tuple[Contestant, str]], protocol: Protocol, lr_size: int, repeat: int
 ) -> dict[tuple[str, str], Cost]:
-    """Measure the costs of contestants. They take turns, so that other programs on the machine slow them all equally.
+    """Measure the costs of contestants. The contestants take turns, so that other programs slow all of them equally.
 
     Args:
         runs: pairs of a contestant and a variant to measure.
@@ -92,7 +92,7 @@ def _measure_peak_mb(run: Callable[[], None], net: nn.Module | None) -> float:
 
 
 def describe_conditions(device: torch.device) -> dict[str, str]:
-    """Return the conditions of a measurement: the texts "date", "commit", "command", "device" and "versions"."""
+    """Return the conditions of a measurement under the keys "date", "commit", "command", "device" and "versions"."""
     gpu = device.type == "cuda"
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),

@@ -75,7 +75,7 @@ class Protocol:
 
     @property
     def key(self) -> str:
-        """The key of published scores: the protocol's name without `lr_border`, which papers do not state."""
+        """The key for finding published scores: the name without `lr_border`, because papers omit `lr_border`."""
         cuts = f"GT {self.crop_gt}, {self.channel}, border {self.crop_border}"
         return f"{self.degradation}x{self.scale}, {cuts}, grey {self.grey}, SR uint8"
 

@@ -107,7 +107,7 @@ def per_image_csv(results: Sequence[SetResult]) -> str:
 
 
 def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -> Iterator[dict[str, str]]:
-    """Yield a row of per_image.csv for each image: column -> text. Each row begins with the columns in `first`."""
+    """Yield a row of per_image.csv for each image, as a dict from column to text. `first` has the first columns."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**first, "image": image, **numbers, "weights_sha256": weights_sha256}
@@ -151,7 +151,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return a number as text with `digits` decimals; "" for nan. `sign`: print + before a positive number."""
+    """Return a number as text with `digits` decimals; "" for nan. If `sign`, print + before a positive number."""
     return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 

@@ -155,7 +155,7 @@ def measure_sets(
         name: name of the contestant.
         options: options of the contestant, see `contestants.build`.
         datasets: the test sets, all with the same scale.
-        keep: function (set name, image name, uint8 SR image) that is called for each image.
+        keep: function that is called for each image with the set name, the image name and the uint8 SR image.
 
     Raises:
         UserError: the contestant cannot be built, or the output of its network has nan or inf.

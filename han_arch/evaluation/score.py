@@ -36,7 +36,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Call a metric function of BasicSR. Return nan if a side has fewer than `least` pixels without the border."""
+    """Call a metric function of BasicSR. Return nan if a side without the border has fewer than `least` pixels."""
     compat.require_basicsr()
     from basicsr import metrics
 
@@ -145,7 +145,7 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
-    """Return the mean score of each test set. `scores` maps set name -> image name -> score."""
+    """Return the mean score of each test set. `scores` has, for each set, the images' names and scores."""
     return {name: mean_score(own) for name, own in scores.items()}
 
 
@@ -167,7 +167,7 @@ class ScoreCache:
         self.folder = folder
 
     def key(self, identity: str, variant: str, protocol: Protocol, image_digest: str) -> str:
-        """Return the key of a measurement. `identity` and `image_digest` are hashes of contestant and image."""
+        """Return the key of a measurement. `identity` is a hash of the contestant, `image_digest` of the image."""
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:

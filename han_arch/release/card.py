@@ -29,7 +29,7 @@ class TrainingSet:
         name: name of the training set, and of its folder in datasets/.
         images: number of photos.
         what: short description of the photos.
-        licence: name of the licence in the model card of weights that were trained on these photos.
+        licence: name of the licence of weights that were trained on these photos, as written in their model card.
         prepare: arguments of `basicsr data prepare` other than the folders and the scale.
     """
 

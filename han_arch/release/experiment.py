@@ -1,4 +1,4 @@
-"""Read the folder of a training: the options, weights and number of iterations that its release needs."""
+"""Read the folder of a training run: the options, weights and number of iterations that a release needs."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Experiment:
         degradation: BI or BD.
         checkpoint: path of the weight file to release.
         iterations: number of training iterations before the checkpoint was saved.
-        weight_key: key of the weights in the checkpoint, "params_ema" if the training used `ema_decay`, else "params".
+        weight_key: key of the weights in the checkpoint: "params_ema" if the run used `ema_decay`, otherwise "params".
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Experiment:
 
     @property
     def chosen_by(self) -> str:
-        """How the training chose its best checkpoint, in words; "" if another checkpoint is released."""
+        """How the best checkpoint was selected, in words; "" if `checkpoint` is not the best checkpoint."""
         if self.checkpoint.name != BEST:
             return ""
         metric = (self.options.get("logger") or {}).get("keep_best") or "psnr"
@@ -54,16 +54,16 @@ class Experiment:
 
 
 def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
-    """Read an experiment.
+    """Read the folder of an experiment.
 
     Args:
         folder: folder of the experiment, experiments/NAME.
-        checkpoint: weight file to release. None: models/net_g_best.pth if the training used `keep_best`, otherwise
-            models/net_g_latest.pth. With None, the training must have finished.
+        checkpoint: weight file to release. None: models/net_g_best.pth if the run used `keep_best`, otherwise
+            models/net_g_latest.pth. If `checkpoint` is None, the training run must have finished.
 
     Raises:
         UserError: the weights or an option is missing; the folder does not have exactly one option file; the name of
-            the LR folder lacks the degradation; or the terms of the photos are unknown.
+            the LR folder does not contain the degradation; or the terms of the photos are unknown.
     """
     option_file = find_option_file(folder)
     options = read_options(option_file)
@@ -73,7 +73,7 @@ def read(folder: Path, checkpoint: Path | None = None) -> Experiment:
         options["name"], options["network_g"]["type"], options["train"]["total_iter"]
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{option_file} is not a complete option file of a training; this option is missing: {error}"
+            f"{option_file} is not a complete option file for training; this option is missing: {error}"
         ) from error
     match = re.search(rf"({'|'.join(DEGRADATIONS)})x{scale}", lq)
     if not match:

@@ -125,7 +125,8 @@ def faults(name: str, content: Mapping[str, Any]) -> list[str]:
     for number, image in enumerate(content["images"]):
         kind = image.get("type") if isinstance(image, Mapping) else None
         if kind not in _IMAGE_URLS or not all(ADDRESS.match(str(image.get(key))) for key in _IMAGE_URLS[kind]):
-            found.append(f'images[{number}]: wrong type or address; "paired" needs LR and SR, "standalone" needs url')
+            needs = 'the type "paired" needs the keys LR and SR, and the type "standalone" needs the key url'
+            found.append(f"images[{number}]: wrong type or address; {needs}")
     return found
 
 

@@ -16,7 +16,7 @@ from han_arch.zoo.entry import Entry
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a recipe: the name and the content of its option file."""
+    """One training stage of a recipe: the name and the content of its option file."""
 
     file: str
     options: dict[str, Any]
@@ -38,22 +38,22 @@ class Stage:
 
 
 def stages_of(recipe: str) -> list[Stage]:
-    """Return all trainings of a recipe in their order. `recipe` is the option file of the last training.
+    """Return all training stages of a recipe in their order. `recipe` is the option file of the last stage.
 
     Raises:
-        UserError: the package does not contain the option files of all trainings.
+        UserError: the package does not contain the option files of all stages.
     """
     stage = Stage(recipe, read.read(recipe))
     return [*stages_before(stage), stage]
 
 
 def stages_before(stage: Stage) -> list[Stage]:
-    """Return the trainings that must run before `stage`, in their order.
+    """Return the training stages that must run before `stage`, in their order.
 
     The list is empty if `stage` starts from random weights or from weights of the zoo.
 
     Raises:
-        UserError: the package does not contain the option file of an earlier training.
+        UserError: the package does not contain the option file of an earlier stage.
     """
     parts = PurePosixPath(stage.start or "").parts
     if parts[:1] != ("experiments",):
@@ -67,14 +67,14 @@ def stages_before(stage: Stage) -> list[Stage]:
 
 
 def stage_named(experiment: str) -> Stage | None:
-    """Return the training with this experiment name; None if the package has no option file for it."""
+    """Return the training stage with this experiment name; None if the package has no option file for it."""
     stages = (Stage(file, read.read(file)) for file in read.run_names() if file.startswith("train"))
     return next((stage for stage in stages if stage.options["name"] == experiment), None)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command: its purpose (`why`), and the arguments of `basicsr` (`words`)."""
+    """One command. `why` is the purpose of the command, and `words` are the arguments of `basicsr`."""
 
     why: str
     words: tuple[str, ...]

@@ -33,13 +33,13 @@ _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 @dataclass
 class Verification:
-    """The result of a check. `good` has one line of text for each correct point, and `faults` one for each fault."""
+    """The result of a check. `good` has a line for each correct point. `faults` has a line for each fault."""
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Verification", before: str = "") -> None:
-        """Append the lines of another check, each with the prefix `before`."""
+        """Append the lines of another check. The text `before` is put before each line."""
         self.good += [before + line for line in other.good]
         self.faults += [before + line for line in other.faults]
 
@@ -59,7 +59,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
     """
     path = Path(target)
     if against and not path.is_dir():
-        raise UserError(f"--against needs a release folder to compare with the zoo entry; got {target}")
+        raise UserError(f"--against needs a release folder, but {target} is not a folder")
     if table.is_name(target):
         entry = table.find(target)
         file = store.present(entry)
@@ -230,7 +230,7 @@ def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
 
 
 def _compare_training(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare a repeated training with a zoo entry on all test sets. The PSNR may differ by up to RETRAINED_DB."""
+    """Compare a repeated training run with a zoo entry on all test sets. PSNR may differ by up to RETRAINED_DB."""
     expected = tuple(replace(e, tolerance_db=max(e.tolerance_db, RETRAINED_DB)) for e in entry.expected)
     found = compare(replace(entry, expected=expected), got)
     found.faults += [f"{e.dataset} was not measured" for e in expected if e.dataset not in got]

@@ -120,7 +120,7 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
         raise UserError(
-            f"{source}: conv_last must have {channels} output channels, because conv_first has {channels} inputs"
+            f"{source}: conv_last must have {channels} output channels, as many as conv_first has input channels"
         )
     # float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)

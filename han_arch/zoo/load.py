@@ -33,9 +33,9 @@ class WarmStart:
     """The result of a warm start: the names of loaded, unchanged and unused weights.
 
     Attributes:
-        taken: weights of the network that were loaded from the checkpoint.
-        fresh: weights of the network that were not loaded and did not change.
-        unused: weights of the checkpoint that were not loaded.
+        taken: names of the network's weights that were loaded from the checkpoint.
+        fresh: names of the network's weights that were not loaded and did not change.
+        unused: names of the checkpoint's weights that were not loaded.
     """
 
     taken: list[str]
@@ -60,7 +60,7 @@ def load_model(path: str | Path) -> HAN:
     Args:
         path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. To load a
             file that has the same name as an entry, pass `./NAME`. If neither the package nor the cache folder has an
-            entry's file, load_model downloads it and logs a warning. It always checks the hash of an entry's file.
+            entry's file, load_model downloads it and logs a warning. The hash of an entry's file is always checked.
 
     Returns:
         The network. Input: (b, channels, h, w) in [0, 1]. Output: (b, channels, scale*h, scale*w), not clamped.
@@ -68,7 +68,7 @@ def load_model(path: str | Path) -> HAN:
     Raises:
         FileNotFoundError: the checkpoint does not exist.
         UserError: the zoo has no such entry; the entry's file cannot be downloaded; the checkpoint is damaged or
-            belongs to another network; or its weights do not fit its options.
+            is not a checkpoint of HAN; or the weights do not fit the options.
     """
     path = find_file(path)
     checkpoint = read_checkpoint(path)
@@ -113,10 +113,10 @@ def complete_options(
             checkpoint's options, and the values of the authors' release for missing options.
 
     Returns:
-        A pair: the options of the network, including `type`; and the names of those options whose values are assumed.
+        A pair: the options of the network, including `type`; and the names of the options with assumed values.
 
     Raises:
-        UserError: the weights do not fit the options, or `given` has another type of network.
+        UserError: the weights do not fit the options; or the `type` in `given` is not the network of the checkpoint.
     """
     kind = "RCAN" if checkpoint.is_rcan else "HAN"
     if given is not None and given.get("type") != kind:
@@ -170,7 +170,7 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
     if differences:
         raise UserError(
             f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To "
-            "train with the weights that fit and initialise the others, set path:strict_load_g to false"
+            "load only the weights that fit and initialise the other weights, set path:strict_load_g to false"
         )
     net.load_state_dict(checkpoint.tensors)
 

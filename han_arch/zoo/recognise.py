@@ -66,7 +66,7 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, would run code, or belongs to another network.
+        UserError: the file is damaged, is not a checkpoint, would run code, or contains neither HAN nor RCAN.
     """
     raw = read_raw(path, weight_key)
     checkpoint = recognise(raw, str(path))
@@ -80,7 +80,7 @@ def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
     """Detect the codebase and the network of a checkpoint. `source` is its path, for error messages.
 
     Raises:
-        UserError: the weights have unknown keys or belong to another network.
+        UserError: the weights have unknown keys, or the network is neither HAN nor RCAN.
     """
     tensors = raw.tensors
     odd = [key for key, value in tensors.items() if not value.is_floating_point()]
@@ -133,7 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer HAN's arguments from its weights, except custom attentions and most arguments in ASSUMED."""
+    """Infer HAN's arguments from the weights. Custom attentions and most of ASSUMED cannot be inferred."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {
@@ -187,6 +187,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source}: output channels / num_feat of the upsampling convolutions must be [4] for x2, [9] for x3, "
-        f"[4, 4] for x4 or [4, 4, 4] for x8; got {factors}"
+        f"{source}: the upsampling convolutions have {factors} times num_feat output channels. These numbers "
+        "must be [4] for x2, [9] for x3, [4, 4] for x4 or [4, 4, 4] for x8"
     )

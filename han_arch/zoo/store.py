@@ -44,7 +44,7 @@ def present(entry: Entry) -> Path | None:
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
     """Return the path of the entry's file in the package or the cache folder, after checking its hash.
 
-    If the file is in neither folder, `obtain` downloads it into the cache folder. `say` writes a log line.
+    If the file is in neither folder, `obtain` downloads it into the cache folder. `say` is called with each log line.
 
     Raises:
         UserError: the file can only be downloaded by hand, or the file in the package is damaged or missing.

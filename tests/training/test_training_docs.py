@@ -143,7 +143,7 @@ def test_short_soak(workers: int, folder: Path) -> None:
     done = script("soak.py", "--kills", "3", "--iterations", "25", "--workers", str(workers), folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal to the bit" in done.stdout
-    assert done.stdout.startswith("3 kills, ")
+    assert done.stdout.startswith("killed 3 times, ")
 
 
 @pytest.mark.slow
