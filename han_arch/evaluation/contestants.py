@@ -167,7 +167,7 @@ def find_weights(path: Path) -> Path:
     ended = " (the training has not finished)" if path.name == LATEST.name else ""
     others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth"))) or "no other weight file"
     raise UserError(
-        f"there is no weight file {path}{ended}; the folder has {others}; set the key checkpoint to another file"
+        f"there is no weight file {path}{ended}; the folder has {others}; set the key `checkpoint` to another file"
     )
 
 

@@ -103,7 +103,7 @@ def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], sourc
         lacking, odd = sorted(wanted - got) or ["nothing"], sorted(got - wanted) or ["nothing"]
         raise UserError(
             f"{source} has {len(blocks)} groups. A convolution must follow the blocks of each group, and "
-            f"another must follow the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
+            f"one more must follow the last group. Missing: {', '.join(lacking[:3])}. Unexpected: {', '.join(odd[:3])}"
         )
 
 

@@ -46,7 +46,7 @@ class Entry:
     Attributes:
         arguments: all arguments of the network.
         degradation: degradation of the LR images, "BI" or "BD".
-        recipe: name of the option file of the training. None if the package has no such file.
+        recipe: name of the option file of the training run. None if the package has no such file.
         iterations: number of training iterations, summed over all stages of the training.
         started_from: the weights at the start of the training, in words; "" for random weights.
         file: file name, NAME-HASH8.safetensors (HASH8: first 8 hex digits of the SHA-256). The authors' files keep
