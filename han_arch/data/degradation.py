@@ -127,7 +127,7 @@ def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDeg
 
 
 def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
-    """Crop an image at the bottom and at the right, so that its height and width are multiples of `scale`."""
+    """Crop an image of shape (h, w) or (h, w, c) at the bottom and right; its sides become multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
