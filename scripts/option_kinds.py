@@ -83,9 +83,9 @@ FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}
 
 @dataclass(frozen=True, kw_only=True)
 class OptionFile:
-    """An option file, made from a template. Fields and the result of `values()` replace the placeholders.
+    """An option file, made from a template. The fields and the result of `values()` replace the placeholders.
 
-    `file` is the file name without its suffix. `name` is the name of the run. If `name` is "", `file` is used.
+    `file` is the file name without its suffix. `name` is the name of the run. The default of `name` is `file`.
     """
 
     template: ClassVar[str]

@@ -104,7 +104,7 @@ def from_options(options: Any, scale: int) -> Protocol:
     attributes of `Protocol`.
 
     Raises:
-        UserError: `options` is not a mapping, or has an unknown key, a wrong value or a degradation of another scale.
+        UserError: `options` is not a mapping, a key or value is not allowed, or the degradation is not for `scale`.
     """
     if not isinstance(options, Mapping):
         raise UserError(f"protocol must be a mapping of options, such as {{channel: Y}}; got {options!r}")

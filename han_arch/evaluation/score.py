@@ -145,7 +145,7 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, SetScore]:
-    """Return the mean score of each test set. `scores` has, for each set, the images' names and scores."""
+    """Return the mean score of each test set. `scores[SET][IMAGE]` is the score of an image."""
     return {name: mean_score(own) for name, own in scores.items()}
 
 

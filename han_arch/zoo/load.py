@@ -176,7 +176,7 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
 
 
 def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> WarmStart:
-    """Load those weights of a checkpoint that fit the network. The checkpoint may have another scale.
+    """Load those weights of a checkpoint that fit the network. Checkpoint and network may have different scales.
 
     All weights of the backbone must fit. Weights of HAN's attentions and fusion are loaded if their names and shapes
     are equal. Weights of the upsampling and of the last convolution are loaded only if the scales are equal.
