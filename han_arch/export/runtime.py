@@ -110,7 +110,7 @@ class RuntimeEngine:
 def choose_engine(
     runtime: str, model: str | None, scale: int | None, device: str, dtype: str, winograd: bool = False
 ) -> Engine:
-    """Return the engine that options of `basicsr upscale` select. An option is None if the user did not set the option.
+    """Return the engine for the options of `basicsr upscale`. An option that the user did not set is None.
 
     Raises:
         FileNotFoundError: the file of the network does not exist.
@@ -123,7 +123,7 @@ def choose_engine(
         raise UserError(f"--winograd works only with --runtime torch; got --runtime {runtime}")
     elif model is None:
         suffix = RUNTIMES[runtime]
-        raise UserError(f"with --runtime {runtime}, pass the path of a {suffix} file from basicsr export after --model")
+        raise UserError(f"with --runtime {runtime}, --model must be the path of a {suffix} file from basicsr export")
     else:
         engine = RuntimeEngine(model, runtime, device, dtype)
     if scale not in (None, engine.scale):

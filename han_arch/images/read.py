@@ -1,4 +1,4 @@
-"""Read image files. `read_picture` is for upscaling. `read_image` is for data sets and scores, 8 bits only."""
+"""Read image files. `read_picture` is for upscaling. `read_image`, for data sets and scores, accepts only 8 bits."""
 
 import contextlib
 import io
@@ -33,8 +33,8 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Images with more than max_pixels pixels are rejected before they are decoded.
 
     Raises:
-        ImageError: the file is empty, truncated or damaged; its format is unknown; there are too many pixels; there
-            are several pictures; or the pixel values are not supported.
+        ImageError: the file is empty, truncated or damaged; its format is unknown; the image has too many
+            pixels; the file contains several pictures; or the pixel values are not supported.
         UserError: the package that can read this file is not installed.
     """
     try:

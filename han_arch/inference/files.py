@@ -34,7 +34,7 @@ class Outputs:
     Attributes:
         out: output folder, or "-" for standard output. For a single image, `out` can be a file name such as new.png.
         format: name of a format in `WRITTEN`. None: the suffix of the file name `out` selects the format. In an output
-            folder, each file gets its source's format, or PNG if this cannot be written. Standard output is PNG.
+            folder, a file has its source's format, or PNG if that format is read-only. Standard output is PNG.
         suffix: text to append to the name of each file in an output folder, such as "_x4".
         compare: whether to also write a PNG file that compares the output with bicubic interpolation.
         skip_existing: whether to skip images that already have an upscaled file.
@@ -257,7 +257,8 @@ def _read(source: Path | None, max_pixels: int) -> bytes:
         limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
-            raise ImageError(f"over {limit:,} bytes, too large for {max_pixels:,} pixels; pass a larger --max-pixels")
+            found = f"the image has more than {limit:,} bytes, too many for {max_pixels:,} pixels"
+            raise ImageError(f"{found}; pass a larger --max-pixels")
         return data
     if not source.is_file():
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")

@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks: `progress` gets the done and the total number of LR pixels, with overlaps; `warn` gets a text."""
+    """Callbacks. `progress` gets two numbers of LR pixels, done and total, with overlaps. `warn` gets a text."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
