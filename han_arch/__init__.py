@@ -1,7 +1,7 @@
 """HAN (Holistic Attention Network, ECCV 2020), a plugin for BasicSR.
 
 `import han_arch` imports neither torch nor BasicSR. Each public name is imported on first use. The import fallbacks of
-`han_arch.compat` are installed at once, because a spawned data-loading worker needs them before it imports BasicSR.
+`han_arch.compat` are installed immediately, because a spawned data-loading worker needs them before it imports BasicSR.
 """
 
 from importlib import import_module

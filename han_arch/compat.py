@@ -1,7 +1,7 @@
 """Make BasicSR 1.4.2 work with current package versions. Only this file changes modules of other packages.
 
 Import fallbacks: BasicSR imports modules that newer releases of torchvision and SciPy removed. An import finder creates
-these modules, with the functions of current modules. It is the last finder, so it never replaces an existing module.
+them from the modules that replace them. Python asks this finder last, so it never replaces an existing module.
 """
 
 import importlib

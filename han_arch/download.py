@@ -29,7 +29,7 @@ from han_arch.files import half_written, hash_file, new_folder, write
 CHUNK = 2**20
 ATTEMPTS = 6  # consecutive attempts without a new byte before the download fails
 TIMEOUT = 60.0  # seconds to wait for an answer of the server
-FINAL_STATUS = {401, 403, 404, 405, 410}  # HTTP errors after which the download fails at once
+FINAL_STATUS = {401, 403, 404, 405, 410}  # HTTP errors after which the download fails immediately
 RECORD = "downloads.json"  # file in the download folder with the hashes of first downloads
 COUNT_LIMIT = 100_000  # largest number of entries in an archive
 RATIO_LIMIT = 200  # largest allowed ratio of unpacked size to packed size; zip bombs reach 1000 and more

@@ -112,7 +112,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     Args:
         path: the file or folder that the `with` block writes. The message names it.
         advice: what the user can do, as the last part of the message.
-        no_room_only: True = convert only the errors that mean a full or read-only disk. Needed if the block also reads.
+        no_room_only: convert only errors of a full or read-only disk. Set it to True if the block also reads files.
 
     Raises:
         UserError: the system could not write.

@@ -5,8 +5,8 @@
     model = spandrel.ModelLoader().load_from_file("net_g_latest.pth")
 
 A checkpoint from HAN's authors has all keys of an RCAN, so HAN comes before RCAN in the registry. spandrel passes only
-the weights, not the network's options. Options that the weights do not determine get the authors' values; the log
-lists these options.
+the weights, not the network's options. If the weights do not determine an option, the value of the authors'
+release is used; the log lists these options.
 """
 
 import logging
@@ -48,7 +48,7 @@ def detects(state_dict: Mapping[str, Any]) -> bool:
 
 
 def _architecture(spandrel: Any) -> Any:
-    """Return HAN as a `spandrel.Architecture`. This function defines the class, because spandrel is optional."""
+    """Return HAN as a `spandrel.Architecture`. The class is defined in this function, so that spandrel is optional."""
 
     class HANArch(spandrel.Architecture):
         def __init__(self) -> None:

@@ -152,7 +152,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
         measured = {row["weights_sha256"] for row in csv.DictReader(file) if row["model"] == entry.name}
     if measured != {entry.sha256}:
         raise UserError(
-            f"{folder / PER_IMAGE} must have results of the file with SHA-256 {entry.sha256}; got {measured}"
+            f"{folder / PER_IMAGE} must describe the weight file with SHA-256 {entry.sha256}; it describes {measured}"
         )
     card = folder / CARD
     text = card.read_text("utf-8") if card.is_file() else ""

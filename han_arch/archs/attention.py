@@ -51,7 +51,7 @@ class LAM(nn.Module):
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(COSINE_TEMPERATURE)))
 
     def attention(self, feats: list[Tensor]) -> Tensor:
-        """Return the weights w of n maps, as (b, n, n) in float32 or float64. Each row of w has the sum 1."""
+        """Return the attention weights w of n maps: (b, n, n), float32 or float64. The sum of each row of w is 1."""
         energy = layer_correlation(feats)
         if self.form == "cosine":
             tiny = torch.finfo(energy.dtype).tiny  # a map of zeros gets cosines of 0, not nan

@@ -179,9 +179,9 @@ def _slices(rows: list[Tensor]) -> list[slice]:
 
 
 def upsample(stages: nn.Sequential, x: Tensor) -> Tensor:
-    """Apply all stages of an `Upsample` to a map x (b, c, h, w).
+    """Apply all stages of an `Upsample` to a map (b, c, h, w). A stage is `conv3x3(c, r*r*c)`, then `PixelShuffle(r)`.
 
-    The result is (b, c, scale*h, scale*w) in channels_last. A stage is `conv3x3(c, r*r*c)`, then `PixelShuffle(r)`.
+    The result is (b, c, scale*h, scale*w) in torch's memory format channels_last.
     """
     layers: list[Any] = list(stages)
     for conv, shuffle in zip(layers[::2], layers[1::2], strict=True):

@@ -167,7 +167,7 @@ class BareConvolutions(nn.Module):
         return total
 
     def step(self, lq: Tensor) -> None:
-        """Run each convolution forward and backward; compute the gradients of its weights and its input."""
+        """Run each convolution forward and backward; compute the gradients with respect to its weights and input."""
         for conv, scale in self._each():
             x = self._map(conv.in_channels, scale, lq).detach().requires_grad_()
             conv(x).backward(self._map(conv.out_channels, scale, lq))

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             ratio = psnr(net, load_runtime(path, args.to, dtype=name))
         except UserError as error:
-            say(f"  precision {name} could not be measured: {error}")
+            say(f"  the network in precision {name} could not be measured: {error}")
         else:
             say(f"  precision {name}: PSNR {ratio:.1f} dB against float32 (for comparison, rounding to 8 bits: 59 dB)")
     return 0

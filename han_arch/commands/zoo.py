@@ -77,8 +77,8 @@ entries that have a file in the package or the cache folder.""")
 OUT is a .safetensors file, a .pth file or a folder. If OUT is a folder, the file name is IN's name and a hash.""",
         """Convert a checkpoint to a .safetensors file, or to a .pth file in BasicSR's format. The new file contains all
 options of the network. The command reads checkpoints of HAN (from this package, its authors or super-image) and RCAN
-(from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. Options that the
-checkpoint does not contain get the values of the authors' release, and the command prints them. With -opt, the command
+(from its authors or BasicSR), as .pth, .pt or .safetensors files. Code in a file is never executed. If an option is
+missing in the checkpoint, the command uses the value of the authors' release and prints it. With -opt, the command
 reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="file to write, or folder for the file; an existing file is never overwritten")
@@ -109,7 +109,7 @@ If the command fails, it does not leave a release folder.""")
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_latest.pth, or net_g_best.pth if the training "
         "run used the option keep_best)")
-    add("--url", help="web address of the folder for the weight file (default: none; the package contains the file)")
+    add("--url", help="URL of the folder from which users download the weight file (default: the package contains it)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true",
         help="store the weights as float16 (half the file size), and measure PSNR and SSIM with these weights")

@@ -115,7 +115,7 @@ def get_degradation(name: str) -> ScaledDegradation:
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
     """Return the degradation of a kind, such as "BI", at a scale; raise UserError if it does not exist.
 
-    `border` has no effect if all borders give the same LR images, as for BD.
+    `border` is one of `BORDERS`. It has no effect on BD, because all borders give the same LR images there.
     """
     if kind not in DEGRADATIONS:
         raise unknown("degradation", kind, DEGRADATIONS)
@@ -176,7 +176,7 @@ _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basics
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `identify`: the convention (method) by which a set of LR images was made."""
+    """The result of `identify`. It tells by which convention (downscaling method) a set of LR images was made."""
 
     name: str  # a key of `CONVENTIONS`, or `UNKNOWN`
     edge: int  # width in LR pixels of the border that was not compared; 0 for complete images

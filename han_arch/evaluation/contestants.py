@@ -82,13 +82,13 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
             - `type: Bicubic`;
             - `zoo`: name of a zoo entry. The weight file is downloaded if it is not on this machine;
-            - `checkpoint`: path of a weight file. If the network is not HAN, the key `network_g` must have the options
-              of the network, as in an option file, and BasicSR's plugins must be loaded before this call. If
-              `network_g` is set, the key `param_key` can select weights in the file (default: averaged weights, if
-              the file has them).
+            - `checkpoint`: path of a weight file. If the network is not HAN, the key `network_g` must contain the
+              network's options, as in an option file; load BasicSR's plugins before you call this function. With
+              `network_g`, the key `param_key` can select weights in the file (default: averaged weights, if the file
+              has them).
 
             The keys `variants` and `published` (default: `name`) are optional.
-        scale: scale of the leaderboard, which the network must have.
+        scale: scale of the leaderboard. The network must have the same scale.
         default_variants: inference variants to use if the mapping has no `variants`.
 
     Raises:

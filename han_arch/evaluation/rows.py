@@ -128,7 +128,7 @@ def optional_metrics(results: Sequence[SetResult]) -> list[str]:
 
 
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Return the text of README.md: for each protocol, one table of all test sets and one table for each test set."""
+    """Return the text of README.md. Each protocol has one table of all test sets, then one table per test set."""
     lines = [f"# {name}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]

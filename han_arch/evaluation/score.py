@@ -36,7 +36,7 @@ class Metric:
 
 
 def _by_basicsr(function: str, least: int, sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> float:
-    """Call a metric function of BasicSR. Return nan if a side without the border has fewer than `least` pixels."""
+    """Call a metric of BasicSR. Return nan if the height or width without the border is less than `least` pixels."""
     compat.require_basicsr()
     from basicsr import metrics
 
@@ -137,7 +137,7 @@ def mean_score(scores: Mapping[str, Score]) -> SetScore:
     """
     protocols = {score.protocol for score in scores.values()}
     if len(protocols) != 1:
-        raise ValueError(f"a mean needs scores of one protocol; got {sorted(map(str, protocols)) or 'no scores'}")
+        raise ValueError(f"a mean needs scores of the same protocol; got {sorted(map(str, protocols)) or 'no scores'}")
     good = [score for score in scores.values() if score.finite]
     psnr, ssim = finite_mean([score.psnr for score in good]), finite_mean([score.ssim for score in good])
     left_out = {name: score for name, score in scores.items() if not score.finite}

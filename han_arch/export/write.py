@@ -130,7 +130,7 @@ def check(net: HAN, run: Callable[[Tensor], Tensor], size: tuple[int, int, int])
 
 
 def psnr(net: HAN, run: Callable[[Tensor], Tensor]) -> float:
-    """Return the PSNR in dB of an exported network `run` against PyTorch's `net` on a 48 x 48 test image."""
+    """Compare `run` (the exported network) with `net` (in PyTorch) on a 48 x 48 test image. Return the PSNR in dB."""
     lq = picture(net, (1, 48, 48))
     with torch.no_grad():
         error = (net(lq) - run(lq)).double().square().mean()

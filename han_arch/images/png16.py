@@ -39,7 +39,7 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
-    """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4); None if the file has fewer bits."""
+    """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4). Return None if the file is not 16-bit."""
     header = png_header(data)
     if header.depth != 16:
         return None

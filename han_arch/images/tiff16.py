@@ -47,10 +47,10 @@ def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
 
 
 def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
-    """Read a 16-bit TIFF file with 1 to 4 channels, interleaved or in separate planes. Return None for other formats.
+    """Read a 16-bit TIFF file with 1 to 4 channels, interleaved or in planes. Return None if the file is not a TIFF.
 
     Raises:
-        ImageError: the file is damaged, does not have 16 bits, or has several pictures or too many pixels.
+        ImageError: the file is damaged, is not 16-bit, has more than 4 channels or several pictures, or is too large.
         UserError: the package tifffile is not installed.
     """
     if not data.startswith((b"II*\0", b"MM\0*")):

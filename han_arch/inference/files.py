@@ -231,7 +231,7 @@ def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progres
     plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
     say(
         f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
-        f"{plan.describe(height, width)}; memory at most {size_text(plan.peak)}, limit {size_text(settings.budget)}"
+        f"{plan.describe(height, width)}; peak memory up to {size_text(plan.peak)}, limit {size_text(settings.budget)}"
     )
     for note in notes:
         say(f"  {note}")

@@ -88,13 +88,13 @@ class MemoryCost:
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Return the bytes of memory that `HAN.features` and one strip of the tail need for an image or tile."""
+        """Return how many bytes of memory `HAN.features` and one strip of the tail need for an image or tile."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
 
     def result(self, height: int, width: int) -> int:
-        """Return the bytes that the upscaled image needs in float32. The input has height x width LR pixels."""
+        """Return how many bytes the upscaled image needs in float32. The input has height x width LR pixels."""
         return height * width * self.scale**2 * _CHANNELS * _FLOAT
 
 
@@ -161,7 +161,7 @@ class PlanRequest:
     writing: int = PILLOW_BYTES
 
     def results(self, height: int, width: int) -> int:
-        """Return the bytes that float32 copies of the upscaled image need: 4 copies with self-ensemble, otherwise 2."""
+        """Return how many bytes float32 copies of the upscaled image need: 4 copies with self-ensemble, otherwise 2."""
         return (4 if self.self_ensemble else 2) * self.cost.result(height, width)
 
 

@@ -88,8 +88,8 @@ class Tiling:
 def in_tiles(run: Callable[[Tensor], Tensor], lq: Tensor, tiling: Tiling) -> Tensor:
     """Super-resolve images tile by tile. lq is (b, channels, h, w); the output is (b, channels, scale*h, scale*w).
 
-    run is the network. It must return a float tensor, which this function changes in place. The tiling must have the
-    height and width of lq.
+    run is a function that applies the network. It must return a float tensor, which in_tiles changes in place. The
+    tiling must have the height and width of lq.
     """
     blocks = blended(lambda tile: run(lq[..., tile[0] : tile[1], tile[2] : tile[3]]), tiling)
     return assembled(blocks, tiling.scale * tiling.height, tiling.scale * tiling.width)
@@ -155,6 +155,6 @@ def _fade(block: Tensor, span: Span, scale: int, dim: int) -> None:
 
 
 def _cut(block: Tensor, length: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Split a block along dim. Return a copy of its last `length` rows or columns, and a view of the others."""
+    """Return two parts of a block: a copy of its last `length` rows or columns along dim, and a view of the rest."""
     keep = block.shape[dim] - length
     return block.narrow(dim, keep, length).clone(), block.narrow(dim, 0, keep)

@@ -33,14 +33,14 @@ def check(variant: str) -> None:
     for part in parts:
         if old := _OLD_TILES.fullmatch(part):
             raise UserError(
-                f"variant {part!r} is now tiles{old[1]}; use this name. Tiles are now blended, so old scores differ"
+                f"variant {part!r} was renamed; use tiles{old[1]}. Tiles are now blended, so old and new scores differ"
             )
     if not re.fullmatch(PATTERN, str(variant)) or len(set(parts)) < len(parts):
         raise UserError(f"variant must be {WANTED}; got {variant!r}")
 
 
 def apply(variant: str, run: Run, scale: int) -> Run:
-    """Return a function that upscales images with the network `run` in a variant. `check` must accept `variant`."""
+    """Return a function that upscales images. It uses the network `run` and a valid inference variant (see `check`)."""
     for part in variant.split("+"):
         run = _wrap(part, run, scale)
     return run

@@ -94,8 +94,8 @@ class HANModel(CheckpointModel):
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Advance the schedules to an iteration. In the first `warmup_iter` iterations, raise the rates linearly.
 
-        Differences from BasicSR: the warm-up ends at the learning rate of the schedule, and milestones also take effect
-        during the warm-up.
+        Differences from BasicSR: the warm-up rises to the learning rate that the schedule gives, and milestones also
+        take effect during the warm-up.
         """
         if self.scheduled_lrs is not None:
             self._set_lr(self.scheduled_lrs)

@@ -101,8 +101,8 @@ def override(
     Args:
         options: content of an option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function such as `check.addable`. It returns the options that entries may add to a section. If it
-            returns `*`, entries may add any name with a mapping as value. By default, entries may add nothing.
+        addable: function such as `check.addable`. It returns the names of the options that entries may add to a
+            section. With `*`, entries may add any name if the value is a mapping. By default, they may add nothing.
 
     Raises:
         UserError: an entry does not have this form; or its key is not in the file and must not be added.

@@ -40,7 +40,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> str | None
 
 
 def give_back_freed_memory(environment: Mapping[str, str] = os.environ) -> None:
-    """Undo `keep_freed_memory`: return all freed memory to the system, now and in the future."""
+    """Undo `keep_freed_memory`: return freed memory to the system, and let glibc return memory that is freed later."""
     if libc := _glibc(environment):
         for parameter, value in _ADAPTED.items():
             libc.mallopt(parameter, value)

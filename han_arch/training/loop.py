@@ -124,7 +124,7 @@ class BetweenSteps:
             self._add_to_csv(f"val_{name}.csv", {"iter": current_iter, **results})
 
     def save(self, epoch: int, current_iter: int, *, now: bool) -> None:
-        """Save a checkpoint every `save_checkpoint_freq` iterations, after the last iteration, and if `now` is True."""
+        """Save a checkpoint if `now` is True, every `save_checkpoint_freq` iterations, and after the last iteration."""
         logger_opt = self.opt["logger"]
         if not now and not self._is_due(current_iter, logger_opt["save_checkpoint_freq"]):
             return

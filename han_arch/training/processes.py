@@ -15,7 +15,7 @@ from han_arch.errors import UserError
 from han_arch.opt.normalise import Place
 
 # How long a process may wait for a slower one, such as the one that validates the largest images. Torch's default is 10
-# to 30 minutes. If a process dies, the run ends at once: the connections close, or torchrun stops the other processes.
+# to 30 minutes. If a process dies, the run ends immediately: connections close, or torchrun stops the other processes.
 TIMEOUT = datetime.timedelta(hours=6)
 
 DEFAULT_PORT = 29500
@@ -99,7 +99,7 @@ def leave() -> None:
 
 
 def largest(number: int) -> int:
-    """Return the largest `number` of all processes. In a distributed run, every process must call this function."""
+    """Return the maximum of `number` over all processes. In distributed runs, all processes must call this function."""
     if not _joined():
         return number
     shared = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
@@ -114,7 +114,7 @@ def _joined() -> bool:
 class StopRequest(ExitStack[None]):
     """Context that catches SIGINT and SIGTERM, so that the run can stop between two iterations.
 
-    The first signal only sets `signal_name`. A second signal ends the process at once.
+    The first signal only sets `signal_name`. A second signal ends the process immediately.
     """
 
     signal_name: str | None = None

@@ -36,7 +36,7 @@ _IMG_RANGES = (255.0, 1.0)
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights with this package's names, and the options for the input normalisation.
+    """Weights under the names that this package uses, and the options for the input normalisation.
 
     Attributes:
         img_range: option `img_range`, 255 or 1.
@@ -51,7 +51,7 @@ class Converted:
 
 
 def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
-    """Convert a state dict of HAN's authors, RCAN's authors or super-image. `source` is the path of the checkpoint.
+    """Convert a state dict in the format of HAN's authors, RCAN's authors or super-image. `source` is the file's path.
 
     The authors' layer `sub_mean` computes S x + s. This equals S (x - mean) with mean = -S^-1 s. If training changed
     `sub_mean` or `add_mean`, the function multiplies conv_first by S, returns the mean as `rgb_mean`, and merges
@@ -120,7 +120,7 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
     if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
         raise UserError(
-            f"{source}: conv_last must have {channels} output channels, as many as conv_first has input channels"
+            f"{source}: conv_last must have {channels} output channels, because conv_first has as many input channels"
         )
     # float64 keeps rounding errors small.
     scale_in, shift_in, scale_out, shift_out = (tensors[key].double() for key in _MEAN_SHIFT_KEYS)

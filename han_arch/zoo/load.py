@@ -54,8 +54,8 @@ class WarmStart:
 def load_model(path: str | Path) -> HAN:
     """Load the network of a zoo entry or a checkpoint, in evaluation mode, on the CPU, in channels_last format.
 
-    If a checkpoint contains `params_ema` and `params`, load_model uses `params_ema`. Options that the checkpoint does
-    not contain get the values of the authors' release; a warning in the log lists these options.
+    If a checkpoint contains `params_ema` and `params`, load_model uses `params_ema`. If an option is missing in the
+    checkpoint, load_model uses the value of the authors' release. A warning in the log lists these options.
 
     Args:
         path: name of a zoo entry, such as "han-s-x4", or path of a checkpoint from any known codebase. To load a

@@ -46,7 +46,7 @@ def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, or would run code.
+        UserError: the file is damaged, is not a checkpoint, or would run code when it is loaded.
     """
     path = Path(path)
     if not path.is_file():

@@ -36,7 +36,7 @@ class Checkpoint:
     Attributes:
         source: path of the checkpoint file.
         kind: the network and the codebase, as one of OURS, AUTHORS, RCAN_AUTHORS and RCAN_BASICSR.
-        tensors: the weights, keyed by this package's names.
+        tensors: the weights; the keys are the names that this package uses.
         arguments: arguments of HAN that fit the weights.
         assumed: names of the arguments that the file does not contain; ASSUMED has their values.
         notes: log messages, for example about weights with changed values.
@@ -66,7 +66,7 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoi
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, would run code, or contains neither HAN nor RCAN.
+        UserError: the file is damaged or not a checkpoint, would run code when loaded, or has neither HAN nor RCAN.
     """
     raw = read_raw(path, weight_key)
     checkpoint = recognise(raw, str(path))
@@ -187,6 +187,6 @@ def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
     if factors and set(factors) == {4}:
         return int(2 ** len(factors))
     raise UserError(
-        f"{source}: the upsampling convolutions have {factors} times num_feat output channels. These numbers "
+        f"{source}: the output channels of the upsampling convolutions, divided by num_feat, are {factors}; they "
         "must be [4] for x2, [9] for x3, [4, 4] for x4 or [4, 4, 4] for x8"
     )

@@ -137,7 +137,7 @@ def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
         ({"variants": ["half"]}, "variant must be full"),
         ({"variants": ["chop+chop"]}, "variant must be full"),
         ({"variants": ["tiles-0-4"]}, "variant must be full"),
-        ({"variants": ["tiled-64-8"]}, "'tiled-64-8' is now tiles-64-8.*differ"),
+        ({"variants": ["tiled-64-8"]}, "'tiled-64-8' was renamed; use tiles-64-8.*differ"),
         ({"variants": "full"}, "variants must be a list"),
         ({"cost": {"lr_size": 4}}, "cost:lr_size.*16.*got 4"),
         ({"cost": {"lr_siez": 64}}, "'lr_siez' of cost; did you mean lr_size"),

@@ -117,7 +117,7 @@ def test_images_smaller_than_border_or_window_are_nan(pair: tuple[np.ndarray, np
 def test_a_mean_over_two_protocols_is_rejected(pair: tuple[np.ndarray, np.ndarray], basicsr: ModuleType) -> None:
     sr, gt = pair
     scores = {"a": score.measure(sr, gt, X4), "b": score.measure(sr, gt, replace(X4, channel="RGB"))}
-    with pytest.raises(ValueError, match="one protocol"):
+    with pytest.raises(ValueError, match="same protocol"):
         score.mean_score(scores)
 
 

@@ -101,7 +101,7 @@ def test_unknown_names(name: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [("tiled", "tiles"), ("tiled-64-8", "tiles-64-8")])
 def test_the_old_name_of_tiles_names_the_new(old: str, new: str) -> None:
-    with pytest.raises(UserError, match=f"'{old}' is now {new}.*blended.*differ"):
+    with pytest.raises(UserError, match=rf"'{old}' was renamed; use {new}\..*blended.*differ"):
         variants.check(f"{old}+self_ensemble")
 
 

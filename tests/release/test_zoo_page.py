@@ -99,7 +99,7 @@ def test_a_release_is_shown_with_its_results(made: Made, zoo: Path, script: Call
         ("README.md", None, None, "is not the card of han-s-x4-"),
         ("README.md", "{file}", "other.safetensors", "is not the card of han-s-x4-"),
         ("README.md", "{psnr:.2f} / ", "99.99 / ", "is not the card of han-s-x4-"),
-        ("per_image.csv", "{sha256}", "0" * 64, "must have results of the file"),
+        ("per_image.csv", "{sha256}", "0" * 64, "must describe the weight file"),
     ],
 )
 def test_results_of_other_weights_are_refused(

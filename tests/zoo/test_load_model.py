@@ -185,7 +185,7 @@ GATE = "body.0.residual_group.0.rcab.3.attention.1"
         (broken(authors(network().state_dict()), more=torch.zeros(1)), "1 keys … more"),
         (broken(authors(network().state_dict()), "sub_mean.bias"), "sub_mean.weight … mean shift … all four"),
         (broken(authors(network().state_dict()), "head.0.weight", "head.0.bias"), "of another network"),
-        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … [] times num_feat … [4] for x2"),
+        (broken(network().state_dict(), "upsample.0.weight"), "upsampling … num_feat, are [] … [4] for x2"),
         (backbone(network()), "RCAN in BasicSR's format … strict_load_g to false"),
         (authors(backbone(network())), "RCAN in its authors' format … strict_load_g to false"),
         ({"params": network().state_dict(), "network_g": {"type": "HAN", "upscale": 9}}, "upscale … 9"),

@@ -18,10 +18,10 @@ Network = TypeVar("Network", bound=nn.Module)
 def use_winograd(net: nn.Module) -> int:
     """Change a network in place: its 3x3 convolutions use Winograd's algorithm wherever that is faster.
 
-    The algorithm needs float32, a CPU, and multiples of 16 channels at input and output. The convolutions run as
-    before on tiny maps, under autocast, `torch.compile`, `torch.export`, `torch.func`, and in forward-mode derivatives.
-    Weights and state-dict keys stay the same. Copies of the network keep the change. Second derivatives and
-    `torch.jit.script` no longer work.
+    The algorithm needs float32, a CPU, and multiples of 16 channels at input and output. The convolutions use torch's
+    normal algorithm in these cases: tiny maps, autocast, `torch.compile`, `torch.export`, `torch.jit.trace`,
+    `torch.func`, and forward-mode derivatives. Weights and state-dict keys stay the same. Copies of the network keep
+    the change. Second derivatives and `torch.jit.script` no longer work.
 
     Returns:
         The number of convolutions that can use the algorithm, including those that an earlier call changed.

@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL:
     """Load the compiled kernels.c from the cache; compile it first if the cache does not have it.
 
     Raises:
-        UserError: there is no C compiler, it cannot compile the file, or no folder is writable.
+        UserError: there is no C compiler, the compilation fails, or no folder is writable.
     """
     compiler = find_compiler()
     macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # depend on compiler and processor
