@@ -8,9 +8,10 @@ _LISTED = 12  # largest number of known names in a message
 
 
 class UserError(ValueError):
-    """A mistake that the user can fix. The one-line message says what was expected, what was found and what to do.
+    """A mistake that the user can fix. The message says what was expected, what was found and what to do.
 
-    The `basicsr` command prints the message and exits with status 2.
+    A message about several faults has one line for each fault. The `basicsr` command prints the message and exits with
+    status 2.
     """
 
 

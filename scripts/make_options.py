@@ -221,7 +221,7 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: missing or edited; change the table in scripts/make_options.py and run the script")
+            print(f"{name}: missing or out of date; run scripts/make_options.py, which writes it from the tables")
         for name in strangers:
             print(f"{name}: not in the table of scripts/make_options.py; delete the file or add it to the table")
         return 1 if differing or strangers else 0

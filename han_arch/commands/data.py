@@ -101,7 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--only", choices=PRODUCTS, nargs="+", default=PRODUCTS,
         help="what to make: images = complete images; sub = sub-images; lmdb = LMDBs of sub-images; default: all three")
     add("--benchmark", action="store_true",
-        help="make a test set: complete images of any size, no sub-images; changes the default of --grey to keep")
+        help="make a test set: complete images without sub-images; small images are allowed; --grey is keep by default")
     add("--crop-size", type=int, default=480, help="side of a sub-image in HR pixels (default: 480)")
     add("--step", type=int, default=240, help="distance between neighbouring sub-images in HR pixels (default: 240)")
     add("--gt-size", type=int,

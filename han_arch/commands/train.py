@@ -35,7 +35,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--launcher", choices=["none", "pytorch", "slurm"], default="none",
         help="none = one process (default); pytorch = started by torchrun; slurm = started by srun")  # fmt: skip
     add("--auto_resume", action="store_true", help="resume from the newest training state, if there is one")
-    add("--debug", action="store_true", help="log every iteration, and validate and save every 8 iterations")
+    add("--debug", action="store_true", help="put debug_ before the name of the run; in training, also log every "
+        "iteration, and validate and save every 8 iterations")  # fmt: skip
     add("--check", action="store_true", help="check the options, print them as the run would use them, and stop")
 
 

@@ -83,7 +83,7 @@ reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="file to write, or folder for the file; an existing file is never overwritten")
     add("-opt", metavar="FILE", help="option file of the training run that made IN; the weights must fit network_g")
-    add("--param_key", help="key of the weights to convert (default: params_ema, or params if IN has no params_ema)")
+    add("--param_key", help="key of the weights in IN (default: params_ema if IN has it, else params, else state_dict)")
     add("--half", action="store_true", help="store the weights as float16")
 
     add = command(

@@ -213,7 +213,8 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
 def compare_with_benchmark(name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Compare a folder of HR images with the record of a benchmark set; return notes and faults, one line each.
 
-    An image side may be up to 11 pixels shorter than in the record, because programs crop to multiples of a scale.
+    An image side may be up to 11 pixels shorter or 2 pixels longer than in the record, because copies of the sets were
+    cropped in different ways.
 
     Raises:
         UserError: the benchmark set is unknown.

@@ -30,7 +30,10 @@ _Content = tuple[str, bool]  # side ("GT" or "LR"), and whether the images are s
 
 
 def set_names(product: str, degradation: ScaledDegradation) -> tuple[str, str]:
-    """Return the names of a product's GT folder and LR folder, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb."""
+    """Return the folder names of the GT set and the LR set, such as GT_sub_x4.lmdb and LR_sub_BIx4.lmdb.
+
+    `product` is the kind of data set, a key of `PRODUCTS`.
+    """
     sub, ending = PRODUCTS[product]
     return f"GT{sub}_x{degradation.scale}{ending}", f"LR{sub}_{degradation.name}{ending}"
 

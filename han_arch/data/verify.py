@@ -132,7 +132,7 @@ def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
-    """Decode one image or a pair. For a pair, compare the LR image with the output of the convention in `verdict`."""
+    """Decode one image, or an HR image and its LR image. Compare the LR image with one made as `verdict` says."""
     findings = _Findings()
     decoded = []
     for ref in pair:

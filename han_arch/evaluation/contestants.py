@@ -103,7 +103,7 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         raise UserError(f"the options of a model must be a mapping or the name of a zoo entry; got {options!r}")
     for key in options:
         if key not in KEYS:
-            raise unknown("option of a model:", key, (*KEYS, "experiment"))
+            raise unknown("model option", key, (*KEYS, "experiment"))
     published = str(options.get("published", name) or "")
     if options.get("type") == BICUBIC:
         return Contestant(name, None, "", _sha256(BICUBIC), published=published)

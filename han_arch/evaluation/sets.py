@@ -69,7 +69,7 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
     if not isinstance(options, Mapping):
         faults.append(f"{name}: the options of a test set must be a mapping with dataroot_gt; got {options!r}")
         return EvaluationSet(name, (), protocol)
-    faults += [f"{name}: {unknown('option of a test set:', key, KEYS)}" for key in options if key not in KEYS]
+    faults += [f"{name}: {unknown('test-set option', key, KEYS)}" for key in options if key not in KEYS]
     root, lq_root = options.get("dataroot_gt"), options.get("dataroot_lq")
     if not isinstance(root, str):
         faults.append(f"{name}: dataroot_gt must be the path of a folder with HR images; got {root!r}")
@@ -137,7 +137,8 @@ def load_rgb_or_grey(path: Path) -> np.ndarray:
     """Read an image file as uint8: (h, w) for grey or (h, w, 3) for RGB.
 
     Raises:
-        UserError: the file cannot be read, is not an 8-bit grey or RGB image, or has an alpha channel.
+        OSError: the file cannot be opened.
+        UserError: the file is damaged, is not an 8-bit grey or RGB image, or has an alpha channel.
     """
     try:
         image = read_image(path)

@@ -37,11 +37,11 @@ class View:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of an inspection on one window of a photo. Images are (channels, h, w) in [0, 1]."""
+    """The result of an inspection on one window of a photo. Images are (channels, h, w)."""
 
     title: str  # title of the figure, with the names of network and photo
-    lq: Tensor  # the window of the photo, which is the input of the network
-    output: Tensor  # output of the network for the window
+    lq: Tensor  # the window of the photo in [0, 1], which is the input of the network
+    output: Tensor  # output of the network for the window, not clamped
     scale: int  # scale of the network
     attentions: Attentions
     channels: list[int]  # indices of the CSAM channels to draw

@@ -20,7 +20,8 @@ def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_im
 
     Differences from BasicSR's validation:
 
-    - If an output is not finite, its metrics are nan. The log names each image whose output or metric is not finite.
+    - If an output is not finite, its metrics are nan. The log names the image. It also names each image with a metric
+      that is not finite.
     - A data set without GT images has no metrics. BasicSR would use the GT images of the last training batch.
     - In training, each data set has its own folder of saved outputs.
 
@@ -49,7 +50,8 @@ def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_im
         model.test()
         if not model.output.isfinite().all():
             get_root_logger().warning(f"{path}: the output is not finite (nan or inf), so its metrics are nan")
-            results[index] = dict.fromkeys(metrics, math.nan)
+            if "gt" in sample:
+                results[index] = dict.fromkeys(metrics, math.nan)
             continue
         visuals = model.get_current_visuals()
         images = {"img": tensor2img([visuals["result"]])}

@@ -140,7 +140,7 @@ _VAL: Nodes = {
     "metrics": Section(others=Section(_METRIC, registry="metric"), null=True, doc="metrics with names of your choice"),
     "inference": Value("text", "inference variant for validation images, such as full, tiles or self_ensemble",
                        pattern=PATTERN, only="HANModel",
-                       wanted=f"{WANTED} (tiled-... was renamed to tiles-...; tiles are now blended, so scores differ)"),
+                       wanted=f"{WANTED} (tiled-... is now called tiles-...; tiles are blended, so scores differ)"),
 }  # fmt: skip
 _LOGGER: Nodes = {
     "print_freq": Value("whole", "number of iterations between two lines in the log", low=1, need="always"),

@@ -112,7 +112,8 @@ def _check(request: Request, out: Path) -> None:
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
     if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
         raise UserError(
-            f"--url must be the http or https address where the weight file will be published; got {request.url}"
+            "--url must be the http or https address of the folder for the weight file, without the file name; "
+            f"got {request.url}"
         )
     require("matplotlib", "plots")  # to draw the curves of the training
 

@@ -65,6 +65,7 @@ def check(target: str, data: Path | None = None, against: str | None = None) -> 
         file = store.present(entry)
         if file is None:
             how = f"run basicsr zoo fetch {entry.name}" if entry.url and entry.sha256 else entry.how_to_get
+            how = how or "install the package again"
             raise UserError(f"the weight file of {entry.name} is not on this machine; {how}")
         found = check_entry(entry, file)
         if data is not None and not found.faults:
@@ -113,7 +114,7 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
                 values = float(row["psnr_db"]), float(row["ssim"])
                 if all(map(math.isfinite, values)):
                     own.append(values)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # TypeError: a row with too few cells
         raise UserError(f"{path} lacks a column or has a score that is not a number: {error}") from error
     return {
         model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}

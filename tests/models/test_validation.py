@@ -47,6 +47,12 @@ def test_set_without_gt_is_not_compared_with_the_last_batch(build, messages: pyt
     assert "Validation unpaired: no metrics" in messages.text
 
 
+def test_set_without_gt_has_no_metrics_if_an_output_is_not_finite(build) -> None:
+    model = build()
+    validate(model, Photos("unpaired", with_gt=False, spoiled=True))
+    assert not model.metric_results
+
+
 def test_output_that_is_not_finite_is_nan_and_named(build, messages: pytest.LogCaptureFixture) -> None:
     model = build()
     validate(model, Photos("spoiled", spoiled=True))

@@ -80,7 +80,7 @@ RULES = [
     # files
     ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt | 'gone.lmdb' | basicsr data prepare",
      {TRAIN + "dataroot_gt": "datasets/demo_train/GT_sub_x4.lmdb"}),
-    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val | dataroot_lq; | a folder | LMDB",
+    ({"datasets:val:dataroot_lq": DELETE}, "datasets:val | dataroot_lq; | folder | LMDB",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),
     ({"datasets:val:dataroot_lq": "datasets"}, "datasets:val:dataroot_lq | 'datasets' | no images",
      {"datasets:val:dataroot_lq": "datasets/demo_test/LR_BIx4"}),

@@ -11,7 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from han_arch import cli
+from han_arch.errors import UserError
 from han_arch.files import CACHE_VARIABLE
+from han_arch.release.verify import read_means
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
@@ -189,6 +191,14 @@ def test_mistakes_get_one_line(
 
 
 @pytest.mark.usefixtures("shipped")
+@pytest.mark.parametrize("row", ["HAN,Set5,img_0.png,30.1", "HAN,Set5,img_0.png,30.1,high"])
+def test_a_damaged_table_of_scores_gets_one_line(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "per_image.csv"
+    path.write_text(f"model,set,image,psnr_db,ssim\n{row}\n")
+    with pytest.raises(UserError, match="lacks a column or has a score that is not a number"):
+        read_means(path)
+
+
 def test_only_a_release_is_compared_with_an_entry(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     for target in ("han-s-x4", made.release / made.entry.file):
         status, _, error = verify(capsys, target, "--against", "han-s-x2")
