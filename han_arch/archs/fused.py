@@ -124,7 +124,10 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """The inner products E, in slices. G is the gradient of E. Map i has the gradient `sum_j (G_ij + G_ji) feats_j`."""
+    """The inner products of all pairs of feature maps: E_ij = <feats_i, feats_j>, computed slice by slice of the maps.
+
+    If G is the gradient of the loss with respect to E, feats_i has the gradient `sum_j (G_ij + G_ji) feats_j`.
+    """
 
     @staticmethod
     def forward(ctx: Any, *feats: Tensor) -> Tensor:

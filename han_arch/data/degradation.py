@@ -183,7 +183,10 @@ class Verdict:
     shares: dict[str, float]  # convention -> share (0..1) of the pixel values that differ from its output
 
     def fits(self, wanted: ScaledDegradation) -> bool:
-        """Return True if the LR images were made by `wanted`. If edges were not compared, any border is accepted."""
+        """Return True if the LR images were made by the degradation `wanted`.
+
+        If `identify` did not compare the edges, any border (way to extend the image) is accepted.
+        """
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 

@@ -132,7 +132,10 @@ def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
 
 
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
-    """Decode one image, or an HR image and its LR image. Compare the LR image with one made as `verdict` says."""
+    """Decode one image, or an HR image and its LR image.
+
+    If `verdict` is given, degrade the HR image by the method in `verdict`, and compare the result with the LR image.
+    """
     findings = _Findings()
     decoded = []
     for ref in pair:
