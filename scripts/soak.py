@@ -48,7 +48,7 @@ def main() -> int:
     """Run the soak test; return 0 if both runs are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--kills", type=int, default=20, help="how often to kill the run (default: 20)")
+    add("--kills", type=int, default=20, help="number of times that the run is killed (default: 20)")
     add("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
     add("--workers", type=int, default=0, help="number of data workers (default: 0)")
     add("--seed", type=int, default=0, help="seed of the data and of the times at which the run is killed (default: 0)")

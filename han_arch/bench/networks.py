@@ -54,7 +54,7 @@ class BenchNetwork:
     winograd: bool = False  # whether it uses Winograd's algorithm; it is then measured in float32 only
 
     def fits(self, case: str, dtype: str = "float32") -> bool:
-        """Return whether the network is measured in this case and dtype."""
+        """Return whether the benchmark measures this network for `case`, such as inference or a training step."""
         return case in self.cases and (dtype == "float32" or not (self.float32_only or self.winograd))
 
     def copy(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
