@@ -132,7 +132,7 @@ def complete_options(
         wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
         if differences := _differing_weights(checkpoint.tensors, wanted):
             raise UserError(
-                f"{checkpoint.source} ({checkpoint.summary}) does not have the weights of an RCAN with these options: "
+                f"{checkpoint.source} ({checkpoint.summary}) does not fit an RCAN with the given options; differences: "
                 f"{'; '.join(differences)}"
             )
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
