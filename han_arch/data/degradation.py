@@ -77,7 +77,7 @@ class ScaledDegradation:
     def degrade(self, gt: np.ndarray) -> np.ndarray:
         """Make the LR image of an HR image; raise ValueError if an HR side is not a multiple of the scale.
 
-        The image is uint8 with the shape (h, w) or (h, w, c). `mod_crop` makes the sides fit.
+        The image is uint8 with the shape (h, w) or (h, w, c). If needed, crop it with `mod_crop` first.
         """
         height, width = gt.shape[:2]
         if height % self.scale or width % self.scale:
@@ -86,7 +86,7 @@ class ScaledDegradation:
         return DEGRADATIONS[self.kind].make(gt, self.scale, self.border)
 
     def upscale(self, lq: np.ndarray) -> np.ndarray:
-        """Enlarge an LR image to HR size (called "Bicubic" in tables). The image is uint8, (h, w) or (h, w, c)."""
+        """Enlarge a uint8 LR image, (h, w) or (h, w, c), to HR size by bicubic interpolation ("Bicubic" in tables)."""
         return imresize(lq, self.scale, self.border)
 
 
@@ -115,7 +115,7 @@ def get_degradation(name: str) -> ScaledDegradation:
 def degradation_at(kind: str, scale: int, border: str = BORDERS[0]) -> ScaledDegradation:
     """Return the degradation of a kind, such as "BI", at a scale; raise UserError if it does not exist.
 
-    `border` is one of `BORDERS`. It has no effect on BD, because all borders give the same LR images there.
+    `border` is one of `BORDERS`; BD ignores it.
     """
     if kind not in DEGRADATIONS:
         raise unknown("degradation", kind, DEGRADATIONS)
@@ -185,15 +185,16 @@ class Verdict:
     def fits(self, wanted: ScaledDegradation) -> bool:
         """Return True if the LR images were made by the degradation `wanted`.
 
-        If `identify` did not compare the edges, any border (way to extend the image) is accepted.
+        If `identify` did not compare the edges, the border of `wanted` (the way to extend images) is ignored.
         """
         exact = DEGRADATIONS[wanted.kind].convention(wanted.border)
         return self.name == exact or (self.edge > 0 and self.name.split()[0] == wanted.kind)
 
     def compare(self, gt: np.ndarray, lq: np.ndarray, scale: int) -> tuple[int, int]:
-        """Compare `lq` with an LR image made from `gt` by this convention. Images are uint8, (h, w) or (h, w, c).
+        """Compare `lq` with the LR image that the detected convention (`name`) makes from `gt`.
 
-        Return (number of pixel values that differ, number of compared values); (0, 0) for an unknown convention.
+        Return (number of pixel values that differ, number of compared values), or (0, 0) if `name` is `UNKNOWN`.
+        Images are uint8, (h, w) or (h, w, c).
         """
         return (0, 0) if self.name == UNKNOWN else _differing(gt, lq, scale, self.name, self.edge)
 

@@ -59,7 +59,7 @@ class CropGrid:
         return [slice(start, min(start + self.size, length)) for start in sorted({*range(0, last, self.step), last})]
 
     def windows(self, stem: str, height: int, width: int) -> dict[str, tuple[slice, slice]]:
-        """Return the windows of an image, row by row: dict from name (such as 0001_s001) to slices (rows, columns)."""
+        """Return an image's windows, row by row: {name, such as 0001_s001: (slice of rows, slice of columns)}."""
         windows = itertools.product(self.spans(height), self.spans(width))
         return {f"{stem}_s{number:03d}": window for number, window in enumerate(windows, 1)}
 
@@ -79,7 +79,7 @@ class Recipe:
 
     @property
     def has_sub_images(self) -> bool:
-        """True if any product consists of sub-images."""
+        """True if the recipe makes at least one data set of sub-images."""
         return bool({"sub", "lmdb"} & set(self.products))
 
     def patch_at(self, scale: int) -> int:
@@ -104,8 +104,8 @@ def prepare(
     """Make the data sets of all degradations in `out`, or continue an earlier run. Return the paths of the data sets.
 
     Raises:
-        UserError: the recipe does not fit a scale; HR files cannot be used (the message lists all of them); or `out`
-            contains data sets that were made with other settings.
+        UserError: a size in the recipe is invalid for one of the scales; HR files cannot be used (the message lists
+            all of them); or `out` contains data sets that were made with other settings.
     """
     for degradation in degradations:
         recipe.check(degradation.scale)
@@ -234,7 +234,7 @@ def _make_sets(sets: Sequence[_PlannedSet], degradation: ScaledDegradation, reci
 
 
 def _make_images(path: Path, degradation: ScaledDegradation, recipe: Recipe) -> dict[_Content, dict[str, bytes]]:
-    """Make all GT and LR images of one HR file. For each kind of content, return a dict from name to PNG bytes."""
+    """Make all images of one HR file. Return {("GT" or "LR", True for sub-images): {image name: PNG bytes}}."""
     pixels = read_image(path)
     if pixels.ndim == 2 and recipe.grey == "rgb":
         pixels = np.stack([pixels] * 3, axis=2)

@@ -90,7 +90,7 @@ def verify_pair(
         scale: HR side / LR side. If None, use the scale of `degradation`, or else that of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
         tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the output of the
-            detected convention. Data sets that `basicsr data prepare` made fit exactly, so pass 0 for them.
+            detected convention. Pass 0 (no difference allowed) for data sets that `basicsr data prepare` made.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
@@ -192,7 +192,7 @@ def _size_fault(gt: np.ndarray, lq: np.ndarray, scale: int) -> str | None:
 def _examine_all(
     sets: Sequence[ImageSet], pairs: Sequence[_Pair], look: Callable[[_Pair], _Findings], workers: int
 ) -> _Findings:
-    """Call `look` for all pairs and add up the findings. For LMDBs, compare the image shapes with meta_info.txt."""
+    """Examine all pairs with `look` and add up the results. For LMDBs, compare image shapes with meta_info.txt."""
     # Read LMDBs only in worker processes, because damaged LMDB pages can crash the process that reads them.
     if any(ref.in_lmdb for images in sets for ref in images.images.values()):
         workers = max(workers, 2)

@@ -64,8 +64,8 @@ class ImageFormat:
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
         """Convert a picture so that the format can store it. Add a note for each change.
 
-        height and width are the size of the upscaled picture in pixels. To find problems early, pass one pixel of the
-        input as `picture`.
+        height and width are the size of the upscaled picture in pixels. To get the notes and errors before upscaling,
+        pass one pixel of the input as `picture`.
 
         Raises:
             ImageError: the format cannot store a picture with this size or with alpha.

@@ -75,7 +75,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
     def normalised(self, orientation: int) -> "Picture":
-        """Turn the pixels upright, and drop an ICC profile that does not fit the pixels.
+        """Turn the pixels upright; drop the ICC profile if it is damaged or has another colour space than the pixels.
 
         `orientation` is the EXIF orientation, 1 to 8. Pixels are not copied. A note says why a profile is dropped.
         """
