@@ -53,9 +53,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The verdict on the contestant: "ahead", "behind" or "not settled".
+        """The result: the contestant is "ahead" of the baseline, "behind" it, or the comparison is "not settled".
 
-        "not settled" means that the interval contains 0, or that the p-value is 5 % or more.
+        "not settled" means that the interval from `low` to `high` contains 0, or that `p_value` is 5 % or more.
         """
         if self.p_value >= 1 - LEVEL or not (self.low > 0 or self.high < 0):
             return "not settled"
@@ -101,8 +101,9 @@ def parse_published(row: Mapping[str, str]) -> Published:
 def compare(values: Sequence[float], baseline: Sequence[float], metric: Metric = PSNR) -> Comparison:
     """Compare a contestant with the baseline on the same images. Skip an image if one of the two values is nan or inf.
 
-    The interval of the mean difference comes from a percentile bootstrap: 9999 resamples of the images, fixed seed.
-    The verdict on Set5 is always "not settled": for five images, the p-value of the sign test is at least 0.0625.
+    `low` and `high` of the result come from a percentile bootstrap with 9999 resamples of the images and a fixed seed.
+    `verdict` of the result is always "not settled" for five images or fewer, because the p-value of the sign test is
+    then at least 0.0625. Set5 has five images.
 
     Args:
         values: the contestant's values of the metric, one per image.

@@ -47,11 +47,11 @@ class Contestant:
         return 0 if self.net is None else sum(weight.numel() for weight in self.net.parameters())
 
     def upscale(self, lq: np.ndarray, protocol: Protocol, variant: str = FULL) -> np.ndarray:
-        """Super-resolve an LR image. A network's output is clamped and then rounded once.
+        """Super-resolve an LR image. Clamp the output of a network to [0, 1] and convert it to uint8.
 
         Args:
             lq: the LR image: uint8, (h, w, 3) RGB or (h, w) grey. A network gets a grey image as three equal channels,
-                and the grey output is the mean of its three output channels.
+                and the grey SR image is the rounded mean of the three uint8 output channels.
             protocol: the protocol. It sets the scale and, for Bicubic, how the image is extended at its borders.
             variant: name of an inference variant, see `inference.variants`. Bicubic ignores it.
 
@@ -122,14 +122,14 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-    """Return a copy of `models` in which the folder's `checkpoint` and `network_g` replace each `experiment: FOLDER`.
+    """Return a copy of `models`. Replace each `experiment: FOLDER` by `checkpoint` and `network_g` from this folder.
 
     Args:
         models: the option `models` of a leaderboard. A value that is not a mapping is returned unchanged.
         read: function that takes the path of an option file and returns its content.
 
     Raises:
-        UserError: a folder is missing, has no weights, or has no or several option files. The message lists all faults.
+        UserError: a folder is missing, has no weights, or has 0 or several option files. The message lists all faults.
     """
     if not isinstance(models, Mapping):
         return models

@@ -107,7 +107,7 @@ def per_image_csv(results: Sequence[SetResult]) -> str:
 
 
 def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -> Iterator[dict[str, str]]:
-    """Yield a row of per_image.csv for each image, as a dict from column to text. `first` has the first columns."""
+    """Yield a row of per_image.csv for each image: a dict from column to text. Each dict begins with `first`."""
     for image, one in scores.items():
         numbers = {"psnr_db": f"{one.psnr:.6f}", "ssim": f"{one.ssim:.6f}", "protocol": one.protocol.name}
         yield {**first, "image": image, **numbers, "weights_sha256": weights_sha256}

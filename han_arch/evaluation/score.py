@@ -101,7 +101,7 @@ class SetScore(Score):
 
     @property
     def note(self) -> str:
-        """A text that lists the images that are not averaged, with their scores; "" if all images are averaged."""
+        """A text that lists the images that the mean leaves out, with their scores; "" if it leaves out none."""
         return "; ".join(f"{name}: {score.cell}, not averaged" for name, score in self.left_out.items())
 
 

@@ -123,7 +123,7 @@ def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
     Return a uint8 image: (h, w, 3) RGB, or (h, w) for a grey file if `protocol.grey` is "direct".
 
     Raises:
-        UserError: the file is not an 8-bit grey or RGB image, or the image is too small to be cut.
+        UserError: the file is not an 8-bit grey or RGB image, or a side is shorter than `protocol.gt_multiple`.
     """
     gt = protocol.cut_gt(load_rgb_or_grey(path))
     if gt.size == 0:

@@ -30,7 +30,7 @@ class CheckpointModel(SRModel):
     - A checkpoint contains the options `network_g`, the trained weights (key `params`) and the averaged weights (key
       `params_ema`).
     - `load_network` never runs code from a file. If the network is HAN, `load_network` also reads RCAN checkpoints and
-      the checkpoints of HAN's authors, and a warm start accepts a checkpoint that fits only partly.
+      the checkpoints of HAN's authors; with `strict=False`, only the weights of the backbone must have the same shapes.
     """
 
     step: TrainingStep
@@ -138,7 +138,7 @@ class CheckpointModel(SRModel):
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
         """Set the optimizers' options to those in `fresh`. Build new schedulers and advance them to iteration `done`.
 
-        `fresh` lists the parameter groups of each optimizer. Their options are from this run, not from the saved run.
+        `fresh` contains, for each optimizer, the options of its parameter groups, taken from this run's option file.
         """
         for optimizer, groups in zip(self.optimizers, fresh, strict=True):
             for group, values in zip(optimizer.param_groups, groups, strict=True):
