@@ -216,7 +216,7 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
 def _places(
     opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check every entry. Return a dict from the entry of each file to its path in the target folder."""
+    """Check all entries of the zip file. Return a dict from each file's entry to its path in the target folder."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
         raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")
@@ -242,7 +242,7 @@ def _places(
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
-    """Return why an entry is unsafe, or None if it is safe."""
+    """Return why an entry of a zip file is unsafe to unpack; None if it is safe."""
     # orig_filename is the stored name. In filename, zipfile cuts the name at NUL and replaces backslashes on Windows.
     name = info.orig_filename
     path = PurePosixPath(name)

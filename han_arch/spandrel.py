@@ -58,7 +58,7 @@ def _architecture(spandrel: Any) -> Any:
             checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
-                logger.info("%s; spandrel passes no options; assumed options: %s", checkpoint.summary, assumed)
+                logger.info("%s: the weights do not show all options; assumed values: %s", checkpoint.summary, assumed)
             for note in checkpoint.notes:
                 logger.info("%s", note)
             arguments = checkpoint.arguments

@@ -85,7 +85,7 @@ def model_card(
 ) -> str:
     """Return the text of a release's model card.
 
-    `bicubic` maps test sets to the mean score of bicubic interpolation. `files` maps file names to descriptions.
+    `bicubic` maps set names to mean PSNR and SSIM of bicubic interpolation. `files` maps file names to descriptions.
     """
     header = yaml.safe_dump(_front_matter(entry, training_set), sort_keys=False, allow_unicode=True, width=120)
     network = "{num_group} groups x {num_block} blocks x {num_feat} features".format(**entry.arguments)

@@ -105,8 +105,8 @@ def _check(request: Request, out: Path) -> None:
         raise UserError(f"{out} already exists; remove it, or choose another folder")
     if not _NAME.fullmatch(request.name) or _HEX_END.search(request.name):
         raise UserError(
-            "the name must be lower-case letters and digits, joined by -, and must not end with a hash; "
-            f"got {request.name}"
+            "the name must be lower-case letters and digits, joined by -, and must not end with a hash (- and "
+            f"8 or more hex digits); got {request.name}"
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
@@ -198,7 +198,7 @@ def _entry(request: Request, weights: store.Weights, file: Path, means: Mapping[
 
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
-    """Copy the option file and the logs without their absolute paths. Copy the CSV files, and draw the curves."""
+    """Copy the option file, logs and CSV files; remove absolute paths from option file and logs. Draw the curves."""
     (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
     logs = sorted(experiment.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
     log = "".join(path.read_text("utf-8", errors="replace") for path in logs)

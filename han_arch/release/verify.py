@@ -33,7 +33,7 @@ _SUM = re.compile(r"(?P<sha256>[0-9a-f]{64}) [ *](?P<name>.+)")
 
 @dataclass
 class Verification:
-    """The result of a check. `good` has a line for each correct point. `faults` has a line for each fault."""
+    """The result of a check. `good` has a line for each test that passed, `faults` for each test that failed."""
 
     good: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -212,7 +212,7 @@ def check_folder(folder: Path) -> Verification:
 
 
 def compare(entry: Entry, got: dict[str, tuple[float, float]]) -> Verification:
-    """Compare the mean scores `got` with a zoo entry. `got` maps a set name to mean PSNR in dB and mean SSIM."""
+    """Check `got` against the expected scores of an entry. `got` maps a set name to mean PSNR in dB and mean SSIM."""
     found = Verification()
     if not entry.expected:
         found.faults.append(f"cannot compare scores, because the zoo's table has no scores for {entry.name}")

@@ -1,6 +1,7 @@
 """Convert checkpoints of HAN's and RCAN's authors to the weight names of this package.
 
-Super-image uses the authors' names. This package uses BasicSR's names. `_RULES` maps the authors' names to BasicSR's.
+The library super-image uses the authors' names. This package uses BasicSR's names. `_RULES` maps the authors' names to
+BasicSR's names.
 """
 
 import re

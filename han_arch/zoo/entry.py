@@ -20,7 +20,7 @@ class Expected:
     Attributes:
         tolerance_db: largest allowed difference in PSNR, in dB. For SSIM, the limit is `tolerance_db` / 20.
         protocol: name of the measurement protocol, `Protocol.name`.
-        variant: name of the inference variant, "full" or "chop".
+        variant: inference variant: "full" for complete images, "chop" for overlapping quadrants of the images.
         status: "measured" if this package measured the numbers, "found" if a paper published them.
         source: command that measured the numbers, or paper that published them.
     """

@@ -107,7 +107,7 @@ def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
 
 
 def normalisation(network_g: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts about the input normalisation of a network. The formula is (input - rgb_mean) * img_range."""
+    """Return the input format, rgb_mean and img_range of a network, which computes (input - rgb_mean) * img_range."""
     mean, channels = network_g.get("rgb_mean"), network_g.get("num_in_ch", 3)
     if mean is None:  # then HAN uses the mean colour of DIV2K
         mean = [sum(DIV2K_RGB_MEAN) / 3] if channels == 1 else DIV2K_RGB_MEAN
@@ -133,7 +133,7 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer HAN's arguments from the weights. Custom attentions and most of ASSUMED cannot be inferred."""
+    """Infer HAN's arguments from the weights, except custom attentions, res_scale, img_range and rgb_mean."""
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {

@@ -92,7 +92,7 @@ class Weights:
     provenance: Mapping[str, Any]
 
     def in_precision(self, precision: Precision) -> "Weights":
-        """Return a copy whose tensors are contiguous, on the CPU and in the given precision."""
+        """Return a copy of these weights; its tensors are contiguous, on the CPU, and have the given precision."""
         tensors = {key: value.detach().to("cpu", precision.dtype).contiguous() for key, value in self.tensors.items()}
         return replace(self, tensors=tensors)
 
