@@ -37,7 +37,7 @@ class SpatialAttention:
 
 @dataclass(frozen=True)
 class Attentions:
-    """The attentions of a network. If the network lacks an attention, its field is a text that says so."""
+    """The attentions LAM (`layer`) and CSAM (`spatial`). The field of a missing attention is a text that says so."""
 
     layer: LayerAttention | str
     spatial: SpatialAttention | str

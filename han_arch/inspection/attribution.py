@@ -109,7 +109,7 @@ def detail(image: Tensor, patch: Patch) -> Tensor:
 
 
 def diffusion_index(strength: Tensor) -> float:
-    """Return `100 * (1 - Gini)` of the values in a map. It is 100 if all values are equal."""
+    """Return `100 * (1 - G)`. G is the Gini coefficient of the values in a map; it is 0 if all values are equal."""
     values = strength.flatten().double().sort().values
     total, count = float(values.sum()), len(values)
     if total == 0:

@@ -46,7 +46,7 @@ class Value:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted values for an error message."""
+        """Return a text for error messages that says what the value must be, such as "a number >= 0"."""
         bounds = [(">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below)]
         in_range = " and ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
         words = self.wanted or " or ".join(self.choices) or f"{_KINDS[self.kind]} {in_range}".strip()
@@ -94,7 +94,7 @@ class Values:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted lists for an error message."""
+        """Return a text for error messages that says what the list must be, such as "a list of 2 values, each ..."."""
         count = f"a list of {self.length or 'one or more'} values"
         return f"{count}, each {self.item.describe()}" + (" or ~" if self.null else "")
 
@@ -132,7 +132,7 @@ class Section:
     only: str = ""
 
     def describe(self) -> str:
-        """Describe the accepted mappings for an error message."""
+        """Return a text for error messages that says what the section must be, such as "a mapping of options"."""
         return "a mapping of options" + (f" with the name of a {self.registry} as `type`" if self.registry else "")
 
     def accepts(self, value: Any) -> bool:
@@ -193,7 +193,7 @@ def options_of(node: Section, content: Mapping[str, Any]) -> Options:
 
 
 def _parameters(entry: Callable[..., Any], registry: str) -> tuple[dict[str, bool], bool]:
-    """Return a dict (True for required parameters) and a bool (True if other keyword arguments are accepted)."""
+    """Return a dict of the parameters that are options (True: required), and True if `entry` accepts **kwargs."""
     functions = [entry]
     if inspect.isclass(entry):  # a constructor with **kwargs passes them to the base class
         own = [cls for cls in entry.__mro__ if cls.__module__ not in ("builtins", "torch.nn.modules.module")]

@@ -15,8 +15,8 @@ def load(path: Path, request: RunRequest) -> tuple[dict[str, Any], list[str]]:
     This function replaces BasicSR's `parse_options`.
 
     Raises:
-        UserError: the option file is not valid YAML, or a `--force_yml` entry is wrong; the message has the first
-            problem. Or options are wrong; the message lists the problems of all options.
+        UserError: the option file cannot be read or a `--force_yml` entry is wrong (the message describes only the
+            first problem), or options are wrong (the message lists all problems that the checks found).
     """
     content = read.read(path)
     read.override(content, request.overrides, check.addable)

@@ -128,7 +128,7 @@ def _added_by_hand(opt: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _reads_table_only(opt: dict[str, Any], where: str, section: dict[str, Any]) -> bool:
-    """Return True if the table lists all options of the section, False if another package may read more options."""
+    """Return True if only options in the table OPTIONS are read from the section, False if others may be read too."""
     if where.startswith("datasets"):
         return section.get("type") in CLOSED_SETS
     return opt.get("model_type") in CLOSED_MODELS

@@ -101,8 +101,9 @@ def override(
     Args:
         options: content of an option file.
         entries: texts of the form key:key=value, where the value is YAML.
-        addable: function such as `check.addable`. It returns the names of the options that entries may add to a
-            section. With `*`, entries may add any name if the value is a mapping. By default, they may add nothing.
+        addable: function such as `check.addable`. It returns a dict with the names of the options that entries may
+            add to a section. If the dict contains the name `*`, entries may add an option with any name, but only
+            with a mapping as its value. By default, entries may add nothing.
 
     Raises:
         UserError: an entry does not have this form; or its key is not in the file and must not be added.

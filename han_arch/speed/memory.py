@@ -1,7 +1,8 @@
 """Keep freed memory for the next training step, and measure peak memory.
 
-glibc returns freed blocks above a threshold (at most 32 MiB) to the system, and the kernel fills each new block with
-zeros. With large feature maps, this exchange of memory takes a large part of a training step on a CPU.
+When a block larger than a threshold is freed, glibc returns it to the system. By default, the threshold never exceeds
+32 MiB. The kernel fills each new block with zeros. With large feature maps, this exchange of memory takes a large
+part of a training step on a CPU.
 """
 
 import ctypes

@@ -5,8 +5,8 @@ transforms d (six input rows) and g (three kernel rows), multiplies the results,
 
     y = A^T [(G g) . (B^T d)]
 
-Each of the six products is a convolution along the row. The rounding error is two to three times as large as in a
-direct convolution.
+Each element of d and g is a complete row, so each of the six multiplications is a convolution along the width. The
+rounding error is two to three times as large as in a direct convolution.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4, with A, B and G of
 F(4x4, 3x3). Deviation: only the height is transformed. Transforming the width too would halve the multiplications

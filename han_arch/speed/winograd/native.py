@@ -1,4 +1,4 @@
-"""Compile kernels.c for this processor at its first use, and load it. The compilation takes a second.
+"""Compile kernels.c for this processor when it is first needed, and load it. The compilation takes about a second.
 
 The compiled file stays in a cache folder of the user. The file name is a hash of the source, the options and the
 compiler's macros, so machines that share a home folder do not load each other's code. Code is never loaded from a
