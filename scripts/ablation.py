@@ -81,7 +81,7 @@ class Run:
             ).returncode  # fmt: skip
 
     def trained(self) -> TrainedRun:
-        """Return the record of the finished run, with alpha and beta of its averaged weights."""
+        """Describe the finished run. alpha (of LAM) and beta (of CSAM) are read from the EMA weights."""
         tensors = read_raw(self.folder / "models" / "net_g_latest.pth").tensors
         gates = [float(tensors[key]) if key in tensors else None for key in ("lam.alpha", "csam.beta")]
         return TrainedRun(self.model, self.seed, self.iterations, *gates)

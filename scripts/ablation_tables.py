@@ -54,7 +54,7 @@ class TrainedRun:
 
 
 def tables(runs: Sequence[TrainedRun], results: Iterable[SetResult]) -> tuple[str, str]:
-    """Return the texts of runs.csv and images.csv. Each result's `contestant` must be the label of a run."""
+    """Return the texts of runs.csv and images.csv. `contestant` of each result must be the `label` of a run."""
     by_label = {run.label: run for run in runs}
     rows: list[dict[str, str]] = []
     images: dict[tuple[str, str, str], list[float]] = {}

@@ -28,7 +28,7 @@ def mean_scores(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def table(names: Sequence[str], scores: Sequence[Mapping[str, Score]]) -> str:
-    """Return a Markdown table and the protocol. Rows: the photos, then their mean. Columns: the methods."""
+    """Return a Markdown table of scores (rows: photos, mean; columns: methods) and a line that names the protocol."""
     methods = list(scores[0])
     named = [*zip(names, scores, strict=True), ("mean", mean_scores(scores))]
     rows = [[name, *(row[method].cell for method in methods)] for name, row in named]

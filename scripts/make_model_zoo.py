@@ -1,4 +1,4 @@
-"""Write docs/model_zoo.md from the zoo's table and the result files in docs/model_zoo.
+"""Write docs/model_zoo.md from han_arch/zoo/entries.json and the result files in docs/model_zoo.
 
 With `--check`, only check that the page is up to date.
 
@@ -80,7 +80,7 @@ def page(entries: Sequence[Entry], docs: Path) -> str:
     contains model_zoo/ablation/, the page shows the ablation.
 
     Raises:
-        UserError: the results of an entry are missing, or differ from the zoo's table.
+        UserError: the results of an entry are missing, or differ from the scores in entries.json.
     """
     own = [entry for entry in entries if entry.recipe is not None]
     others = [entry for entry in entries if entry.recipe is None]
@@ -111,7 +111,9 @@ def _section(entry: Entry, docs: Path) -> str:
     folder = docs / FOLDER / entry.name
     table = folder / PER_IMAGE
     if not table.is_file():
-        raise UserError(f"{table} does not exist; run scripts/make_model_zoo.py --add RELEASE_OF_{entry.name}")
+        raise UserError(
+            f"{table} does not exist; pass the release folder of {entry.name} to scripts/make_model_zoo.py --add"
+        )
     means = read_means(table)
     if {entry.name, "Bicubic"} - means.keys():
         raise UserError(f"{table} must have rows for {entry.name} and Bicubic; it has rows for {', '.join(means)}")
@@ -120,7 +122,7 @@ def _section(entry: Entry, docs: Path) -> str:
         psnr, ssim = means[entry.name].get(expected.dataset, (float("nan"), float("nan")))
         if not (abs(psnr - expected.psnr) <= ROUNDING_DB and abs(ssim - expected.ssim) <= ROUNDING_SSIM):
             raise UserError(
-                f"{table}: {entry.name} has {psnr:.4f} dB / {ssim:.6f} on {expected.dataset}, but the zoo's table says "
+                f"{table}: {entry.name} has {psnr:.4f} dB / {ssim:.6f} on {expected.dataset}, but entries.json says "
                 f"{expected.psnr} dB / {expected.ssim}"
             )
         base = means["Bicubic"][expected.dataset]
@@ -162,7 +164,7 @@ def _check_files(entry: Entry, folder: Path) -> None:
 
 
 def _curve(folder: Path, name_in_docs: str, what: str = "") -> list[str]:
-    """Return Markdown lines with the validation results and the curves of a training run or of one stage."""
+    """Return Markdown lines with the validation results and the curves of a training, or of one of its stages."""
     lines = []
     for path in sorted(folder.glob("val_*.csv")):
         with path.open(newline="", encoding="utf-8") as file:

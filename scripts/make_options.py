@@ -207,7 +207,7 @@ EXPERIMENTS: list[OptionFile] = [
 
 
 def main() -> int:
-    """Write or check the files; return 1 if a checked file is missing, out of date or unknown."""
+    """Write or check the files; with `--check`, return 1 if a file is missing, out of date, or not in the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is missing or out of date")
     folder = "folder of the option files (default: options/)"
@@ -221,7 +221,7 @@ def main() -> int:
     strangers = sorted(present.keys() - wanted.keys())
     if args.check:
         for name in differing:
-            print(f"{name}: missing or out of date; run scripts/make_options.py, which writes it from the tables")
+            print(f"{name}: missing or out of date; run scripts/make_options.py, which writes the file")
         for name in strangers:
             print(f"{name}: not in the table of scripts/make_options.py; delete the file or add it to the table")
         return 1 if differing or strangers else 0

@@ -184,8 +184,8 @@ class Leaderboard(OptionFile):
     """Option file of a leaderboard.
 
     Args:
-        models: pairs of a name on the leaderboard and an experiment. If `source` is "zoo: ", the second item is the
-            name of a zoo entry.
+        models: pairs (name on the leaderboard, experiment). If `source` is "zoo: ", a zoo entry takes the place of the
+            experiment.
     """
 
     template = "leaderboard.yml"

@@ -1,8 +1,8 @@
 """Kill a training run many times, resume it each time, and compare its final files with those of an uninterrupted run.
 
 Every third time, the run is killed while it writes a checkpoint; otherwise, it is killed at a random iteration.
---seed sets these iterations and the training data; the exact times depend on the machine. The exit status is 1 if any
-bit differs.
+--seed determines the training data and the random choices; the exact times of the kills also depend on the machine.
+The exit status is 1 if a bit differs, or if the run was killed fewer than --kills times.
 
 Examples:
   python scripts/soak.py
@@ -37,7 +37,7 @@ LONGEST_START = 120  # seconds after which a run is killed in any case
 
 @dataclass
 class Kills:
-    """How often the run was killed, and the iterations at which it was resumed."""
+    """The number of times that the run was killed, and the iterations at which it was resumed."""
 
     count: int = 0
     inside_a_save: int = 0  # kills that left a half-written file
@@ -45,12 +45,12 @@ class Kills:
 
 
 def main() -> int:
-    """Run the soak test; return 0 if both runs are equal."""
+    """Run the soak test; return 0 if both runs are equal and one was killed --kills times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--kills", type=int, default=20, help="number of times that the run is killed (default: 20)")
     add("--iterations", type=int, default=100, help="number of training iterations (default: 100)")
-    add("--workers", type=int, default=0, help="number of data workers (default: 0)")
+    add("--workers", type=int, default=0, help="number of processes that load the training data (default: 0)")
     add("--seed", type=int, default=0, help="seed of the data and of the times at which the run is killed (default: 0)")
     add("--out", type=Path, help="empty or new folder for both runs (default: a temporary folder)")
     args = parser.parse_args()
@@ -173,7 +173,7 @@ def newest_state(folder: Path) -> int:
 
 
 def inode_of_rows(folder: Path) -> int:
-    """Return the inode of train.csv, or 0 if the file is missing. A resumed run replaces it after one iteration."""
+    """Return the inode of train.csv, or 0 if there is no such file. A resumed run replaces it after one iteration."""
     path = folder / EXPERIMENT / "train.csv"
     return path.stat().st_ino if path.exists() else 0
 

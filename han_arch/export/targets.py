@@ -141,7 +141,8 @@ def _openvino_core(openvino: ModuleType) -> Any:
     """Return the one OpenVINO core of this process. The core is never freed.
 
     A core sets the stack for signal handlers. If two cores exist at the same time, or another thread frees a core, this
-    stack is freed but still used (in OpenVINO 2026.4). Then the next signal, such as when a worker ends, is fatal.
+    stack is freed but still used (in OpenVINO 2026.4). Then the next signal crashes the process.
+    For example, the end of a data worker (a process that loads data) sends a signal.
     """
     return openvino.Core()
 

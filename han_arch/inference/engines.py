@@ -143,6 +143,6 @@ def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp
 
 @lru_cache(maxsize=4)
 def loaded_engine(model: str | Path, changed: int, device: str, dtype: str, winograd: bool) -> Engine:
-    """Return a model's engine from the cache. If `changed`, the file's modification time, is new, load the model."""
+    """Return a model's engine from the cache, or load the model. `changed` is the file's modification time."""
     name = Path(model).name if Path(model).is_file() else str(model)
     return TorchEngine(load_model(model), name, device, dtype, winograd)

@@ -39,7 +39,7 @@ class Upscaled:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks. `progress` gets two numbers of LR pixels, done and total, with overlaps. `warn` gets a text."""
+    """Callbacks. `warn` gets a message. `progress` gets the finished and the total LR pixels, with tile overlaps."""
 
     progress: Callable[[int, int], None] = lambda done, total: None
     warn: Callable[[str], None] = lambda message: None
@@ -51,7 +51,7 @@ def upscale_pixels(
     """Super-resolve an image.
 
     If memory runs out, the image is computed again with tiles of half the height and width. If the output in half
-    precision is not finite, the image or tile is computed again in float32. Both cases cause a warning.
+    precision is not finite, the image or tile is computed again in float32. Both times, `listener.warn` gets a warning.
 
     Args:
         pixels: the image, (h, w, 1 to 4), of uint8, uint16, or floats in [0, 1]. The channels are grey, grey and alpha,
@@ -87,9 +87,10 @@ def upscale_pixels(
 
 
 def side_by_side(pixels: np.ndarray, result: np.ndarray, scale: int) -> np.ndarray:
-    """Return a comparison: bicubic interpolation of the image on the left, the network's output on the right.
+    """Return a picture that shows bicubic interpolation on the left and the network's output on the right.
 
-    pixels is the image, (h, w, channels). result is the network's output, (scale*h, scale*w, channels).
+    pixels is the image, (h, w, channels). result is the network's output, (scale*h, scale*w, channels). Of a large
+    image, the picture shows only the middle.
     """
     height, width = (min(length, COMPARED_SIDE // scale) for length in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -172,7 +173,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield pairs (row, strip). Image and engine can be grey or RGB. A strip has as many channels as the image."""
+    """Super-resolve lq; yield pairs (row, strip). lq and engine can be grey or RGB. Strips have the channels of lq."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:

@@ -1,7 +1,7 @@
 """Choose a plan that fits a memory limit: the complete image at once, the network's tail in strips, or tiles.
 
-The tail is the network's last part: upsampling and conv_last. Free memory and the device do not change the plan. Plans
-assume float32, because tiles that overflow in half precision are computed again in float32.
+The tail is the network's last part: upsampling and conv_last. The plan depends neither on the device nor on how much
+memory is free. Plans assume float32, because tiles that overflow in half precision are computed again in float32.
 """
 
 import math
@@ -149,8 +149,8 @@ class PlanRequest:
         shape: shape of the image, (h, w, channels). The alpha channel is counted.
         itemsize: number of bytes per pixel value of the image.
         budget: memory limit of the program in bytes, not counting the upscaled image.
-        writing: memory for writing the upscaled image, in bytes per output pixel. It can raise `Plan.peak`, but does
-            not change the kind of plan or the tiles.
+        writing: memory for writing the upscaled image, in bytes per output pixel. A larger number can increase
+            `Plan.peak`, but does not change the kind of plan or the tiles.
     """
 
     shape: tuple[int, ...]
@@ -195,7 +195,7 @@ def choose(request: PlanRequest) -> Plan:
 
 
 def _tiles(request: PlanRequest, before: int) -> Plan:
-    """Return the plan with the largest tiles that fit the memory limit. Other data take `before` bytes."""
+    """Return the plan with the largest tiles that fit the memory limit. `before` bytes are already in use."""
     (height, width, _), cost = request.shape, request.cost
     border = 2 * OVERLAP * width * cost.scale**2 * _CHANNELS * _FLOAT  # blended border rows of two rows of tiles
 
