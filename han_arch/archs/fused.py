@@ -2,7 +2,7 @@
 
     step                   plain form                         fast form
     end of an RCAB         x + scale * gate(y) * y            gated_residual: one function with its own gradient
-    inner products in LAM  stack @ stack^T                    layer_correlation: reads the maps slice by slice
+    inner products in LAM  stack @ stack^T                    layer_correlation: copies the maps in small parts
     LAM and conv_lam       conv(cat_i(sum_j M_ij feats_j))    conv_of_mixture: folds M into the weights of conv
     upsampling             PixelShuffle(conv(x))              upsample: moves whole pixels, not single values
 
@@ -124,7 +124,7 @@ def _sum_of_convs(weights: Sequence[Tensor], bias: Tensor | None, feats: Sequenc
 
 
 class _LayerCorrelation(torch.autograd.Function):
-    """The inner products of all pairs of feature maps: E_ij = <feats_i, feats_j>, computed slice by slice of the maps.
+    """The inner products of all pairs of feature maps, E_ij = <feats_i, feats_j>, summed over small parts of the maps.
 
     If G is the gradient of the loss with respect to E, feats_i has the gradient `sum_j (G_ij + G_ji) feats_j`.
     """
@@ -165,7 +165,7 @@ def _common_format(feats: tuple[Tensor, ...]) -> torch.memory_format:
 
 
 def _as_rows(feats: tuple[Tensor, ...]) -> list[Tensor]:
-    """Flatten each map to (b, c*h*w) in one order. If all maps have the same memory format, no map is copied."""
+    """Flatten each map to (b, c*h*w), all in the same order. If they share a memory format, no map is copied."""
     if _common_format(feats) == torch.channels_last:
         return [feat.permute(0, 2, 3, 1).flatten(1) for feat in feats]
     return [feat.flatten(1) for feat in feats]

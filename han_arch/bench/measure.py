@@ -61,7 +61,7 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measurement of one network in one case: a row of the table."""
+    """One row of the table: the times or the peak memory of a network under the conditions that `case` names."""
 
     case: str  # such as "inference, LR 96, float32"
     network: str  # title of the network
@@ -85,12 +85,15 @@ class BenchResult:
     skipped: dict[str, str] = field(default_factory=dict)  # title of a network that could not be built -> the reason
 
     def fitting(self, case: str, dtype: str) -> list[tuple[BenchNetwork, Any]]:
-        """Return the networks to measure in this case and dtype, as pairs (record, network or path of its file)."""
+        """Return the built networks that are measured for `case` (one of CASES) and `dtype` (a key of DTYPES).
+
+        Each item is a pair: the record in NETWORKS; and the network, or the path of its exported file.
+        """
         return [(NETWORKS[key], net) for key, net in self.built.items() if NETWORKS[key].fits(case, dtype)]
 
 
 def measure_all(settings: BenchSettings, say: Callable[[str], object]) -> BenchResult:
-    """Build the networks and measure all cases; before each case, call `say` with the name of the case."""
+    """Build the networks and measure them. Before each part, call `say`, as in `say("inference, LR 96, float32")`."""
     result, size = BenchResult(), Size(settings.num_block, settings.num_feat)
     with tempfile.TemporaryDirectory(prefix="han_arch_bench_") as folder:
         # False sorts before True: exported networks are built last.
@@ -190,7 +193,10 @@ def training_run(network: BenchNetwork, net: nn.Module, dtype: str) -> Run:
 
 
 def settle(step: Run, keeps_memory: bool) -> None:
-    """Switch `keep_freed_memory` on or off, as `keeps_memory` says; then run WARM_STEPS untimed training steps."""
+    """Prepare a timed training step: run `step` WARM_STEPS times without timing.
+
+    Before that, call `give_back_freed_memory` and, if `keeps_memory` is true, `keep_freed_memory`.
+    """
     memory.give_back_freed_memory()
     if keeps_memory:
         memory.keep_freed_memory()

@@ -75,7 +75,10 @@ def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
 
 
 def _draw_chart(rows: list[Measurement], path: Path) -> None:
-    """Draw a PNG chart with one panel per case: a bar for each network's median, and a line for its range."""
+    """Draw a PNG chart with one panel for each value of `Measurement.case`.
+
+    A panel has one bar per network. The bar ends at the median; a line goes from the smallest to the largest value.
+    """
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.values]
@@ -111,10 +114,10 @@ def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:
 
 
 def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None = None) -> float | None:
-    """Return (speed of a network) / (speed of the authors' code); if `row` is in MB, the ratio of the memory.
+    """Return (speed of the network in `row`) / (speed of the authors' code).
 
-    `case` selects the measurement of the authors' code; None: the case of `row`. Return None if one of the two
-    measurements is missing.
+    If `row` is in MB, return (memory of the network) / (memory of the authors' code). The authors' code is measured
+    under the conditions `case`; None means `row.case`. Return None if one of the measurements has no values.
     """
     peer = _find(rows, case or row.case, AUTHORS)
     if peer is None or not row.values:
@@ -123,9 +126,10 @@ def ratio_to_authors(row: Measurement, rows: list[Measurement], case: str | None
 
 
 def quotient(above: Measurement, below: Measurement) -> float:
-    """Return the median of above / below over all rounds. This ratio stays right if other programs slow down a round.
+    """Divide the value in `above` by the value in `below` for each round; return the median of these ratios.
 
-    If the cases differ, return (median of above) / (median of below), because the rounds are not the same.
+    If another program slows down a round, it slows down both values, and the ratio stays right. If the two measurements
+    differ in `case` or in their number of rounds, return (median of above) / (median of below).
     """
     if above.case == below.case and len(above.values) == len(below.values):
         return statistics.median(a / b for a, b in zip(above.values, below.values, strict=True))

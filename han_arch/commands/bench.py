@@ -23,7 +23,8 @@ NUMBERS = {  # fields of BenchSettings and their help texts
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `basicsr bench` to the parser."""
     add, default = parser.add_argument, BenchSettings
-    add("--cases", nargs="+", choices=CASES, default=default.cases, help="cases to measure (default: all)")
+    add("--cases", nargs="+", choices=CASES, default=default.cases,
+        help="inference, training = their times; memory = peak memory of inference (default: all three)")  # fmt: skip
     add("--networks", nargs="+", choices=NETWORKS, default=default.networks, help="networks to measure (default: all)")
     add("--dtypes", nargs="+", choices=DTYPES, default=default.dtypes, help="number formats to measure (default: all)")
     add("--lr_sizes", nargs="+", type=int, default=default.lr_sizes,
