@@ -85,7 +85,7 @@ def layer_correlation(feats: list[Tensor]) -> Tensor:
     """Return the inner products `E_ij = <feats_i, feats_j>` of n maps, as (b, n, n). Each map is (b, c, h, w).
 
     E is float64 for float64 maps, else float32, even under autocast. With img_range 255, the products exceed 1e10 and
-    would overflow in float16. The fast form has no second derivative.
+    would overflow in float16. If `enabled()`, the function cannot be differentiated twice.
     """
     with torch.autocast(feats[0].device.type, enabled=False):
         if enabled():

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
         checks = export(net, args.model, args.to, path, args.overwrite, done)
     size = sum(path.with_suffix(suffix).stat().st_size for suffix in target.suffixes)
-    say(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, same output as PyTorch except for rounding; test images:")
+    say(f"{path}: x{net.upscale}, {size / 1e6:.1f} MB, same output as PyTorch except for rounding, on these images:")
     say(*(f"  {check}" for check in checks))
     for precision in target.precisions[1:]:
         name = precision.long_name

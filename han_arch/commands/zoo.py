@@ -109,7 +109,8 @@ If the command fails, it does not leave a release folder.""")
     add("--checkpoint", type=Path,
         help="checkpoint to release (default: EXPERIMENT/models/net_g_latest.pth, or net_g_best.pth if the training "
         "run used the option keep_best)")
-    add("--url", help="URL of the folder from which users download the weight file (default: the package contains it)")
+    add("--url",
+        help="URL of the folder from which users download the weight file (default: none; the package has the file)")
     add("--author", default="han-arch", help="user ID of the author at OpenModelDB (default: %(default)s)")
     add("--half", action="store_true",
         help="store the weights as float16 (half the file size), and measure PSNR and SSIM with these weights")

@@ -89,8 +89,8 @@ def verify_pair(
     Args:
         scale: HR side / LR side. If None, use the scale of `degradation`, or else that of the first readable pair.
         degradation: the degradation that the LR images must have. None: any degradation.
-        tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the output of the
-            detected convention. Pass 0 (no difference allowed) for data sets that `basicsr data prepare` made.
+        tolerance: maximum share (0..1) of the pixel values in an LR image that may differ from the LR image that the
+            detected degradation makes. Pass 0 (no difference) for data sets that `basicsr data prepare` made.
     """
     gt_set, lq_set = load_set(gt_path), load_set(lq_path)
     report = Report(faults=gt_set.faults + lq_set.faults)
