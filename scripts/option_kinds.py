@@ -75,7 +75,7 @@ STEP = {
     "compile": "false",
     "accumulate": "1  # number of parts of a batch that run one after another, to save memory",
     "grad_clip": "~  # maximum norm of the gradient, such as 10.",
-    "guard": "{factor: 10., action: skip}  # skips steps whose loss exceeds 10 times the usual; or action: rollback",
+    "guard": "{factor: 10., action: skip}  # skips a step with more than 10 times the usual loss; or action: rollback",
 }
 # Options that make a training step fast on a processor with bfloat16 instructions.
 FAST_ON_CPU = {"precision": "bf16", "channels_last": "true"}

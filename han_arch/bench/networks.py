@@ -65,7 +65,7 @@ class BenchNetwork:
         return net
 
     def random_input(self, batch: int, lr_size: int) -> Tensor:
-        """Return random LR images in float32. Their shape is (batch, 3, lr_size, lr_size)."""
+        """Return random LR images: a float32 tensor of shape (batch, 3, lr_size, lr_size)."""
         lq = torch.rand(batch, 3, lr_size, lr_size) * self.input_range
         return lq.contiguous(memory_format=torch.channels_last) if self.channels_last else lq
 

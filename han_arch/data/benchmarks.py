@@ -55,7 +55,7 @@ class BenchmarkSet:
 
 def _selfexsr(name: str, key: str, scale: int) -> tuple[RemoteFile, str]:
     # The links come from SelfExSR's README; nobody published hashes. SelfExSR has one folder of cropped HR images for
-    # each scale; `scale` selects the folder whose images lost the fewest pixels.
+    # each scale; `scale` selects the folder with the images that lost the fewest pixels.
     remote = RemoteFile(f"https://uofi.box.com/shared/static/{key}.zip", f"{name}_SelfExSR.zip")
     return remote, rf"image_SRF_{scale}/(img_\d+)_SRF_{scale}_HR(\.png)"
 

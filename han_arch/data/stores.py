@@ -168,7 +168,8 @@ class Store(ABC):
         try:
             made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
-            raise UserError(f"{folder} has no readable {RECORD}, so data prepare cannot continue; {advice}") from None
+            fault = f"{folder} exists but has no readable {RECORD}, so data prepare cannot continue"
+            raise UserError(f"{fault}; {advice}") from None
         differences = "; ".join(
             f"{key} was {_shortened(made_with.get(key))}, is now {_shortened(self.settings.get(key))}"
             for key in sorted({*made_with, *self.settings})

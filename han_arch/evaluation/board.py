@@ -1,7 +1,7 @@
 """Read a leaderboard from an option file: check the options and images, and load the contestants.
 
-Before the long measurement starts, one message reports the faults of all images and models. A wrong option of the
-leaderboard itself is reported first and alone.
+Before the long measurement starts, one message reports the faults of all images, models, `baseline`, `cost`, `gallery`
+and `perceptual`. A fault in another option is reported first and alone.
 """
 
 from collections.abc import Mapping, Sequence

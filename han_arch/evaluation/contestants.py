@@ -165,9 +165,10 @@ def find_weights(path: Path) -> Path:
     if path.is_file():
         return path
     ended = " (the training has not finished)" if path.name == LATEST.name else ""
-    others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth"))) or "no other weight file"
+    others = ", ".join(sorted(other.name for other in path.parent.glob("net_g_*.pth"))) or "none"
     raise UserError(
-        f"there is no weight file {path}{ended}; the folder has {others}; set the key `checkpoint` to another file"
+        f"there is no weight file {path}{ended}; weight files in the folder: {others}; choose a weight file with "
+        "checkpoint (option file) or --checkpoint (basicsr zoo publish)"
     )
 
 

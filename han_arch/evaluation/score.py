@@ -130,7 +130,7 @@ def finite_mean(values: Iterable[float]) -> float:
 
 
 def mean_score(scores: Mapping[str, Score]) -> SetScore:
-    """Return the mean score of a test set's images. Leave out images whose PSNR or SSIM is nan or inf.
+    """Return the mean score of a test set's images. Skip images with a PSNR or SSIM of nan or inf.
 
     Raises:
         ValueError: there are no scores, or their protocols differ.

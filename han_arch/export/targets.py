@@ -136,6 +136,9 @@ def openvino_from_onnx(onnx_path: Path, path: Path, metadata: Metadata) -> None:
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
+_CORE_LOCK = threading.Lock()  # makes several threads get the same core
+
+
 @cache
 def _openvino_core(openvino: ModuleType) -> Any:
     """Return the one OpenVINO core of this process. The core is never freed.
@@ -154,10 +157,12 @@ def open_openvino(path: Path, device: str, precision: Precision, threads: int | 
         FileNotFoundError: the `.bin` file does not exist.
         UserError: OpenVINO does not support the device or cannot read the file.
     """
-    core = _openvino_core(require("openvino", "openvino"))
+    openvino = require("openvino", "openvino")
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise FileNotFoundError(f"the file {weights} does not exist; {path.name} needs it in the same folder")
+    with _CORE_LOCK:
+        core = _openvino_core(openvino)
     if not any(found.split(".")[0] == device for found in core.available_devices):
         raise UserError(
             f"OpenVINO does not find the device {device} on this machine; it finds {', '.join(core.available_devices)}"
@@ -252,6 +257,6 @@ def _tracing(format_name: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first useful line of an error message. OpenVINO's messages begin with names of source files."""
+    """Return the first useful line of an error message. OpenVINO's messages start with names of source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
     return (lines or [type(error).__name__])[0][:300]

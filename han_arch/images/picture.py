@@ -178,7 +178,7 @@ def _profile_fault(icc: bytes, channels: int) -> str | None:
 
 
 def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """Return (EXIF data, orientation, notes for the user). Tags that describe the source file are left out."""
+    """Return (EXIF data, orientation, notes for the user). The data has no tags that describe the source file."""
     try:
         old = image.getexif()
         orientation = old.get(ExifTags.Base.Orientation, 1)

@@ -124,5 +124,5 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files in a folder, sorted by name. Like BasicSR, skip hidden files, whose names start with a dot."""
+    """List the files in a folder, sorted by name. Like BasicSR, skip hidden files (.NAME)."""
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -62,7 +62,7 @@ def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
-    """Write a picture as a TIFF file with 8 or 16 bits; see `ImageFormat.write`."""
+    """Write a picture as a TIFF file with 8 or 16 bits per channel. `ImageFormat.write` explains the arguments."""
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:

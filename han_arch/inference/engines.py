@@ -115,7 +115,7 @@ def choose_device(device: str = "auto") -> str:
 
 
 def get_engine(model: "str | Path | HAN", device: str = "auto", dtype: str = "fp32", winograd: bool = False) -> Engine:
-    """Return the engine for a model. The last four engines that were loaded by name or path stay in memory.
+    """Return the engine for a model. The four most recently used engines of named models or files stay in memory.
 
     Args:
         model: name or path of a model for `han_arch.load_model`, or a HAN network.

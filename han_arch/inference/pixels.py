@@ -173,7 +173,7 @@ class _ImageRun:
 
 
 def _colours(engine: Engine, lq: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Super-resolve lq; yield pairs (row, strip). lq and engine can be grey or RGB. Strips have the channels of lq."""
+    """Super-resolve `lq` and yield pairs (row, strip). A strip has as many channels as `lq`, for every engine."""
     if lq.shape[1] == engine.channels:
         yield from engine.strips(lq)
     elif engine.channels == 1:

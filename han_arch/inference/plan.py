@@ -41,7 +41,8 @@ def parse_size(text: str | int, what: str = "--memory") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", str(text).strip(), re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if size < 1:
-        raise UserError(f"{what} must be a number above 0, without unit or with K, M, G or T, such as 2G; got {text!r}")
+        units = "without unit or with K, M, G or T"
+        raise UserError(f"{what} must be a number above 0, {units}, such as {DEFAULT_BUDGET}; got {text!r}")
     return size
 
 
@@ -88,7 +89,7 @@ class MemoryCost:
         return TAIL_FACTOR * 2 * self.scale**2 * self.num_feat * _FLOAT
 
     def features(self, height: int, width: int) -> int:
-        """Return how many bytes of memory `HAN.features` and one strip of the tail need for an image or tile."""
+        """Return the memory in bytes that `HAN.features` and one strip of the tail need for an image or tile."""
         one_map = height * width * self.num_feat * _FLOAT
         rows = min(height, strip_rows(height, width, self.strip_pixels) + 2 * HALO)
         return int(FEATURES_FACTOR * self.maps * one_map + self.tail_bytes * rows * width)
@@ -150,7 +151,8 @@ class PlanRequest:
         itemsize: number of bytes per pixel value of the image.
         budget: memory limit of the program in bytes, not counting the upscaled image.
         writing: memory for writing the upscaled image, in bytes per output pixel. A larger number can increase
-            `Plan.peak`, but does not change the kind of plan or the tiles.
+            `Plan.peak`, but does not change the kind of plan or the tiles. If this
+            memory exceeds the limit, `choose` raises UserError.
     """
 
     shape: tuple[int, ...]
@@ -169,7 +171,8 @@ def choose(request: PlanRequest) -> Plan:
     """Return the first plan that fits the memory limit: full, strips, or the largest tiles that fit.
 
     Raises:
-        UserError: the limit is too small, even for the smallest tiles. The message contains the lowest possible limit.
+        UserError: the limit is too small for the smallest tiles, or for reading or writing the image. The message
+            contains the lowest possible limit.
     """
     (height, width, channels), cost, budget = request.shape, request.cost, request.budget
     image = math.prod(request.shape) * request.itemsize

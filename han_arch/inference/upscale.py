@@ -34,7 +34,7 @@ def upscale(
 ) -> Images:
     """Super-resolve an image. The pixels are the same as in a lossless file that `basicsr upscale` writes.
 
-    Several threads may call this function at the same time. The last four models loaded by name or path stay in memory.
+    Several threads may call this function at the same time. The four most recently used models stay in memory.
 
     Args:
         image: the image, in one of three forms:

@@ -107,7 +107,10 @@ def chop(run: Run, lq: Tensor, scale: int, overlap: int = CHOP_OVERLAP, max_pixe
 
 
 def _halves(length: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Split a side into two overlapping parts. For each, return begin, end, and begin and end of the kept pixels."""
+    """Split a side into two overlapping parts; a side of one pixel gives one part.
+
+    For each part, return its start and end, and the start and end of the kept pixels.
+    """
     half = length // 2
     size = min(length, half + overlap)
     parts = [(0, size, 0, half), (length - max(size, length - half), length, half, length)]

@@ -58,7 +58,7 @@ def attentions(net: HAN, lq: Tensor) -> Attentions:
 def channels_to_show(spatial: SpatialAttention | str, wanted: list[int] | None) -> list[int]:
     """Return the indices of the CSAM channels to draw. The list is empty if the network does not have a CSAM.
 
-    `wanted` has the indices that the user selected. None: choose the CHANNELS_SHOWN channels whose gates vary most.
+    `wanted` has the indices that the user selected. None: choose CHANNELS_SHOWN channels; their gates vary most.
 
     Raises:
         UserError: `wanted` has more than MOST_CHANNELS channels, or a channel that does not exist.

@@ -24,7 +24,7 @@ class View:
     """What to inspect: a patch of the output, channels of CSAM, and the size of the window."""
 
     patch: Patch | None = None  # patch of the complete photo's output; None: the patch with most detail
-    channels: list[int] | None = None  # indices of the CSAM channels to draw; None: the channels whose gates vary most
+    channels: list[int] | None = None  # indices of the CSAM channels to draw; None: those with the most varying gates
     window: int = 96  # largest side of the inspected part of the photo, in photo pixels
     steps: int = STEPS  # number of steps along the attribution's path
 

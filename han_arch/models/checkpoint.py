@@ -124,7 +124,7 @@ class CheckpointModel(SRModel):
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
-        if "options" not in resume_state:  # SRModel saved it
+        if "scaler" not in resume_state:  # SRModel saved it
             return
         before, now = resume_state["options"]["train"], self.opt["train"]
         self.scheduled_lrs = resume_state["scheduled_lrs"]
@@ -136,7 +136,7 @@ class CheckpointModel(SRModel):
         _set_random_state(resume_state["random"])
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
-        """Set the optimizers' options to those in `fresh`. Build new schedulers and advance them to iteration `done`.
+        """Give the options in `fresh` to the optimizers. Build new schedulers and advance them to iteration `done`.
 
         `fresh` contains, for each optimizer, the options of its parameter groups, taken from this run's option file.
         """

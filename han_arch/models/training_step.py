@@ -24,8 +24,8 @@ def _classes(module: Any, base: type, unusable: tuple[str, ...]) -> dict[str, An
     }
 
 
-# Classes that an option file can select, keyed by class name. Plugins may add classes. A class is left out if its step
-# needs a metric, a closure or special gradients, or if its arguments are functions or objects.
+# Classes that an option file can select, keyed by class name. Plugins may add classes. The rest is missing, because its
+# step needs a metric, a closure or special gradients, or because its arguments are functions or objects.
 OPTIMIZERS = _classes(torch.optim, Optimizer, ("LBFGS", "Muon", "SparseAdam"))
 SCHEDULERS = _classes(
     lr_scheduler,

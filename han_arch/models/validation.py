@@ -49,7 +49,8 @@ def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_im
         model.feed_data(sample)
         model.test()
         if not model.output.isfinite().all():
-            get_root_logger().warning(f"{path}: the output is not finite (nan or inf), so its metrics are nan")
+            consequence = ", so its metrics are nan" if "gt" in sample else ""
+            get_root_logger().warning(f"{path}: the output is not finite (nan or inf){consequence}")
             if "gt" in sample:
                 results[index] = dict.fromkeys(metrics, math.nan)
             continue

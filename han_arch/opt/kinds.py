@@ -10,7 +10,7 @@ _KINDS = {"flag": "true or false", "whole": "a whole number", "number": "a numbe
 # Parameters that BasicSR passes to a registered class or function itself. Option files cannot set them.
 _SUPPLIED = {"metric": ("img", "img2"), "optimizer": ("params",), "scheduler": ("optimizer", "last_epoch")}
 _EXTRA = {"metric": ("better",)}  # BasicSR itself reads `better`; metric functions receive it and ignore it
-# Packages whose classes ignore additional **kwargs. Their named parameters have ranges in the table of options.
+# The classes of these packages ignore additional **kwargs. The table of options has ranges for their named parameters.
 _TRUSTED = ("basicsr", "han_arch", "torch")
 
 
@@ -140,7 +140,7 @@ class Section:
         return isinstance(value, dict) or (value is None and self.null)
 
     def other(self, name: Any) -> "Node | None":
-        """Return the kind of an option whose name the user chose, or None if the name is not allowed."""
+        """Return the kind of an option with a name that the user chose, or None if this name is not allowed."""
         return self.others if re.fullmatch(self.others_named, str(name)) else None
 
 

@@ -60,7 +60,7 @@ def find(path_or_name: str) -> Path:
 
 
 def parse(text: str, source: str) -> Any:
-    """Parse YAML text. Error messages begin with the source, such as a file name.
+    """Parse YAML text. Error messages start with the source, such as a file name.
 
     Raises:
         UserError: the text is not valid YAML, or it contains a duplicate key or a tag that would run code.

@@ -27,7 +27,7 @@ def _rule(*reads: str, warning: bool = False) -> Callable[[Find], Find]:
     """Register a function as a rule. The function gets option values. It returns a description of the problem, or None.
 
     Args:
-        reads: paths of the options that the rule reads. Error messages begin with the first path. If an option is
+        reads: paths of the options that the rule reads. Error messages start with the first path. If an option is
             missing or `~`, the rule is skipped; but if the path of this option ends with `?`, the function is called
             with None as the value. If a path contains `*`, the function is called once for each name in the section,
             with the name as first argument.

@@ -101,7 +101,7 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """Read per_image.csv of a release. Return mean PSNR in dB and mean SSIM, keyed by model name and set name.
 
-    Images whose PSNR or SSIM is nan or inf are skipped.
+    The function skips images with a PSNR or SSIM of nan or inf.
 
     Raises:
         UserError: the file lacks a column, or has a score that is not a number.

@@ -76,7 +76,7 @@ class CsvLog:
 
     def add(self, row: dict[str, object]) -> None:
         """Append a row, with all digits of the numbers. Raise UserError if the disk is full or refuses to write."""
-        with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="") as file:
+        with files.clear_refusal(self.path, REFUSED_WRITE), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
 
@@ -84,7 +84,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file, without half-written rows; an empty list if the file does not exist."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if None not in row.values() and row["iter"].isdigit()]
 
 

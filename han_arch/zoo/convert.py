@@ -42,7 +42,7 @@ class Converted:
     Attributes:
         img_range: option `img_range`, 255 or 1.
         rgb_mean: option `rgb_mean`, in [0, 1]; None for the default mean.
-        notes: log messages about weights whose values changed.
+        notes: log messages about weights with changed values.
     """
 
     tensors: dict[str, Tensor]

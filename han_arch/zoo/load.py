@@ -131,10 +131,8 @@ def complete_options(
     if checkpoint.is_rcan:  # RCAN is HAN without its attentions
         wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
         if differences := _differing_weights(checkpoint.tensors, wanted):
-            raise UserError(
-                f"{checkpoint.source} ({checkpoint.summary}) does not fit an RCAN with the given options; differences: "
-                f"{'; '.join(differences)}"
-            )
+            fault = "is not a complete RCAN" if given is None else "does not fit an RCAN with the given options"
+            raise UserError(f"{checkpoint.source} ({checkpoint.summary}) {fault}: {'; '.join(differences)}")
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
     else:
         load_strict(net, checkpoint, arguments)

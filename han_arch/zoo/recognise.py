@@ -133,7 +133,10 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
-    """Infer HAN's arguments from the weights, except custom attentions, res_scale, img_range and rgb_mean."""
+    """Infer HAN's arguments from the weights, except custom attentions and the arguments in ASSUMED.
+
+    Only the value "cosine" of lam_form can be inferred.
+    """
     num_feat, num_in_ch = _shape(tensors, "conv_first.weight", source)[:2]
     squeezed = _shape(tensors, "body.0.residual_group.0.rcab.3.attention.1.weight", source)[0]
     arguments: dict[str, Any] = {

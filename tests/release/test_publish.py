@@ -212,7 +212,7 @@ def damage_weights(experiment: Path, **changes: object) -> None:
     [
         ("nan", "nan or inf"),
         ("no ema", "params_ema"),
-        ("unfinished", "the folder has net_g_6.pth"),
+        ("unfinished", "net_g_6.pth; choose a weight file with checkpoint (option file) or --checkpoint"),
         ("other set", "terms of the training set Mine"),
         ("other network", "num_feat"),
         ("no data", "these test sets cannot be measured"),

@@ -190,7 +190,6 @@ def test_mistakes_get_one_line(
     assert message in error
 
 
-@pytest.mark.usefixtures("shipped")
 @pytest.mark.parametrize("row", ["HAN,Set5,img_0.png,30.1", "HAN,Set5,img_0.png,30.1,high"])
 def test_a_damaged_table_of_scores_gets_one_line(tmp_path: Path, row: str) -> None:
     path = tmp_path / "per_image.csv"
@@ -199,6 +198,7 @@ def test_a_damaged_table_of_scores_gets_one_line(tmp_path: Path, row: str) -> No
         read_means(path)
 
 
+@pytest.mark.usefixtures("shipped")
 def test_only_a_release_is_compared_with_an_entry(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     for target in ("han-s-x4", made.release / made.entry.file):
         status, _, error = verify(capsys, target, "--against", "han-s-x2")
