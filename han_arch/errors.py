@@ -1,6 +1,7 @@
 """The exception for mistakes of the user, and "did you mean" hints for unknown names."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,3 +38,13 @@ def hint(name: Any, known: Iterable[Any]) -> str:
 def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
     """Return the error for an unknown name. `what` is the kind of the name, such as "degradation"."""
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line: line breaks, control characters and lone surrogates become escapes such as \\n."""
+    return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
+
+
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in ("Zl", "Zp")  # control, format, surrogate, unassigned, line separators

@@ -3,21 +3,26 @@
 import errno
 import glob
 import hashlib
+import json
+import math
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from han_arch.errors import UserError
+from han_arch.errors import UserError, one_line
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
 HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CHUNK = 2**20
+_LONGEST_NAME = 200  # bytes; programs add dates and suffixes to a name, and file systems allow 255 bytes
+_FORBIDDEN = frozenset('<>:"/\\|?*')  # Windows does not allow these characters, and a slash would make a path
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
 
 
 def cache_folder() -> Path:
@@ -73,9 +78,35 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file completely or not at all. Text is encoded as UTF-8."""
+    """Write a file completely or not at all. Text is encoded as UTF-8; a lone surrogate becomes an escape like \\udcf6.
+
+    Python reads a file name that is not UTF-8 as text with lone surrogates.
+    """
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Return content as strict JSON, so nan and inf become null. Values that JSON cannot store become text."""
+    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def check_name(what: str, name: Any) -> str:
+    """Return a name that the user chose if every system can use it as the name of a file or folder.
+
+    Args:
+        what: kind of the name for the message, such as "the option name".
+
+    Raises:
+        UserError: the name is not a text, is empty or too long, or has a character that a system does not allow; it
+            leaves its folder (".."), ends with a dot or space, or is a device of Windows (such as NUL).
+    """
+    fault = _find_name_fault(name)
+    if fault:
+        raise UserError(
+            f"{what} must be usable as the name of a folder: {fault}; got {name!r:.120}; choose another name"
+        )
+    return str(name)
 
 
 @contextmanager
@@ -130,6 +161,30 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 def half_written(path: Path) -> list[Path]:
     """List temporary files and folders that interrupted writes of `path` left behind."""
     return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
+
+
+def _find_name_fault(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        return "it must be a text of at least one character"
+    if wrong := sorted(
+        character for character in set(name) if character in _FORBIDDEN or one_line(character) != character
+    ):
+        return f"it must not contain {', '.join(map(ascii, wrong))}"
+    if name != name.strip().rstrip("."):  # "." and ".." included
+        return "it must not begin with a space or end with a space or dot"
+    if name.split(".")[0].rstrip().lower() in _DEVICES:
+        return "Windows has a device of this name"
+    if (size := len(name.encode())) > _LONGEST_NAME:
+        return f"it must have at most {_LONGEST_NAME} bytes in UTF-8, and it has {size}"
+    return ""
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _beside(path: Path) -> Path:

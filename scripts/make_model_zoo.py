@@ -23,7 +23,7 @@ from pathlib import Path
 import ablation_tables
 
 from han_arch.errors import UserError
-from han_arch.evaluation.rows import markdown_table
+from han_arch.evaluation.rows import Markdown, code, markdown_table
 from han_arch.release.publish import CARD, CURVES, ROW
 from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import FOUND, MEASURED, TABLE, Entry, from_json
@@ -102,8 +102,9 @@ def _overview(entries: Sequence[Entry]) -> str:
         network = e.architecture + " {num_group} x {num_block} x {num_feat}".format(**e.arguments)
         start = f", started from {e.started_from}" if e.started_from else ""
         training = f"{e.training_set}, {e.iterations or 0:,} iterations{start}"
-        file = f"`{e.file}`, {(e.size or 0) / 1e6:.1f} MB"
-        rows.append([f"[{e.name}](#{e.name})", e.task, network, f"{e.parameters:,}", training, file, e.licence])
+        file = Markdown(f"{code(e.file)}, {(e.size or 0) / 1e6:.1f} MB")
+        link = Markdown(f"[{e.name}](#{e.name})")
+        rows.append([link, e.task, network, f"{e.parameters:,}", training, file, e.licence])
     return "\n".join(markdown_table(heads, rows))
 
 

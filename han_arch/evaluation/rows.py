@@ -3,15 +3,22 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from han_arch import files
+from han_arch.errors import one_line
 from han_arch.evaluation import comparison
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score
+
+# First characters of a formula in spreadsheets: = + - @ and their full-width forms.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Not the "_" inside of img_003, and not brackets that make no link.
+_MARKUP = re.compile(r"[\\`*~|$]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 class Column(NamedTuple):
@@ -114,12 +121,39 @@ def image_rows(scores: Mapping[str, Score], weights_sha256: str, **first: str) -
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Return the text of a CSV file. A cell is empty if its row lacks the column."""
+    """Return the text of a CSV file. A cell is empty if its row lacks the column.
+
+    Spreadsheets run a text that begins like a formula. Such a text gets an apostrophe before it.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({column: _inert(column) for column in columns})
+    writer.writerows({column: _inert(cell) for column, cell in row.items()} for row in rows)
     return text.getvalue()
+
+
+def escaped(text: str) -> str:
+    """Return a text for Markdown, so that its characters are shown as they are: no HTML, links, code or emphasis."""
+    html_free = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\g<0>", html_free)
+
+
+class Markdown(str):
+    """A text that is Markdown already, so a table shows it without escapes."""
+
+
+def code(text: str) -> Markdown:
+    """Return a text as a code span of Markdown. Backticks in the text become apostrophes."""
+    return Markdown("`" + one_line(text).replace("`", "'") + "`")
+
+
+def _inert(cell: str) -> str:
+    line = one_line(cell)
+    try:
+        float(line)
+    except ValueError:
+        return f"'{line}" if line.lstrip()[:1] in _FORMULA else line
+    return line
 
 
 def optional_metrics(results: Sequence[SetResult]) -> list[str]:
@@ -141,13 +175,13 @@ def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, then an empty line. Escape each "|" in a cell."""
-    return [
-        "| " + " | ".join(heads) + " |",
-        "|" + "---|" * len(heads),
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
-        "",
-    ]
+    """Return the lines of a Markdown table, then an empty line. Heads and cells are escaped, except for `Markdown`."""
+    first, *others = ("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (heads, *rows))
+    return [first, "|" + "---|" * len(heads), *others, ""]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|") if isinstance(text, Markdown) else escaped(text)
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:

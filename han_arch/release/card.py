@@ -8,7 +8,7 @@ import yaml
 
 from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
-from han_arch.evaluation.rows import markdown_table
+from han_arch.evaluation.rows import Markdown, code, markdown_table
 from han_arch.evaluation.score import Score
 from han_arch.zoo.entry import Entry
 
@@ -94,7 +94,9 @@ def model_card(
         scores = (bicubic[expected.dataset], expected)
         rows.append([expected.dataset, *(f"{score.psnr:.2f} / {score.ssim:.4f}" for score in scores)])
     results = "\n".join(markdown_table(["set", "Bicubic", entry.name], rows))
-    listed = "\n".join(markdown_table(["file", "content"], [[f"`{name}`", what] for name, what in files.items()]))
+    listed = "\n".join(
+        markdown_table(["file", "content"], [[code(name), Markdown(what)] for name, what in files.items()])
+    )
     return f"""---
 {header}---
 
