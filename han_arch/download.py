@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from han_arch.errors import UserError
-from han_arch.files import half_written, hash_file, new_folder, write
+from han_arch.files import hash_file, new_folder, write
 
 CHUNK = 2**20
 ATTEMPTS = 6  # consecutive attempts without a new byte before the download fails
@@ -192,8 +192,6 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
             or the compression ratio is too high.
         FileExistsError: the target exists.
     """
-    for leftover in half_written(target):  # left by an interrupted run
-        shutil.rmtree(leftover)
     try:
         with zipfile.ZipFile(archive) as opened:
             places = _places(opened, archive, limit, members)

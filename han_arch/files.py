@@ -1,20 +1,23 @@
 """Write files completely or not at all, compute hashes of files, and find the user's cache folder."""
 
 import errno
-import glob
 import hashlib
 import json
 import math
 import os
+import platform
+import re
 import secrets
 import shutil
+import stat
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from han_arch.errors import UserError, one_line
+from han_arch.locks import lock
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
 HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
@@ -23,6 +26,11 @@ _CHUNK = 2**20
 _LONGEST_NAME = 200  # bytes; programs add dates and suffixes to a name, and file systems allow 255 bytes
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # Windows does not allow these characters, and a slash would make a path
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
+# Names of temporary files contain this mark: only the same computer can see whether their process still lives.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+_LEFTOVER = re.compile(rf"\..*\.{_HOST}[0-9a-f]{{8}}\.part", re.DOTALL)
+_NONE = -1  # instead of a folder's descriptor on Windows, which cannot open folders
+_cleared: set[str] = set()  # folders in which this process has already removed leftovers
 
 
 def cache_folder() -> Path:
@@ -62,17 +70,20 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
         FileExistsError: overwrite is False, and path exists at the end of the `with` block.
         OSError: the system refused to write.
     """
-    beside = _beside(path)
+    if (folder := os.path.abspath(path.parent)) not in _cleared:
+        _cleared.add(folder)
+        clear_leftovers(path.parent)
+    beside, descriptor = _make(path, _make_file)
     try:
-        with beside.open("x+b") as file:
+        with open(beside, "w+b", opener=lambda *_: descriptor) as file:
             yield file
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        if overwrite:
-            os.replace(beside, path)
-        else:
-            _move_to_free_name(beside, path)
+            if sys.platform != "win32":  # rename while the file is open, because only an open file has its lock
+                _move(beside, path, overwrite)
+        if sys.platform == "win32":  # an open file cannot be renamed
+            _move(beside, path, overwrite)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -112,12 +123,14 @@ def check_name(what: str, name: Any) -> str:
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
     """Make a hidden folder next to path for unfinished files, and remove it at the end of the `with` block."""
-    beside = _beside(path)
-    beside.mkdir()
+    clear_leftovers(path.parent)
+    beside, descriptor = _make(path, _make_folder)
     try:
         yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        if descriptor != _NONE:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -158,9 +171,19 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
         raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {advice}") from error
 
 
-def half_written(path: Path) -> list[Path]:
-    """List temporary files and folders that interrupted writes of `path` left behind."""
-    return list(path.parent.glob(f".{glob.escape(path.name[:40])}.{'[0-9a-f]' * 8}.part"))
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders that killed processes left in a folder.
+
+    Only those of this user and this computer are removed. A living process locks its own, so they stay. `replacing`
+    calls this function once per folder and process, `working_folder` and `new_folder` always. It does nothing on
+    Windows, and where the file system has no locks.
+    """
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if _LEFTOVER.fullmatch(name):
+                _remove_if_dead(folder / name)
 
 
 def _find_name_fault(name: Any) -> str:
@@ -187,12 +210,51 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def _beside(path: Path) -> Path:
-    # The name is short, because names are limited to 255 bytes.
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+def _remove_if_dead(path: Path) -> None:
+    with suppress(OSError):  # another process was faster, or the system refuses
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid() or not lock(descriptor):
+                return
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            elif stat.S_ISREG(status.st_mode):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
-def _move_to_free_name(source: Path, target: Path) -> None:
+def _make(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Make a file or folder with a new name next to path, and lock it. Return the new path and its descriptor."""
+    while True:
+        # The name is short, because names are limited to 255 bytes.
+        beside = path.with_name(f".{path.name[:40]}.{_HOST}{secrets.token_hex(4)}.part")
+        with suppress(FileExistsError):
+            descriptor = make(beside)
+            # Before it was locked, another process may have removed it as a leftover.
+            if descriptor == _NONE or (lock(descriptor) is not False and os.path.lexists(beside)):
+                return beside, descriptor
+            os.close(descriptor)
+
+
+def _make_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _make_folder(path: Path) -> int:
+    path.mkdir()
+    if sys.platform == "win32":
+        return _NONE
+    with suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    raise FileExistsError(f"another process removed {path} as a leftover")
+
+
+def _move(source: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(source, target)
+        return
     try:
         os.link(source, target)  # fails if target exists; a rename would replace it
     except OSError:  # target exists, or the file system does not support hard links

@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "version",
     "compat",
+    "locks",
     "files",
     "archs",
     "speed",
