@@ -40,9 +40,9 @@ def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")
 
 
-def one_line(text: str) -> str:
-    """Return a text on one line: line breaks, control characters and lone surrogates become escapes such as \\n."""
-    return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
+def printable(name: object) -> str:
+    """Return a name as text for one line: line breaks, control characters and lone surrogates become escapes as \\n."""
+    return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in str(name))
 
 
 def _is_hidden(character: str) -> bool:

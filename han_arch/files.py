@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from han_arch.errors import UserError, one_line
+from han_arch.errors import UserError, printable
 from han_arch.locks import lock
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
@@ -190,7 +190,7 @@ def _find_name_fault(name: Any) -> str:
     if not isinstance(name, str) or not name:
         return "it must be a text of at least one character"
     if wrong := sorted(
-        character for character in set(name) if character in _FORBIDDEN or one_line(character) != character
+        character for character in set(name) if character in _FORBIDDEN or printable(character) != character
     ):
         return f"it must not contain {', '.join(map(ascii, wrong))}"
     if name != name.strip().rstrip("."):  # "." and ".." included

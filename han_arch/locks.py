@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from han_arch.errors import UserError, one_line
+from han_arch.errors import UserError, printable
 
 if sys.platform == "win32":
     import msvcrt
@@ -137,7 +137,7 @@ def _read_owner(path: Path) -> str:
             text = file.read(1000).decode(errors="replace")
     except OSError:  # the holder has just ended, or the file belongs to another user
         text = ""
-    return one_line(text) or "another process"
+    return printable(text) or "another process"
 
 
 def _warn_once(line: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from han_arch.errors import UserError, one_line
+from han_arch.errors import UserError, printable
 from han_arch.files import check_name, json_text, write
 
 
@@ -27,7 +27,7 @@ def test_names_that_a_system_refuses_or_that_leave_the_folder(name: object) -> N
 
 
 def test_hidden_characters_become_escapes() -> None:
-    assert one_line("写真 a\tb\r\n\x00\udcf6\u2028") == r"写真 a\tb\r\n\x00\udcf6\u2028"
+    assert printable("写真 a\tb\r\n\x00\udcf6\u2028") == r"写真 a\tb\r\n\x00\udcf6\u2028"
 
 
 def test_json_has_no_nan_and_text_keeps_any_name(tmp_path: Path) -> None:

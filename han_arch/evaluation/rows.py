@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from han_arch import files
-from han_arch.errors import one_line
+from han_arch.errors import printable
 from han_arch.evaluation import comparison
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
@@ -134,7 +134,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 def escaped(text: str) -> str:
     """Return a text for Markdown, so that its characters are shown as they are: no HTML, links, code or emphasis."""
-    html_free = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    html_free = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(r"\\\g<0>", html_free)
 
 
@@ -144,11 +144,11 @@ class Markdown(str):
 
 def code(text: str) -> Markdown:
     """Return a text as a code span of Markdown. Backticks in the text become apostrophes."""
-    return Markdown("`" + one_line(text).replace("`", "'") + "`")
+    return Markdown("`" + printable(text).replace("`", "'") + "`")
 
 
 def _inert(cell: str) -> str:
-    line = one_line(cell)
+    line = printable(cell)
     try:
         float(line)
     except ValueError:
