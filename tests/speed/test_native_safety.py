@@ -171,7 +171,7 @@ def test_an_exchange_between_check_and_load(place: Place, monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act as another user")
 def test_another_user_who_exchanges_a_parent_all_the_time(place: Place) -> None:
-    """A second user owns the folder above the cache. He exchanges the cache for his own while the kernels are loaded."""
+    """A second user owns the folder above the cache, and exchanges the cache while the kernels are loaded."""
     place.load()
     name, above = next(place.kernels.iterdir()).name, place.cache.parent
     shutil.rmtree(place.cache)
