@@ -5,16 +5,18 @@ PYTHON ?= python3
 # The versions that were tested. TORCH="torch torchvision" installs the newest versions.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 DEMO ?=
+FUZZ ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help setup demo test test-all lint types format options clean
+.PHONY: help setup demo test test-all fuzz lint types format options clean
 
 help:
 	@echo "make demo      train a small HAN on real photos, compare it with bicubic (about 5 minutes on 2 cores)"
 	@echo "make test      run the fast tests (under 5 minutes on 2 cores)"
 	@echo "make test-all  run all tests, also the slow ones (under 20 minutes)"
+	@echo "make fuzz      give the program 10,000 hostile inputs (under 20 minutes); FUZZ=\"--seed 1\" sets options"
 	@echo "make lint      check the code style"
 	@echo "make types     check the types"
 	@echo "make format    rewrite the Python files in the code style"
@@ -47,6 +49,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST) -m "slow or not slow"
+
+fuzz: $(STAMP)
+	$(BIN)/python scripts/fuzz.py $(FUZZ)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -67,6 +67,8 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
         samples = page.asarray()
         planes = page.axes == "SYX"
         samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)
+        if samples.shape != (page.imagelength, page.imagewidth, channels):  # for example, a file without any strip
+            raise ImageError(f"found {samples.size} pixel values; the file needs {page.size}")
         unit = _INCHES.get(int(page.resolutionunit))
         dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
         return Picture(samples, page.iccprofile, dpi).normalised(int(page.tags.valueof("Orientation", default=1)))
