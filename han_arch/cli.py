@@ -1,12 +1,11 @@
 """The `basicsr` command: its subcommands, its exit statuses, and its one-line error messages."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from han_arch.errors import UserError
+from han_arch import program
 from han_arch.version import __version__
 
 # Each subcommand is a module of han_arch.commands. configure(parser) adds its arguments; run(args) returns the exit
@@ -36,10 +35,15 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` and return its exit status. If `argv` is None, use this process's arguments.
 
-    Exit statuses: 0 for success, 1 for a failure that the command reports, 2 for a user's mistake, 130 for Ctrl-C.
+    Exit statuses: 0 for success, 1 for a failure that the command reports, 2 for a user's mistake or an error of the
+    operating system, 130 for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
+    return program.run(f"basicsr {chosen or ''}".strip(), lambda: _run(argv, chosen))
+
+
+def _run(argv: list[str], chosen: str | None) -> int:
     parser = argparse.ArgumentParser(
         prog="basicsr",
         description="Train, test and compare super-resolution networks with BasicSR and its plugins.",
@@ -56,15 +60,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == chosen:  # import only this command, so that `basicsr --help` is fast
             command = import_module(f"han_arch.commands.{name}")
             command.configure(subparser)
-    args = parser.parse_args(argv)
-    try:
-        return command.run(args)
-    except (UserError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        sys.stderr.write(f"basicsr {chosen}: error: {error}\n")
-        return 2
-    except BrokenPipeError:  # the program that reads our output, such as `head`, closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints an error at exit
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write(f"basicsr {chosen}: interrupted\n")
-        return 130
+    return int(command.run(parser.parse_args(argv)))

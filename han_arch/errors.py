@@ -1,19 +1,58 @@
-"""The exception for mistakes of the user, and "did you mean" hints for unknown names."""
+"""The exception for mistakes of the user, one-line texts for errors of the system, and hints for unknown names."""
 
 import difflib
+import errno
+import os
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 _LISTED = 12  # largest number of known names in a message
+_REMEDIES = {
+    errno.EACCES: "check the permissions of the file and of its folders, or choose another folder",
+    errno.EDQUOT: "free some of your disk quota, or choose another folder",
+    errno.EFBIG: "allow larger files with `ulimit -f`, or choose another disk",
+    errno.EISDIR: "a folder has this name; choose the name of a file",
+    errno.ELOOP: "the symbolic links run in a circle; correct them",
+    errno.EMFILE: "close other programs, or raise the limit with `ulimit -n`",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free some space, or choose another disk",
+    errno.ENOTDIR: "a file has the name of a folder; choose another path",
+    errno.EPERM: "check the permissions of the file and of its folders, or choose another folder",
+    errno.EROFS: "choose a folder that can be written to",
+}
 
 
 class UserError(ValueError):
     """A mistake that the user can fix. The message says what was expected, what was found and what to do.
 
-    A message about several faults has one line for each fault. The `basicsr` command prints the message and exits with
-    status 2.
+    A message about several faults has one line for each fault, indented by two spaces. The `basicsr` command prints the
+    message and exits with status 2. Characters that could disturb a terminal are escaped, see `printable`.
     """
+
+    def __str__(self) -> str:
+        return "\n  ".join(map(printable, super().__str__().split("\n  ")))
+
+
+def printable(name: object) -> str:
+    """Return a name as text that is safe in one line of a terminal, a log or a table.
+
+    Line breaks, control characters, marks that reverse the direction of text, and bytes that are not UTF-8 become
+    escapes such as `\\n`, `\\x1b`, `\\u202e` and `\\udcf6`.
+    """
+    return "".join(sign.encode("unicode_escape").decode() if _is_hidden(sign) else sign for sign in str(name))
+
+
+def one_line(error: OSError) -> str:
+    """Return the file, the reason and the remedy of an error of the operating system as a text in one line."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
+    where = " -> ".join(os.fsdecode(name) for name in names)
+    if error.errno == errno.ENOENT and not where:
+        where = "the current folder"  # the only name that Python leaves out
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    what = f"{where}: {reason}" if where else str(reason)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return printable(f"{what}; {remedy}" if remedy else what)
 
 
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
@@ -40,11 +79,6 @@ def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")
 
 
-def printable(name: object) -> str:
-    """Return a name as text for one line: line breaks, control characters and lone surrogates become escapes as \\n."""
-    return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in str(name))
-
-
-def _is_hidden(character: str) -> bool:
-    category = unicodedata.category(character)
+def _is_hidden(sign: str) -> bool:
+    category = unicodedata.category(sign)
     return category[0] == "C" or category in ("Zl", "Zp")  # control, format, surrogate, unassigned, line separators

@@ -17,8 +17,7 @@ import ablation_tables
 from ablation_tables import TrainedRun
 from tqdm import tqdm
 
-from han_arch import compat
-from han_arch.errors import UserError
+from han_arch import compat, program
 from han_arch.evaluation import board, contestants
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
@@ -162,7 +161,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(program.run("ablation.py", main))

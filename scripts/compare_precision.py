@@ -18,6 +18,7 @@ from pathlib import Path
 
 from demo import basicsr, prepare_data, shortened
 
+from han_arch import program
 from han_arch.evaluation.rows import markdown_table
 from han_arch.opt import read
 
@@ -89,4 +90,4 @@ def table(recipe: str, seeds: list[int], rows: list[tuple[float, float]], iterat
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("compare_precision.py", main))

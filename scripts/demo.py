@@ -21,6 +21,7 @@ import demo_picture
 import numpy as np
 import skimage
 
+from han_arch import program
 from han_arch.data.imresize import imresize
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
@@ -126,4 +127,4 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("demo.py", main))

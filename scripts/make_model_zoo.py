@@ -22,6 +22,7 @@ from pathlib import Path
 
 import ablation_tables
 
+from han_arch import program
 from han_arch.errors import UserError
 from han_arch.evaluation.rows import Markdown, code, markdown_table
 from han_arch.release.publish import CARD, CURVES, ROW
@@ -265,7 +266,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(program.run("make_model_zoo.py", main))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from option_kinds import COSINE, FAST_ON_CPU, Leaderboard, OptionFile, Test, Training
 
+from han_arch import program
 from han_arch.opt import schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,4 +235,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("make_options.py", main))

@@ -27,6 +27,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from han_arch import program
 from han_arch.files import HALF_WRITTEN
 from han_arch.opt import read
 
@@ -227,4 +228,4 @@ def unequal(one: Any, other: Any, where: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("soak.py", main))

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "han_arch"
 # A room is a folder or a file at the top of the package. A room may import itself and the rooms before it.
 ORDER = [
     "errors",
+    "program",
     "version",
     "compat",
     "locks",

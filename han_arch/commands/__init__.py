@@ -5,18 +5,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from han_arch.errors import printable
+
 MODEL_HELP = "checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`"
 
 
 def say(*lines: object) -> None:
-    """Print each argument as a line on standard output, without delay."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    """Print each argument as a line on standard output, without delay. Escape what is not printable."""
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     sys.stdout.flush()
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(f"{line}\n")
+    """Print a line on standard error. Escape what is not printable."""
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 def add_option_file(parser: argparse.ArgumentParser, overrides_help: str) -> None:

@@ -155,7 +155,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def _download(args: argparse.Namespace) -> int:
     if args.list or not args.sets:
-        say(*(row.describe() for row in BENCHMARKS.values()))
+        say(*(line for row in BENCHMARKS.values() for line in row.describe().splitlines()))
         return 0
     for archive in [archive for name in args.sets for archive in archives_of(name, args.scale, args.split)]:
         obtain(archive, args.out, args.keep_archives, say)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from han_arch import compat
-from han_arch.commands import add_option_file
+from han_arch.commands import add_option_file, warn
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, page, rows
 from han_arch.evaluation import run as board_run
@@ -57,4 +57,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warn(line: str) -> None:
-    sys.stderr.write(f"basicsr leaderboard: {line}\n")
+    warn(f"basicsr leaderboard: {line}")

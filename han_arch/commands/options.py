@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from han_arch.commands import say
 from han_arch.opt import read
 
 EXAMPLES = """examples:
@@ -34,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "list":
         sys.stdout.writelines(f"{name:24} {title}\n" for name, title in read.shipped_titles().items())
     else:
-        sys.stdout.writelines(f"{path}\n" for path in read.copy_shipped(args.name, args.target))
+        say(*read.copy_shipped(args.name, args.target))
     return 0

@@ -232,7 +232,7 @@ def _publish(args: argparse.Namespace) -> int:
     name = args.name or publish.default_name(source)
     request = publish.Request(source, name, args.data, args.url, args.author, args.half)
     entry, openmodeldb_faults = publish.publish(request, args.out)
-    say(table.to_json(entry))
+    say(*table.to_json(entry).splitlines())
     for fault in openmodeldb_faults:
         warn(f"the OpenModelDB entry is not yet complete: {fault}")
     warn(f"wrote {args.out}; to add it to the zoo, run scripts/make_model_zoo.py --add {args.out} in the repository")

@@ -3,6 +3,7 @@
 BasicSR's own loader can run code from an option file: it executes YAML tags, and it passes overrides to `exec`.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,11 +12,50 @@ from typing import Any
 import yaml
 
 from han_arch import errors, files
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable
+
+_MOST_BYTES = 2**20  # size of a larger file than any option file
+_MOST_VALUES = 10_000  # values in an option file, where each alias (*name) counts as much as its anchor (&name)
+_DEEPEST = 50  # levels of sections and lists inside each other
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """A SafeLoader that reads `1e-4` as a number (as in YAML 1.2) and raises an error for duplicate keys."""
+    """A SafeLoader that reads `1e-4` as a number (as in YAML 1.2).
+
+    It raises a YAMLError with a line number for each fault of the text: duplicate keys, a value that does not fit its
+    tag, and nesting or aliases that could exhaust the memory.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth, self._values = 0, 0
+        self._sizes: dict[int, int] = {}  # id of a complete node -> number of values in it
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        before, alias = self._values, isinstance(event, yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"more than {_DEEPEST} levels of nesting", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if alias and id(node) not in self._sizes:
+            raise yaml.composer.ComposerError(None, None, "an alias refers to itself", event.start_mark)
+        self._values += self._sizes[id(node)] if alias else 1
+        if self._values > _MOST_VALUES:
+            problem = f"more than {_MOST_VALUES:,} values (each alias counts as a copy)"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        if not alias:
+            self._sizes[id(node)] = self._values - before
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            kind = str(node.tag).rpartition(":")[2]
+            problem = f"{str(node.value)[:60]!r} is not a valid value of the type {kind}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []  # a list and not a set, because keys may be unhashable
@@ -53,6 +93,8 @@ def find(path_or_name: str) -> Path:
     # A path in another folder than options/ never means a shipped option file.
     if wanted in known and str(path.parent) in (".", "options"):
         return known[wanted]
+    if path.exists():
+        raise UserError(f"{path_or_name!r} is not a regular file; pass the path of an option file (.yml)")
     raise UserError(
         f"no file {path_or_name!r} exists (current folder: {Path.cwd()}), and no shipped option file has this name; "
         f"{errors.hint(wanted, known)}; `basicsr options list` prints all shipped names"
@@ -67,6 +109,10 @@ def parse(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _OptionLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"the character {printable(chr(error.character))} is not allowed; remove it"
+        raise UserError(f"{source}, line {line}: {problem}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}, line {mark.line + 1}" if mark else source
@@ -77,13 +123,35 @@ def read(path_or_name: Path | str) -> dict[str, Any]:
     """Read an option file, given its path or the name of a shipped option file (see `find`).
 
     Raises:
-        UserError: `find` or `parse` fails, or the content of the file is not a mapping.
+        UserError: `find` or `parse` fails, the file is not a text file, or its content is not a mapping.
     """
     path = find(str(path_or_name))
-    options = parse(path.read_text("utf-8"), str(path))
+    options = parse(read_text(path), str(path))
     if not isinstance(options, dict):
-        raise UserError(f"{path} must contain a mapping of options; got {type(options).__name__}")
+        got = "an empty file" if options is None else type(options).__name__
+        raise UserError(f"{path} must contain a mapping of options, such as `name: my_run`; got {got}")
     return options
+
+
+def read_text(path: Path) -> str:
+    """Return the text of an option file. Its encoding is UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        UserError: the file has another encoding, is not a text file, or is too large for an option file.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise UserError(f"{path} is not an option file, because it has more than {_MOST_BYTES:,} bytes")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in data and not wide:
+        raise UserError(f"{path} is not a text file; pass an option file (.yml), or save it as UTF-8")
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: the text is not UTF-8; save the file as UTF-8 in your editor") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def dump(options: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from han_arch import files
-from han_arch.opt import load
+from han_arch.errors import printable
+from han_arch.opt import load, read
 from han_arch.speed import memory
 from han_arch.training import records, resume
 from han_arch.training.loaders import build_loaders, reading
@@ -83,8 +84,8 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
 
 def _keep_options(opt: dict[str, Any], args: argparse.Namespace) -> None:
     """Write the options of the run to the experiment's folder, with the time and the command at the top of the file."""
-    text = load.as_file(opt) if args.force_yml else Path(args.opt).read_text("utf-8")
-    head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {' '.join(sys.argv)}\n\n"
+    text = load.as_file(opt) if args.force_yml else read.read_text(Path(args.opt))
+    head = f"# GENERATE TIME: {time.asctime()}\n# CMD:\n# {printable(' '.join(sys.argv))}\n\n"
     files.write(Path(opt["path"]["experiments_root"]) / Path(args.opt).name, head + text)
 
 

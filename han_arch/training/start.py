@@ -7,7 +7,7 @@ from typing import Any
 
 from han_arch import compat
 from han_arch.data import loading
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable
 from han_arch.files import clear_refusal
 from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, read
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     opt, warnings = load.load(path, request)
     if args.check:
         for warning in warnings:
-            sys.stderr.write(f"basicsr: warning: {warning}\n")
+            sys.stderr.write(f"basicsr: warning: {printable(warning)}\n")
         sys.stdout.write(f"# {path}: no problem; the run would write to {opt['path']['log']}\n{load.as_file(opt)}")
         return 0
 
