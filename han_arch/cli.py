@@ -60,4 +60,5 @@ def _run(argv: list[str], chosen: str | None) -> int:
         if name == chosen:  # import only this command, so that `basicsr --help` is fast
             command = import_module(f"han_arch.commands.{name}")
             command.configure(subparser)
-    return int(command.run(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    return int(command.run(args))

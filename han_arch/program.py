@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from han_arch.errors import UserError, one_line
+from han_arch.errors import UserError, one_line, printable
 
+STANDARD_OUTPUT = "standard output"  # name of the file in an error of the system
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # texts of PyTorch's allocators
+_LONGEST = 200  # letters of a message of another package
 _OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.EACCES)
 
 
@@ -34,7 +36,7 @@ def run(name: str, work: Callable[[], int]) -> int:
     status = 2
     try:
         status = work()
-    except (SystemExit, KeyboardInterrupt, UserError, OSError, MemoryError, RuntimeError) as error:
+    except (SystemExit, KeyboardInterrupt, Exception) as error:
         fault = error
     try:
         sys.stdout.flush()
@@ -42,11 +44,11 @@ def run(name: str, work: Callable[[], int]) -> int:
         _silence(sys.stdout)  # otherwise Python prints an error at exit
         nameless = isinstance(fault, (SystemExit, OSError)) and getattr(fault, "filename", None) is None
         if fault is None or nameless:
-            error.filename = "standard output"
+            error.filename = STANDARD_OUTPUT
             fault = error
     if fault is None:
         return status
-    if isinstance(fault, BrokenPipeError) and (fault.filename == "standard output" or _reader_is_gone()):
+    if isinstance(fault, BrokenPipeError) and (fault.filename == STANDARD_OUTPUT or _reader_is_gone()):
         return 1
     message = _message(fault)
     if message is None:
@@ -67,12 +69,16 @@ def _message(fault: BaseException) -> str | None:
         return f"error: {one_line(fault)}"
     if isinstance(fault, UserError):
         return f"error: {fault}"
-    cause = fault.__context__  # torch.save and the loaders raise a RuntimeError for an error of the system
-    if isinstance(fault, RuntimeError) and isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM:
+    cause, text = fault.__context__, " ".join(str(fault).split())
+    # PyTorch, LMDB and others raise their own exceptions for an error of the system.
+    if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM:
         return f"error: {one_line(cause)}"
-    if isinstance(fault, MemoryError) or any(words in str(fault).lower() for words in _OUT_OF_MEMORY):
-        reason = " ".join(str(fault).split(".")[0].split())
-        return f"error: out of memory{f' ({reason})' if reason else ''}; use smaller images, crops, batches or networks"
+    for number in _OF_THE_SYSTEM:
+        if os.strerror(number) in text:
+            return f"error: {one_line(OSError(number, text[:_LONGEST]))}"
+    if isinstance(fault, MemoryError) or any(words in text.lower() for words in _OUT_OF_MEMORY):
+        reason = f" ({printable(text[:_LONGEST])})" if text else ""
+        return f"error: out of memory{reason}; use smaller images, crops, batches or networks"
     return None
 
 

@@ -6,14 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from han_arch.errors import printable
+from han_arch.program import STANDARD_OUTPUT
 
 MODEL_HELP = "checkpoint file (.pth, .safetensors), or name of a network in `basicsr zoo list`"
 
 
 def say(*lines: object) -> None:
     """Print each argument as a line on standard output, without delay. Escape what is not printable."""
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = STANDARD_OUTPUT
+        raise
 
 
 def warn(line: str) -> None:

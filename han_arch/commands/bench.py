@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from han_arch.bench import report
 from han_arch.bench.measure import BenchSettings, measure_all
 from han_arch.bench.networks import CASES, DTYPES, NETWORKS
-from han_arch.commands import warn
+from han_arch.commands import say, warn
 
 NUMBERS = {  # fields of BenchSettings and their help texts
     "memory_lr_size": "side of the LR image for peak memory, in pixels (default: %(default)s)",
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     result = measure_all(settings, lambda case: warn(f"measuring: {case}"))
     text = report.page(result)
-    sys.stdout.write(text)
+    say(*text.splitlines())
     try:
         report.save(result.rows, text, args.out)
     except ImportError as error:

@@ -1,11 +1,10 @@
 """The command `basicsr leaderboard`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from han_arch import compat
-from han_arch.commands import add_option_file, warn
+from han_arch.commands import add_option_file, say, warn
 from han_arch.errors import UserError
 from han_arch.evaluation import board, contestants, page, rows
 from han_arch.evaluation import run as board_run
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         page.write(folder, checked, results, cache)
     except UserError as error:  # all other files are already written
         _warn(f"index.html was not written: {error}")
-    sys.stdout.write(text + f"\nthe results were written to {folder}\n")
+    say(*text.splitlines(), "", f"the results were written to {folder}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """The command `basicsr options`: list or copy the shipped option files, or print their JSON schema."""
 
 import argparse
-import sys
 
 from han_arch.commands import say
 from han_arch.opt import read
@@ -31,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "schema":
         from han_arch.opt import schema
 
-        sys.stdout.write(schema.as_text())
+        say(*schema.as_text().splitlines())
     elif args.action == "list":
-        sys.stdout.writelines(f"{name:24} {title}\n" for name, title in read.shipped_titles().items())
+        say(*(f"{name:24} {title}" for name, title in read.shipped_titles().items()))
     else:
         say(*read.copy_shipped(args.name, args.target))
     return 0
