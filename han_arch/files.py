@@ -75,7 +75,7 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
         clear_leftovers(path.parent)
     beside, descriptor = _make(path, _make_file)
     try:
-        with open(beside, "w+b", opener=lambda *_: descriptor) as file:
+        with _naming(path), open(beside, "w+b", opener=lambda *_: descriptor) as file:
             yield file
             file.flush()
             if durable:
@@ -144,7 +144,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise FileExistsError(f"{path} already exists; remove it or choose another name")
-    with working_folder(path) as beside:
+    with working_folder(path) as beside, _naming(path):
         yield beside
         os.rename(beside, path)
 
@@ -225,12 +225,23 @@ def _remove_if_dead(path: Path) -> None:
             os.close(descriptor)
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """In errors of the system, replace the name of a temporary file by `path`, which the user knows."""
+    try:
+        yield
+    except OSError as error:
+        if (error.filename is None and error.errno in _NO_ROOM) or _LEFTOVER.fullmatch(Path(str(error.filename)).name):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
 def _make(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Make a file or folder with a new name next to path, and lock it. Return the new path and its descriptor."""
     while True:
         # The name is short, because names are limited to 255 bytes.
         beside = path.with_name(f".{path.name[:40]}.{_HOST}{secrets.token_hex(4)}.part")
-        with suppress(FileExistsError):
+        with suppress(FileExistsError), _naming(path):
             descriptor = make(beside)
             # Before it was locked, another process may have removed it as a leftover.
             if descriptor == _NONE or (lock(descriptor) is not False and os.path.lexists(beside)):

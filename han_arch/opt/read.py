@@ -129,7 +129,7 @@ def read(path_or_name: Path | str) -> dict[str, Any]:
     options = parse(read_text(path), str(path))
     if not isinstance(options, dict):
         got = "an empty file" if options is None else type(options).__name__
-        raise UserError(f"{path} must contain a mapping of options, such as `name: my_run`; got {got}")
+        raise UserError(f"{path} must contain a mapping of options; got {got}")
     return options
 
 
@@ -143,7 +143,7 @@ def read_text(path: Path) -> str:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise UserError(f"{path} is not an option file, because it has more than {_MOST_BYTES:,} bytes")
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not data.startswith(codecs.BOM_UTF32_LE)
     if b"\0" in data and not wide:
         raise UserError(f"{path} is not a text file; pass an option file (.yml), or save it as UTF-8")
     try:

@@ -3,6 +3,7 @@
 `--force_yml` can add known options: those in the table or in a signature. For others, the error has the nearest name.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,81 @@ def test_broken_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must contain a mapping of options; got list"):
         read.read(path)
     path.write_text("a: 1\n? [b, c]\n: 2\n")
-    with pytest.raises(UserError, match=r"x.yml, line 2: found unhashable key"):
+    with pytest.raises(UserError, match=r"x.yml, line \d: found unhashable key"):
         read.read(path)
     path.write_text("a: [1, 2\nb: 3\n")
     with pytest.raises(UserError, match=r"x.yml, line \d"):
         read.read(path)
+
+
+HOSTILE = {
+    "float": (b"a: 1\nb: !!float le-3\n", ("line 2", "'le-3'", "float")),
+    "empty float": (b"a: !!float ''\n", ("line 1", "float")),
+    "int": (b"a: !!int x\n", ("line 1", "'x'", "int")),
+    "flag": (b"a: !!bool perhaps\n", ("line 1", "'perhaps'", "bool")),
+    "date": (b"a: 1\n\nb: 2024-13-45\n", ("line 3", "2024-13-45")),
+    "timestamp": (b"a: !!timestamp soon\n", ("line 1", "'soon'")),
+    "long number": (b"a: " + b"9" * 5000 + b"\n", ("line 1", "int")),
+    "tag on a mapping": (b"a: !!float {b: 1}\n", ("line 1",)),
+    "nesting": (b"a: " + b"[" * 3000 + b"]" * 3000, ("line 1", "nesting")),
+    "nested blocks": (b"".join(b" " * depth + b"a:\n" for depth in range(300)), ("line 50", "nesting")),
+    "aliases": (
+        b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (b, b, b", ".join([b"*%c" % (b - 1)] * 9)) for b in b"bcdefghi"),
+        ("line 5", "values", "alias"),
+    ),
+    "self": (b"a: &a [1, *a]\n", ("line 1", "alias", "itself")),
+    "NUL": (b"a: 1\nb: \0\n", ("not a text file", "UTF-8")),
+    "control": (b"a: 1\nb: \x01\n", ("line 2", "\\x01", "not allowed")),
+    "tab": (b"a:\n\tb: 1\n", ("line 2",)),
+    "Latin-1": ("# Größe\na: 1\n".encode("latin-1"), ("line 1", "save the file as UTF-8")),
+    "GBK": ("a: 1\n# 数据集\n".encode("gbk"), ("line 2", "save the file as UTF-8")),
+    "UTF-16 without a mark": ("a: 1\n".encode("utf-16-le"), ("UTF-8",)),
+    "cut UTF-16": ("a: 1\n".encode("utf-16")[:-1], ("UTF-8",)),
+    "UTF-32": ("a: 1\n".encode("utf-32"), ("UTF-8",)),
+    "another file": (b"PK\x03\x04" + bytes(range(256)), ("not a text file",)),
+    "huge": (b"a: 1 # " + b"x" * 2**21, ("not an option file", "bytes")),
+    "empty": (b"", ("mapping", "empty file")),
+    "comment": (b"# nothing\n", ("mapping", "empty file")),
+    "two documents": (b"a: 1\n---\nb: 2\n", ("line 2",)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files_are_one_line_with_the_place(kind: str, tmp_path: Path) -> None:
+    content, parts = HOSTILE[kind]
+    path = tmp_path / "x.yml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read.read(path)
+    (line,) = str(raised.value).splitlines()
+    assert str(path) in line
+    assert all(part in line for part in parts), line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_encodings(encoding: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yml"
+    path.write_bytes(f"# 数据集{end}a: 1{end}b: Größe{end}".encode(encoding))
+    assert read.read(path) == {"a": 1, "b": "Größe"}
+
+
+def test_aliases_are_copies_of_their_anchors() -> None:
+    assert read.parse("a: &x [1, 2]\nb: *x\nc: *x\n", "here") == {key: [1, 2] for key in "abc"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_what_is_not_a_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yml")
+    (tmp_path / "folder.yml").mkdir()
+    (tmp_path / "circle.yml").symlink_to("circle.yml")
+    for name in ("fifo.yml", "folder.yml"):
+        with pytest.raises(UserError, match="not a regular file"):
+            read.read(tmp_path / name)
+    with pytest.raises(UserError, match=r"circle\.yml"):
+        read.read(tmp_path / "circle.yml")
 
 
 def test_overrides_are_yaml_values() -> None:
