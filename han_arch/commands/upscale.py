@@ -8,7 +8,8 @@ from han_arch.images.formats import FORMATS, WRITTEN, listed
 from han_arch.images.read import MAX_PIXELS
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import DEVICES
-from han_arch.inference.files import Outputs, UpscaleSettings, collect, upscale_files
+from han_arch.inference.files import UpscaleSettings, upscale_files
+from han_arch.inference.jobs import Outputs, collect
 from han_arch.inference.plan import DEFAULT_BUDGET, parse_size
 from han_arch.speed.precision import PRECISIONS
 
@@ -18,7 +19,7 @@ Reads {listed((form.label for form in FORMATS.values()), "and")}: 8 or 16 bits, 
 Writes {listed((form.label for form in WRITTEN.values()), "and")}.
 Keeps the format of each image, unless --format or OUT selects another one. BMP becomes PNG.
 Applies the EXIF orientation. Keeps the ICC profile and DPI. Replaces existing files only with --overwrite.
-Exit status: 0 if all images were upscaled, 1 if some failed (with a message for each), 2 if no image was started."""
+Exit status: 0 if all images were upscaled, 1 if some failed or were left out (each is named), 2 if none was started."""
 
 EXAMPLES = """examples:
   basicsr upscale photo.jpg -o large.png             four times as wide and high
@@ -69,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command. Return its exit status: 0 if all images were upscaled, 1 if an image failed."""
+    """Run the command. Return its exit status: 0 if all images were upscaled, 1 if an image failed or was left out."""
     settings = UpscaleSettings(
         write=WriteOptions(args.quality, args.lossless, args.png_level),
         budget=parse_size(args.memory),
@@ -79,12 +80,15 @@ def run(args: argparse.Namespace) -> int:
         max_pixels=parse_size(args.max_pixels, "--max-pixels"),
     )
     outputs = Outputs(args.out, args.format, args.suffix, args.compare, args.overwrite, args.skip_existing)
-    jobs = collect(args.paths, outputs)
-    if not jobs:
+    jobs, found = collect(args.paths, outputs)
+    failed = 0
+    if jobs:
+        engine = choose_engine(args.runtime, args.model, args.scale, args.device, args.dtype, args.winograd)
+        failed = upscale_files(jobs, engine, settings)
+    else:
         say("all output files exist already; nothing to do")
-        return 0
-    engine = choose_engine(args.runtime, args.model, args.scale, args.device, args.dtype, args.winograd)
-    failed = upscale_files(jobs, engine, settings)
+    for line in found.report():
+        warn(f"basicsr upscale: {line}")
     if failed and len(jobs) > 1:
         warn(f"basicsr upscale: {failed} of {len(jobs)} images failed")
-    return 1 if failed else 0
+    return 1 if failed or found.left_out else 0

@@ -61,6 +61,15 @@ class ImageFormat:
         """The name of the format in command-line options, such as "png"."""
         return self.label.lower()
 
+    def check_sides(self, height: int, width: int) -> None:
+        """Raise ImageError if the format cannot store a picture of this size in pixels."""
+        if self.longest_side is not None and max(height, width) > self.longest_side:
+            others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
+            raise ImageError(
+                f"{self.name} allows at most {self.longest_side} pixels per side, but the upscaled image would have "
+                f"{width}x{height} pixels; use --format {others}"
+            )
+
     def fit(self, picture: Picture, height: int, width: int) -> Picture:
         """Convert a picture so that the format can store it. Add a note for each change.
 
@@ -72,12 +81,7 @@ class ImageFormat:
             UserError: the package that writes the format is not installed.
         """
         channels = picture.pixels.shape[2]
-        if self.longest_side is not None and max(height, width) > self.longest_side:
-            others = listed(other.name for other in WRITTEN.values() if other.longest_side is None)
-            raise ImageError(
-                f"{self.name} allows at most {self.longest_side} pixels per side, but the upscaled image would have "
-                f"{width}x{height} pixels; use --format {others}"
-            )
+        self.check_sides(height, width)
         if not self.alpha and channels in (2, 4):
             others = listed(other.name for other in WRITTEN.values() if other.alpha)
             raise ImageError(f"{self.name} cannot store the image's alpha channel; use --format {others}")

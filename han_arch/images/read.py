@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from han_arch.images.formats import FORMATS, listed
 from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, from_pillow, too_large
 from han_arch.images.png16 import PNG_SIGNATURE, png_header
+from han_arch.images.signatures import kind_of
 
 MAX_PIXELS = 256_000_000
 
@@ -81,11 +82,9 @@ def _identified(file: BinaryIO, start: bytes) -> Image.Image:
 
 
 def _guess(start: bytes) -> str:
-    if start.startswith(b"GIF8"):
-        return "GIF is not supported"
-    if start[4:12] in (b"ftypheic", b"ftypmif1", b"ftypavif"):
-        return "HEIC and AVIF are not supported"
-    return "not an image"
+    kind = kind_of(start)
+    supported = {image_format.label for image_format in FORMATS.values()}
+    return "not an image" if kind is None or kind in supported else f"{kind} is not supported"
 
 
 def decode_image(data: bytes) -> np.ndarray:

@@ -17,6 +17,7 @@ from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
 from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
+_TOLERANCE = 1 / 255  # floats may leave [0, 1] by one 8-bit step, as rounding can do
 Run = Callable[[np.ndarray], np.ndarray]  # an image, (h, w, 1 to 4) of uint8, uint16 or float32 -> the upscaled image
 Images = TypeVar("Images", NDArray[np.generic], Image.Image, Tensor)
 
@@ -59,7 +60,8 @@ def upscale(
 
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
-        ValueError: the image has an unsupported shape or colour mode, no pixels, or values that are not finite.
+        ValueError: the image has an unsupported shape or colour mode, no pixels, or floats that are not in [0, 1] by
+            more than one 8-bit step.
         UserError (a ValueError): the memory limit is too small, or the device, dtype or model does not work.
         FileNotFoundError: the model does not exist.
 
@@ -73,8 +75,6 @@ def upscale(
     def run(pixels: np.ndarray, writing: int = 0) -> np.ndarray:
         if 0 in pixels.shape:
             raise ValueError(f"an image must have pixels; got an array of shape {pixels.shape}")
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise ValueError("pixel values must be finite; got nan or infinity")
         request = PlanRequest(pixels.shape, pixels.itemsize, engine.cost, budget, self_ensemble, writing)
         return upscale_pixels(pixels, engine, plan or choose(request), self_ensemble).pixels
 
@@ -96,8 +96,20 @@ def _upscale_array(image: np.ndarray, run: Run) -> np.ndarray:
     pixels = image if image.ndim == 3 else image[..., None]
     if image.dtype.kind == "f":  # the input of the network is always float32
         pixels = pixels.astype(np.float32)
+        _check_range(pixels)
     result = run(pixels).astype(image.dtype, copy=False)
     return result if image.ndim == 3 else result[..., 0]
+
+
+def _check_range(pixels: np.ndarray) -> None:
+    if not pixels.size:  # `run` refuses an image without pixels
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("pixel values must be finite; got nan or infinity")
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        found = f"floats must be in [0, 1]; got {low:.6g} to {high:.6g}"
+        raise ValueError(f"{found}; {'divide by 255' if low >= 0 and high <= 255 else 'scale or clip the values'}")
 
 
 def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
@@ -108,6 +120,7 @@ def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
     batch = image.detach().reshape(-1, *image.shape[-3:]).permute(0, 2, 3, 1).float().cpu().numpy()
     if not len(batch):
         raise ValueError("a tensor must contain at least one image; got an empty batch")
+    _check_range(batch)
     results = [torch.from_numpy(run(pixels)).permute(2, 0, 1) for pixels in batch]
     stacked = torch.stack(results) if image.dim() == 4 else results[0].contiguous()
     return stacked.to(image.device, image.dtype)

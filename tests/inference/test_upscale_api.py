@@ -75,6 +75,12 @@ def test_pillow(mode: str) -> None:
         (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"got \(2, 4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), ValueError, "must have pixels"),
         (np.full((4, 4), np.nan, np.float32), ValueError, "must be finite"),
+        (np.array([[0.0, 255.0]]), ValueError, r"in \[0, 1\]; got 0 to 255; divide by 255"),
+        (np.array([[0.0, 65535.0]], np.float32), ValueError, r"in \[0, 1\]; got 0 to 65535"),
+        (np.array([[-1.0, 1.0]], np.float16), ValueError, r"in \[0, 1\]; got -1 to 1; scale or clip"),
+        (torch.tensor([[[0.0, 200.0]]]), ValueError, r"in \[0, 1\]; got 0 to 200; divide by 255"),
+        (torch.tensor([[[[0.0]]], [[[2.0]]]], dtype=torch.bfloat16), ValueError, r"in \[0, 1\]; got 0 to 2"),
+        (torch.tensor([[[torch.inf]]]), ValueError, "must be finite"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), TypeError, "floats in.*got torch.uint8"),
         (torch.zeros(4, 4), ValueError, r"got \(4, 4\)"),
         (torch.zeros(4, 4, 3), ValueError, None),
@@ -143,3 +149,7 @@ def test_needs_no_basicsr(tiny_checkpoint: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "(8, 10, 3) False", done.stderr
+
+
+def test_floats_may_leave_their_range_by_a_rounding_error() -> None:
+    assert han_arch.upscale(np.array([[-0.001, 1.001]]), tiny_net()).shape == (2, 4)
