@@ -43,7 +43,6 @@ setup(
         "pyyaml",
         "tqdm",
         "safetensors",  # the zoo's weights, also those in the wheel
-        "filelock",
         # BasicSR brings TensorBoard (tb-nightly); a second one would overwrite its files, so none is named here.
         # Its release cannot be built on Python 3.13 and later.
         "basicsr==1.4.2; python_version < '3.13'",

@@ -1,62 +1,42 @@
-"""Download files, resume interrupted downloads, and unpack zip archives safely.
+"""Download files, and resume interrupted downloads.
 
 During a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
 """
 
 import http.client
-import json
 import os
-import posixpath
+import queue
 import re
-import shutil
 import stat
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from tqdm import tqdm
 
-from han_arch.errors import UserError
-from han_arch.files import hash_file, new_folder, write
+from han_arch.errors import UserError, printable
+from han_arch.files import clear_refusal, json_text, read_mapping, write
+from han_arch.remote import DownloadError, RemoteFile, verify
 
 CHUNK = 2**20
-ATTEMPTS = 6  # consecutive attempts without a new byte before the download fails
+ATTEMPTS = 6  # consecutive attempts without progress before the download fails
 TIMEOUT = 60.0  # seconds to wait for an answer of the server
-FINAL_STATUS = {401, 403, 404, 405, 410}  # HTTP errors after which the download fails immediately
-RECORD = "downloads.json"  # file in the download folder with the hashes of first downloads
-COUNT_LIMIT = 100_000  # largest number of entries in an archive
-RATIO_LIMIT = 200  # largest allowed ratio of unpacked size to packed size; zip bombs reach 1000 and more
-
-
-class DownloadError(UserError):
-    """Error for a failed download. The message contains the address and the reason."""
-
-
-class UnsafeArchive(UserError):
-    """Error for an archive that is damaged or has unsafe entries. Nothing was unpacked."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on the internet, and its name on the local disk."""
-
-    url: str  # begins with http or https
-    name: str  # of the local file
-    size: int | None = None  # in bytes; None if no size is published
-    hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published
+LEAST_BYTES = 5000  # bytes in TIMEOUT seconds; a slower transfer is interrupted, and a smaller one is no progress
+SIZE_LIMIT = 16 * 2**30  # largest download in bytes if its size is not published
+RETRIED_STATUS = (408, 425, 429)  # HTTP errors below 500 after which another attempt can succeed
+_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
 
 
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
     """Download a file, or resume its download, and return its path. An existing correct file is not downloaded again.
 
     If no hash is published, this function records the hash of the first download and compares later downloads with it.
+    Two processes must not download the same file at the same time: the caller holds a lock.
 
     Args:
         folder: folder for the file and for the record of hashes.
@@ -66,191 +46,217 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
     Raises:
         DownloadError: the address does not begin with http or https; the server refused the request; ATTEMPTS
             consecutive attempts failed; or the size or the hash is wrong. A wrong file is removed.
+        UserError: the folder cannot be written, for example because the disk is full.
     """
-    if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
+    if not re.match("https?://", remote.url):
         raise DownloadError(f"{remote.url}: the address must begin with http or https")
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / remote.name
-    if target.exists():
-        _verify(remote, target, say)
-        return target
-    part = folder / f"{remote.name}.part"
-    _transfer(remote, part, wait)
-    _verify(remote, part, say)
-    os.replace(part, target)
-    _info(part).unlink(missing_ok=True)
+    target, part = folder / remote.name, folder / f"{remote.name}.part"
+    with clear_refusal(folder, "free disk space or choose another folder; run the command again to resume"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file():
+            verify(remote, target, say)
+            return target
+        if os.path.lexists(target):
+            raise DownloadError(f"{target} must be a file; remove it")
+        try:
+            with _opened_part(part) as file:
+                _Transfer(remote, part, file).run(wait)
+        finally:
+            if part.is_file() and not part.stat().st_size:
+                part.unlink()
+        verify(remote, part, say)
+        os.replace(part, target)
+        _info(part).unlink(missing_ok=True)
     return target
 
 
-def _transfer(remote: RemoteFile, part: Path, wait: float) -> None:
-    failures = 0
-    with tqdm(desc=remote.name, total=remote.size, unit="B", unit_scale=True, dynamic_ncols=True) as progress:
-        while True:
-            before = _size(part)
-            try:
-                return _transfer_once(remote, part, progress)
-            except (OSError, http.client.HTTPException) as error:
-                failures = 1 if _size(part) > before else failures + 1
-                if failures == ATTEMPTS:
-                    raise DownloadError(
-                        f"{remote.url}: {error}; {_size(part)} bytes are kept; run the command again to resume"
-                    ) from error
-                time.sleep(wait * 2 ** (failures - 1))
+def _opened_part(part: Path) -> BinaryIO:
+    """Open the partial file for reading and writing. Replace it if it is a link, or if another user could write to it.
+
+    In a shared folder, another user could have made it.
+    """
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has all of them
+        flags |= getattr(os, name, 0)
+    if os.path.lexists(part) and not _is_own_file(part.lstat()):
+        part.unlink()
+        flags |= os.O_EXCL
+    file = os.fdopen(os.open(part, flags, 0o644), "r+b")
+    if _is_own_file(os.fstat(file.fileno())):
+        return file
+    file.close()
+    raise PermissionError(f"another user has just replaced {part}")
 
 
-def _transfer_once(remote: RemoteFile, part: Path, progress: "tqdm[Any]") -> None:
-    start = _size(part)
-    validator = _read_json(_info(part)).get("validator") if start else None
-    headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
-    if validator:
-        # With If-Range, the server sends the complete file if it has changed.
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-    elif start and remote.hash:
-        headers["Range"] = f"bytes={start}-"  # if the file on the server has changed, the hash check fails later
-    request = urllib.request.Request(remote.url, headers=headers)
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # the server's file is shorter than our part, so it is another file
-            part.unlink()
-            raise ConnectionError("the file on the server is shorter than the downloaded part") from error
-        if error.code in FINAL_STATUS:
-            raise DownloadError(f"{remote.url}: the server answered {error.code} {error.reason}") from error
-        raise
-    with response:
-        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            start = 0
+def _is_own_file(status: os.stat_result) -> bool:
+    own = status.st_uid == os.getuid() if hasattr(os, "getuid") else True
+    return own and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+class _WebRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to http and https only, and never from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        allowed = ("https:",) if req.full_url.lower().startswith("https:") else ("https:", "http:")
+        if not newurl.lower().startswith(allowed):
+            raise urllib.error.HTTPError(req.full_url, code, f"redirect to {newurl}, which is not allowed", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Transfer:
+    """The transfer of one file into its opened partial file, in one or more attempts."""
+
+    def __init__(self, remote: RemoteFile, part: Path, file: BinaryIO) -> None:
+        self.remote, self.part, self.file = remote, part, file
+        self.opener = urllib.request.build_opener(_WebRedirects)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes in the partial file."""
+        return os.fstat(self.file.fileno()).st_size
+
+    def run(self, wait: float) -> None:
+        """Make attempts until the file is complete; raise DownloadError after ATTEMPTS attempts without progress."""
+        failures, most = 0, self.size
+        name = printable(self.remote.name)
+        with tqdm(desc=name, total=self.remote.size, unit="B", unit_scale=True, dynamic_ncols=True) as progress:
+            while True:
+                try:
+                    return self._attempt(progress)
+                except UserError:
+                    raise
+                except (http.client.InvalidURL, ValueError) as error:  # a redirect to an address that is no address
+                    raise self._failure(f"the server's answer is invalid: {error}") from error
+                except (OSError, http.client.HTTPException) as error:
+                    if self.size >= most + LEAST_BYTES:
+                        failures, most = 0, self.size
+                    failures += 1
+                    if failures == ATTEMPTS:
+                        kept = f"{self.size} bytes are kept; run the command again to resume"
+                        raise self._failure(f"{error or type(error).__name__}; {kept}") from error
+                    time.sleep(wait * 2 ** (failures - 1))
+
+    def _failure(self, why: str) -> DownloadError:
+        return DownloadError(f"{printable(self.remote.url)}: {printable(' '.join(why.split()))}")
+
+    def _attempt(self, progress: "tqdm[Any]") -> None:
+        start = self.size
+        validator = _read_validator(self.part) if start else None
+        headers = {"User-Agent": "han_arch", "Accept-Encoding": "identity"}
+        if validator:
+            # With If-Range, the server sends the complete file if it has changed.
+            headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+        elif start and self.remote.hash:
+            headers["Range"] = f"bytes={start}-"  # if the file on the server has changed, the hash check fails later
+        request = urllib.request.Request(self.remote.url, headers=headers)
+        try:
+            response = _within(TIMEOUT, lambda: self.opener.open(request, timeout=TIMEOUT))
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # the server's file is shorter than our part, so it is another file
+                self._restart("the file on the server is shorter than the downloaded part")
+            if error.code < 500 and error.code not in RETRIED_STATUS:
+                raise self._failure(f"the server answered {error.code} {error.reason}") from error
+            raise
+        with response:
+            start, wanted = self._examine(response, start if "Range" in headers else 0)
+            self._write(response, start, wanted, progress)
+
+    def _examine(self, response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
+        """Check the headers of an answer. Return its first byte and the size of the complete file, None if unknown."""
+        if response.status not in (200, 206):
+            raise self._failure(f"the server answered {response.status} {response.reason} instead of the file")
+        if (encoding := response.headers.get("Content-Encoding") or "identity").lower() != "identity":
+            raise self._failure(f"the server sent the file with the unwanted Content-Encoding {encoding!r}")
         length = response.headers.get("Content-Length")
-        wanted = start + int(length) if length else None
-        if remote.size is not None and wanted is not None and wanted != remote.size:
-            raise DownloadError(f"{remote.url}: the file on the server has {wanted} bytes instead of {remote.size}")
+        if response.headers.get("Transfer-Encoding"):
+            length = None  # HTTP ignores it
+        if length is not None and not re.fullmatch(r"\d{1,18}", length.strip()):
+            raise ConnectionError(f"the server sent the invalid Content-Length {length!r}")
+        total = None
+        if response.status == 206:
+            ranges = response.headers.get("Content-Range", "")
+            match = _RANGE.fullmatch(ranges.strip())
+            if not match or int(match[1]) != start:
+                self._restart(f"the server sent the range {ranges!r} instead of the bytes from {start}")
+            total = int(match[2]) if match[2] else None
+        else:
+            start = 0
+        wanted = total if length is None else start + int(length)
+        if total not in (None, wanted):
+            self._restart(f"the server sent {wanted} bytes of {total}")
+        if self.remote.size is not None and wanted not in (None, self.remote.size):
+            raise self._failure(f"the file on the server has {wanted} bytes instead of {self.remote.size}")
+        if self.remote.size is None and (wanted or 0) > SIZE_LIMIT:
+            raise self._failure(f"the file has {wanted} bytes; at most {SIZE_LIMIT} are allowed")
+        return start, wanted
+
+    def _write(self, response: http.client.HTTPResponse, start: int, wanted: int | None, progress: "tqdm[Any]") -> None:
+        limit = next(size for size in (self.remote.size, wanted, SIZE_LIMIT) if size is not None)
+        done = checked = start
+        since = time.monotonic()
+        self.file.seek(start)
+        self.file.truncate()
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
-            write(_info(part), json.dumps({"validator": validator}))
+            write(_info(self.part), json_text({"validator": validator}))
         else:
-            _info(part).unlink(missing_ok=True)
-        progress.total, progress.n = wanted, start
-        with part.open("ab" if start else "wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                progress.update(len(chunk))
-    if wanted is not None and _size(part) != wanted:
-        raise ConnectionError(f"the connection was lost after {_size(part)} of {wanted} bytes")
+            _info(self.part).unlink(missing_ok=True)
+        progress.total, progress.n = wanted or self.remote.size, start
+        while chunk := response.read1(CHUNK):
+            done += len(chunk)
+            if done > limit:
+                self._discard()
+                raise self._failure(f"the server sent more than {limit} bytes; the file was removed")
+            with clear_refusal(self.part, "free disk space; run the command again to resume"):
+                self.file.write(chunk)
+                self.file.flush()
+            progress.update(len(chunk))
+            if (now := time.monotonic()) > since + TIMEOUT:
+                if done < checked + LEAST_BYTES:
+                    raise ConnectionError(f"the server sent only {done - checked} bytes in {now - since:.0f} seconds")
+                since, checked = now, done
+        if wanted is not None and done != wanted:
+            raise ConnectionError(f"the connection was lost after {done} of {wanted} bytes")
+
+    def _discard(self) -> None:
+        self.file.truncate(0)
+        _info(self.part).unlink(missing_ok=True)
+
+    def _restart(self, why: str) -> NoReturn:
+        """Let the next attempt begin with the first byte."""
+        self._discard()
+        raise ConnectionError(why)
 
 
-def _verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
-    """Check the size and the hash of a file. Remove a wrong file. If no hash is known, record the file's hash."""
-    size = _size(file)
-    if remote.size is not None and size != remote.size:
-        file.unlink()
-        raise DownloadError(f"{remote.url}: the file has {size} bytes instead of {remote.size}; the file was removed")
-    record_file = file.parent / RECORD
-    record = _read_json(record_file)
-    wanted = remote.hash or record.get(remote.url)
-    algorithm = wanted.split(":")[0] if wanted else "sha256"
-    got = f"{algorithm}:{hash_file(file, algorithm)}"
-    origin = "published hash" if remote.hash else "hash recorded at the first download"
-    if wanted is None:
-        write(record_file, json.dumps(record | {remote.url: got}, indent=1))
-        say(f"{remote.name}: there is no published hash; {got} was recorded in {record_file}, to check later downloads")
-    elif got == wanted:
-        say(f"{remote.name}: the hash {got} equals the {origin}")
-    else:
-        file.unlink()
-        raise DownloadError(
-            f"{remote.url}: the file has the hash {got}, but the {origin} is {wanted}; the file was removed"
-        )
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Return call(), or raise TimeoutError after some seconds. A socket's timeout starts again with each byte."""
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"the server did not answer within {seconds:g} seconds") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def _info(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _read_json(path: Path) -> dict[str, str]:
+def _read_validator(part: Path) -> str | None:
+    """Return the ETag or date of the partial file's version on the server; None if it is unknown or unusable."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> None:
-    """Unpack a zip file into a new folder. The folder appears only when it is complete.
-
-    Args:
-        target: the folder to make. A top folder that contains all files of the archive is not created.
-        limit: largest total size of the unpacked files, in bytes.
-        members: regular expression for the end of a file's path. Only files that match are unpacked. A file's new path
-            is the joined text of the expression's groups. None: all files are unpacked with their paths.
-
-    Raises:
-        UnsafeArchive: the zip file is damaged; no file matches `members`; two files get the same name; an entry is a
-            link, is a device, is encrypted or has a path outside the target; there are too many files or bytes;
-            or the compression ratio is too high.
-        FileExistsError: the target exists.
-    """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            places = _places(opened, archive, limit, members)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with new_folder(target) as folder:
-                for info, place in places.items():
-                    path = folder / place
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    # zipfile reads no more than the size in the index, and checks the CRC at the end.
-                    with opened.open(info) as source, path.open("wb") as file:
-                        shutil.copyfileobj(source, file, CHUNK)
-                    if (size := path.stat().st_size) != info.file_size:
-                        raise UnsafeArchive(
-                            f"{archive}: {info.filename!r} has {size} bytes; the archive's index says {info.file_size}"
-                        )
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise UnsafeArchive(f"{archive} is damaged or not a zip file: {error}") from error
-
-
-def _places(
-    opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
-) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check all entries of the zip file. Return a dict from each file's entry to its path in the target folder."""
-    infos = opened.infolist()
-    if len(infos) > COUNT_LIMIT:
-        raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")
-    for info in infos:
-        if fault := _fault(info):
-            raise UnsafeArchive(f"{archive}: {info.orig_filename!r} {fault}")
-    total = sum(info.file_size for info in infos)
-    if total > limit:
-        raise UnsafeArchive(f"the files in {archive} have {total} bytes when unpacked; at most {limit} are allowed")
-    files = {info: PurePosixPath(info.filename) for info in infos if not info.is_dir()}
-    if members is not None:
-        matches = {info: re.search(f"(?:^|/){members}$", info.filename) for info in files}
-        files = {info: PurePosixPath("".join(match.groups())) for info, match in matches.items() if match}
-    elif files:  # remove top folders that contain all files
-        top = posixpath.commonpath([place.parent for place in files.values()])
-        files = {info: place.relative_to(top) for info, place in files.items()}
-    if not files:
-        raise UnsafeArchive(f"{archive} does not contain any of the expected files")
-    lower = [str(place).lower() for place in files.values()]
-    if len(set(lower)) < len(lower):
-        raise UnsafeArchive(f"{archive} contains two files that would get the same name")
-    return files
-
-
-def _fault(info: zipfile.ZipInfo) -> str | None:
-    """Return why an entry of a zip file is unsafe to unpack; None if it is safe."""
-    # orig_filename is the stored name. In filename, zipfile cuts the name at NUL and replaces backslashes on Windows.
-    name = info.orig_filename
-    path = PurePosixPath(name)
-    if "\0" in name or "\\" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        return "would be written outside the target folder"
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
-    if info.flag_bits & 1:
-        return "is encrypted"
-    if info.file_size > CHUNK and info.file_size > RATIO_LIMIT * max(info.compress_size, 1):
-        return f"becomes {info.file_size // max(info.compress_size, 1)} times larger when unpacked, like a zip bomb"
-    return None
+        validator = read_mapping(_info(part)).get("validator")
+    except (OSError, ValueError):
+        return None
+    return validator if isinstance(validator, str) and validator.isascii() and validator.isprintable() else None

@@ -97,6 +97,22 @@ def write(path: Path, content: bytes | str) -> None:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file that must contain a mapping.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not UTF-8, is not JSON, is nested too deeply, or does not contain a mapping.
+    """
+    try:
+        content = json.loads(path.read_bytes().decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"it must contain a mapping; got {type(content).__name__}")
+    return content
+
+
 def json_text(content: Any, indent: int | None = None) -> str:
     """Return content as strict JSON, so nan and inf become null. Values that JSON cannot store become text."""
     return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False, default=str)

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from han_arch.download import UnsafeArchive, unpack_zip
+from han_arch.unpack import UnsafeArchive, unpack_zip
 
 LIMIT = 10_000_000
 

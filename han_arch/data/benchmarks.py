@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from han_arch.download import DownloadError, RemoteFile, fetch, unpack_zip
+from han_arch.download import DownloadError, RemoteFile, fetch
 from han_arch.errors import UserError, unknown
 from han_arch.images.picture import ImageError
 from han_arch.images.read import list_files, read_image
+from han_arch.locks import held
+from han_arch.unpack import unpack_zip
 
 SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
@@ -197,11 +199,12 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
         UserError: the download failed, the zip file is wrong or unsafe, or the number of images is wrong.
     """
     folder = out / archive.folder
-    if not folder.exists():
-        file = fetch(archive.remote, out / "downloads", say)
-        unpack_zip(file, folder, archive.limit, archive.members)
-        if not keep:
-            file.unlink()
+    with held(folder, f"the download of {archive.remote.name}", wait=True):
+        if not folder.exists():
+            file = fetch(archive.remote, out / "downloads", say)
+            unpack_zip(file, folder, archive.limit, archive.members)
+            if not keep:
+                file.unlink()
     count = len(list_files(folder))
     if count != archive.images:
         advice = "remove the folder and run the command again"

@@ -6,6 +6,7 @@ option of the network), `normalisation` and `provenance`. So `load_model` needs 
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors.torch import save
 from torch import Tensor
 
 from han_arch import download, files
 from han_arch.errors import UserError
 from han_arch.files import CACHE_VARIABLE, cache_folder, hash_file
+from han_arch.locks import held
 from han_arch.speed.precision import PRECISIONS, Precision
 from han_arch.zoo.entry import Entry
 from han_arch.zoo.read import read_header
@@ -64,14 +65,14 @@ def obtain(entry: Entry, say: Callable[[str], None]) -> Path:
         raise UserError(
             f"{entry.name}: the file {entry.file} is missing from the folder {SHIPPED}; install the package again"
         )
-    with files.clear_refusal(cached.parent, f"set {CACHE_VARIABLE} to another cache folder"):
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes of one training may need the same file.
-        lock = FileLock(cached.with_name(f".{cached.name}.lock")).acquire()
-    with lock:
+    # Several processes of one training may need the same file.
+    with (
+        files.clear_refusal(cached.parent, f"set {CACHE_VARIABLE} to another cache folder"),
+        held(cached, f"the download of {entry.name}", wait=True),
+    ):
         if _is_right(cached, entry):
             return cached
-        if cached.exists():
+        if os.path.lexists(cached):
             say(f"{cached} is damaged; downloading it again")
             cached.unlink()
         say(f"downloading {entry.name} from {entry.url} to {cached.parent}")
