@@ -10,13 +10,14 @@ FUZZ ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help setup demo test test-all fuzz lint types format options clean
+.PHONY: help setup demo test test-all fuzz wheel lint types format options clean
 
 help:
 	@echo "make demo      train a small HAN on real photos, compare it with bicubic (about 5 minutes on 2 cores)"
 	@echo "make test      run the fast tests (under 5 minutes on 2 cores)"
 	@echo "make test-all  run all tests, also the slow ones (under 20 minutes)"
 	@echo "make fuzz      give the program 10,000 hostile inputs (under 20 minutes); FUZZ=\"--seed 1\" sets options"
+	@echo "make wheel     build the wheel and the source archive in dist/, with their hashes in SHA256SUMS"
 	@echo "make lint      check the code style"
 	@echo "make types     check the types"
 	@echo "make format    rewrite the Python files in the code style"
@@ -52,6 +53,9 @@ test-all: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python scripts/fuzz.py $(FUZZ)
+
+wheel: $(STAMP)
+	$(BIN)/python scripts/make_wheel.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

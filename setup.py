@@ -1,17 +1,83 @@
-"""Metadata of the han_arch package; build system, linter and test settings stand in pyproject.toml."""
+"""Metadata of the han_arch package. pyproject.toml has the build system, the linter and the test settings."""
 
+import json
 import re
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (ROOT / "han_arch" / "version.py").read_text("utf-8"), re.M)
 if VERSION is None:
     raise RuntimeError('han_arch/version.py has no line of the form __version__ = "..."')
 
+REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?P<versions>[^;]*)(;(?P<marker>.*))?")
+
+
+def bill_of_materials(required: list[str], extras: dict[str, list[str]], version: str) -> dict[str, Any]:
+    """Return a software bill of materials (SBOM): the packages that the wheel needs, and the weights in it.
+
+    Source: CycloneDX 1.6, https://cyclonedx.org/docs/1.6/json. The versions are those that setup.py requires. The
+    installed versions differ between machines; a tool such as cyclonedx-py lists them.
+    """
+    own = f"pkg:pypi/han-arch@{version}"
+    libraries: dict[str, dict[str, Any]] = {}
+    for scope, texts in (("required", required), *(("optional", texts) for texts in extras.values())):
+        for text in texts:
+            match = REQUIREMENT.fullmatch(text)
+            if match is None:
+                raise ValueError(f"cannot read the requirement {text!r}")
+            name, versions = match["name"].lower(), match["versions"].strip()
+            exact = versions.removeprefix("==") if versions.startswith("==") else None
+            purl = f"pkg:pypi/{name}" + (f"@{exact}" if exact else "")
+            library = {"type": "library", "bom-ref": purl, "name": name, "purl": purl, "scope": scope}
+            if exact:
+                library["version"] = exact
+            conditions = {"versions": "" if exact else versions, "marker": (match["marker"] or "").strip()}
+            library["properties"] = [
+                {"name": f"han_arch:{key}", "value": value} for key, value in conditions.items() if value
+            ]
+            libraries.setdefault(purl, library)
+    weights = [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": path.name,
+            "name": path.stem,
+            "hashes": [{"alg": "SHA-256", "content": sha256(path.read_bytes()).hexdigest()}],
+        }
+        for path in sorted((ROOT / "han_arch" / "zoo" / "weights").glob("*.safetensors"))
+    ]
+    parts = [*libraries.values(), *weights]
+    package = {"type": "library", "bom-ref": own, "name": "han_arch", "version": version, "purl": own}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": {**package, "licenses": [{"license": {"id": "Apache-2.0"}}]}},
+        "components": parts,
+        "dependencies": [{"ref": own, "dependsOn": [part["bom-ref"] for part in parts]}],
+    }
+
+
+class WheelWithSbom(bdist_wheel):
+    """Build the wheel with a bill of materials in .dist-info/sboms (PEP 770), which setuptools does not write."""
+
+    def egg2dist(self, egginfo_path: str, distinfo_path: str) -> None:
+        """Write the metadata of the wheel, and the bill of materials beside them."""
+        super().egg2dist(egginfo_path, distinfo_path)
+        package = self.distribution
+        bill = bill_of_materials(package.install_requires, package.extras_require, package.get_version())
+        path = Path(distinfo_path) / "sboms" / "han_arch.cdx.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(bill, indent=1) + "\n", "utf-8")
+
+
 setup(
     name="han_arch",
+    cmdclass={"bdist_wheel": WheelWithSbom},
     version=VERSION.group(1),
     description="HAN (Holistic Attention Network, ECCV 2020) for BasicSR: network, training, evaluation",
     long_description=(ROOT / "README.md").read_text("utf-8"),

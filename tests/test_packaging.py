@@ -1,9 +1,13 @@
 """Check the contents of the wheel, and use it after installation."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,25 +16,60 @@ DATA_SUFFIXES = {".csv", ".html", ".js", ".css", ".json", ".md", ".safetensors"}
 
 
 @pytest.fixture(scope="module")
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode != 0:
+def release(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that scripts/make_wheel.py fills."""
+    folder = tmp_path_factory.mktemp("release")
+    command = [sys.executable, str(repository / "scripts" / "make_wheel.py"), "--out", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    if "not a Git checkout" in done.stderr:
         pytest.skip("this is not a Git checkout, so Git cannot list the files of the project")
-    for name in listed.stdout.splitlines():
-        if (repository / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((repository / name).read_bytes())
-    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.whl"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(release: Path) -> Path:
+    return next(release.glob("*.whl"))
+
+
+def test_hashes_of_the_release(release: Path) -> None:
+    """SHA256SUMS has the hash of every other file, in the form that sha256sum writes."""
+    lines = (release / "SHA256SUMS").read_text().splitlines()
+    found = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    others = [path for path in release.iterdir() if path.name != "SHA256SUMS"]
+    assert found == {path.name: sha256(path.read_bytes()).hexdigest() for path in others}
+    assert sorted(path.suffix for path in others) == [".gz", ".whl"]
+
+
+def test_source_archive(release: Path) -> None:
+    """The wheel can be built from the source archive: it has the options, the kernels and the weights."""
+    with tarfile.open(next(release.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
+    for name in ("setup.py", "options/train_HAN_x4.yml", "han_arch/speed/winograd/kernels.c"):
+        assert any(one.endswith(f"/{name}") for one in names), name
+    assert any(name.endswith(".safetensors") for name in names)
+
+
+def test_bill_of_materials(wheel: Path, repository: Path) -> None:
+    """The SBOM is where PEP 770 wants it, and names every requirement of the wheel and the weights in it."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if "/sboms/" in name]
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        bill, lines = json.loads(archive.read(name)), archive.read(metadata).decode().splitlines()
+        assert name.endswith(".dist-info/sboms/han_arch.cdx.json")
+        assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+        refs = [part["bom-ref"] for part in bill["components"]]
+        assert len(refs) == len(set(refs))
+        assert bill["dependencies"] == [{"ref": bill["metadata"]["component"]["bom-ref"], "dependsOn": refs}]
+        required = {re.match(r"Requires-Dist: ([\w.-]+)", line)[1].lower() for line in lines if "Requires-Dist" in line}
+        assert {part["name"] for part in bill["components"] if part["type"] == "library"} == required
+        assert "pkg:pypi/basicsr@1.4.2" in refs
+        weights = {part["name"]: part for part in bill["components"] if part["type"] == "machine-learning-model"}
+        stored = [name for name in archive.namelist() if name.endswith(".safetensors")]
+        assert len(weights) == len(stored) >= 3
+        for name in stored:
+            assert weights[Path(name).stem]["hashes"][0]["content"] == sha256(archive.read(name)).hexdigest()
 
 
 def test_contents(wheel: Path, repository: Path) -> None:
