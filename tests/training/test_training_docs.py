@@ -147,6 +147,14 @@ def test_short_soak(workers: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["twice", "full_disk", "processes"])
+def test_short_soak_of_other_kinds(kind: str, folder: Path) -> None:
+    done = script("soak.py", "--kind", kind, "--iterations", "18", folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["bf16", "winograd"])
 def test_short_comparison_of_precisions(recipe: str, folder: Path) -> None:
     """Two recipes that start at the same weights differ only a little after two steps."""
