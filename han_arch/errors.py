@@ -79,6 +79,13 @@ def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
     return UserError(f"unknown {what} {name!r}; {hint(name, known)}")
 
 
+def reason(error: BaseException) -> str:
+    """Return an error on one line of at most 300 characters: the message, after the class if it is no UserError."""
+    text = one_line(error) if isinstance(error, OSError) else "; ".join(str(error).split("\n"))
+    known = isinstance(error, (OSError, UserError))
+    return printable(text if known and text else f"{type(error).__name__}: {text or 'no message'}")[:300]
+
+
 def _is_hidden(sign: str) -> bool:
     category = unicodedata.category(sign)
     return category[0] == "C" or category in ("Zl", "Zp")  # control, format, surrogate, unassigned, line separators

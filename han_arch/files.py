@@ -88,13 +88,18 @@ def replacing(path: Path, *, overwrite: bool = True, durable: bool = False) -> I
         beside.unlink(missing_ok=True)
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file completely or not at all. Text is encoded as UTF-8; a lone surrogate becomes an escape like \\udcf6.
+def encode(content: bytes | str) -> bytes:
+    """Return the bytes of a file. Text is encoded as UTF-8, and a lone surrogate becomes an escape such as \\udcf6.
 
     Python reads a file name that is not UTF-8 as text with lone surrogates.
     """
+    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file completely or not at all. Text is encoded by `encode`."""
     with replacing(path) as file:
-        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+        file.write(encode(content))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

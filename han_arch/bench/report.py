@@ -1,5 +1,6 @@
 """Results of `basicsr bench` as a Markdown page, a CSV file and a chart."""
 
+import io
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,14 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from han_arch.bench.measure import BenchResult, Measurement
 from han_arch.bench.networks import AUTHORS, LIMITS, NETWORKS
+from han_arch.evaluation import outputs
 from han_arch.evaluation.cost import cpu_name
 from han_arch.evaluation.rows import csv_text, markdown_table
-from han_arch.files import replacing, write
 
 HEADS = (  # the authors published their code for float32 only
     "case", "network", "median", "range", "against the authors' code", "against the authors' code in float32",
     "time share of bare convolutions",
 )  # fmt: skip
+FILES = ("bench.md", "bench.csv", "bench.png")
 CSV_COLUMNS = ("case", "network", "unit", "repeat", "value")
 _COUNT_LR_SIZE = 48  # the LR image for the count is a quarter of 96 x 96
 
@@ -36,11 +38,12 @@ def save(rows: list[Measurement], text: str, folder: Path) -> None:
 
     Raises:
         ImportError: matplotlib is not installed. In this case, only `bench.md` and `bench.csv` are written.
+        UserError: the user wrote or edited one of these files, see `outputs.write`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "bench.md", text)
-    write(folder / "bench.csv", csv_text(CSV_COLUMNS, _csv_rows(rows)))
-    _draw_chart(rows, folder / "bench.png")
+    page_file, csv_file, chart_file = FILES
+    outputs.write(folder, {page_file: text, csv_file: csv_text(CSV_COLUMNS, _csv_rows(rows))})
+    outputs.write(folder, {chart_file: _draw_chart(rows)})
 
 
 def table(rows: list[Measurement]) -> str:
@@ -74,8 +77,8 @@ def _csv_rows(rows: list[Measurement]) -> Iterator[dict[str, str]]:
             yield dict(zip(CSV_COLUMNS, (row.case, row.network, row.unit, number, value), strict=True))
 
 
-def _draw_chart(rows: list[Measurement], path: Path) -> None:
-    """Draw a PNG chart with one panel for each value of `Measurement.case`.
+def _draw_chart(rows: list[Measurement]) -> bytes:
+    """Return a PNG chart with one panel for each value of `Measurement.case`.
 
     A panel has one bar per network. The bar ends at the median; a line goes from the smallest to the largest value.
     """
@@ -95,8 +98,9 @@ def _draw_chart(rows: list[Measurement], path: Path) -> None:
         panel.barh([row.network for row in shown], medians, xerr=[below, above], color=colours)
         panel.set_title(case, loc="left", fontsize=10)
         panel.set_xlabel("seconds" if shown[0].unit == "s" else shown[0].unit)
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
 
 
 def _cells(row: Measurement, rows: list[Measurement]) -> list[str]:

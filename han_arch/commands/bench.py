@@ -10,6 +10,7 @@ from han_arch.bench import report
 from han_arch.bench.measure import BenchSettings, measure_all
 from han_arch.bench.networks import CASES, DTYPES, NETWORKS
 from han_arch.commands import say, warn
+from han_arch.evaluation import outputs
 
 NUMBERS = {  # fields of BenchSettings and their help texts
     "memory_lr_size": "side of the LR image for peak memory, in pixels (default: %(default)s)",
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     settings = BenchSettings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(BenchSettings)})
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    outputs.check(args.out, report.FILES)
     result = measure_all(settings, lambda case: warn(f"measuring: {case}"))
     text = report.page(result)
     say(*text.splitlines())

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from han_arch import compat
+from han_arch import compat, locks
 from han_arch.commands import add_option_file, say, warn
 from han_arch.errors import UserError
-from han_arch.evaluation import board, contestants, page, rows
+from han_arch.evaluation import board, contestants, outputs, page, rows
 from han_arch.evaluation import run as board_run
 from han_arch.evaluation.score import ScoreCache
 from han_arch.opt import read
@@ -31,10 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the option file, measure the contestants, and write the results; return 0.
+    """Check the option file, measure the contestants, and write the results; return 0, or 1 if an image failed.
 
     Raises:
-        UserError: the option file, a test set or a contestant has a fault.
+        UserError: the option file, a test set or a contestant has a fault; another process measures this leaderboard;
+            or the user wrote or edited a file that the results would replace.
     """
     compat.require_basicsr()
     start.load_plugins()
@@ -45,14 +46,19 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("results") / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     cache = ScoreCache(folder / "cache")
-    results = board_run.run(checked, cache, _warn)
-    text = rows.write(folder, checked.name, results, checked.baseline)
-    try:
-        page.write(folder, checked, results, cache)
-    except UserError as error:  # all other files are already written
-        _warn(f"index.html was not written: {error}")
+    with locks.held(cache.folder, f"the leaderboard {checked.name}"):
+        outputs.check(folder, (*rows.FILES, page.FILE))
+        results = board_run.run(checked, cache, _warn)
+        text = rows.write(folder, checked.name, results, checked.baseline)
+        try:
+            page.write(folder, checked, results, cache)
+        except UserError as error:  # all other files are already written
+            _warn(f"index.html was not written: {error}")
     say(*text.splitlines(), "", f"the results were written to {folder}")
-    return 0
+    failures = board_run.list_failures(results)
+    for line in failures:
+        _warn(line)
+    return 1 if failures else 0
 
 
 def _warn(line: str) -> None:

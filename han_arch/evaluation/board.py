@@ -4,17 +4,19 @@ Before the long measurement starts, one message reports the faults of all images
 and `perceptual`. A fault in another option is reported first and alone.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from han_arch.errors import UserError, hint
+from han_arch.errors import UserError, hint, reason
 from han_arch.evaluation import contestants, protocol, score, sets
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
+from han_arch.files import check_name
 
 KEYS = (
     "name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery",
@@ -79,10 +81,11 @@ def load(options: Mapping[str, Any]) -> Board:
     for name, model_options in options["models"].items():
         try:
             built.append(contestants.build(str(name), model_options, scale, device, options.get("variants")))
-        except (UserError, FileNotFoundError) as error:
-            faults.append(f"{name}: {error}")
+        except Exception as error:  # networks of other packages may raise any exception
+            faults.append(f"{name}: {reason(error)}")
+    faults += _find_equal_names(options, built)
     baseline = str(options.get("baseline") or next(iter(options["models"])))
-    if baseline not in options["models"]:
+    if baseline not in map(str, options["models"]):
         nearest = hint(baseline, options["models"])
         faults.append(f"baseline must be the name of a model in this leaderboard; got {baseline}; {nearest}")
     cost = _read_section(options, "cost", {"lr_size": (64, 16), "repeat": (5, 1)}, faults)
@@ -119,6 +122,22 @@ def _check_keys(options: Mapping[str, Any]) -> None:
     ):
         if not isinstance(options.get(key), kind) or not options[key]:
             raise UserError(f"a leaderboard needs the option {key} ({what}); got {options.get(key)!r}")
+    check_name("the option name", options["name"])
+
+
+def _find_equal_names(options: Mapping[str, Any], built: Sequence[Contestant]) -> list[str]:
+    """Return a fault for each name that two test sets, or two rows of a table, have in common."""
+    names = {
+        "test sets": [str(name) for name in options["datasets"]],
+        "rows of the table": [contestants.label(one.name, variant) for one in built for variant in one.variants],
+    }
+    counts = {what: Counter(own) for what, own in names.items()}
+    return [
+        f"two {what} have the name {name!r}; rename one of them"
+        for what, own in counts.items()
+        for name, count in own.items()
+        if count > 1
+    ] + [f"the name of one of the {what} is empty" for what, own in counts.items() if not all(map(str.strip, own))]
 
 
 def _read_section(

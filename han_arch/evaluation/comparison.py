@@ -35,7 +35,7 @@ class Published:
     @property
     def cell(self) -> str:
         """The text for a table cell: PSNR and SSIM, or only PSNR if the source does not state SSIM."""
-        return self.score.cell.removesuffix(" / nan")
+        return self.score.cell.removesuffix(" / -")
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Contestant:
 
         Raises:
             FloatingPointError: the output of the network has nan or inf.
+            Exception: any other exception that the network raises.
         """
         if self.net is None:
             return protocol.lr_degradation.upscale(lq)
@@ -70,6 +71,11 @@ class Contestant:
             raise FloatingPointError(f"the output of {self.name} (variant {variant}) has nan or inf")
         image = (sr[0].clamp(0, 1).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         return image if lq.ndim == 3 else np.rint(image.mean(axis=2)).astype(np.uint8)
+
+
+def label(name: str, variant: str) -> str:
+    """Return the label of a contestant's row: its name, with the variant in brackets if the variant is not "full"."""
+    return name if variant == FULL else f"{name} ({variant})"
 
 
 def build(name: str, options: Any, scale: int, device: torch.device, default_variants: Any = (FULL,)) -> Contestant:
@@ -92,8 +98,8 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         default_variants: inference variants to use if the mapping has no `variants`.
 
     Raises:
-        UserError: an option is unknown, a file is missing, the weights do not fit the network, or the scale of the
-            network is not `scale`.
+        UserError: an option is unknown, a file is missing, the weights do not fit the network or have nan or inf, or
+            the scale of the network is not `scale`.
     """
     if options is None and entry.is_name(name):
         options = name
@@ -114,11 +120,14 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         variants.check(variant)
     file = _obtain_file(options)
     network_g, param_key = options.get("network_g"), options.get("param_key")
-    net = _load(file, network_g, param_key).eval().to(device)
-    _check_scale(net, scale, device)
     weights = hash_file(file)
-    identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True))
-    return Contestant(name, net, weights, identity, tuple(chosen), published)
+    net = _load(file, network_g, param_key).eval().to(device)
+    if hash_file(file) != weights:
+        raise UserError(f"{file} changed while it was read; run the command again")
+    _check_scale(net, scale, device)
+    _check_finite(file, net)
+    identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True, default=str))
+    return Contestant(name, net, weights, identity, tuple(dict.fromkeys(chosen)), published)
 
 
 def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> Any:
@@ -213,10 +222,20 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
 
 
 def _check_scale(net: nn.Module, scale: int, device: torch.device) -> None:
-    with torch.inference_mode():
-        height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
+    try:
+        with torch.inference_mode():
+            height, width = net(torch.zeros(1, 3, _PROBE, _PROBE + 1, device=device)).shape[-2:]
+    except Exception:  # a network may raise any exception for this image; the measurement then reports the test images
+        return
     if (height, width) != (scale * _PROBE, scale * (_PROBE + 1)):
         raise UserError(f"the network upscales by x{height / _PROBE:g}; choose weights for x{scale}")
+
+
+def _check_finite(file: Path, net: nn.Module) -> None:
+    wrong = [key for key, value in net.named_parameters() if not value.isfinite().all()]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise UserError(f"the weights in {file} have nan or inf ({wrong[0]}{more}); choose an earlier checkpoint")
 
 
 def _sha256(text: str) -> str:

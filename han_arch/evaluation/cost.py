@@ -32,7 +32,7 @@ class Cost:
 
     parameters: int
     madds_per_mp: float  # multiply-adds per output megapixel (1e6 pixels), in convolutions and matrix products
-    seconds: float  # median time to upscale one LR image, from uint8 input to uint8 output
+    seconds: float  # median time to upscale one LR image, from uint8 input to uint8 output; nan if the network fails
     peak_mb: float  # peak memory while upscaling minus the memory in use before, in 1e6 bytes; nan if unknown
     lr_size: int  # height and width of the LR image in pixels
 
@@ -43,7 +43,7 @@ def measure(
     """Measure the costs of contestants. The contestants take turns, so that other programs slow all of them equally.
 
     Args:
-        runs: pairs of a contestant and a variant to measure.
+        runs: pairs of a contestant and a variant to measure. The values of a network that raises are nan.
         protocol: the protocol, which sets the scale.
         lr_size: side of the square LR image in pixels.
         repeat: number of timed runs for each pair, after some runs that are not timed.
@@ -56,19 +56,25 @@ def measure(
     costs, upscalings = {}, {}
     for contestant, variant in runs:
         upscale = partial(_upscale, contestant, lq, protocol, variant)
-        with FlopCounterMode(display=False) as counter:
-            upscale()
-        madds = counter.get_total_flops() / 2 / megapixels  # PyTorch counts a multiply-add as two operations
-        peak_mb = _measure_peak_mb(upscale, contestant.net)
+        madds = peak_mb = math.nan
+        with contextlib.suppress(Exception):  # the scores report the error; networks may raise any exception
+            with FlopCounterMode(display=False) as counter:
+                upscale()
+            peak_mb = _measure_peak_mb(upscale, contestant.net)
+            madds = counter.get_total_flops() / 2 / megapixels  # PyTorch counts a multiply-add as two operations
+            upscalings[contestant.name, variant] = upscale
         costs[contestant.name, variant] = Cost(contestant.parameters, madds, math.nan, peak_mb, lr_size)
-        upscalings[contestant.name, variant] = upscale
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in costs}
     for _ in range(repeat):
         for key, upscale in upscalings.items():
             start = time.perf_counter()
-            upscale()  # includes waiting for the GPU, because the result is copied to the CPU
-            seconds[key].append(time.perf_counter() - start)
-    return {key: replace(cost, seconds=statistics.median(seconds[key])) for key, cost in costs.items()}
+            with contextlib.suppress(Exception):
+                upscale()  # includes waiting for the GPU, because the result is copied to the CPU
+                seconds[key].append(time.perf_counter() - start)
+    return {
+        key: replace(cost, seconds=statistics.median(seconds[key])) if seconds[key] else cost
+        for key, cost in costs.items()
+    }
 
 
 def _upscale(contestant: Contestant, lq: np.ndarray, protocol: Protocol, variant: str) -> None:

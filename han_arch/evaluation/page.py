@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from han_arch import files
 from han_arch.compat import require
-from han_arch.evaluation import comparison
+from han_arch.evaluation import comparison, outputs
 from han_arch.evaluation.board import Board, CropPlace, GalleryOptions
 from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.rows import optional_metrics, values
@@ -25,12 +24,18 @@ from han_arch.evaluation.sets import EvaluationSet, as_rgb
 from han_arch.images.picture import largest_window
 from han_arch.images.write import encode_png
 
+FILE = "index.html"
+
 
 def write(folder: Path, board: Board, results: Sequence[SetResult], cache: ScoreCache) -> None:
-    """Write the leaderboard's page to index.html in a folder. Raise UserError if plotly is not installed."""
+    """Write the leaderboard's page to index.html in a folder.
+
+    Raises:
+        UserError: plotly is not installed, an HR image has changed, or the user wrote or edited index.html.
+    """
     shown = [result for result in results if result.protocol.grey == board.protocol.grey]
     crops = make_crops(board.gallery, board.sets, shown, cache)
-    files.write(folder / "index.html", page(board.name, board.baseline, results, crops))
+    outputs.write(folder, {FILE: page(board.name, board.baseline, results, crops)})
 
 
 def page(name: str, baseline: str, results: Sequence[SetResult], crops: Sequence[Mapping[str, Any]]) -> str:
@@ -84,6 +89,8 @@ def make_crops(
         square = np.s_[top : top + options.size, left : left + options.size]
         versions = [{"label": "HR", "score": "", "src": _as_address(gt[square])}]
         for result in by_set.get(dataset.name, ()):
+            if image.name not in result.pictures:
+                continue
             picture = cache.load_picture(result.pictures[image.name])
             cell = result.scores[image.name].cell
             versions.append({"label": result.label, "score": cell, "src": _as_address(picture[square])})
@@ -117,10 +124,13 @@ def _choose_places(
         return []
     found = []
     for dataset, results in by_set.items():
+        results = [result for result in results if result.pictures]
         networks = [result for result in results if result.label != BICUBIC]
         compared = networks if len(networks) > 1 else results
         of_set = []
-        for image in results[0].pictures:
+        for image in results[0].pictures if results else ():
+            if not all(image in result.pictures for result in compared):
+                continue
             pictures = [cache.load_picture(result.pictures[image]) for result in compared]
             top, left, spread = most_different_window(pictures, options.size)
             of_set.append((-spread, CropPlace(dataset, image, left, top)))
@@ -135,12 +145,18 @@ def _as_address(image: np.ndarray) -> str:
 
 
 def _row(result: SetResult) -> dict[str, Any]:
-    paper, full = result.published, result.from_full
+    paper, full, versus = result.published, result.from_full, result.comparison
+    total = len(result.scores)
     return {
         **{name: _number(value) if isinstance(value, float) else value for name, value in values(result).items()},
         "label": result.label,
         "source": paper and f"{paper.method}, {paper.cell}, {paper.status}: {paper.source}",
         "full_note": full and str(full),
+        "share": result.mean.share,
+        "perceptual_share": {
+            name: f"{count} of {total} images" for name, count in result.perceptual_images.items() if count < total
+        },
+        "compared": f"{versus.images} of {total} images" if versus and versus.images < total else "",
         "per_image": {name: _number(one.psnr) for name, one in result.scores.items()},
     }
 

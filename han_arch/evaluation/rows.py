@@ -2,19 +2,19 @@
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from han_arch import files
 from han_arch.errors import printable
-from han_arch.evaluation import comparison
+from han_arch.evaluation import comparison, outputs
+from han_arch.evaluation.comparison import Comparison
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
-from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score
+from han_arch.evaluation.score import METRICS, PSNR, SSIM, Score, mean_score, number
 
+FILES = ("results.csv", "per_image.csv", "README.md")
 # First characters of a formula in spreadsheets: = + - @ and their full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 # Not the "_" inside of img_003, and not brackets that make no link.
@@ -67,25 +67,27 @@ COLUMNS = (
 
 
 def write(folder: Path, name: str, results: Sequence[SetResult], baseline: str) -> str:
-    """Write results.csv, per_image.csv and README.md with the title `name`. Return the text of README.md."""
+    """Write results.csv, per_image.csv and README.md with the title `name`. Return the text of README.md.
+
+    Raises:
+        UserError: the user wrote or edited one of these files, see `outputs.write`.
+    """
     text = markdown(name, results, baseline)
-    files.write(folder / "results.csv", results_csv(results))
-    files.write(folder / "per_image.csv", per_image_csv(results))
-    files.write(folder / "README.md", text)
+    outputs.write(folder, dict(zip(FILES, (results_csv(results), per_image_csv(results), text), strict=True)))
     return text
 
 
 def results_csv(results: Sequence[SetResult]) -> str:
     """Return the text of results.csv: one row per result. The columns are `COLUMNS` and the optional metrics."""
     columns = {column.name: column for column in _columns(results)}
-    rows = (
-        {
-            name: "" if value != value and not columns[name].writes_nan else format(value, columns[name].format)
-            for name, value in values(result).items()
-        }
-        for result in results
-    )
+    rows = ({name: _csv_cell(value, columns[name]) for name, value in values(result).items()} for result in results)
     return csv_text(list(columns), rows)
+
+
+def _csv_cell(value: Any, column: Column) -> str:
+    if value != value:  # nan
+        return "nan" if column.writes_nan else ""
+    return format(value, column.format)
 
 
 def values(result: SetResult) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def optional_metrics(results: Sequence[SetResult]) -> list[str]:
 
 def markdown(name: str, results: Sequence[SetResult], baseline: str) -> str:
     """Return the text of README.md. Each protocol has one table of all test sets, then one table per test set."""
-    lines = [f"# {name}", ""]
+    lines = [f"# {escaped(name)}", ""]
     for protocol in dict.fromkeys(result.protocol for result in results):
         own = [result for result in results if result.protocol == protocol]
         datasets = list(dict.fromkeys(result.dataset for result in own))
@@ -182,11 +184,6 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|") if isinstance(text, Markdown) else escaped(text)
-
-
-def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return a number as text with `digits` decimals; "" for nan. If `sign`, print + before a positive number."""
-    return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def _overview(results: list[SetResult], datasets: list[str], baseline: str) -> list[str]:
@@ -208,28 +205,62 @@ def _details(results: list[SetResult], baseline: str) -> list[str]:
     for result in results:
         mean, paper, versus = result.mean, result.published, result.comparison
         # PSNR has one decimal more than in papers, because a leaderboard must show small differences.
-        cells = [number(mean.psnr, PSNR.digits + 1), number(mean.ssim, SSIM.digits)]
-        cells += [paper.cell, number(mean.psnr - paper.score.psnr, PSNR.digits, True)] if paper else ["", ""]
-        if versus is None:
-            cells += ["", "", ""]
-        else:
-            cells.append(f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]")
-            cells += [f"{versus.wins} : {versus.losses}, p = {versus.p_value:.3g}", versus.verdict]
+        share = f" ({mean.share})" if mean.images and mean.share else ""
+        cells = [number(mean.psnr, PSNR.digits + 1) + share, number(mean.ssim, SSIM.digits) + share]
+        minus = result.minus_published_db
+        cells += [paper.cell, "-" if minus is None else number(minus, PSNR.digits, True)] if paper else ["", ""]
+        cells += _comparison_cells(versus, len(result.scores)) if versus else ["", "", ""]
         rows.append([result.label, *cells])
-        notes += [f"{result.label}{note}." for note in _notes(result)]
-    title = f"### {results[0].dataset}, {len(results[0].scores)} images"
-    return [title, "", *markdown_table(heads, rows), *(line for note in notes for line in (note, ""))]
+        notes += [f"{result.label}{note}." for note in _notes(result, baseline)]
+    title = f"### {escaped(results[0].dataset)}, {len(results[0].scores)} images"
+    notes += _compare_on_common_images(results)
+    return [title, "", *markdown_table(heads, rows), *(line for note in notes for line in (_paragraph(note), ""))]
 
 
-def _notes(result: SetResult) -> list[str]:
+def _paragraph(text: str) -> str:
+    """Return an escaped text that begins no heading and no list."""
+    return re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", escaped(text.strip()))
+
+
+def _comparison_cells(versus: Comparison, images: int) -> list[str]:
+    if versus.images == 0:
+        return ["-", "-", "-"]
+    interval = f"[{versus.low:+.3f}, {versus.high:+.3f}]" if versus.images > 1 else "[-]"
+    share = f" ({versus.images} of {images} images)" if versus.images < images else ""
+    sign_test = f"{versus.wins} : {versus.losses}, p = {versus.p_value:.3g}"
+    return [f"{versus.difference:+.3f} {interval}{share}", sign_test, versus.verdict]
+
+
+def _compare_on_common_images(results: Sequence[SetResult]) -> list[str]:
+    """Return a note with comparable means, if the means of the table are over different images."""
+    able = [result for result in results if result.mean.images]
+    if len({tuple(result.mean.left_out) for result in able}) < 2:
+        return []
+    common = [name for name in able[0].scores if all(result.scores[name].finite for result in able)]
+    if not common:
+        return ["These means are over different images, and no image has finite scores of all models."]
+    means = [(result.label, mean_score({name: result.scores[name] for name in common})) for result in able]
+    listed = "; ".join(f"{label} {mean.cell}" for label, mean in means)
+    return [f"These means are over different images. Means over the {len(common)} images of all models: {listed}."]
+
+
+def _notes(result: SetResult, baseline: str) -> list[str]:
     notes = [f" compared with the variant full: {result.from_full}"] if result.from_full else []
+    total, versus = len(result.scores), result.comparison
     for direction, higher in (("lower", False), ("higher", True)):
-        values = [
-            f"{name} {number(value, METRICS[name].digits) or 'not measurable'}"
-            for name, value in result.perceptual.items()
-            if METRICS[name].higher_is_better == higher
-        ]
+        values = []
+        for name, value in result.perceptual.items():
+            if METRICS[name].higher_is_better == higher:
+                count = result.perceptual_images.get(name, total)
+                share = f" ({count} of {total} images)" if count < total else ""
+                values.append(f"{name} {number(value, METRICS[name].digits)}{share}")
         notes += [f", metrics on RGB ({direction} is better): {', '.join(values)}"] if values else []
+    if versus and versus.images == 0:
+        notes.append(f": not compared with {baseline}, because no image has a finite PSNR of both")
+    elif versus and versus.images == 1:
+        notes.append(f": no interval of the difference from {baseline}, because it is the difference of one image")
+    if result.published and result.mean.left_out:
+        notes.append(": not compared with the published score, because the mean leaves out images")
     return [*notes, f": {result.mean.note}"] if result.mean.note else notes
 
 
@@ -255,8 +286,8 @@ def _footer(results: Sequence[SetResult], baseline: str) -> list[str]:
         "## Conditions",
         "",
         *markdown_table(["model", "weights sha256", "commit", "device", "versions", "measured"], rows),
-        f"Command: `{command}`. Time and peak memory are measured on one LR image of {size}x{size} pixels. GMAdd / MP "
-        f"means 1e9 multiply-adds per output megapixel. The verdict compares a model with {baseline}. It is ahead or "
-        "behind only if the 95 % paired bootstrap interval of the mean difference does not contain 0, and the p-value "
-        "of the sign test is below 5 %. Otherwise it is not settled.",
+        f"Command: {code(command)}. Time and peak memory are measured on one LR image of {size}x{size} pixels. "
+        "GMAdd / MP means 1e9 multiply-adds per output megapixel. The verdict compares a model with "
+        f"{escaped(baseline)}. It is ahead or behind only if the 95 % paired bootstrap interval of the mean difference "
+        "does not contain 0, and the p-value of the sign test is below 5 %. Otherwise it is not settled.",
     ]

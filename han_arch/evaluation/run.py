@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable, reason
 from han_arch.evaluation import comparison, contestants, cost, score
 from han_arch.evaluation.board import Board
 from han_arch.evaluation.comparison import Comparison, Published
@@ -30,11 +30,13 @@ Scores = dict[str, dict[str, Score]]  # set name -> image name -> score
 class FromFull:
     """The difference of an inference variant from the variant "full" of the same contestant."""
 
-    psnr: float  # mean PSNR of the variant minus mean PSNR of the variant "full", in dB
-    largest: int  # largest absolute difference of pixel values (0..255) in all SR images
+    psnr: float  # mean PSNR of the variant minus that of "full", in dB, over images with finite values; nan without any
+    largest: int | None  # largest absolute difference of pixel values (0..255) in all SR images; None without images
 
     def __str__(self) -> str:
-        return f"{self.psnr:+.3f} dB; pixel values differ by at most {self.largest} of 255"
+        if self.largest is None:
+            return "-, because no image has an SR image of both"
+        return f"{score.number(self.psnr, 3, True)} dB; pixel values differ by at most {self.largest} of 255"
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,14 @@ class SetResult:
     dataset: str  # name of the test set
     protocol: Protocol
     scores: dict[str, Score]  # image name -> score
-    pictures: dict[str, str]  # image name -> key of the SR image in the cache
+    pictures: dict[str, str]  # image name -> key of the SR image in the cache; without images that failed
     conditions: dict[str, str]  # conditions of the image that was measured last, see `cost.describe_conditions`
     weights_sha256: str  # SHA-256 of the checkpoint file; "" for Bicubic
     cost: Cost  # measured again in every run
     relative_time: float  # `cost.seconds` divided by the baseline's `cost.seconds`
     published: Published | None  # published score of this contestant with the same protocol
     perceptual: dict[str, float] = field(default_factory=dict)  # optional metric -> mean of the finite values
+    perceptual_images: dict[str, int] = field(default_factory=dict)  # optional metric -> number of finite values
     comparison: Comparison | None = None  # with the baseline, by PSNR; None for the baseline, or if it has no result
     from_full: FromFull | None = None  # None for the variant "full", or if "full" was not measured
 
@@ -63,18 +66,25 @@ class SetResult:
 
     @property
     def minus_published_db(self) -> float | None:
-        """The mean PSNR minus the published PSNR, in dB; None if there is no published score."""
-        return None if self.published is None else self.mean.psnr - self.published.score.psnr
+        """The mean PSNR minus the published PSNR, in dB; None without a published score or a mean over all images."""
+        whole = self.published is not None and not self.mean.left_out
+        return self.mean.psnr - self.published.score.psnr if self.published and whole else None
 
     @property
     def minus_published_ssim(self) -> float | None:
-        """The mean SSIM minus the published SSIM; None if there is no published score."""
-        return None if self.published is None else self.mean.ssim - self.published.score.ssim
+        """The mean SSIM minus the published SSIM; None without a published score or a mean over all images."""
+        whole = self.published is not None and not self.mean.left_out
+        return self.mean.ssim - self.published.score.ssim if self.published and whole else None
 
     @property
     def label(self) -> str:
         """The contestant's name, with the variant in brackets if the variant is not "full"."""
-        return self.contestant if self.variant == variants.FULL else f"{self.contestant} ({self.variant})"
+        return contestants.label(self.contestant, self.variant)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The images that could not be measured: image name -> error."""
+        return {name: one.failure for name, one in self.scores.items() if one.failure}
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,9 @@ class Trial:
 def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.warning) -> list[SetResult]:
     """Measure all images that are not in the cache, store their scores in the cache, and then measure the costs.
 
-    Return the results in the order of the leaderboard's test sets and contestants. Call `warn` with one
-    line for each reason why optional metrics are skipped.
-
-    Raises:
-        UserError: `board.load` accepted an image file, but the file has changed since then and cannot be used now.
+    Return the results in the order of the leaderboard's test sets and contestants. An image that a contestant cannot
+    upscale, or that changed after `board.load`, is in `SetResult.failures`; the others are measured. Call `warn` with
+    one line for each reason why optional metrics are skipped.
     """
     measures, notes = score.load_metrics(board.perceptual, board.device)
     for note in notes:
@@ -110,8 +118,10 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
     results = []
     for trial in trials:
         contestant, dataset = trial.contestant, trial.dataset
-        pictures = {image.name: trial.key(cache, image) for image in dataset.images}
-        own = {name: measured[key] for name, key in pictures.items()}
+        keys = {image.name: trial.key(cache, image) for image in dataset.images}
+        own = {name: measured[key] for name, key in keys.items()}
+        pictures = {name: key for name, key in keys.items() if not own[name].score.failure}
+        optional = {name: _measure_optional(name, one, trial, pictures, cache) for name, one in measures.items()}
         own_cost = costs[contestant.name, trial.variant]
         method = contestant.published + variants.published_suffix(trial.variant)
         results.append(
@@ -127,7 +137,8 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
                 cost=own_cost,
                 relative_time=own_cost.seconds / base_seconds,
                 published=comparison.find_published(method, dataset.name, dataset.protocol),
-                perceptual={name: _measure_mean(name, one, trial, cache) for name, one in measures.items()},
+                perceptual={name: score.finite_mean(values) for name, values in optional.items()},
+                perceptual_images={name: sum(map(math.isfinite, values)) for name, values in optional.items()},
             )
         )
     by_names = {(one.contestant, one.variant, one.dataset, one.protocol): one for one in results}
@@ -141,6 +152,18 @@ def run(board: Board, cache: ScoreCache, warn: Callable[[str], None] = logger.wa
         )
         for one in results
     ]
+
+
+def list_failures(results: Sequence[SetResult]) -> list[str]:
+    """Return one line for each row of the leaderboard with images that could not be measured."""
+    lines = []
+    for name in dict.fromkeys(result.label for result in results):
+        own = [result for result in results if result.label == name]
+        errors = [f"{one.dataset} {image}: {error}" for one in own for image, error in one.failures.items()]
+        if errors:
+            count = f"{len(errors)} of {sum(len(one.scores) for one in own)} images"
+            lines.append(printable(f"{name}: {count} could not be measured, first {errors[0]}"))
+    return lines
 
 
 def measure_sets(
@@ -202,33 +225,57 @@ def _measure(trials: Sequence[Trial], cache: ScoreCache, now: dict[str, str]) ->
     # Run all contestants on one image before the next image, so that the progress bar soon shows the speed of the run.
     with tqdm(total=sum(map(len, missing.values())), unit="image", desc="measure", disable=not missing) as bar:
         for (protocol, image), waiting in missing.items():
-            lq, gt = image.load(protocol)
+            try:
+                pair, changed = image.load(protocol), ""
+            except Exception as error:  # the file has changed; decoders may raise any exception
+                pair, changed = None, reason(error)
             for trial in waiting:
                 where = f"{trial.contestant.name} {trial.variant}, {trial.dataset.name} {image.name}"
-                bar.set_postfix_str(where, refresh=False)
-                try:
-                    sr = trial.contestant.upscale(lq, protocol, trial.variant)
-                    one = score.measure(sr, gt, protocol)
-                except FloatingPointError:  # continue with the other images; the notes below the tables list this image
-                    sr, one = np.zeros_like(gt), Score(math.nan, math.nan, protocol)
+                bar.set_postfix_str(printable(where), refresh=False)
+                one, sr = _upscale(trial, *pair) if pair else (_failed(protocol, changed), None)
                 key = trial.key(cache, image)
                 measured[key] = MeasuredImage(one, now)
-                cache.store(key, measured[key], sr)
+                if sr is not None:
+                    cache.store(key, measured[key], sr)
                 bar.update()
     return measured
 
 
-def _measure_mean(name: str, measure: Measure, trial: Trial, cache: ScoreCache) -> float:
+def _upscale(trial: Trial, lq: np.ndarray, gt: np.ndarray) -> tuple[Score, np.ndarray | None]:
+    """Return the score and the SR image. If the network fails, return a score with its error, and no image."""
+    protocol = trial.dataset.protocol
+    try:
+        sr = trial.contestant.upscale(lq, protocol, trial.variant)
+        return score.measure(sr, gt, protocol), sr
+    except Exception as error:  # continue with the other images; networks of other packages may raise any exception
+        failure = str(error) if isinstance(error, FloatingPointError) else reason(error)
+        return _failed(protocol, failure), None
+
+
+def _failed(protocol: Protocol, failure: str) -> Score:
+    return Score(math.nan, math.nan, protocol, failure=failure)
+
+
+def _measure_optional(
+    name: str, measure: Measure, trial: Trial, pictures: Mapping[str, str], cache: ScoreCache
+) -> list[float]:
+    """Return the values of an optional metric: one for each image with an SR image."""
     values, protocol = [], trial.dataset.protocol
     for image in trial.dataset.images:
-        key = trial.key(cache, image)
+        if (key := pictures.get(image.name)) is None:
+            continue
         value = cache.load_value(key, name)
         if value is None:
-            _, gt = image.load(protocol)
-            value = measure(cache.load_picture(key), gt, protocol)
+            try:
+                _, gt = image.load(protocol)
+                value = measure(cache.load_picture(key), gt, protocol)
+            except Exception as error:  # the file has changed; metrics of other packages may raise any exception
+                logger.warning("%s of %s was not measured: %s", name, printable(image.name), reason(error))
+                values.append(math.nan)
+                continue
             cache.store_value(key, name, value)
         values.append(value)
-    return score.finite_mean(values)
+    return values
 
 
 def _compare(result: SetResult, other: SetResult | None) -> Comparison | None:
@@ -241,8 +288,11 @@ def _compare(result: SetResult, other: SetResult | None) -> Comparison | None:
 def _compare_with_full(result: SetResult, full: SetResult | None, cache: ScoreCache) -> FromFull | None:
     if full is None or full is result:
         return None
-    largest = 0
-    for name, key in result.pictures.items():
-        one, other = cache.load_picture(key), cache.load_picture(full.pictures[name])
-        largest = max(largest, int(np.abs(one.astype(np.int16) - other).max()))
-    return FromFull(result.mean.psnr - full.mean.psnr, largest)
+    common = [name for name in result.pictures if name in full.pictures]
+    gains, largest = [], []
+    for name in common:
+        one, other = (cache.load_picture(which.pictures[name]) for which in (result, full))
+        largest.append(int(np.abs(one.astype(np.int16) - other).max()))
+        if result.scores[name].finite and full.scores[name].finite:
+            gains.append(result.scores[name].psnr - full.scores[name].psnr)
+    return FromFull(score.finite_mean(gains), max(largest, default=None))

@@ -6,9 +6,10 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,6 +78,7 @@ class Score:
     psnr: float
     ssim: float
     protocol: Protocol
+    failure: str = field(default="", kw_only=True)  # why the image was not measured: the error; "" if it was measured
 
     @property
     def finite(self) -> bool:
@@ -85,8 +87,19 @@ class Score:
 
     @property
     def cell(self) -> str:
-        """The text for a table cell: PSNR and SSIM, without the protocol."""
-        return f"{self.psnr:.{PSNR.digits}f} dB / {self.ssim:.{SSIM.digits}f}"
+        """The text for a table cell: PSNR and SSIM, without the protocol; "-" for a value that is nan."""
+        if math.isnan(self.psnr) and math.isnan(self.ssim):
+            return "-"
+        return f"{number(self.psnr, PSNR.digits)} dB / {number(self.ssim, SSIM.digits)}"
+
+    @property
+    def reason(self) -> str:
+        """Why PSNR or SSIM is not finite; "" if both are finite."""
+        if self.finite or self.failure:
+            return self.failure
+        if math.isinf(self.psnr):
+            return "SR equals HR"
+        return "the image is too small" if math.isnan(self.psnr) else "the image is smaller than the SSIM window"
 
     def __str__(self) -> str:
         return f"{self.cell} ({self.protocol})"
@@ -102,7 +115,18 @@ class SetScore(Score):
     @property
     def note(self) -> str:
         """A text that lists the images that the mean leaves out, with their scores; "" if it leaves out none."""
-        return "; ".join(f"{name}: {score.cell}, not averaged" for name, score in self.left_out.items())
+        left_out = self.left_out.items()
+        return "; ".join(f"{name}: {score.cell}, not averaged, because {score.reason}" for name, score in left_out)
+
+    @property
+    def share(self) -> str:
+        """The text "4 of 5 images" if the mean leaves out an image; "" if it has all images."""
+        return f"{self.images} of {self.images + len(self.left_out)} images" if self.left_out else ""
+
+    @property
+    def cell(self) -> str:
+        """The text for a table cell: PSNR and SSIM, and in how many images they are the mean, unless in all."""
+        return f"{super().cell} ({self.share})" if self.share and self.images else super().cell
 
 
 def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
@@ -121,6 +145,11 @@ def measure(sr: np.ndarray, gt: np.ndarray, protocol: Protocol) -> Score:
     if sr.dtype != np.uint8 or gt.dtype != np.uint8:
         raise ValueError(f"the HR and SR images must be uint8; got {gt.dtype} and {sr.dtype}")
     return Score(measure_psnr(sr, gt, protocol), measure_ssim(sr, gt, protocol), protocol)
+
+
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """Return a number as text with `digits` decimals; "-" for nan. If `sign`, print + before a positive number."""
+    return "-" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def finite_mean(values: Iterable[float]) -> float:
@@ -171,34 +200,45 @@ class ScoreCache:
         return hashlib.sha256(json.dumps([identity, variant, protocol.name, image_digest]).encode()).hexdigest()
 
     def load(self, key: str, protocol: Protocol) -> MeasuredImage | None:
-        """Load a measurement from the cache; return None if it is missing or damaged."""
+        """Load a measurement from the cache; return None if it or its picture is missing, damaged or of another key."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
-            if not self.picture(key).is_file():
+            if stored.get("key", key) != key or not self._has_picture(key, stored.get("picture_sha256")):
                 return None
             score = Score(float(stored["psnr"]), float(stored["ssim"]), protocol)
-            return MeasuredImage(score, dict(stored["conditions"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            conditions = {str(name): str(value) for name, value in stored["conditions"].items()}
+        except Exception:  # a foreign file may raise any exception, such as RecursionError
             return None
+        # Older versions stored outputs with nan as black pictures.
+        return None if math.isnan(score.psnr) and "key" not in stored else MeasuredImage(score, conditions)
+
+    def _has_picture(self, key: str, sha256: str | None) -> bool:
+        if sha256 is None:  # older versions did not store the hash
+            self.load_picture(key)
+            return True
+        return files.hash_file(self.picture(key)) == sha256
 
     def store(self, key: str, measurement: MeasuredImage, sr: np.ndarray) -> None:
         """Write a measurement and its SR image (uint8, (h, w) grey or (h, w, 3) RGB) to the cache."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write(self.picture(key), encode_png(sr))
-        score = measurement.score
-        text = json.dumps({"psnr": score.psnr, "ssim": score.ssim, "conditions": measurement.conditions})
-        files.write(self.folder / f"{key}.json", text)
+        png, score = encode_png(sr), measurement.score
+        files.write(self.picture(key), png)
+        stored: dict[str, Any] = {"key": key, "picture_sha256": hashlib.sha256(png).hexdigest()}
+        for name, value in (("psnr", score.psnr), ("ssim", score.ssim)):
+            stored[name] = value if math.isfinite(value) else str(value)  # JSON has no nan and inf
+        files.write(self.folder / f"{key}.json", files.json_text(stored | {"conditions": measurement.conditions}))
 
     def load_value(self, key: str, metric: str) -> float | None:
         """Load the value of an optional metric for a measured image; return None if the value is not in the cache."""
         try:
-            return float((self.folder / f"{key}.{metric}.txt").read_text("utf-8"))
+            text = (self.folder / f"{key}.{metric}.txt").read_text("utf-8")
+            return float(text) if text.endswith("\n") else None  # a cut file lacks the end of the line
         except (OSError, ValueError):
             return None
 
     def store_value(self, key: str, metric: str, value: float) -> None:
         """Write the value of an optional metric for a measured image."""
-        files.write(self.folder / f"{key}.{metric}.txt", repr(value))
+        files.write(self.folder / f"{key}.{metric}.txt", f"{value!r}\n")
 
     def picture(self, key: str) -> Path:
         """Return the path of the SR image of a measurement."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from han_arch.errors import UserError, unknown
+from han_arch.errors import UserError, reason, unknown
 from han_arch.evaluation.protocol import Protocol
 from han_arch.images.read import list_files, read_image
 
@@ -33,12 +33,16 @@ class TestImage:
         """Load LR and HR as the protocol requires. Both are uint8: (h, w, 3) RGB or (h, w) grey.
 
         Raises:
-            UserError: a file cannot be used, or the sizes of LR and of the cut HR do not fit the scale.
+            UserError: a file cannot be used or does not have the pixels of `digest`, or the sizes of LR and of the cut
+                HR do not fit the scale.
         """
-        gt = load_gt(self.gt, protocol)
-        if self.lq is None:
+        file = load_rgb_or_grey(self.gt)
+        lq = None if self.lq is None else load_rgb_or_grey(self.lq)
+        if _digest(file, lq) != self.digest:
+            raise UserError(f"{self.gt} or its LR file has changed since it was checked; run the command again")
+        gt = _cut(file, self.gt, protocol)
+        if lq is None:
             return protocol.lr_degradation.degrade(gt), gt
-        lq = load_rgb_or_grey(self.lq)
         height, width = gt.shape[0] // protocol.scale, gt.shape[1] // protocol.scale
         if lq.shape[:2] != (height, width):
             raise UserError(
@@ -90,8 +94,8 @@ def read_set(name: str, options: Any, protocol: Protocol, faults: list[str]) -> 
             image = _read(gt, lq)
             image.load(protocol)
             images.append(image)
-        except UserError as error:
-            faults.append(f"{name}: {error}")
+        except Exception as error:  # decoders may raise any exception; one image never hides the faults of the others
+            faults.append(f"{name}: {reason(error)}")
     return EvaluationSet(name, tuple(images), protocol)
 
 
@@ -125,7 +129,11 @@ def load_gt(path: Path, protocol: Protocol) -> np.ndarray:
     Raises:
         UserError: the file is not an 8-bit grey or RGB image, or a side is shorter than `protocol.gt_multiple`.
     """
-    gt = protocol.cut_gt(load_rgb_or_grey(path))
+    return _cut(load_rgb_or_grey(path), path, protocol)
+
+
+def _cut(image: np.ndarray, path: Path, protocol: Protocol) -> np.ndarray:
+    gt = protocol.cut_gt(image)
     if gt.size == 0:
         raise UserError(
             f"{path} has a side that is smaller than {protocol.gt_multiple} pixels; remove this image from the test set"
@@ -162,10 +170,14 @@ def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
 
 def _list(name: str, folder: Path, faults: list[str]) -> list[Path]:
     folder = folder.expanduser()
-    if not folder.is_dir():
+    try:
+        files = list_files(folder) if folder.is_dir() else None
+    except OSError as error:
+        faults.append(f"{name}: cannot read the folder {folder}: {error.strerror}; check its permissions")
+        return []
+    if files is None:
         faults.append(f"{name}: there is no folder {folder} (paths are relative to {Path.cwd()})")
         return []
-    files = list_files(folder)
     if not files:
         faults.append(f"{name}: there is no image in the folder {folder}")
     for stem, count in sorted(Counter(path.stem for path in files).items()):
@@ -175,9 +187,14 @@ def _list(name: str, folder: Path, faults: list[str]) -> list[Path]:
 
 
 def _read(path: Path, lq: Path | None) -> TestImage:
-    digest = hashlib.sha256()
     gt = load_rgb_or_grey(path)
-    for image in (gt,) if lq is None else (gt, load_rgb_or_grey(lq)):
+    digest = _digest(gt, None if lq is None else load_rgb_or_grey(lq))
+    return TestImage(path.stem, path, lq, digest, gt.ndim == 2)
+
+
+def _digest(gt: np.ndarray, lq: np.ndarray | None) -> str:
+    digest = hashlib.sha256()
+    for image in (gt,) if lq is None else (gt, lq):
         digest.update(repr(image.shape).encode())
         digest.update(image.tobytes())
-    return TestImage(path.stem, path, lq, digest.hexdigest(), gt.ndim == 2)
+    return digest.hexdigest()

@@ -275,7 +275,9 @@ def test_a_network_that_gives_nan_is_reported(
     assert [name for name, score in edsr.scores.items() if math.isnan(score.psnr)] == ["b"]
     assert edsr.mean.images == 2
     assert math.isfinite(edsr.mean.psnr)
-    assert "EDSR: b: nan dB / nan" in rows.markdown("small", [edsr], "EDSR")
+    text = rows.markdown("small", [edsr], "EDSR")
+    assert "EDSR: b: -, not averaged, because the output of EDSR (variant full) has nan or inf" in text
+    assert "(2 of 3 images)" in text
 
 
 def test_inf_is_named_and_not_averaged(results: list[SetResult]) -> None:

@@ -6,6 +6,9 @@ const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross"];
 const SYMBOL_SIGNS = ["\u25CF", "\u25C6", "\u25A0", "\u25B2", "\u271A"];
 const VARIANTS = unique(data.rows.map((row) => row.variant));
 
+// Plotly reads some tags of HTML and its own %{} in texts.
+const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%\{/g, "%\u200b{");
+
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (name) =>
   (CONTESTANTS.includes(name) ? PALETTE[CONTESTANTS.indexOf(name) % PALETTE.length] : variable("--quiet"));
@@ -29,18 +32,18 @@ function drawCost(id, key, title, unit = 1) {
   const traces = drawn.map((row) => ({
     x: [row[key] / unit], y: [row.psnr_db], name: row.label, type: "scatter", mode: "markers",
     marker: { size: 13, color: colour(row.model), symbol: SYMBOLS[VARIANTS.indexOf(row.variant) % SYMBOLS.length] },
-    hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${row.label}</extra>`,
+    hovertemplate: `%{y:.3f} dB at %{x:.3g}<extra>${plain(row.label)}</extra>`,
   }));
   // Bicubic has 0 multiply-adds, which a logarithmic axis cannot show. Draw it as a horizontal line.
   const free = rows.filter((row) => !(row[key] > 0));
   const shapes = free.map((row) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.psnr_db, y1: row.psnr_db,
     line: { dash: "dash", width: 1.5, color: colour(row.model) } }));
   const annotations = free.map((row) => ({ xref: "paper", x: 1, xanchor: "right", y: row.psnr_db, yanchor: "bottom",
-    text: row.label, showarrow: false }));
+    text: plain(row.label), showarrow: false }));
   const values = drawn.map((row) => row[key] / unit);
   // Label powers of 10 on a wide axis, and also 2 and 5 on a narrow axis, which may contain no power of 10.
   const wide = Math.max(...values) / Math.min(...values) > 30;
-  Plotly.react(byId(id), traces, layout(title, `PSNR on ${set}, dB`,
+  Plotly.react(byId(id), traces, layout(title, `PSNR on ${plain(set)}, dB`,
     { xaxis: { type: "log", dtick: wide ? 1 : "D2", tickformat: "~r" }, shapes, annotations }), CONFIG);
 }
 
@@ -55,12 +58,12 @@ function drawPerImage() {
   // The y axis shows the difference in PSNR, because differences of 0.1 dB are invisible on an axis of 15 dB.
   const y = names.map((name) => up.per_image[name] - across.per_image[name]);
   const above = names.filter((name) => up.per_image[name] > across.per_image[name]).length;
-  const trace = { x, y, text: names.map((name, i) => `${name}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
+  const trace = { x, y, text: names.map((name, i) => `${plain(name)}: ${fixed(3, true)(y[i])} dB`), type: "scatter",
     mode: "markers", marker: { size: 9, color: colour(up.model), opacity: 0.75 }, hovertemplate: "%{text}<extra></extra>" };
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0,
     line: { color: variable("--quiet"), dash: "dash", width: 1.5 } }];
-  Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${across.label}, dB`, `${up.label} minus ${across.label}, dB`,
-    { shapes }), CONFIG);
+  Plotly.react(byId("per-image"), [trace], layout(`PSNR of ${plain(across.label)}, dB`,
+    `${plain(up.label)} minus ${plain(across.label)}, dB`, { shapes }), CONFIG);
   byId("per-image-note").textContent =
     `${set}: ${up.label} has a higher PSNR than ${across.label} on ${above} of ${names.length} images.`;
 }
@@ -95,7 +98,7 @@ function drawAll() {
   refreshPairs();
   drawLegend();
   drawCost("by-madds", "madds_per_output_mp", "1e9 multiply-adds per output megapixel", 1e9);
-  drawCost("by-time", "relative_time", `time / time of ${data.baseline}`);
+  drawCost("by-time", "relative_time", `time / time of ${plain(data.baseline)}`);
   drawPerImage();
 }
 

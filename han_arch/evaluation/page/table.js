@@ -4,25 +4,28 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const unique = (values) => [...new Set(values)];
 const fixed = (digits, sign = false) => (v) =>
-  v === null || v === undefined ? "" : (sign && v >= 0 ? "+" : "") + v.toFixed(digits);
+  v === undefined ? "" : v === null ? "-" : (sign && v >= 0 ? "+" : "") + v.toFixed(digits);
+
+const shared = (share) => (share ? ` (${share})` : ""); // a mean over some of the images
 
 const COLUMNS = [
   { key: "label", title: "contestant", text: true },
   { key: "set", title: "set", text: true },
-  { key: "psnr_db", title: "PSNR, dB", show: fixed(data.digits.psnr + 1) },
-  { key: "ssim", title: "SSIM", show: fixed(data.digits.ssim) },
+  { key: "psnr_db", title: "PSNR, dB", show: (v, r) => fixed(data.digits.psnr + 1)(v) + shared(r.share) },
+  { key: "ssim", title: "SSIM", show: (v, r) => fixed(data.digits.ssim)(v) + shared(r.share) },
   { key: "published_psnr_db", title: "published, dB", show: fixed(data.digits.psnr), hint: (r) => r.source },
   { key: "minus_published_db", title: "minus published, dB", show: fixed(data.digits.psnr, true), hint: (r) => r.source },
-  { key: "minus_baseline_db", title: `minus ${data.baseline}, dB`, show: fixed(3, true) },
-  { key: "interval_low_db", title: "95 % interval", show: (v, r) => (v === null || v === undefined ? "" :
+  { key: "minus_baseline_db", title: `minus ${data.baseline}, dB`, show: (v, r) => fixed(3, true)(v) + shared(r.compared) },
+  { key: "interval_low_db", title: "95 % interval", show: (v, r) => (v === undefined ? "" : v === null ? "-" :
     `[${fixed(3, true)(r.interval_low_db)}, ${fixed(3, true)(r.interval_high_db)}]`) },
-  { key: "sign_test_p", title: "sign test", show: (v, r) => (v === null || v === undefined ? "" :
+  { key: "sign_test_p", title: "sign test", show: (v, r) => (v === undefined ? "" : r.minus_baseline_db === null ? "-" :
     `${r.wins} : ${r.losses}, p = ${v.toPrecision(2)}`) },
   { key: "verdict", title: "verdict", text: true, mark: true },
   { key: "minus_full_db", title: "minus variant full, dB", show: fixed(3, true), hint: (r) => r.full_note },
-  ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(), show: fixed(data.digits[name]) })),
+  ...data.perceptual.map((name) => ({ key: name, title: name.toUpperCase(),
+    show: (v, r) => fixed(data.digits[name])(v) + shared(r.perceptual_share[name]) })),
   { key: "parameters", title: "parameters", show: (v) => v.toLocaleString("en") },
-  { key: "madds_per_output_mp", title: "GMAdd / MP", show: (v) => fixed(1)(v / 1e9) },
+  { key: "madds_per_output_mp", title: "GMAdd / MP", show: (v) => fixed(1)(v && v / 1e9) },
   { key: "relative_time", title: `time / ${data.baseline}`, show: fixed(2) },
   { key: "peak_mb", title: "peak MB", show: fixed(0) },
   { key: "weights_sha256", title: "SHA-256 of weights", text: true, show: (v) => v.slice(0, 12) },
