@@ -34,16 +34,20 @@ _cleared: set[str] = set()  # folders in which this process has already removed 
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloaded weights and compiled kernels. $HAN_ARCH_CACHE can set another folder."""
+    """Return the folder for downloaded weights and compiled kernels. $HAN_ARCH_CACHE can set another folder.
+
+    Raises:
+        FileNotFoundError: this user has no home folder, and no environment variable sets the folder.
+    """
     if moved := os.environ.get(CACHE_VARIABLE):
-        return Path(moved).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "han_arch"
+        return Path(os.path.expanduser(moved))
+    name, default = {"win32": ("LOCALAPPDATA", "~/AppData/Local"), "darwin": ("", "~/Library/Caches")}.get(
+        sys.platform, ("XDG_CACHE_HOME", "~/.cache")
+    )
+    base = os.environ.get(name) or os.path.expanduser(default)
+    if base.startswith("~"):
+        raise FileNotFoundError(f"this user has no home folder; set {CACHE_VARIABLE} to a folder for downloads")
+    return Path(base) / "han_arch"
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:

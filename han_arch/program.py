@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from han_arch.errors import UserError, one_line, printable
 
 STANDARD_OUTPUT = "standard output"  # name of the file in an error of the system
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # texts of PyTorch's allocators
+# A data worker of PyTorch raises the exception again, with its traceback as the message.
+_OF_A_WORKER = re.compile(r"Caught \w+ in .*\nOriginal .*\n[\w.]+: (?P<message>.*)", re.DOTALL)
 _LONGEST = 200  # letters of a message of another package
 _OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.EACCES)
 
@@ -65,6 +68,10 @@ def _message(fault: BaseException) -> str | None:
     """Return the message for an error of the user or of the system, or None for a fault of the program."""
     if isinstance(fault, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(fault, (OSError, UserError)) and (
+        found := _OF_A_WORKER.fullmatch(str(fault.args[0]) if fault.args else "")
+    ):
+        return f"error: {type(fault)(found['message'])}"
     if isinstance(fault, OSError):
         return f"error: {one_line(fault)}"
     if isinstance(fault, UserError):

@@ -109,6 +109,27 @@ def test_torch_s_own_error_for_a_full_disk(tmp_path: Path, capsys: pytest.Captur
     assert "No space left" in capsys.readouterr().err
 
 
+class Damaged(torch.utils.data.Dataset):
+    """A data set whose images cannot be used."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise self.error from ValueError("the cause")
+
+
+@pytest.mark.parametrize("error", [UserError("a.png is damaged"), PermissionError(13, "Permission denied", "a.png")])
+def test_an_error_of_a_data_worker_is_its_message(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    loader = torch.utils.data.DataLoader(Damaged(error), num_workers=1)
+    assert program.run("x", lambda: len(list(loader))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(error) in line
+
+
 def test_a_write_error_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"missing.a\.txt") as raised:
         files.write(tmp_path / "missing" / "a.txt", "text")

@@ -13,10 +13,14 @@ from han_arch import compat
 from han_arch.data.imresize import imresize
 from han_arch.errors import UserError
 from han_arch.opt import read
-from han_arch.opt.check import as_mapping
+from han_arch.opt.check import Problem, as_mapping, check_options, try_network
+from han_arch.opt.normalise import RunRequest, normalise, without_added
+from han_arch.training import start
 
 IMRESIZE_SHAPE = (1356, 2040, 3)  # size of a DIV2K image
 ROUNDS = 7
+ROOTS = ("dataroot_gt", "dataroot_lq")
+MEASURED = ("scale", "num_gpu", "manual_seed", "datasets:train", "network_g")  # the options that are used
 
 
 def compare_imresize() -> list[tuple[int, float, float]]:
@@ -59,19 +63,34 @@ class Rate:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """Read a training option file.
+    """Read a training option file, and check the options that the measurements need.
 
     Raises:
-        UserError: the file has no `scale:`, no `datasets: train:` or no `network_g:`.
+        UserError: `scale`, `datasets:train` or `network_g` is missing, or a value in them is wrong.
     """
-    options = read.read(path)
+    start.load_plugins()
+    options, problems = normalise(read.read(path), RunRequest(is_train=True, root=Path.cwd()))
     train = as_mapping(as_mapping(options.get("datasets")).get("train"))
-    network_g = as_mapping(options.get("network_g"))
-    needed = {"scale": options.get("scale"), "datasets: train": train, "network_g": network_g}
+    needed = {
+        "scale": options.get("scale"),
+        "datasets: train": train,
+        "network_g": as_mapping(options.get("network_g")),
+    }
     if wrong := [name for name, value in needed.items() if not value]:
         raise UserError(f"{path} is not a complete training option file; missing or wrong: {', '.join(wrong)}")
-    train |= {"phase": "train", "scale": options["scale"]}
+    problems += check_options(without_added(options), is_train=True)
+    problems += [
+        Problem(f"datasets:train:{side}", " must be a path") for side in ROOTS if not _is_text(train.get(side))
+    ]
+    faults = [str(problem) for problem in problems if not problem.warning and problem.where.startswith(MEASURED)]
+    faults = faults or [str(problem) for problem in try_network(network_g)]
+    if faults:
+        raise UserError("\n  ".join([f"{path} cannot be measured:", *dict.fromkeys(faults)]))
     return options
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
@@ -87,7 +106,7 @@ def loader_rates(options: dict[str, Any], seconds: float) -> Iterator[Rate]:
     install()
     train, variants = options["datasets"]["train"], []
     for backend, suffix in (("lmdb", ".lmdb"), ("disk", "")):
-        roots = {side: str(train[side]).removesuffix(".lmdb") + suffix for side in ("dataroot_gt", "dataroot_lq")}
+        roots = {side: str(train[side]).removesuffix(".lmdb") + suffix for side in ROOTS}
         if all(Path(root).is_dir() for root in roots.values()):
             variants.append(copy.deepcopy(train) | roots | {"io_backend": {"type": backend}, "prefetch_mode": None})
     if not variants:

@@ -145,7 +145,11 @@ def _zoo() -> list[str]:
     from han_arch.zoo.entry import ENTRIES
 
     shipped = {entry.name: entry for entry in ENTRIES if entry.sha256 and entry.url is None}
-    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them in the package; download folder: {cache_folder()}"]
+    try:
+        folder = str(cache_folder())
+    except FileNotFoundError as error:
+        folder = f"none, because {error}"
+    lines = [f"{len(ENTRIES)} networks, {len(shipped)} of them in the package; download folder: {folder}"]
     for name, entry in shipped.items():
         path = store.SHIPPED / entry.file
         if not path.is_file() or hash_file(path) != entry.sha256:

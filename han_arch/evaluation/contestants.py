@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def with_experiments(models: Any, read: Callable[[Path], Mapping[str, Any]]) -> 
         if not isinstance(options, Mapping) or "experiment" not in options:
             continue
         rest = dict(options)
-        folder = Path(str(rest.pop("experiment"))).expanduser()
+        folder = Path(os.path.expanduser(str(rest.pop("experiment"))))
         try:
             option_file = find_option_file(folder)
             found = {} if "checkpoint" in rest else {"checkpoint": str(find_weights(folder / LATEST))}
@@ -190,7 +191,7 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
     if not isinstance(path, str):
         choices = f"`type: {BICUBIC}`, `zoo: NAME`, `checkpoint: FILE`, `experiment: FOLDER`"
         raise UserError(f"a model needs one of the options {choices}; got {dict(options)}")
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UserError(f"there is no weight file {file} (paths are relative to {Path.cwd()})")
     return file

@@ -1,6 +1,7 @@
 """Test sets: folders with HR images. LR images are made from HR images, or read from a second folder."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -169,7 +170,7 @@ def to_tensor(image: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _list(name: str, folder: Path, faults: list[str]) -> list[Path]:
-    folder = folder.expanduser()
+    folder = Path(os.path.expanduser(folder))
     try:
         files = list_files(folder) if folder.is_dir() else None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Check the options of an option file, check that their files and folders exist, and try to build the network."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,7 +159,7 @@ def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
     counts = []
     for key in wanted:
         try:
-            counts.append(_count(Path(dataset[key]).expanduser(), dataset))
+            counts.append(_count(Path(os.path.expanduser(dataset[key])), dataset))
         except (OSError, UnicodeDecodeError) as error:
             yield Problem(f"{where}:{key}", f": {error}")
             continue
@@ -187,7 +188,7 @@ def _count(root: Path, dataset: dict[str, Any]) -> int:
 
 
 def _missing(where: str, path: str) -> Iterator[Problem]:
-    path = str(Path(path).expanduser())
+    path = os.path.expanduser(path)
     if not Path(path).exists():
         hint = "; you can create data sets with `basicsr data prepare`" if where.startswith("datasets") else ""
         yield Problem(where, f": {path!r} does not exist (current folder: {Path.cwd()}){hint}")

@@ -59,7 +59,7 @@ class _OptionLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []  # a list and not a set, because keys may be unhashable
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 problem = f"the key {key!r} appears twice"

@@ -4,6 +4,7 @@ Weight files have the safetensors format. The metadata in their header contains 
 option of the network), `normalisation` and `provenance`. So `load_model` needs no option file.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,8 +39,10 @@ def present(entry: Entry) -> Path | None:
     """
     if entry.sha256 is None:
         return None
-    paths = (folder / entry.file for folder in (SHIPPED, cache_folder()))
-    return next((path for path in paths if path.is_file()), None)
+    folders = [SHIPPED]
+    with contextlib.suppress(FileNotFoundError):  # this user has no home folder
+        folders.append(cache_folder())
+    return next((path for folder in folders if (path := folder / entry.file).is_file()), None)
 
 
 def obtain(entry: Entry, say: Callable[[str], None]) -> Path:

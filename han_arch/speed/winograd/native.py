@@ -71,8 +71,9 @@ def library() -> ctypes.CDLL:
     compiler = find_compiler()
     macros = _run([*compiler, *OPTIONS, "-dM", "-E", "-x", "c", os.devnull])  # depend on compiler and processor
     name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(OPTIONS).encode(), macros])).hexdigest()[:16]
-    kept = cache_folder() / f"kernels-{os.getuid()}" / f"winograd-{name}.so"
+    kept = Path(f"kernels-{os.getuid()}") / f"winograd-{name}.so"
     try:
+        kept = cache_folder() / kept
         kept.parent.parent.mkdir(parents=True, exist_ok=True)
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         kept = kept.parent.resolve() / kept.name
