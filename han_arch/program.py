@@ -68,10 +68,8 @@ def _message(fault: BaseException) -> str | None:
     """Return the message for an error of the user or of the system, or None for a fault of the program."""
     if isinstance(fault, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(fault, (OSError, UserError)) and (
-        found := _OF_A_WORKER.fullmatch(str(fault.args[0]) if fault.args else "")
-    ):
-        return f"error: {type(fault)(found['message'])}"
+    if isinstance(fault, (OSError, UserError)) and (found := _OF_A_WORKER.fullmatch(str([*fault.args, ""][0]))):
+        return f"error: {UserError(found['message'].strip())}"
     if isinstance(fault, OSError):
         return f"error: {one_line(fault)}"
     if isinstance(fault, UserError):

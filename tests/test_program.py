@@ -126,8 +126,8 @@ class Damaged(torch.utils.data.Dataset):
 def test_an_error_of_a_data_worker_is_its_message(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     loader = torch.utils.data.DataLoader(Damaged(error), num_workers=1)
     assert program.run("x", lambda: len(list(loader))) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(error) in line
+    output = capsys.readouterr().err
+    assert output.splitlines() == [f"x: error: {error}"]
 
 
 def test_a_write_error_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:

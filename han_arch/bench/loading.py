@@ -71,11 +71,8 @@ def read_options(path: Path) -> dict[str, Any]:
     start.load_plugins()
     options, problems = normalise(read.read(path), RunRequest(is_train=True, root=Path.cwd()))
     train = as_mapping(as_mapping(options.get("datasets")).get("train"))
-    needed = {
-        "scale": options.get("scale"),
-        "datasets: train": train,
-        "network_g": as_mapping(options.get("network_g")),
-    }
+    network_g = as_mapping(options.get("network_g"))
+    needed = {"scale": options.get("scale"), "datasets: train": train, "network_g": network_g}
     if wrong := [name for name, value in needed.items() if not value]:
         raise UserError(f"{path} is not a complete training option file; missing or wrong: {', '.join(wrong)}")
     problems += check_options(without_added(options), is_train=True)
