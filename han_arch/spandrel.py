@@ -13,10 +13,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
-from han_arch.zoo.read import RawCheckpoint
+from han_arch.zoo.load import build
 from han_arch.zoo.recognise import ASSUMED, recognise
+from han_arch.zoo.state_dict import find_weights
 
 logger = logging.getLogger("han_arch")
 
@@ -55,7 +55,8 @@ def _architecture(spandrel: Any) -> Any:
             super().__init__(id="HAN", detect=detects)
 
         def load(self, state_dict: dict[str, Any]) -> Any:
-            checkpoint = recognise(RawCheckpoint(dict(state_dict), None, None), "the file that spandrel read")
+            source = "the file that spandrel read"
+            checkpoint = recognise(find_weights(state_dict, source), source)
             if checkpoint.assumed:
                 assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
                 logger.info("%s: the weights do not show all options; assumed values: %s", checkpoint.summary, assumed)
@@ -63,7 +64,7 @@ def _architecture(spandrel: Any) -> Any:
                 logger.info("%s", note)
             arguments = checkpoint.arguments
             return spandrel.ImageModelDescriptor(
-                HAN(**arguments).eval(),
+                build(arguments, checkpoint).eval(),
                 checkpoint.tensors,
                 architecture=self,
                 purpose="SR",

@@ -10,6 +10,7 @@ This file contains the plain forms of the first two steps. The plain forms of th
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +29,12 @@ def enabled() -> bool:
     return not torch.compiler.is_compiling()
 
 
+def _without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    kind = tensor.device.type
+    # The device meta has no autocast.
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
 # The channel gate. In bfloat16 a 3x3 convolution is so fast that each extra pass over a map costs noticeable time.
 # Autograd would make four more passes, for example one to scale the product and one to add the two gradients of y.
 
@@ -40,7 +47,7 @@ def gated_residual(x: Tensor, y: Tensor, weights: tuple[Tensor, ...], scale: flo
     """
     weights = tuple(weight.to(y.dtype) for weight in weights)
     if enabled():
-        with torch.autocast(y.device.type, enabled=False):
+        with _without_autocast(y):
             return _GatedResidual.apply(x, y, scale, *weights)
     return x + y * (_gate(y, *weights)[-1] * scale)[:, :, None, None]
 
@@ -87,7 +94,7 @@ def layer_correlation(feats: list[Tensor]) -> Tensor:
     E is float64 for float64 maps, else float32, even under autocast. With img_range 255, the products exceed 1e10 and
     would overflow in float16. If `enabled()`, the function cannot be differentiated twice.
     """
-    with torch.autocast(feats[0].device.type, enabled=False):
+    with _without_autocast(feats[0]):
         if enabled():
             return _LayerCorrelation.apply(*feats)
         dtype = torch.promote_types(feats[0].dtype, torch.float32)
@@ -108,7 +115,7 @@ def conv_of_mixture(conv: nn.Conv2d, mixing: Tensor | None, feats: list[Tensor])
     by_layer = conv.weight.unflatten(1, (len(feats), -1))  # (c_out, n, c, 3, 3)
     if mixing is None:
         return _sum_of_convs(by_layer.unbind(1), conv.bias, feats)
-    with torch.autocast(by_layer.device.type, enabled=False):
+    with _without_autocast(by_layer):
         mixed = torch.einsum("bij,oicyx->bjocyx", mixing, by_layer.to(mixing.dtype)).to(feats[0].dtype)
     bias = None if conv.bias is None else conv.bias.to(feats[0].dtype)
     images = zip(*(feat.split(1) for feat in feats), strict=True)  # for each image, n maps (1, c, h, w)
@@ -151,7 +158,7 @@ class _LayerCorrelation(torch.autograd.Function):
         grads = tuple(torch.empty_like(feat, memory_format=_common_format(feats)) for feat in feats)
         rows, grad_rows = _as_rows(feats), _as_rows(grads)
         symmetric = grad + grad.transpose(1, 2)
-        with torch.autocast(grad.device.type, enabled=False):
+        with _without_autocast(grad):
             for part in _slices(rows):
                 stack = torch.stack([row[:, part] for row in rows], dim=1).to(grad.dtype)
                 for grad_row, values in zip(grad_rows, (symmetric @ stack).unbind(1), strict=True):

@@ -22,6 +22,7 @@ from han_arch.inference import variants
 from han_arch.inference.variants import FULL
 from han_arch.zoo import entry, load, store
 from han_arch.zoo.read import read_raw
+from han_arch.zoo.state_dict import of_one_network
 
 logger = logging.getLogger("han_arch")
 
@@ -205,15 +206,18 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
     compat.require_basicsr()
     from basicsr.archs import build_network
 
+    if network_g.get("type") == "HAN":
+        checkpoint = load.read_checkpoint(file, param_key)
+        han = load.build({key: value for key, value in network_g.items() if key != "type"}, checkpoint)
+        load.load_strict(han, checkpoint)
+        return han
     try:
         net = build_network(dict(network_g))
     except (KeyError, TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"cannot build the network of network_g; correct its options: {error}") from error
-    if network_g.get("type") == "HAN":
-        load.load_strict(net, load.read_checkpoint(file, param_key))
-        return net
+    tensors = of_one_network(read_raw(file, param_key).tensors, list(net.state_dict())[:1], str(file))
     try:
-        net.load_state_dict(read_raw(file, param_key).tensors)
+        net.load_state_dict(tensors)
     except RuntimeError as error:
         first = " ".join(str(error).split()[:24])
         raise UserError(

@@ -21,6 +21,7 @@ from han_arch.models.training_step import TrainingStep
 from han_arch.zoo.load import find_file, load_strict, warm_start
 from han_arch.zoo.read import read_raw
 from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
+from han_arch.zoo.state_dict import of_one_network
 
 
 class CheckpointModel(SRModel):
@@ -163,16 +164,17 @@ class CheckpointModel(SRModel):
             param_key: preferred key of the weights. If the file lacks it, use params_ema, params or another known key.
 
         Raises:
-            UserError: the file is not a checkpoint, or it does not fit the network.
+            UserError: the file is not a checkpoint, has nan or inf in a weight, or does not fit
+                the network.
         """
         bare = self.get_bare_model(net)
         if isinstance(bare, HAN):
             self._load_han(net, load_path, strict, param_key)
             return
-        raw = read_raw(load_path, param_key)
+        raw = read_raw(load_path, param_key, required=False)
         source = f"{load_path}, key {raw.weight_key}" if raw.weight_key else load_path
         get_root_logger().info(f"Loading {type(bare).__name__} from {source}.")
-        state = dict(raw.tensors)
+        state = of_one_network(raw.tensors, list(bare.state_dict())[:1], load_path)
         self._print_different_keys_loading(bare, state, strict)
         try:
             bare.load_state_dict(state, strict=strict)
@@ -183,7 +185,7 @@ class CheckpointModel(SRModel):
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
         bare, options = self.get_bare_model(net), self.opt["network_g"]
-        checkpoint = read_checkpoint(find_file(load_path), param_key)
+        checkpoint = read_checkpoint(find_file(load_path), param_key, required=False)
         log = get_root_logger().info
         log(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:

@@ -127,10 +127,6 @@ def _read_weights(request: Request) -> store.Weights:
         raise UserError(
             f"{source} is {checkpoint.summary}; only HAN weights with this package's parameter names can be released"
         )
-    if any(experiment.weight_key in note for note in checkpoint.notes):
-        raise UserError(
-            f"{source} must have averaged weights (key {experiment.weight_key}), because the training used ema_decay"
-        )
     network_g, _ = complete_options(checkpoint, network_g)
     return store.Weights(checkpoint.tensors, network_g, _provenance(request))
 

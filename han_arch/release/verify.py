@@ -21,7 +21,7 @@ from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
 from han_arch.zoo.load import load_model, load_strict
-from han_arch.zoo.read import read_header
+from han_arch.zoo.read import is_safetensors, read_header
 from han_arch.zoo.recognise import HAN_DEFAULTS, normalisation, read_checkpoint
 
 # Largest PSNR difference allowed between two trainings by one recipe, because other processors and versions round
@@ -125,7 +125,8 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
 def check_file(path: Path) -> Verification:
     """Check a weight file: compare its hash with the file name, check the header, and build the network."""
     found = Verification()
-    if path.suffix == ".safetensors":
+    has_header = is_safetensors(path)
+    if has_header:
         digest, named = hash_file(path), store.hash_in_name(path)
         if named and not digest.startswith(named):
             found.faults.append(f"the SHA-256 of the file must begin with {named}, as in the file name; it is {digest}")
@@ -134,7 +135,7 @@ def check_file(path: Path) -> Verification:
             found.good.append(f"SHA-256 {digest} {agrees}")
     try:
         net = load_model(path)
-        if path.suffix == ".safetensors":
+        if has_header:
             found.faults += _header_faults(path)
     except UserError as error:
         found.faults.append(str(error))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN
 from han_arch.errors import UserError
+from han_arch.zoo.state_dict import short
 
 _BLOCK = r"body\.(\d+)\.body\.(\d+)\.body"  # the number of the group, and the number of the block in the group
 # Pattern for the authors' key, and this package's key. A key matches at most one pattern.
@@ -71,11 +72,15 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
         if name is None:
             unknown.append(key)
         elif name in renamed:
-            raise UserError(f"{source} has two keys for the weight {name}; remove one of them, for example {key}")
+            raise UserError(
+                f"{source} has two keys for the weight {name}; remove one of them, for example {short(key)}"
+            )
         else:
             renamed[name] = value
     if unknown:
-        raise UserError(f"{source} has {len(unknown)} keys that HAN does not have: {', '.join(unknown[:4])}")
+        raise UserError(
+            f"{source} has {len(unknown)} keys that HAN does not have: {', '.join(map(short, unknown[:4]))}"
+        )
     _check_numbers(renamed, tensors, source)
     if (weight := renamed.get("csam.weight")) is not None:
         if weight.numel() != 27:
@@ -94,10 +99,10 @@ def from_authors(tensors: dict[str, Tensor], source: str) -> Converted:
 
 def _check_numbers(renamed: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
     """Check that each group has a convolution after its blocks, and that a convolution follows the last group."""
-    blocks: dict[str, set[int]] = {}
+    blocks: dict[str, set[str]] = {}
     for key in renamed:
         if match := re.match(r"body\.(\d+)\.residual_group\.(\d+)\.", key):
-            blocks.setdefault(match[1], set()).add(int(match[2]))
+            blocks.setdefault(match[1], set()).add(match[2])
     wanted = {f"body.{len(blocks)}"} | {f"body.{group}.body.{len(numbers)}" for group, numbers in blocks.items()}
     got = {key.rsplit(".", 1)[0] for key in tensors if re.fullmatch(r"body\.\d+\.(body\.\d+\.)?(weight|bias)", key)}
     if got != wanted:
@@ -119,7 +124,8 @@ def _fold_mean_shift(tensors: dict[str, Tensor], renamed: dict[str, Tensor], sou
             )
         if not tensors[key].isfinite().all():
             raise UserError(f"{source}: {key} contains nan or inf; all values must be finite")
-    if renamed["conv_last.weight"].shape[:1] != (channels,) or renamed["conv_last.bias"].shape != (channels,):
+    last = renamed["conv_last.weight"].shape
+    if len(last) != 4 or last[0] != channels or renamed["conv_last.bias"].shape != (channels,):
         raise UserError(
             f"{source}: conv_last must have {channels} output channels, because conv_first has as many input channels"
         )

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from han_arch.errors import UserError
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.recognise import ASSUMED, HAN_DEFAULTS, Checkpoint, normalisation, read_checkpoint
+from han_arch.zoo.state_dict import short
 
 logger = logging.getLogger("han_arch")
 
 _BACKBONE = ("conv_first.", "body.", "conv_after_body.")
 _OF_SCALE = ("upsample.", "conv_last.")
+_FUSION = ("conv_lam.", "conv_fuse.")
+_ATTENTIONS = ("lam.", "csam.", "group_csam.")
+_FEW_BLOCKS = 1000  # so many blocks can be built on the device meta in about a second
 # The arguments of HAN that RCAN has too.
 _RCAN_ARGUMENTS = (
     "num_in_ch", "num_out_ch", "num_feat", "num_group", "num_block", "squeeze_factor", "upscale", "res_scale",
@@ -68,7 +73,7 @@ def load_model(path: str | Path) -> HAN:
     Raises:
         FileNotFoundError: the checkpoint does not exist.
         UserError: the zoo has no such entry; the entry's file cannot be downloaded; the checkpoint is damaged or
-            is not a checkpoint of HAN; or the weights do not fit the options.
+            is not a checkpoint of HAN; a weight has nan or inf; or the weights do not fit the options.
     """
     path = find_file(path)
     checkpoint = read_checkpoint(path)
@@ -77,7 +82,7 @@ def load_model(path: str | Path) -> HAN:
             f"{path} must be a checkpoint of HAN; got {checkpoint.summary}. To start training HAN from it, "
             "set path:pretrain_network_g to this file and path:strict_load_g to false"
         )
-    net = build(checkpoint.arguments, str(path))
+    net = build(checkpoint.arguments, checkpoint)
     load_strict(net, checkpoint)
     if checkpoint.assumed:
         assumed = ", ".join(f"{key} {ASSUMED[key]}" for key in checkpoint.assumed)
@@ -90,16 +95,43 @@ def load_model(path: str | Path) -> HAN:
     return net.eval().to(memory_format=torch.channels_last)
 
 
-def build(arguments: Mapping[str, Any], source: str) -> HAN:
-    """Build HAN with the construction arguments of the checkpoint `source`.
+def build(arguments: Mapping[str, Any], checkpoint: Checkpoint) -> HAN:
+    """Build the network of a checkpoint, on the CPU, with random weights. `load_strict` then loads the weights.
+
+    A file of a few bytes can describe a network of any size. Therefore, build first compares the shapes of the weights
+    in the file with a network on the device meta, which needs no memory for weights.
+
+    Args:
+        arguments: arguments of HAN.
+        checkpoint: the checkpoint of the network. If it has an RCAN, only the weights of RCAN are compared.
 
     Raises:
-        UserError: HAN rejects the arguments.
+        UserError: HAN rejects the arguments; or the checkpoint does not have all weights of the network except those of
+            its attentions, or has others.
     """
+    blocks = [arguments.get(name, 1) for name in ("num_group", "num_block")]
+    most = max(_FEW_BLOCKS, len(checkpoint.tensors))
+    if all(isinstance(number, int) for number in blocks) and math.prod(blocks) > most:
+        raise UserError(
+            f"{checkpoint.source} does not fit the network: num_group {blocks[0]} x num_block {blocks[1]} blocks need "
+            f"more than the {len(checkpoint.tensors)} weights in the file"
+        )
     try:
+        with torch.device("meta"):  # custom attentions cannot always be built there
+            net = HAN(**{**arguments, "layer_attention": None, "spatial_attention": None})
+        differences = [] if checkpoint.is_rcan else _differing_options(checkpoint, arguments, checkpoint.arguments)
+        wanted, got = dict(net.state_dict()), checkpoint.tensors
+        if checkpoint.is_rcan:
+            wanted = {key: value for key, value in wanted.items() if not key.startswith(_FUSION)}
+        else:
+            got = {key: value for key, value in got.items() if not key.startswith(_ATTENTIONS)}
+        _refuse(checkpoint, differences + _differing_weights(got, wanted))
         return HAN(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"HAN cannot be built with the options of {source}: {error}") from error
+    except UserError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = short(" ".join(str(error).split()), 200)
+        raise UserError(f"HAN cannot be built with the options of {checkpoint.source}: {reason}") from error
 
 
 def complete_options(
@@ -125,14 +157,10 @@ def complete_options(
         )
     own = {key: value for key, value in (given or {}).items() if key != "type"}
     arguments = HAN_DEFAULTS | ASSUMED | checkpoint.arguments | own
-    net = build(arguments, checkpoint.source)
+    net = build(arguments, checkpoint)
     arguments = {name: arguments[name] for name in inspect.signature(HAN).parameters}  # in the order of HAN's signature
     arguments["rgb_mean"] = normalisation(arguments)["rgb_mean"]
     if checkpoint.is_rcan:  # RCAN is HAN without its attentions
-        wanted = {key: value for key, value in net.state_dict().items() if key.startswith((*_BACKBONE, *_OF_SCALE))}
-        if differences := _differing_weights(checkpoint.tensors, wanted):
-            fault = "is not a complete RCAN" if given is None else "does not fit an RCAN with the given options"
-            raise UserError(f"{checkpoint.source} ({checkpoint.summary}) {fault}: {'; '.join(differences)}")
         arguments = {key: arguments[key] for key in _RCAN_ARGUMENTS}
     else:
         load_strict(net, checkpoint, arguments)
@@ -163,14 +191,8 @@ def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, 
     Raises:
         UserError: the checkpoint does not fit the network; the message lists the differences.
     """
-    wanted = net.state_dict()
     differences = [] if network_g is None else _differing_options(checkpoint, network_g, checkpoint.arguments)
-    differences += _differing_weights(checkpoint.tensors, wanted)
-    if differences:
-        raise UserError(
-            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To "
-            "load only the weights that fit and initialise the other weights, set path:strict_load_g to false"
-        )
+    _refuse(checkpoint, differences + _differing_weights(checkpoint.tensors, net.state_dict()))
     net.load_state_dict(checkpoint.tensors)
 
 
@@ -215,6 +237,15 @@ def warm_start(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, A
     return WarmStart(list(taken), fresh, unused)
 
 
+def _refuse(checkpoint: Checkpoint, differences: list[str]) -> None:
+    """Raise a UserError that lists the differences between a checkpoint and a network, if there are any."""
+    if differences:
+        raise UserError(
+            f"{checkpoint.source} ({checkpoint.summary}) does not fit the network: {'; '.join(differences)}. To "
+            "load only the weights that fit and initialise the other weights, set path:strict_load_g to false"
+        )
+
+
 def _differing_weights(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     misshapen = {key for key in tensors.keys() & wanted.keys() if tensors[key].shape != wanted[key].shape}
     differing = {
@@ -223,7 +254,7 @@ def _differing_weights(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         "have another shape": misshapen,
     }
     return [
-        f"{len(keys)} weights {what} ({', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''})"
+        f"{len(keys)} weights {what} ({', '.join(map(short, sorted(keys)[:3]))}{', ...' if len(keys) > 3 else ''})"
         for what, keys in differing.items()
         if keys
     ]

@@ -1,70 +1,82 @@
-"""Read the weights, network options and headers of checkpoint files. Code in a file is never executed."""
+"""Read the weights, network options and headers of checkpoint files. Code in a file is never executed.
+
+The content of a file decides its format. The suffix of its name means nothing.
+"""
 
 import json
+import os
 import pickle
-from collections.abc import Iterator, Mapping
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from han_arch.errors import UserError
+from han_arch.zoo.state_dict import RawCheckpoint, find_weights, short
 
-# Keys of the weights in a checkpoint, the preferred key first. Training code outside BasicSR writes the last two.
-WEIGHT_KEYS = ("params_ema", "params", "state_dict", "model_state_dict")
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
 _WANTED = "pass a checkpoint (.pth, .pt or .safetensors)"
+_HEAD = 265  # bytes at the start of a file that tell its format
+_SLACK = 2**20  # a zip archive may expand to twice the size of the file, plus this number of bytes
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
+# Files that people pass by mistake: a pattern for the first bytes, and what the file is and how to mend it.
+_OTHERS = tuple(
+    (re.compile(pattern, re.DOTALL), what)
+    for pattern, what in (
+        (rb"\Z", "is damaged, because it is empty; download or copy it again"),
+        (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
+        (rb"(?i:\s*<(!doctype|html|\?xml))", "is a web page; download the file itself"),
+        (rb"\x1f\x8b", "is a gzip archive; unpack it with gunzip"),
+        (rb"BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "is a compressed archive; unpack it"),
+        (rb".{257}ustar", "is a tar archive; unpack it"),
+        (
+            rb"\x08[\x01-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]",
+            f"is an ONNX model, which has no training weights; {_WANTED}",
+        ),
+        (rb".{4}TFL3", f"is a TensorFlow Lite model; {_WANTED}"),
+        (rb"GGUF", f"is a GGUF model; {_WANTED}"),
+        (rb"\x89HDF", f"is an HDF5 file; {_WANTED}"),
+        (rb"\x93NUMPY", f"is a NumPy array; {_WANTED}"),
+        (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\x00|MM\x00\*|RIFF....WEBP|BM.{4}\x00{4}", f"is an image; {_WANTED}"),
+    )
+)
 
 
-@dataclass(frozen=True)
-class RawCheckpoint:
-    """The contents of a checkpoint file.
+def read_raw(path: str | Path, weight_key: str | None = None, *, required: bool = True) -> RawCheckpoint:
+    """Read a checkpoint from a safetensors file or a PyTorch file.
 
-    Attributes:
-        network_g: options of the network; None if the file does not contain them.
-        weight_key: key of the weights in the file, such as "params_ema"; None if the file is a bare state dict.
-    """
-
-    tensors: dict[str, Tensor]
-    network_g: dict[str, Any] | None
-    weight_key: str | None
-
-
-def read_raw(path: str | Path, weight_key: str | None = None) -> RawCheckpoint:
-    """Read a checkpoint from a `.safetensors` file or a PyTorch file.
-
-    A `.safetensors` file contains the network options as JSON text, under `network_g` in its metadata.
+    A safetensors file contains the network options as JSON text, under `network_g` in its metadata.
 
     Args:
         path: path of the file.
-        weight_key: preferred key of the weights. If the file lacks this key, read_raw uses the first key of
-            WEIGHT_KEYS that the file contains. If the file has none of these keys, it must be a bare state dict.
+        weight_key: key of the weights in the file. None: the first of WEIGHT_KEYS that has weights. A file without
+            any key must be a bare state dict.
+        required: whether the file must contain `weight_key`. If False, another key of WEIGHT_KEYS may replace it.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, or would run code when it is loaded.
+        UserError: the file is damaged, is not a checkpoint, lacks `weight_key`, or would run code when it is loaded;
+            or a weight is not a plain tensor of finite numbers.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; {_WANTED}")
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         with _open_safetensors(path) as file:
-            content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             options = (file.metadata() or {}).get("network_g")
-            network_g = json.loads(options) if options else None
+            network_g = _decode(options, "network_g", path) if options else None
+            content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     else:
-        content = _read_torch(path)
-        network_g = content.get("network_g") if isinstance(content, Mapping) else None
-    tensors, used_key = _weights(content, weight_key)
-    if not tensors:
-        raise UserError(f"{path} must contain a network's weights (tensors keyed by name); got {_describe(content)}")
-    if network_g is not None and not isinstance(network_g, Mapping):
-        raise UserError(f"{path}: network_g must be a mapping of options; got {_describe(network_g)}")
-    return RawCheckpoint(tensors, None if network_g is None else dict(network_g), used_key)
+        with path.open("rb") as stream:
+            content, network_g = _read_torch(stream, path), None
+    return find_weights(content, str(path), weight_key, required=required, network_g=network_g)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -78,12 +90,27 @@ def read_header(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path}")
     with _open_safetensors(path) as file:
         metadata: dict[str, Any] = dict(file.metadata() or {})
-        for key in ("network_g", "normalisation", "provenance"):
-            if key in metadata:
-                metadata[key] = json.loads(metadata[key])
-                if not isinstance(metadata[key], dict):
-                    raise UserError(f"{path}: {key} in the header must be a mapping")
+    for key in ("network_g", "normalisation", "provenance"):
+        if key in metadata:
+            metadata[key] = _decode(metadata[key], key, path)
     return metadata
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether the content of a file is in the safetensors format: the length of a header, then JSON."""
+    with path.open("rb") as file:
+        head = file.read(_LENGTH_BYTES + 1)
+    return head[_LENGTH_BYTES:] == b"{"
+
+
+def _decode(text: str, key: str, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {key} in its header is not JSON; {_WANTED}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {key} in the header must be a mapping; got a {type(value).__name__}")
+    return value
 
 
 @contextmanager
@@ -91,55 +118,56 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
-    except (SafetensorError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except SafetensorError as error:
+        reason = short(str(error).splitlines()[0], 200)
         raise UserError(f"{path} is damaged or is not a safetensors file ({reason}); {_WANTED}") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(file: BinaryIO, path: Path) -> Any:
+    head = file.read(_HEAD)
+    if what := next((what for pattern, what in _OTHERS if pattern.match(head)), None):
+        raise UserError(f"{path} {what}")
+    if head.startswith(b"PK"):
+        _check_archive(file, path)
+    file.seek(0)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about rare kinds of tensors, which are refused later
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # In torch's long message, the word GLOBAL comes before the name of the refused function or class.
         words = str(error).split()
         refused = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "GLOBAL"), None)
         if refused:
             raise UserError(
-                f"{path} was not loaded, because it would run code (function or class {refused.strip('`')}); "
+                f"{path} was not loaded, because it would run code (function or class {short(refused.strip('`'))}); "
                 "pass a checkpoint that contains only weights"
             ) from error
         raise UserError(f"{path} is damaged or is not a PyTorch file with weights; {_WANTED}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
+    except Exception as error:  # on a damaged file, torch.load raises many types of errors
         raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
 
 
-def _weights(content: Any, weight_key: str | None) -> tuple[dict[str, Tensor], str | None]:
-    """Return the weights by name, and their key in the file. If a value is not a tensor, return {} as the weights."""
-    if not isinstance(content, Mapping):
-        return {}, None
-    used_key = next((key for key in (weight_key, *WEIGHT_KEYS) if isinstance(content.get(key), Mapping)), None)
-    if used_key is not None:
-        content = content[used_key]
-    if not all(isinstance(value, Tensor) for value in content.values()):
-        return {}, used_key
-    tensors = {str(key): value for key, value in content.items()}
-    for prefix in _WRAPPER_PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors, used_key
-
-
-def _describe(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}"
-    for key in WEIGHT_KEYS:
-        if isinstance(content.get(key), Mapping) and (odd := _list_others(content[key])):
-            return f"values under {key} that are not tensors: {', '.join(odd[:3])}"
-    odd = _list_others(content)
-    return f"a mapping with values that are not tensors: {', '.join(odd[:5])}" if odd else "an empty mapping"
-
-
-def _list_others(content: Mapping[Any, Any]) -> list[str]:
-    return [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+def _check_archive(file: BinaryIO, path: Path) -> None:
+    """Check before loading that a zip archive has the weights of `torch.save`, and how much memory they need."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
+        raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
+    names = [member.filename for member in members]
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner:
+        raise UserError(
+            f"{path} is a TorchScript archive, which contains a program; pass the checkpoint that it was made from, or "
+            "save its weights with torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE) if you trust it"
+        )
+    if "data.pkl" not in inner:
+        what = "torch.export program" if inner & {"archive_format", "models/model.json"} else "zip archive"
+        raise UserError(f"{path} is a {what} without PyTorch weights ({short(', '.join(names[:3]))}); {_WANTED}")
+    size, expanded = os.fstat(file.fileno()).st_size, sum(member.file_size for member in members)
+    if expanded > 2 * size + _SLACK:
+        raise UserError(
+            f"{path} was not loaded, because its {size:,} bytes expand to {expanded:,} bytes; save the weights again "
+            "with torch.save, which does not compress them"
+        )

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 from han_arch.archs.han_arch import DIV2K_RGB_MEAN, HAN
 from han_arch.errors import UserError
 from han_arch.zoo.convert import from_authors
-from han_arch.zoo.read import RawCheckpoint, read_raw
+from han_arch.zoo.read import read_raw
+from han_arch.zoo.state_dict import RawCheckpoint, of_one_network, short
 
 OURS, AUTHORS, RCAN_AUTHORS, RCAN_BASICSR = (
     "HAN",
@@ -27,6 +28,9 @@ HAN_DEFAULTS = {
 }
 # Arguments that the shapes of the weights do not determine, with their values in the authors' release.
 ASSUMED = {"res_scale": 1, "img_range": 255.0, "rgb_mean": None, "lam_form": "released"}
+_FIRST_WEIGHTS = ("conv_first.weight", "head.0.weight")  # of this package and BasicSR; of the authors
+_LARGEST = 10**9  # larger numbers in options are mistakes
+_STAGES = 3  # largest number of upsampling convolutions
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,17 @@ class Checkpoint:
         return self.kind in (RCAN_AUTHORS, RCAN_BASICSR)
 
 
-def read_checkpoint(path: str | Path, weight_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint from any known codebase. `weight_key` is the preferred key of the weights, as in `read_raw`.
+def read_checkpoint(path: str | Path, weight_key: str | None = None, *, required: bool = True) -> Checkpoint:
+    """Read a checkpoint from any known codebase. `read_raw` explains the arguments.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged or not a checkpoint, would run code when loaded, or has neither HAN nor RCAN.
+        UserError: the file is damaged or not a checkpoint, lacks `weight_key`, would run code when it is loaded, has
+            neither HAN nor RCAN, or has a weight that is not a plain tensor of finite numbers.
     """
-    raw = read_raw(path, weight_key)
+    raw = read_raw(path, weight_key, required=required)
     checkpoint = recognise(raw, str(path))
-    if weight_key is None or raw.weight_key in (None, weight_key):
+    if weight_key is None or raw.weight_key is None or weight_key in raw.weight_key.split("."):
         return checkpoint
     note = f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead"
     return replace(checkpoint, notes=(note, *checkpoint.notes))
@@ -80,10 +85,10 @@ def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
     """Detect the codebase and the network of a checkpoint. `source` is its path, for error messages.
 
     Raises:
-        UserError: the weights have unknown keys, or the network is neither HAN nor RCAN.
+        UserError: the weights have unknown keys, the network is neither HAN nor RCAN, or an option has a wrong type.
     """
-    tensors = raw.tensors
-    odd = [key for key, value in tensors.items() if not value.is_floating_point()]
+    tensors = of_one_network(raw.tensors, _FIRST_WEIGHTS, source)
+    odd = [short(key) for key, value in tensors.items() if not value.is_floating_point()]
     if odd:
         raise UserError(f"{source} has {len(odd)} weights that are not floating-point numbers, such as {odd[0]}")
     kind = _kind(tensors, raw.network_g, source)
@@ -98,9 +103,10 @@ def recognise(raw: RawCheckpoint, source: str) -> Checkpoint:
     elif raw.network_g is not None and kind == OURS:
         stated = HAN_DEFAULTS | raw.network_g
         if (got := stated.pop("type", "HAN")) != "HAN":
-            raise UserError(f"{source} has HAN's weights, so its network_g must have the type HAN; got {got}")
+            raise UserError(f"{source} has HAN's weights, so its network_g must have the type HAN; got {short(got)}")
     elif raw.network_g is not None:
         stated = {key: raw.network_g[key] for key in ("res_scale", "img_range", "rgb_mean") if key in raw.network_g}
+    _check_types(stated, source)
     arguments = _arguments_from_shapes(tensors, source) | stated
     assumed = tuple(key for key in ASSUMED if key not in arguments)
     return Checkpoint(source, kind, tensors, arguments, assumed, notes)
@@ -125,11 +131,52 @@ def _kind(tensors: dict[str, Tensor], network_g: dict[str, Any] | None, source: 
         return AUTHORS if "last_conv.weight" in tensors else RCAN_AUTHORS
     if "conv_first.weight" in tensors and any(".rcab." in key for key in tensors):
         return RCAN_BASICSR
-    what = f"of {network_g['type']}" if network_g and "type" in network_g else "of another network"
+    what = f"of {short(network_g['type'])}" if network_g and "type" in network_g else "of another network"
+    first = ", ".join(map(short, list(tensors)[:3]))
     raise UserError(
-        f"{source} is a checkpoint {what} ({len(tensors)} weights, such as {', '.join(list(tensors)[:3])}); pass a "
+        f"{source} is a checkpoint {what} ({len(tensors)} weights, such as {first}); pass a "
         "checkpoint of HAN (from han_arch, its authors or super-image) or RCAN (from its authors or BasicSR)"
     )
+
+
+def _check_types(arguments: Mapping[str, Any], source: str) -> None:
+    """Check that the options in a file are HAN's and have the types of HAN's signature, so that HAN can be built."""
+    for name, value in arguments.items():
+        if not isinstance(name, str) or name not in _TYPES:
+            raise UserError(f"HAN cannot be built with the options of {source}: {short(name)} is not an option of HAN")
+        wanted, accepts = _TYPES[name]
+        if not accepts(value):
+            shown = f" {short(str(value))}" if isinstance(value, (str, float)) else ""
+            raise UserError(
+                f"HAN cannot be built with the options of {source}: {name} must be {wanted}; got a "
+                f"{type(value).__name__}{shown}"
+            )
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) < _LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _LARGEST  # false for nan and inf
+
+
+def _is_mean(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(map(_is_number, value)))
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+_KINDS_OF_TYPES = {
+    int: ("a whole number", _is_whole),
+    float: ("a finite number", _is_number),
+    Sequence[float] | None: ("a list of finite numbers or null", _is_mean),
+    str | None: ("text or null", _is_name),
+    str: ("text", _is_name),
+}
+_TYPES = {name: _KINDS_OF_TYPES[parameter.annotation] for name, parameter in inspect.signature(HAN).parameters.items()}
 
 
 def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str, Any]:
@@ -143,8 +190,8 @@ def _arguments_from_shapes(tensors: dict[str, Tensor], source: str) -> dict[str,
         "num_in_ch": num_in_ch,
         "num_out_ch": num_in_ch,
         "num_feat": num_feat,
-        "num_group": _count(tensors, r"body\.(\d+)\..*", "groups", source),
-        "num_block": _count(tensors, r"body\.\d+\.residual_group\.(\d+)\..*", "blocks", source),
+        "num_group": _count(tensors, r"body\.([0-9]{1,9})\..*", "groups", source),
+        "num_block": _count(tensors, r"body\.[0-9]+\.residual_group\.([0-9]{1,9})\..*", "blocks", source),
         "squeeze_factor": num_feat // squeezed,
         "upscale": _upscale(tensors, num_feat, source),
     }
@@ -183,11 +230,11 @@ def _count(tensors: dict[str, Tensor], pattern: str, what: str, source: str) -> 
 
 
 def _upscale(tensors: dict[str, Tensor], num_feat: int, source: str) -> int:
-    stages = [key for key in tensors if re.fullmatch(r"upsample\.\d+\.weight", key)]
-    factors = [_shape(tensors, key, source)[0] / num_feat for key in stages]
+    stages = [key for key in tensors if re.fullmatch(r"upsample\.[0-9]+\.weight", key)]
+    factors = [_shape(tensors, key, source)[0] / num_feat for key in stages[: _STAGES + 1]]
     if factors == [9]:
         return 3
-    if factors and set(factors) == {4}:
+    if factors and set(factors) == {4} and len(factors) <= _STAGES:
         return int(2 ** len(factors))
     raise UserError(
         f"{source}: the output channels of the upsampling convolutions, divided by num_feat, are {factors}; they "

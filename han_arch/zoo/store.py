@@ -24,7 +24,7 @@ from han_arch.files import CACHE_VARIABLE, cache_folder, hash_file
 from han_arch.locks import held
 from han_arch.speed.precision import PRECISIONS, Precision
 from han_arch.zoo.entry import Entry
-from han_arch.zoo.read import read_header
+from han_arch.zoo.read import is_safetensors, read_header
 from han_arch.zoo.recognise import Checkpoint, normalisation
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -96,8 +96,19 @@ class Weights:
     provenance: Mapping[str, Any]
 
     def in_precision(self, precision: Precision) -> "Weights":
-        """Return a copy of these weights; its tensors are contiguous, on the CPU, and have the given precision."""
-        tensors = {key: value.detach().to("cpu", precision.dtype).contiguous() for key, value in self.tensors.items()}
+        """Return a copy of these weights; its tensors are contiguous, on the CPU, and have the given precision.
+
+        Raises:
+            UserError: a value is too large for the precision.
+        """
+        plain = torch.contiguous_format
+        tensors = {
+            key: value.detach().to("cpu", precision.dtype, copy=True, memory_format=plain)  # no two share their memory
+            for key, value in self.tensors.items()
+        }
+        for key, value in tensors.items():
+            if not value.isfinite().all() and self.tensors[key].isfinite().all():
+                raise UserError(f"{precision.name} cannot hold the values of {key}; store the weights as fp32")
         return replace(self, tensors=tensors)
 
 
@@ -138,19 +149,20 @@ def write_converted(checkpoint: Checkpoint, network_g: Mapping[str, Any], target
         UserError: `target` has an unknown suffix; `target` is an existing file; or the file cannot be written.
     """
     source, path, precision = Path(checkpoint.source), Path(target), PRECISIONS["fp16" if half else "fp32"]
-    provenance = read_header(source).get("provenance", {}) if source.suffix == ".safetensors" else {}
+    provenance = read_header(source).get("provenance", {}) if is_safetensors(source) else {}
     origin = {"converted_from": source.name, "sha256": hash_file(source), "was": checkpoint.kind}
     weights = Weights(checkpoint.tensors, network_g, {**provenance, **origin})
     with files.clear_refusal(path, "free disk space or choose another folder"):
         if path.is_dir() or target.endswith("/"):
             path.mkdir(parents=True, exist_ok=True)
             return write_named(weights, path, source.stem.removesuffix(f"-{hash_in_name(source)}"), precision)
-        if path.suffix not in (".safetensors", ".pth"):
+        suffix = path.suffix.lower()
+        if suffix not in (".safetensors", ".pth"):
             raise UserError(f"OUT must be FILE.safetensors, FILE.pth, an existing folder or NEWFOLDER/; got {path}")
         if path.exists():
             raise UserError(f"{path} already exists; remove it, or choose another file name")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".safetensors":
+        if suffix == ".safetensors":
             files.write(path, as_bytes(weights, precision))
         else:
             params = weights.in_precision(precision).tensors
