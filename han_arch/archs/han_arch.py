@@ -93,6 +93,8 @@ class HAN(nn.Module):
         for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, known))}; got {value!r}")
+        if img_range == 0:
+            raise ValueError("img_range must not be 0, because the network divides its output by it")
         if not 1 <= num_csam <= num_group + 1:
             raise ValueError(f"num_csam must be from 1 to num_group + 1 = {num_group + 1}; got {num_csam}")
 

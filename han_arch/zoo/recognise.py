@@ -30,6 +30,7 @@ HAN_DEFAULTS = {
 ASSUMED = {"res_scale": 1, "img_range": 255.0, "rgb_mean": None, "lam_form": "released"}
 _FIRST_WEIGHTS = ("conv_first.weight", "head.0.weight")  # of this package and BasicSR; of the authors
 _LARGEST = 10**9  # larger numbers in options are mistakes
+_LONGEST = 100  # letters in the text of an option
 _STAGES = 3  # largest number of upsampling convolutions
 
 
@@ -166,15 +167,19 @@ def _is_mean(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    return value is None or _is_text(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
 
 
 _KINDS_OF_TYPES = {
     int: ("a whole number", _is_whole),
     float: ("a finite number", _is_number),
     Sequence[float] | None: ("a list of finite numbers or null", _is_mean),
-    str | None: ("text or null", _is_name),
-    str: ("text", _is_name),
+    str | None: (f"text of at most {_LONGEST} letters or null", _is_name),
+    str: (f"text of at most {_LONGEST} letters", _is_text),
 }
 _TYPES = {name: _KINDS_OF_TYPES[parameter.annotation] for name, parameter in inspect.signature(HAN).parameters.items()}
 

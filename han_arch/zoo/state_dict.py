@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable
 
 # Keys of the weights in a checkpoint, the preferred key first: averaged weights before others. BasicSR writes
 # params_ema and params; other training code writes the rest.
@@ -109,8 +109,7 @@ def of_one_network(tensors: Mapping[str, Tensor], names: Iterable[str], source: 
 def short(name: Any, longest: int = 80) -> str:
     """Return a name from a file as one line of limited length for a message."""
     text = name if isinstance(name, str) else type(name).__name__
-    text = text[: longest + 1].encode("unicode_escape").decode()
-    return text if len(text) <= longest else f"{text[:longest]}..."
+    return printable(text[:longest]) + ("..." if len(text) > longest else "")
 
 
 def _leaves(
@@ -158,8 +157,8 @@ def _check(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     for name, value in bad.items():
         count = int((~value.isfinite()).sum())
         raise UserError(
-            f"{source}: all weights must be finite; {short(name)} contains nan or inf ({count} of {value.numel()} values), "
-            f"as do {len(bad) - 1} other weights; pass an earlier checkpoint of the training"
+            f"{source}: all weights must be finite; {short(name)} contains nan or inf ({count} of {value.numel()} "
+            f"values), as do {len(bad) - 1} other weights; pass an earlier checkpoint of the training"
         )
     return checked
 
