@@ -50,7 +50,7 @@ def test_second_process_names_the_first_and_a_kill_frees_the_lock(tmp_path: Path
 
 @posix
 def test_children_do_not_keep_the_lock_of_a_killed_parent(tmp_path: Path) -> None:
-    code = "with locks.held(Path('run'), 'the run'):\n if os.fork(): print(flush=True)\n time.sleep(20)"
+    code = "with locks.held(Path('run'), 'the run'):\n if not os.fork(): print(flush=True)\n time.sleep(20)"
     with process(code, tmp_path) as first:
         first.kill()
         first.wait()
