@@ -43,7 +43,7 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         OSError: the lock file cannot be opened.
     """
     lock_file = _lock_file(path)
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    new_folders = [folder for folder in lock_file.parents if not folder.exists()]
     while (descriptor := _open_locked(lock_file)) is None:
         owner = f"{what} is in progress: {_read_owner(lock_file)} holds {lock_file}"
         if not wait:
@@ -61,6 +61,9 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         if process == os.getpid():  # a forked child has closed its copy, and leaves the file to its parent
             _inherited.discard(descriptor)
             _release(descriptor, lock_file)
+            with suppress(OSError):
+                for folder in new_folders:  # remove those that are still empty
+                    folder.rmdir()
 
 
 def lock(descriptor: int) -> bool | None:
@@ -93,8 +96,11 @@ def _open_locked(path: Path) -> int | None:
     """Open and lock the lock file. Return its descriptor, or None if another process holds the lock."""
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the earlier holder has just removed its empty folder
+            continue
         except PermissionError:  # the file of another user can still be locked and read
             descriptor = os.open(path, flags | os.O_RDONLY)
         keep = False

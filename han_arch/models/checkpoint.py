@@ -1,5 +1,6 @@
 """Save and load checkpoints and training states. A file is saved completely or not at all; loading it runs no code."""
 
+import copy
 import random
 import warnings
 from pathlib import Path
@@ -37,6 +38,7 @@ class CheckpointModel(SRModel):
     step: TrainingStep
     guard: LossGuard
     scheduled_lrs: list[list[float]] | None  # rates of the schedule during a warm-up; else None
+    validated: int = 0  # iteration of the newest complete validation
 
     def save_networks(self, label: int | str) -> None:
         """Save the trained network, and the averaged network if there is one, as `net_g_<label>.pth`."""
@@ -85,11 +87,12 @@ class CheckpointModel(SRModel):
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "best_metric_results": getattr(self, "best_metric_results", {}),
-            "random": _random_state(),
+            "random": random_state(),
             "options": self.opt,
             "scaler": self.step.scaler.state_dict(),
             "guard": self.guard.state_dict(),
             "scheduled_lrs": self.scheduled_lrs,
+            "validated": self.validated,
         }
         self._write(state, "training_states", f"{current_iter}.state")
 
@@ -125,6 +128,7 @@ class CheckpointModel(SRModel):
         """
         fresh = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         super().resume_training(resume_state)
+        self.validated = resume_state.get("validated", resume_state["iter"])  # older states are saved after validation
         if "scaler" not in resume_state:  # SRModel saved it
             return
         before, now = resume_state["options"]["train"], self.opt["train"]
@@ -132,18 +136,42 @@ class CheckpointModel(SRModel):
         if any(before.get(key) != now.get(key) for key in ("optim_g", "optim_d", "scheduler")):
             self._restart_schedule(fresh, resume_state["iter"])
         self.best_metric_results = resume_state["best_metric_results"]
-        self.step.scaler.load_state_dict(resume_state["scaler"])
+        if resume_state["scaler"]:  # empty if the run had another precision than fp16 until now
+            self.step.scaler.load_state_dict(resume_state["scaler"])
         self.guard.load_state_dict(resume_state["guard"])
-        _set_random_state(resume_state["random"])
+        set_random_state(resume_state["random"])
+
+    def begin_iteration(self) -> None:
+        """Remember what an iteration changes before it changes weights, for `undo_iteration`."""
+        groups = [[_without_weights(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
+        schedulers = [scheduler.state_dict() for scheduler in self.schedulers]
+        self._before = copy.deepcopy((groups, schedulers, self.scheduled_lrs, self.guard.state_dict()))
+        self._random_before = random_state()
+        self.can_undo = False  # `optimize_parameters` sets it to True until it changes weights
+
+    def undo_iteration(self) -> bool:
+        """Restore the state before the iteration in progress; return False if weights have already changed."""
+        if not self.can_undo:
+            return False
+        groups, schedulers, self.scheduled_lrs, guard = self._before
+        self._set_groups(groups)
+        for scheduler, state in zip(self.schedulers, schedulers, strict=True):
+            scheduler.load_state_dict(state)
+        self.guard.load_state_dict(guard)
+        set_random_state(self._random_before)
+        return True
+
+    def _set_groups(self, groups: list[list[dict[str, Any]]]) -> None:
+        for optimizer, own in zip(self.optimizers, groups, strict=True):
+            for group, values in zip(optimizer.param_groups, own, strict=True):
+                group.update(values)
 
     def _restart_schedule(self, fresh: list[list[dict[str, Any]]], done: int) -> None:
         """Give the options in `fresh` to the optimizers. Build new schedulers and advance them to iteration `done`.
 
         `fresh` contains, for each optimizer, the options of its parameter groups, taken from this run's option file.
         """
-        for optimizer, groups in zip(self.optimizers, fresh, strict=True):
-            for group, values in zip(optimizer.param_groups, groups, strict=True):
-                group.update(values)
+        self._set_groups(fresh)
         self.scheduled_lrs = None
         self.setup_schedulers()
         with warnings.catch_warnings():
@@ -204,7 +232,11 @@ class CheckpointModel(SRModel):
             bare.load_state_dict({name: trained[name] for name in report.fresh}, strict=False)
 
 
-def _random_state() -> dict[str, Any]:
+def _without_weights(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def random_state() -> dict[str, Any]:
     """Return the random states of Python, NumPy and torch, in types that `torch.load(weights_only=True)` accepts."""
     name, keys, *rest = np.random.get_state()
     return {
@@ -215,8 +247,8 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
-    """Restore the result of `_random_state`; skip the GPUs' states if the number of GPUs has changed."""
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore the result of `random_state`; skip the GPUs' states if the number of GPUs has changed."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from han_arch.errors import UserError
 from han_arch.inference import variants
-from han_arch.models.checkpoint import CheckpointModel
+from han_arch.models.checkpoint import CheckpointModel, random_state, set_random_state
 from han_arch.models.guard import LossGuard
 from han_arch.models.losses import LossTerms
 from han_arch.models.training_step import TrainingStep, build
@@ -121,12 +122,17 @@ class HANModel(CheckpointModel):
         Raises:
             UserError: too many bad steps in a row.
         """
+        # A subclass may change other weights first, and batch normalisation changes its statistics in the forward pass.
+        self.can_undo = type(self).optimize_parameters is HANModel.optimize_parameters and not any(
+            name.endswith("running_mean") for name, _ in self.net_g.named_buffers()
+        )
         self.output, terms, norm = self.step.backward(self.net_g, self.optimizer_g, self.lq, self.gt, self.losses)
         numbers = {name: float(value) for name, value in self.reduce_loss_dict(terms).items()}
         total = sum(numbers.values())
         overflowed = self.step.scaler.is_enabled() and not norm.isfinite()  # then the fp16 scaler skips the step
         problem = None if overflowed else self.guard.find_problem(numbers, total, float(norm))
         self.guard.count(problem, total, self.files)
+        self.can_undo = False
         if problem is None:
             self.step.step(self.optimizer_g)
             if self.ema_decay > 0:
@@ -167,10 +173,30 @@ class HANModel(CheckpointModel):
             self.output = variants.apply(self.opt["val"].get("inference", "full"), net, self.opt["scale"])(self.lq)
         net.train(was_training)
 
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Add the metrics of `val:metrics` to the best results; unlike BasicSR, also those that a resumed run adds."""
+        best: dict[str, dict[str, Any]] = getattr(self, "best_metric_results", {})
+        self.best_metric_results = best
+        records = best.setdefault(dataset_name, {})
+        for metric, settings in self.opt["val"]["metrics"].items():
+            better = settings.get("better", "higher")
+            if records.get(metric, {}).get("better") != better:
+                records[metric] = {"better": better, "val": float("-inf" if better == "higher" else "inf"), "iter": -1}
+
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         """Compute the metrics on the data set of `dataloader` (see `validate`), and log them."""
         name = dataloader.dataset.opt["name"]
-        self.metric_results: dict[str, float] = validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
+        before = random_state()
+        try:
+            results = validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
+        except Exception as error:  # data sets and metrics of other packages may raise any exception
+            if isinstance(error, (UserError, MemoryError)) or "out of memory" in str(error):
+                raise
+            reason = " ".join((str(error) or type(error).__name__).split())
+            raise UserError(f"the images of {name} could not be measured: {reason}; check this data set") from error
+        finally:
+            set_random_state(before)  # a metric may draw random numbers
+        self.metric_results: dict[str, float] = results
         if not self.metric_results:
             get_root_logger().info(
                 f"Validation {name}: no metrics, because val:metrics is empty or GT images are missing"

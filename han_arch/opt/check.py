@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from han_arch import errors
 from han_arch.opt.kinds import ANYTHING, Node, Section, entries, options_of
@@ -50,26 +51,38 @@ def check_options(opt: dict[str, Any], *, is_train: bool) -> list[Problem]:
 
 
 def try_network(network: Any) -> list[Problem]:
-    """Build the network of the section `network_g`, to find options that its constructor does not accept.
-
-    The network is built on PyTorch's meta device, so its weights take no memory. Meta tensors have no values, so a
-    constructor that reads the values of a tensor fails. In this case, the network is built on the CPU.
-    """
+    """Build the network of the section `network_g`, to find options that its constructor does not accept."""
     if not isinstance(network, dict):  # `check_options` reports this problem
         return []
-    arguments = {key: value for key, value in network.items() if key != "type"}
-    for device in ("meta", "cpu"):
-        try:
-            with torch.random.fork_rng(devices=[]), torch.device(device):
-                entries("network")[network["type"]](**arguments)
-            break
-        except Exception as error:  # constructors of other packages may raise any exception
-            if device == "cpu" or "meta" not in str(error):
-                return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
-    squeeze, features = arguments.get("squeeze_factor"), arguments.get("num_feat")
+    try:
+        build_empty_network(network)
+    except Exception as error:  # constructors of other packages may raise any exception
+        return [Problem("network_g", f": {network['type']} cannot be built: {error}")]
+    squeeze, features = network.get("squeeze_factor"), network.get("num_feat")
     if isinstance(squeeze, int) and isinstance(features, int) and squeeze > features:
         return [Problem("network_g:squeeze_factor", f" must be at most num_feat ({features}); got {squeeze}")]
     return []
+
+
+def build_empty_network(network: dict[str, Any]) -> nn.Module:
+    """Build the network of the section `network_g` on PyTorch's meta device, so that its weights take no memory.
+
+    Meta tensors have no values. If the constructor needs values, the network is built on the CPU. The random state does
+    not change. Raise the error of the constructor if it does not accept the options.
+    """
+    try:
+        return _build(network, "meta")
+    except Exception as error:
+        if "meta" not in str(error):
+            raise
+    return _build(network, "cpu")
+
+
+def _build(network: dict[str, Any], device: str) -> nn.Module:
+    arguments = {key: value for key, value in network.items() if key != "type"}
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        net: nn.Module = entries("network")[network["type"]](**arguments)
+    return net
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:

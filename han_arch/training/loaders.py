@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from han_arch.errors import UserError
+from han_arch.errors import UserError, one_line
 
 SampleKey = tuple[int, int]  # index in the dataset, and seed for the random crop and flips of this sample
 
@@ -115,6 +115,26 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
             for worker in batches._workers:
                 if worker.is_alive():
                     worker.kill()
+
+
+def next_batch(batches: Iterator[Any], current_iter: int) -> Any:
+    """Return the next training batch.
+
+    Raises:
+        UserError: a sample cannot be loaded, or a worker process died.
+    """
+    try:
+        return next(batches)
+    except Exception as error:  # data sets of other packages may raise any exception
+        # Torch puts the traceback of a worker process into the text. Its last line is the error itself.
+        lines = [line for line in str(error.args[0] if error.args else "").splitlines() if line.strip()]
+        reason = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ") if lines else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = one_line(error)
+        raise UserError(
+            f"the training data of iteration {current_iter} could not be loaded: {reason}; check the data set, for "
+            "example with basicsr data verify"
+        ) from error
 
 
 def _sampler(opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger) -> RunSampler:

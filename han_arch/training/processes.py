@@ -4,14 +4,16 @@ import datetime
 import os
 import re
 import signal
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
 from han_arch.errors import UserError
+from han_arch.locks import held
 from han_arch.opt.normalise import Place
 
 # How long a process may wait for a slower one, such as the one that validates the largest images. Torch's default is 10
@@ -105,6 +107,26 @@ def largest(number: int) -> int:
     shared = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
     torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     return int(shared)
+
+
+@contextmanager
+def owning(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a run's folder in the process with rank 0. If another run holds it, all processes end.
+
+    Raises:
+        UserError: another run holds the lock. `what` is the work for the message, as in `locks.held`.
+        OSError: the lock file cannot be opened.
+    """
+    refusal: Exception | None = None
+    with ExitStack() as stack:
+        if not _joined() or torch.distributed.get_rank() == 0:
+            try:
+                stack.enter_context(held(folder, what))
+            except (UserError, OSError) as error:
+                refusal = error
+        if largest(int(refusal is not None)):
+            raise refusal or UserError(f"{what} did not start; the message of the process with rank 0 says why")
+        yield
 
 
 def _joined() -> bool:

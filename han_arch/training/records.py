@@ -63,15 +63,17 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
 class CsvLog:
     """A CSV file of numbers with "iter" as the first column; a resumed run continues the file.
 
-    Rows of iterations after start_iter are removed, because the resumed run writes them again.
+    Rows of iterations after start_iter are removed, because the resumed run writes them again. The file keeps columns
+    that the resumed run no longer has, such as those of a loss that was removed. Missing values are empty.
     """
 
     def __init__(self, path: Path, columns: list[str], start_iter: int) -> None:
-        self.path, self.columns = path, columns
+        rows = [row for row in read_rows(path) if int(row["iter"]) <= start_iter]
+        self.path, self.columns = path, list(dict.fromkeys([*columns, *(rows[0] if rows else ())]))
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
-        writer.writerows(row for row in read_rows(path) if int(row["iter"]) <= start_iter)
+        writer.writerows(rows)
         files.write(path, text.getvalue())
 
     def add(self, row: dict[str, object]) -> None:
@@ -85,7 +87,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row["iter"].isdigit()]
+        return [row for row in csv.DictReader(file) if None not in row.values() and row.get("iter", "").isdecimal()]
 
 
 class Progress(ExitStack[None]):
@@ -188,8 +190,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["Summary"]
     for path in sorted(folder.glob("val_*.csv")):
         columns = _read_columns(path)
-        iterations = columns.pop("iter", [])
-        for metric, values in columns.items():
+        for metric, (iterations, values) in columns.items():
             which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
             best = values.index(choose(values))
             lines.append(
@@ -211,8 +212,7 @@ def draw_curves(folder: Path) -> Path:
     for path in [folder / "train.csv", *sorted(folder.glob("val_*.csv"))]:
         label = "training" if path.name == "train.csv" else path.stem.removeprefix("val_")
         columns = _read_columns(path)
-        iterations = columns.pop("iter", [])
-        for column, values in columns.items():
+        for column, (iterations, values) in columns.items():
             if column != "epoch":
                 panels.setdefault(column, []).append((label, iterations, values))
     figure = Figure(figsize=(9, 2.4 * max(1, len(panels))), layout="constrained")
@@ -227,10 +227,16 @@ def draw_curves(folder: Path) -> Path:
         axis.legend()
     axes[-1].set_xlabel("iteration")
     path = folder / "curves.png"
-    figure.savefig(path, dpi=110)
+    with files.replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     return path
 
 
-def _read_columns(path: Path) -> dict[str, list[float]]:
+def _read_columns(path: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the iterations and the values of each column, without empty values."""
     rows = read_rows(path)
-    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    columns = {}
+    for name in [name for name in (rows[0] if rows else ()) if name != "iter"]:
+        filled = [(float(row["iter"]), float(row[name])) for row in rows if row[name]]
+        columns[name] = ([iteration for iteration, _ in filled], [value for _, value in filled])
+    return columns

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,17 @@ import torch
 
 from han_arch.errors import UserError
 from han_arch.files import HALF_WRITTEN
+from han_arch.models.fitting import find_misfit
+from han_arch.opt import check
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")  # keys of every training state, also of BasicSR's own
+OWN_STATE_KEYS = ("options", "random", "guard", "scheduled_lrs", "best_metric_results")  # added by CheckpointModel
 # Options that may change when a run resumes, without a line in the log.
 IGNORED_DIFFERENCES = ("auto_resume", "path:", "rank", "num_gpu", "world_size", "dist")
+
+
+class _OfAnotherRun(UserError):
+    """The training state is good, but another run wrote it."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +47,53 @@ class Resume:
             check_resume(opt, self.start_iter)  # writes the paths of the networks into opt
         return opt
 
+    def load_into(self, model: Any) -> None:
+        """Load the training state into a model.
+
+        Raises:
+            UserError: the state does not fit the model.
+        """
+        try:
+            model.resume_training(self.state)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(
+                f"the training state {self.path} does not fit this run ({reason}); use the options of the interrupted "
+                "run, or start a new run from its weights with path:pretrain_network_g"
+            ) from error
+
 
 def find(opt: dict[str, Any]) -> Resume:
-    """Find and load the training state to resume from.
+    """Find and load the training state to resume from, and check that it fits the options.
 
     With `auto_resume`, load the newest training state of the experiment. Skip a state if its file or its network file
-    cannot be read. Without `auto_resume`, or if the experiment has no states yet, load the file in the option
-    `path:resume_state`. If this option is empty, the run starts at iteration 0.
+    cannot be read, or if a weight is not finite. Without `auto_resume`, or if the experiment has no states yet, load
+    the file in the option `path:resume_state`. If this option is empty, the run starts at iteration 0.
 
     Raises:
-        UserError: `path:resume_state` is not a readable training state, or all states of the experiment are damaged.
+        UserError: `path:resume_state` is not a readable training state; all states of the experiment are damaged; or
+            the state does not fit the options.
     """
     given = opt["path"].get("resume_state")
     folder = Path(opt["path"]["training_states"])
-    candidates = [folder / f"{iteration}.state" for iteration in saved_iterations(opt)] if opt["auto_resume"] else []
+    candidates = [folder / f"{iteration}.state" for iteration in saved_iterations(folder)] if opt["auto_resume"] else []
     is_given = bool(given) and not candidates
     if is_given:
         candidates = [Path(given)]
-    notes = []
+    notes: list[str] = []
     for path in candidates:
         try:
-            state = _read(path, STATE_KEYS)
-            if opt["auto_resume"] or path.parent == folder:
-                _read(Path(opt["path"]["models"]) / f"net_g_{state['iter']}.pth")
+            state, networks = _read_all(path, opt)
+        except _OfAnotherRun:
+            raise
         except UserError as error:
             if is_given:
-                remedy = "set the option to a training state, such as experiments/NAME/training_states/5000.state"
-                raise UserError(f"path:resume_state: {error}; {remedy}") from error
+                raise UserError(f"path:resume_state: {error}; {_remedy(path, opt)}") from error
             notes.append(f"Skipped {path.name}: {error}")
             continue
+        _check_fit(opt, path, state, networks)
+        if notes:
+            notes.append(f"The newest usable training state is {path.name}")
         if isinstance(state.get("options"), dict):
             notes += [f"Changed option: {line}" for line in differences(state["options"], opt)]
         return Resume(path, state, notes)
@@ -77,10 +103,9 @@ def find(opt: dict[str, Any]) -> Resume:
     return Resume()
 
 
-def saved_iterations(opt: dict[str, Any]) -> list[int]:
-    """Return the iteration numbers of the saved training states, newest first."""
-    states = Path(opt["path"]["training_states"]).glob("*.state")
-    return sorted((int(path.stem) for path in states if path.stem.isdigit()), reverse=True)
+def saved_iterations(folder: Path) -> list[int]:
+    """Return the iteration numbers of the training states in a folder, newest first."""
+    return sorted((int(path.stem) for path in folder.glob("*.state") if path.stem.isdecimal()), reverse=True)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
@@ -114,7 +139,7 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
             for path in folder.glob(HALF_WRITTEN) if opt["rank"] == 0 else ():
                 path.unlink(missing_ok=True)
         return
-    done = saved_iterations(opt)
+    done = saved_iterations(Path(opt["path"]["training_states"]))
     if done and done[0] < int(opt["train"]["total_iter"]) and not fresh:
         raise UserError(
             f"{opt['path']['experiments_root']} contains an unfinished run, saved at iteration {done[0]}; "
@@ -128,11 +153,70 @@ def prepare_folders(opt: dict[str, Any], resume: Resume, *, fresh: bool) -> None
 
 def keep_last(opt: dict[str, Any], count: int) -> None:
     """Keep the newest `count` training states and their networks; delete the older ones."""
-    for iteration in saved_iterations(opt)[count:]:
+    folder = Path(opt["path"]["training_states"])
+    for iteration in saved_iterations(folder)[count:]:
         # Delete the state before its network: a state without a network would be unusable.
-        (Path(opt["path"]["training_states"]) / f"{iteration}.state").unlink(missing_ok=True)
+        (folder / f"{iteration}.state").unlink(missing_ok=True)
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
             network.unlink()
+
+
+def _read_all(path: Path, opt: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a training state, and the contents of its network files keyed by option section, such as network_g."""
+    state = _read(path, STATE_KEYS)
+    if "scaler" in state:  # a CheckpointModel wrote it
+        _require(path, state, OWN_STATE_KEYS)
+    kinds = {"epoch": int, "iter": int, "optimizers": list, "schedulers": list, "options": dict}
+    for key, kind in kinds.items():
+        if key in state and not isinstance(state[key], kind):
+            raise UserError(f"{path} is damaged: {key} must be of type {kind.__name__}; got {state[key]!r:.40}")
+    before = state.get("options", {}).get("name", opt["name"])
+    elsewhere = path.resolve().parent != Path(opt["path"]["training_states"]).resolve()
+    if elsewhere and before != opt["name"]:
+        raise _OfAnotherRun(
+            f"the training state {path} belongs to the run {before}, and the name of this run is {opt['name']}; set "
+            f"name: {before} to resume that run, or start a new run from its weights with path:pretrain_network_g"
+        )
+    networks = {}
+    for section in opt:
+        if section.startswith("network_") and section not in (opt["path"].get("ignore_resume_networks") or ()):
+            name = f"net_{section.removeprefix('network_')}_{state['iter']}.pth"
+            networks[section] = content = _read(Path(opt["path"]["models"]) / name)
+            for key, weights in content.items():
+                for weight, value in weights.items() if isinstance(weights, dict) else ():
+                    if isinstance(value, torch.Tensor) and not value.isfinite().all():
+                        raise UserError(f"{name} contains nan or inf in {key}: {weight}")
+    return state, networks
+
+
+def _remedy(path: Path, opt: dict[str, Any]) -> str:
+    """Return what to do about an unusable file in path:resume_state; name the newest usable state beside it."""
+    for iteration in saved_iterations(path.parent):
+        other = path.with_name(f"{iteration}.state")
+        if other != path:
+            with suppress(UserError):
+                _read_all(other, opt)
+                return f"the newest usable training state of this folder is {other}"
+    return "set the option to a training state, such as experiments/NAME/training_states/5000.state"
+
+
+def _check_fit(opt: dict[str, Any], path: Path, state: dict[str, Any], networks: dict[str, Any]) -> None:
+    done, total = state["iter"], int(opt["train"]["total_iter"])
+    if done > total:
+        raise UserError(
+            f"the training state {path} is of iteration {done}, after train:total_iter ({total}); set train:total_iter "
+            "to at least this iteration, or path:resume_state to an older training state"
+        )
+    if opt["model_type"] != "HANModel":
+        return
+    net = check.build_empty_network(opt["network_g"])
+    weights = networks["network_g"].get("params") if "network_g" in networks else None
+    try:
+        misfit = find_misfit(opt, state, weights, net)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        misfit = f"it is damaged ({type(error).__name__}: {error})"
+    if misfit:
+        raise UserError(f"the training state {path} does not fit this run: {misfit}")
 
 
 def _read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -144,7 +228,11 @@ def _read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must contain a dict; got a {type(content).__name__}")
+    _require(path, content, keys)
+    return content
+
+
+def _require(path: Path, content: dict[str, Any], keys: Sequence[str]) -> None:
     if not content.keys() >= set(keys):
         found = ", ".join(map(str, list(content)[:5])) or "none"
         raise UserError(f"{path} is not a training state: it must contain the keys {', '.join(keys)}; found {found}")
-    return content

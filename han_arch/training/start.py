@@ -13,7 +13,7 @@ from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, read
 from han_arch.opt.normalise import RunRequest
 from han_arch.registration import register
-from han_arch.training import loop, processes
+from han_arch.training import loop, processes, resume
 from han_arch.version import __version__
 
 
@@ -24,7 +24,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         The exit status: 0 when all is done; 3 when a signal stopped the training and its state is saved.
 
     Raises:
-        UserError: BasicSR cannot be imported, an option is wrong, or the disk is full.
+        UserError: BasicSR cannot be imported, an option is wrong, the training state does not fit, another process
+            runs with the same name, or the disk is full.
     """
     compat.require_basicsr()
     loading.install()
@@ -40,9 +41,12 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     )
     opt, warnings = load.load(path, request)
     if args.check:
-        for warning in warnings:
+        start = resume.find(opt) if is_train else resume.Resume()
+        for warning in [*warnings, *start.notes]:
             sys.stderr.write(f"basicsr: warning: {printable(warning)}\n")
-        sys.stdout.write(f"# {path}: no problem; the run would write to {opt['path']['log']}\n{load.as_file(opt)}")
+        resumes = f"resume after iteration {start.start_iter} and " if start.start_iter else ""
+        sys.stdout.write(f"# {path}: no problem; the run would {resumes}write to {opt['path']['log']}\n")
+        sys.stdout.write(load.as_file(opt))
         return 0
 
     from basicsr.utils import set_random_seed
@@ -55,9 +59,14 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         opt = {**opt, "manual_seed": processes.largest(opt["manual_seed"])}
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if not is_train:
-            _test(opt, "\n".join([environment, *(f"Warning: {warning}" for warning in warnings)]))
+            with processes.owning(Path(opt["path"]["results_root"]), f"the test {opt['name']}"):
+                _test(opt, "\n".join([environment, *(f"Warning: {warning}" for warning in warnings)]))
             return 0
-        with clear_refusal(opt["path"]["experiments_root"], REFUSED_WRITE, no_room_only=True):
+        folder = Path(opt["path"]["experiments_root"])
+        with (
+            clear_refusal(folder, REFUSED_WRITE, no_room_only=True),
+            processes.owning(folder, f"the training {opt['name']}"),
+        ):
             return loop.train(opt, args, environment, warnings)
     finally:
         processes.leave()
