@@ -1,13 +1,19 @@
 """Stand-ins for option files and the folders that they name."""
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
+import lmdb
+import numpy as np
+
+from han_arch.images.write import encode_png
 from han_arch.opt import load, read
 from han_arch.opt.normalise import RunRequest, normalise
 
 IMAGES = 4
+LQ_SIDE = 48  # side of the LQ images, enough for the crops of the shipped files
 
 
 class _Deleted:
@@ -20,18 +26,28 @@ class _Deleted:
 DELETE = _Deleted()
 
 
+@functools.cache
+def blank(side: int) -> bytes:
+    """The PNG bytes of a black square; `side` is in pixels."""
+    return encode_png(np.zeros((side, side, 3), np.uint8))
+
+
 def make_files(opt: dict[str, Any], folder: Path) -> None:
-    """Make the files that options name under a folder: a few empty images, the listings of LMDBs, a checkpoint."""
+    """Make the files that options name under a folder: a few small images, in folders or LMDBs, and a checkpoint."""
+    scale = opt.get("scale", 4)
     for dataset in opt["datasets"].values():
-        for key in ("dataroot_gt", "dataroot_lq"):
+        for key, side in (("dataroot_gt", LQ_SIDE * scale), ("dataroot_lq", LQ_SIDE)):
             root = folder / dataset[key]
             root.mkdir(parents=True, exist_ok=True)
-            names = [f"image{index}.png" for index in range(IMAGES)]
+            names, picture = [f"image{index}.png" for index in range(IMAGES)], blank(side)
             if dataset["io_backend"]["type"] == "lmdb":
-                (root / "meta_info.txt").write_text("".join(f"{name} (48,48,3) 1\n" for name in names))
+                (root / "meta_info.txt").write_text("".join(f"{name} ({side},{side},3) 1\n" for name in names))
+                with lmdb.open(str(root)) as environment, environment.begin(write=True) as transaction:
+                    for name in names:
+                        transaction.put(name.removesuffix(".png").encode(), picture)
             else:
                 for name in names:
-                    (root / name).touch()
+                    (root / name).write_bytes(picture)
     checkpoint = (opt.get("path") or {}).get("pretrain_network_g")
     if checkpoint:
         (folder / checkpoint).parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +40,13 @@ class ImageSet:
     faults: list[str] = field(default_factory=list)  # faults of the folder or LMDB itself, not of single images
 
 
-def load_set(path: Path) -> ImageSet:
+def load_set(path: Path, *, apart: bool = True) -> ImageSet:
     """List the images and the faults of a folder or an LMDB. Faults, such as a missing folder, raise no exception.
 
     A folder counts as an LMDB if its name ends in .lmdb or if it contains a data.mdb.
+
+    Args:
+        apart: read LMDBs in a separate process, because damaged LMDB pages can crash the process that reads them.
     """
     images = ImageSet(path)
     if not path.is_dir():
@@ -51,7 +55,7 @@ def load_set(path: Path) -> ImageSet:
     if path.name.endswith(".partial"):
         images.faults.append(f"{path} is not finished; to finish it, run the same basicsr data prepare command again")
     if path.suffix == ".lmdb" or (path / "data.mdb").exists():
-        _load_lmdb(images)
+        _load_lmdb(images, apart)
     else:
         _load_folder(images)
     wanted = None
@@ -68,6 +72,14 @@ def load_set(path: Path) -> ImageSet:
     return images
 
 
+def infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
+    """Find the template, such as "{}x4", that turns most GT names into LR names."""
+    first = min(gt_names)
+    known = set(lq_names)
+    templates = {"{}"} | {name.replace(first, "{}", 1) for name in lq_names if first in name}
+    return max(sorted(templates), key=lambda template: sum(template.replace("{}", name) in known for name in gt_names))
+
+
 def _load_folder(images: ImageSet) -> None:
     for file in list_files(images.path):
         if file.stem in images.images:
@@ -76,13 +88,12 @@ def _load_folder(images: ImageSet) -> None:
         images.images[file.stem] = ImageRef(images.path, file.name, in_lmdb=False)
 
 
-def _load_lmdb(images: ImageSet) -> None:
+def _load_lmdb(images: ImageSet, apart: bool) -> None:
     path = images.path
     if path.suffix != ".lmdb":
         images.faults.append(f"{path}: BasicSR reads an LMDB only if its folder name ends in .lmdb; rename the folder")
     try:
-        # Read the keys in a separate process, because damaged LMDB pages can crash the process that reads them.
-        keys = run_apart(lmdb_keys, path)
+        keys = run_apart(lmdb_keys, path) if apart else lmdb_keys(path)
     except LmdbFault as fault:
         images.faults.append(str(fault))
         return

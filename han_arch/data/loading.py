@@ -5,19 +5,23 @@ stay the same.
 """
 
 import functools
+import os
 import pickle
 import random
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lmdb
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from han_arch import compat
+from han_arch.data import pairs
 from han_arch.data.stores import LmdbFault, lmdb_value
 from han_arch.errors import UserError
 from han_arch.images.picture import ImageError
@@ -68,50 +72,100 @@ class SharedLmdbBackend:
         raise NotImplementedError("text cannot be read from an LMDB of images")
 
 
-class CheckedPairedImageDataset(Dataset[dict[str, Any]]):
-    """BasicSR's PairedImageDataset with the same options and items, but with clear errors about damaged images.
+class _CheckedImages(Dataset[dict[str, Any]]):
+    """A data set of BasicSR that loads the images in `pairs.list_items`, with clear errors about unusable images."""
 
-    This class also sorts the pairs by GT path, and leaves the option dict unchanged.
-
-    Raises:
-        SampleError: the GT folder contains no image.
-    """
-
-    def __init__(self, opt: dict[str, Any]) -> None:
-        from basicsr.data.paired_image_dataset import PairedImageDataset
+    def __init__(self, opt: dict[str, Any], basicsr_class: Any) -> None:
+        listing = pairs.list_items(opt | {"type": basicsr_class.__name__})
+        if listing.faults:
+            raise SampleError("\n".join(fault.text for fault in listing.faults))
         from basicsr.utils import FileClient
 
-        self.inner = PairedImageDataset(opt)
-        self.opt, self.paths = opt, self.inner.paths
-        self.paths.sort(key=lambda pair: pair["gt_path"])
-        if not self.paths:
-            raise SampleError(f"{self.inner.gt_folder} contains no image; images in sub-folders are not used")
+        sides = [option.removeprefix("dataroot_") for option in pairs.SIDES[basicsr_class.__name__]]
+        places = [
+            {f"{side}_path": _path(opt[f"dataroot_{side}"], ref) for side, ref in zip(sides, item, strict=True)}
+            for item in listing.items
+        ]
+        if len(sides) == 2:
+            places.sort(key=lambda pair: pair["gt_path"])
+        # BasicSR would list the images too. With an empty list file, its own list is empty.
+        self.inner = basicsr_class(opt | {"io_backend": {"type": "disk"}, "meta_info_file": os.devnull})
+        self.inner.paths = places if len(sides) == 2 else [place["lq_path"] for place in places]
+        self.opt, self.paths, self.places = opt, self.inner.paths, places
         # Create the client here, because BasicSR would remove `type` from the options when it reads the first image.
-        backend = dict(self.inner.io_backend_opt)
+        backend = dict(opt["io_backend"])
+        if backend["type"] == "lmdb":
+            backend |= {"db_paths": [opt[f"dataroot_{side}"] for side in sides], "client_keys": sides}
         self.inner.file_client = FileClient(backend.pop("type"), **backend)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the same item as BasicSR; raise SampleError or LmdbFault if an image of the pair cannot be used."""
+        """Return the same item as BasicSR; raise SampleError or LmdbFault if one of its images cannot be used."""
         try:
             return self.inner[index]
         except LmdbFault:
             raise
         except Exception as error:
-            raise SampleError(self._explain(self.paths[index], error)) from error
+            raise SampleError(self._explain(self.places[index], error)) from error
 
-    def _explain(self, pair: dict[str, str], error: Exception) -> str:
+    def _explain(self, places: dict[str, str], error: Exception) -> str:
         shapes, client = [], self.inner.file_client
-        for side, folder in (("gt", self.inner.gt_folder), ("lq", self.inner.lq_folder)):
-            name = pair[f"{side}_path"]
-            where = f"{folder}: {name}" if client.backend == "lmdb" else name
+        for option, name in places.items():
+            side = option.removesuffix("_path")
+            where = f"{self.opt[f'dataroot_{side}']}: {name}" if client.backend == "lmdb" else name
             try:
-                shapes.append(decode_image(client.get(name, side)).shape)
+                shapes.append(f"{side.upper()} image {where} has shape {decode_image(client.get(name, side)).shape}")
             except (ImageError, OSError) as fault:
                 return f"{where}: {fault}"
-        return f"LR image {where} has shape {shapes[1]} and GT image {pair['gt_path']} has {shapes[0]}: {error}"
+        return f"{' and '.join(reversed(shapes))}: {error}"
+
+
+class CheckedPairedImageDataset(_CheckedImages):
+    """BasicSR's PairedImageDataset with the same options and items, sorted by GT path, and with clear errors.
+
+    Raises:
+        SampleError: there are no images, or an image has no partner.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        from basicsr.data.paired_image_dataset import PairedImageDataset
+
+        super().__init__(opt, PairedImageDataset)
+
+
+class CheckedSingleImageDataset(_CheckedImages):
+    """BasicSR's SingleImageDataset with the same options and items, and with clear errors.
+
+    Raises:
+        SampleError: there are no images, or a listed image does not exist.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        from basicsr.data.single_image_dataset import SingleImageDataset
+
+        super().__init__(opt, SingleImageDataset)
+
+
+def _path(root: str, ref: pairs.ImageRef) -> str:
+    return ref.name if ref.in_lmdb else os.path.join(root, ref.name)
+
+
+def imfrombytes(content: bytes, flag: str = "color", float32: bool = False) -> np.ndarray:
+    """Decode an image like BasicSR's function of this name, but by the rule of all other commands (`decode_image`).
+
+    OpenCV, which BasicSR uses, silently drops transparency and all bits above 8, and converts CMYK by a formula.
+
+    Return (h, w, 3) BGR: uint8, or float32 in [0, 1]. Flags other than "color" are passed on to BasicSR.
+    """
+    if flag != "color":
+        from basicsr.utils import img_util
+
+        return img_util.imfrombytes(content, flag, float32)
+    pixels = decode_image(content)
+    image = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR)
+    return image.astype(np.float32) / 255.0 if float32 else image
 
 
 def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
@@ -140,9 +194,15 @@ def install() -> None:
         why = "BasicSR's data workers draw the same crops in every epoch"
         compat.replace("basicsr.data", "worker_init_fn", worker_init_fn, why)
     if not is_bad_file_named():
-        datasets = {**DATASET_REGISTRY._obj_map, "PairedImageDataset": CheckedPairedImageDataset}
-        why = "BasicSR's PairedImageDataset reads folders in no fixed order; its errors do not name the damaged file"
+        checked = {"PairedImageDataset": CheckedPairedImageDataset, "SingleImageDataset": CheckedSingleImageDataset}
+        datasets = {**DATASET_REGISTRY._obj_map, **checked}
+        why = "BasicSR's data sets of images read folders in no fixed order; their errors do not name the damaged file"
         compat.replace("basicsr.utils.registry", "DATASET_REGISTRY._obj_map", datasets, why)
+    if not is_decoded_whole():
+        why = "BasicSR drops transparency and the bits above 8 of an image without a message"
+        for name in [name for name in sys.modules if name.startswith("basicsr.data.")]:
+            if hasattr(sys.modules[name], "imfrombytes"):
+                compat.replace(name, "imfrombytes", imfrombytes, why)
 
 
 def is_lmdb_shared() -> bool:
@@ -193,3 +253,14 @@ def is_bad_file_named() -> bool:
         except Exception as error:
             return f"{folder}/lq/probe.png" in str(error)
         return False
+
+
+def is_decoded_whole() -> bool:
+    """Test whether BasicSR's data sets refuse an image that they cannot use completely, such as one of 16 bits."""
+    from basicsr.data import paired_image_dataset
+
+    try:
+        paired_image_dataset.imfrombytes(cv2.imencode(".png", np.zeros((8, 8), np.uint16))[1].tobytes())
+    except Exception:
+        return True
+    return False

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import connection, get_context, parent_process
@@ -17,6 +19,10 @@ from han_arch.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+# The fast way to start a process, where the system can do it. macOS crashes forked processes.
+_FORK = "fork" if hasattr(os, "fork") and sys.platform != "darwin" else "spawn"
 
 
 class WorkerDied(UserError):
@@ -47,22 +53,43 @@ def work_through(
             progress.update()
 
 
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, label: str, delay: float = 2
+) -> Iterator[Result]:
+    """Apply a function to all items in threads; yield the results in the order of the items.
+
+    `label` is the text in front of the progress bar, which is shown after `delay` seconds.
+    """
+    executor = ThreadPoolExecutor(workers)
+    try:
+        results = executor.map(function, items)
+        yield from tqdm(results, total=len(items), desc=label, unit="img", dynamic_ncols=True, delay=delay)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
 def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
-    """Return `function(item)`, computed in a separate process; raise WorkerDied if that process crashes."""
-    (done,) = _in_processes(function, [item], 1)
+    """Return `function(item)`, computed in a separate process; raise WorkerDied if that process crashes.
+
+    The process is forked, so the function must not use OpenCV, PyTorch or locks.
+    """
+    (done,) = _in_processes(function, [item], 1, _FORK)
     return done[1]
 
 
 def _in_processes(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, method: str = "spawn"
 ) -> Iterator[tuple[Item, Result]]:
     waiting = iter(items)  # at most 2 * workers items are in progress at a time, which limits the memory for results
-    # Start the workers by spawn, because the threads of OpenCV and tqdm do not survive a fork.
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    # By default, spawn the workers, because the threads of OpenCV and tqdm do not survive a fork.
+    start = _start_worker if method == "spawn" else _ignore_interrupts
+    executor = ProcessPoolExecutor(workers, mp_context=get_context(method), initializer=start)
     try:
-        running: dict[Future[Result], Item] = {
-            executor.submit(function, item): item for item in islice(waiting, 2 * workers)
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
+            running: dict[Future[Result], Item] = {
+                executor.submit(function, item): item for item in islice(waiting, 2 * workers)
+            }
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
@@ -76,9 +103,13 @@ def _in_processes(
         executor.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _ignore_interrupts() -> None:
     # Ctrl-C interrupts the parent and all workers. The workers ignore it, because the parent stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _start_worker() -> None:
+    _ignore_interrupts()
     cv2.setNumThreads(1)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -171,8 +171,6 @@ def _check_source(path: Path, grey: str, min_side: int) -> _Source | str:
     except ImageError as error:
         return str(error)
     height, width = pixels.shape[:2]
-    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        return "has an alpha channel; convert the image to RGB"
     if pixels.ndim == 2 and grey == "refuse":
         return "grey image; pass --grey rgb to convert it to three equal channels, or --grey keep to keep it grey"
     if min(height, width) < min_side:

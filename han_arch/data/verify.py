@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from han_arch.data.degradation import SAME_WAY, ScaledDegradation, Verdict, all_degradations, identify
-from han_arch.data.image_sets import ImageRef, ImageSet, load_set
+from han_arch.data.image_sets import ImageRef, ImageSet, infer_template, load_set
 from han_arch.data.parallel import WorkerDied, work_through
 from han_arch.data.prepare import PRODUCTS, set_names
 from han_arch.data.stores import LmdbFault
@@ -123,14 +123,6 @@ def verify_pair(
     return report
 
 
-def _infer_template(gt_names: Sequence[str], lq_names: Sequence[str]) -> str:
-    """Find the template, such as "{}x4", that turns most GT names into LR names."""
-    first = min(gt_names)
-    known = set(lq_names)
-    templates = {"{}"} | {name.replace(first, "{}", 1) for name in lq_names if first in name}
-    return max(sorted(templates), key=lambda template: sum(template.replace("{}", name) in known for name in gt_names))
-
-
 def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolerance: float = 0) -> _Findings:
     """Decode one image, or an HR image and its LR image.
 
@@ -144,10 +136,7 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
         except _READ_FAULTS as error:
             findings.faults.append(f"{ref}: {error}")
             continue
-        height, width, channels = np.atleast_3d(pixels).shape
-        if channels in (2, 4):
-            findings.faults.append(f"{ref}: has an alpha channel, which BasicSR ignores without a warning")
-        findings.shapes[ref] = (height, width, channels)
+        findings.shapes[ref] = np.atleast_3d(pixels).shape
         decoded.append(pixels)
     if verdict is None or len(decoded) < 2:
         return findings
@@ -165,7 +154,7 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
 
 
 def _match_names(gt_set: ImageSet, lq_set: ImageSet, report: Report) -> list[_Pair]:
-    template = _infer_template(list(gt_set.images), list(lq_set.images))
+    template = infer_template(list(gt_set.images), list(lq_set.images))
     if template != "{}":
         advice = f"option files need filename_tmpl: '{template}'"
         report.notes.append(f"{lq_set.path}: LR names differ from GT names; {advice}")

@@ -147,15 +147,12 @@ def load_rgb_or_grey(path: Path) -> np.ndarray:
 
     Raises:
         OSError: the file cannot be opened.
-        UserError: the file is damaged, is not an 8-bit grey or RGB image, or has an alpha channel.
+        UserError: the file is damaged, is not an 8-bit grey or RGB image, or has transparent pixels.
     """
     try:
-        image = read_image(path)
+        return read_image(path)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if image.ndim == 3 and image.shape[2] != 3:
-        raise UserError(f"{path} has an alpha channel; convert the image to RGB")
-    return image
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

@@ -80,12 +80,26 @@ class Picture:
         `orientation` is the EXIF orientation, 1 to 8. Pixels are not copied. A note says why a profile is dropped.
         """
         pixels, icc, notes = self.pixels, self.icc, self.notes
-        if orientation in _TRANSPOSED:
-            pixels = pixels.transpose(1, 0, 2)
-        pixels = pixels[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
+        pixels = upright(pixels, orientation)
         if icc is not None and (fault := _profile_fault(icc, pixels.shape[2])):
             icc, notes = None, (*notes, f"dropped the image's ICC profile, because {fault}")
         return replace(self, pixels=pixels, icc=icc, notes=notes)
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return a view of the pixels, (h, w) or (h, w, c), turned upright. EXIF orientations are 1 to 8."""
+    if orientation in _TRANSPOSED:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if orientation in _ROWS_FLIPPED else 1, :: -1 if orientation in _COLUMNS_FLIPPED else 1]
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, that is not yet applied to a loaded image; 1 if it is unreadable."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _FAULTS:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Picture:

@@ -11,11 +11,23 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, listed
-from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, from_pillow, too_large
+from han_arch.images.picture import (
+    ImageError,
+    NotForPillow,
+    Picture,
+    damage_reported,
+    from_pillow,
+    orientation_of,
+    too_large,
+    upright,
+)
 from han_arch.images.png16 import PNG_SIGNATURE, png_header
 from han_arch.images.signatures import kind_of
 
 MAX_PIXELS = 256_000_000
+# Pillow mode of an image in a data set -> mode that its pixels are converted to.
+_DATA_MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
+_BITS_PER_SAMPLE = 258  # number of a TIFF tag
 
 
 def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -88,14 +100,15 @@ def _guess(start: bytes) -> str:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode the bytes of an 8-bit image file in any format that Pillow reads.
+    """Decode the bytes of an 8-bit image file in any format that Pillow reads, and apply the EXIF orientation.
 
-    Return a uint8 array: (h, w) for grey, (h, w, 2) for grey and alpha, (h, w, 3) for RGB, or (h, w, 4) for RGB and
-    alpha.
+    Everything that loads data sets or measures scores decodes with this function, so all see the same pixels.
+
+    Return a uint8 array: (h, w) for grey or (h, w, 3) for RGB. An alpha channel without transparent pixels is dropped.
 
     Raises:
-        ImageError: the file is empty, truncated, damaged or not an image; the image has more than 8 bits per pixel
-            value; or the colour mode is not supported.
+        ImageError: the file is empty, truncated, damaged or not an image; the image has transparent pixels or more
+            than 8 bits per pixel value; or the colour mode is not supported.
     """
     if not data:
         raise ImageError("empty file")
@@ -103,15 +116,20 @@ def decode_image(data: bytes) -> np.ndarray:
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
         raise ImageError("the image has 16 bits per channel; convert the image to 8 bits")
     with damage_reported(), Image.open(io.BytesIO(data)) as image:
-        if image.mode.startswith(("I", "F")):
+        tiff_bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ())
+        if image.mode.startswith(("I", "F")) or any(bits > 8 for bits in tiff_bits):
             raise ImageError("the image has 16 or more bits per channel; convert the image to 8 bits")
         image.load()
-        if image.mode in ("L", "RGB", "LA", "RGBA"):
-            return np.asarray(image)
-        mode = "RGBA" if "transparency" in image.info else {"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode)
-        if mode is None:
+        if "transparency" in image.info:
+            mode = "LA" if image.mode in ("1", "L") else "RGBA"
+        elif (mode := _DATA_MODES.get(image.mode, "")) == "":
             raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
-        return np.asarray(image.convert(mode))
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        if mode in ("LA", "RGBA"):
+            if pixels[..., -1].min() < 255:
+                raise ImageError("the image has an alpha channel with transparent pixels; convert the image to RGB")
+            pixels = pixels[..., 0] if mode == "LA" else pixels[..., :3]
+        return np.ascontiguousarray(upright(pixels, orientation_of(image)))
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from han_arch import errors
+from han_arch.data import pairs
 from han_arch.opt.kinds import ANYTHING, Node, Section, entries, options_of
 from han_arch.opt.known import CLOSED_MODELS, MOVED, OPTIONS
 from han_arch.zoo import entry
 
 _ROOTS = ("dataroot_gt", "dataroot_lq")
+_TEXTS = ("type", "phase", "name", *_ROOTS, "meta_info_file", "filename_tmpl")
+_READ_FROM_SET = {**dict.fromkeys(_TEXTS, str), "io_backend": dict, "gt_size": int}  # option -> type of its value
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,15 @@ def _build(network: dict[str, Any], device: str) -> nn.Module:
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:
-    """Find missing files and folders, and data sets with no images or with unequal numbers of GT and LQ images."""
+    """Find missing files and folders, and faults in the data sets.
+
+    All file names are checked. All images for validation and testing are decoded. Of several processes, only the one
+    with rank 0 opens images and LMDBs.
+    """
     problems: list[Problem] = []
     for name, dataset in as_mapping(opt.get("datasets")).items():
-        problems += _check_dataset(f"datasets:{name}", as_mapping(dataset))
+        is_main = not opt.get("rank")
+        problems += _check_dataset(f"datasets:{name}", as_mapping(dataset), opt.get("scale"), is_main=is_main)
     for key, value in as_mapping(opt.get("path")).items():
         names_file = str(key).startswith("pretrain_network") or key == "resume_state"
         if isinstance(value, str) and names_file and not (key == "pretrain_network_g" and entry.is_name(value)):
@@ -159,45 +167,31 @@ def _unknown(key: Any, known: Any, where: str, *, warning: bool) -> Problem:
     return Problem(f"{where}:{key}".removeprefix(":"), f": unknown option{reader}; {errors.hint(key, known)}", warning)
 
 
-def _check_dataset(where: str, dataset: dict[str, Any]) -> Iterator[Problem]:
-    named = [key for key in (*_ROOTS, "meta_info_file") if isinstance(dataset.get(key), str)]
-    missing = [problem for key in named for problem in _missing(f"{where}:{key}", dataset[key])]
-    yield from missing
-    wanted = {"PairedImageDataset": _ROOTS, "SingleImageDataset": _ROOTS[1:]}.get(str(dataset.get("type")), ())
+def _check_dataset(where: str, dataset: dict[str, Any], scale: Any, *, is_main: bool) -> Iterator[Problem]:
+    wanted = pairs.SIDES.get(str(dataset.get("type")), ())
     for key in wanted:
         if dataset.get(key) is None:
             yield Problem(where, f" lacks {key}; add this option with the path of an image folder or LMDB (*.lmdb)")
-    if missing or not set(wanted) <= set(named):
+    named = [key for key in (*_ROOTS, "meta_info_file") if isinstance(dataset.get(key), str)]
+    missing = [problem for key in named for problem in _missing(f"{where}:{key}", dataset[key])]
+    yield from missing
+    backend = as_mapping(dataset.get("io_backend")).get("type")
+    if missing or not wanted or not set(wanted) <= set(named) or backend not in ("disk", "lmdb"):
         return
-    counts = []
-    for key in wanted:
-        try:
-            counts.append(_count(Path(os.path.expanduser(dataset[key])), dataset))
-        except (OSError, UnicodeDecodeError) as error:
-            yield Problem(f"{where}:{key}", f": {error}")
-            continue
-        if counts[-1] == 0:
-            hint = "BasicSR does not search subfolders"
-            yield Problem(f"{where}:{key}", f": {dataset[key]!r} contains no images; {hint}")
-    if len(set(counts)) > 1:
-        yield Problem(where, f" has {counts[0]} GT images and {counts[1]} LQ images; the numbers must be equal")
-
-
-def _count(root: Path, dataset: dict[str, Any]) -> int:
-    """Count the images that BasicSR will find in a folder; raise FileNotFoundError if BasicSR cannot read it."""
-    if as_mapping(dataset.get("io_backend")).get("type") == "lmdb":
-        if root.suffix != ".lmdb":
-            raise FileNotFoundError(f"with io_backend type lmdb, the folder's name must end in .lmdb; got '{root}'")
-        listing = root / "meta_info.txt"
-        if not listing.is_file():
-            raise FileNotFoundError(f"'{root}' has no meta_info.txt; create the LMDB again with `basicsr data prepare`")
-    elif (root / "data.mdb").is_file():
-        raise FileNotFoundError(f"'{root}' is an LMDB; set io_backend to {{type: lmdb}} or use an image folder")
-    elif dataset.get("meta_info_file"):
-        listing = Path(dataset["meta_info_file"])
-    else:
-        return sum(1 for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sum(1 for line in listing.read_text("utf-8").splitlines() if line.strip())
+    # Leave out options of a wrong type; `check_options` reports them.
+    options: dict[str, Any] = {
+        key: value for key, value in dataset.items() if isinstance(value, _READ_FROM_SET.get(key, ()))
+    }
+    if type(scale) is int and scale > 0:
+        options["scale"] = scale
+    try:
+        listing = pairs.list_items(options)
+        for fault in listing.faults:
+            yield Problem(f"{where}:{fault.option}".removesuffix(":"), f": {fault.text}")
+        if is_main and listing.items:
+            yield from (Problem(where, f": {text}") for text in pairs.check_items(listing, options))
+    except (OSError, ValueError) as error:  # ValueError: a path contains a null character
+        yield Problem(where, f": {error}")
 
 
 def _missing(where: str, path: str) -> Iterator[Problem]:

@@ -77,7 +77,7 @@ def test_shipped_files_pass_on_stand_in_folders(name: str, folder: Path, capsys:
 @pytest.mark.parametrize("network", list(UPSTREAM))
 def test_options_of_upstream_are_known(network: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_files({"datasets": {"val": PAIRS}}, folder)
-    (folder / "meta_info.txt").write_text("".join(f"image{index}.png (48,48,3)\n" for index in range(4)))
+    (folder / "meta_info.txt").write_text("".join(f"image{index}.png (192,192,3)\n" for index in range(4)))
     (folder / "x2.pth").touch()
     (folder / "own.yml").write_text(yaml.safe_dump(upstream_options(network)))
     assert main(["train", "-opt", "own.yml", "--check"]) == 0, capsys.readouterr().err
