@@ -94,7 +94,13 @@ def _is_own_file(status: os.stat_result) -> bool:
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to http and https only, and never from https to http."""
+    """Follow redirects to http and https only, and never from https to http. Do not read the text of a redirect."""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        fp.close()  # urllib would read all of it into memory
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         allowed = ("https:",) if req.full_url.lower().startswith("https:") else ("https:", "http:")
@@ -125,7 +131,7 @@ class _Transfer:
                     return self._attempt(progress)
                 except UserError:
                     raise
-                except (http.client.InvalidURL, ValueError) as error:  # a redirect to an address that is no address
+                except (http.client.InvalidURL, ValueError, ArithmeticError) as error:  # no address, or no number
                     raise self._failure(f"the server's answer is invalid: {error}") from error
                 except (OSError, http.client.HTTPException) as error:
                     if self.size >= most + LEAST_BYTES:
@@ -216,6 +222,8 @@ class _Transfer:
                 if done < checked + LEAST_BYTES:
                     raise ConnectionError(f"the server sent only {done - checked} bytes in {now - since:.0f} seconds")
                 since, checked = now, done
+        if not done:
+            raise ConnectionError("the server sent no byte")
         if wanted is not None and done != wanted:
             raise ConnectionError(f"the connection was lost after {done} of {wanted} bytes")
 

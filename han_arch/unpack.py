@@ -127,7 +127,7 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
     path = PurePosixPath(name)
     if "\\" in name or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         return "would be written outside the target folder"
-    if not path.parts and not info.is_dir():
+    if not path.parts and not name.endswith("/"):
         return "has no name"
     if len(name) > _PATH_LIMIT:
         return f"has a path of {len(name)} characters; at most {_PATH_LIMIT} are allowed"

@@ -7,7 +7,9 @@ import sys
 import zipfile
 
 import pytest
+from fuzzing import archives, trial
 
+from han_arch.errors import UserError
 from han_arch.unpack import UnsafeArchive, unpack_zip
 
 LIMIT = 10_000_000
@@ -133,3 +135,87 @@ def test_leftovers_of_an_interrupted_run_are_removed(tmp_path, monkeypatch):
     assert len(everything(tmp_path)) == 5
     unpack_zip(archive, tmp_path / "out", LIMIT)
     assert everything(tmp_path) == [".out.b.12345678.part", "a.zip", "out", "out/a.png", "out/b.png"]
+
+
+ODD = {
+    "a file and a folder": (["x/a", "x/a/b"], "both a file and a folder"),
+    "a file and a folder in other letters": (["x/A", "x/a/b"], "both a file and a folder"),
+    "no name": (["", "a"], "no name"),
+    "this folder": ([".", "a"], "no name"),
+    "the folder above": (["x/..", "a"], "outside"),
+    "long name": (["n" * 300, "a"], "300"),
+    "long in bytes": (["\u00fc" * 130, "a"], "260"),
+    "long path": (["d/" * 600 + "x", "a"], "1201"),
+    "NUL": (["a\0b", "a"], "\\x00"),
+    "line break": (["a\nb", "a"], "\\n"),
+    "terminal": (["\x1b[2J", "a"], "\\x1b"),
+    "stream of Windows": (["x/a:b", "a"], "':'"),
+    "device of Windows": (["x/nul.png", "a"], "device"),
+    "dot at the end": (["x/a.", "a"], "dot"),
+    "twice": (["x/a", "y/../x/a"], "outside"),
+    "the same in other letters": (["\u00c9.png", "E\u0301.png", "x/b"], "same name"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", list(ODD))
+def test_odd_names_give_one_line_and_leave_nothing(tmp_path, kind):
+    names, part = ODD[kind]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            archive.writestr(info, b"data")
+    with pytest.raises(UnsafeArchive) as caught:
+        unpack_zip(tmp_path / "a.zip", tmp_path / "deep" / "out", LIMIT)
+    message = str(caught.value)
+    assert str(tmp_path / "a.zip") in message
+    assert part in message
+    assert message.isprintable()
+    assert everything(tmp_path) in (["a.zip"], ["a.zip", "deep"])
+
+
+@pytest.mark.parametrize(("method", "name"), [(12, "BZIP2"), (14, "LZMA"), (99, "none")])
+def test_compression_methods_that_take_much_memory_or_are_unknown(tmp_path, method, name):
+    archive = make_zip(tmp_path / "a.zip", {"a.png": b"data"})
+    content = bytearray(archive.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 10] = method
+    archive.write_bytes(content)
+    with pytest.raises(UnsafeArchive, match=f"compression method {method}"):
+        unpack_zip(archive, tmp_path / "out", LIMIT)
+
+
+def test_entries_that_overlap(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", os.urandom(2000))
+        for name in ("b.png", "c.png"):  # the same content again
+            info = zipfile.ZipInfo(name)
+            first = archive.infolist()[0]
+            info.header_offset, info.compress_size, info.file_size = 0, first.compress_size, first.file_size
+            info.CRC = first.CRC
+            archive.filelist.append(info)
+            archive.NameToInfo[name] = info
+    with pytest.raises(UnsafeArchive, match="overlap"):
+        unpack_zip(tmp_path / "a.zip", tmp_path / "out", LIMIT)
+    assert everything(tmp_path) == ["a.zip"]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_seeded_hostile_archives(tmp_path, seed):
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+    path = archives.hostile(trial.generator(seed, "archives", seed), tmp_path / "in")
+    archives.check(path, tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    archive = make_zip(tmp_path / "a.zip", {"a.png": os.urandom(20_000)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # a write beyond fails, as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"could not write .*out: .*free disk space"):
+            unpack_zip(archive, tmp_path / "out", LIMIT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert everything(tmp_path) == ["a.zip"]
