@@ -1,6 +1,7 @@
 """Save and load checkpoints and training states. A file is saved completely or not at all; loading it runs no code."""
 
 import copy
+import logging
 import random
 import warnings
 from pathlib import Path
@@ -192,8 +193,7 @@ class CheckpointModel(SRModel):
             param_key: preferred key of the weights. If the file lacks it, use params_ema, params or another known key.
 
         Raises:
-            UserError: the file is not a checkpoint, has nan or inf in a weight, or does not fit
-                the network.
+            UserError: the file is not a checkpoint, has nan or inf in a weight, or does not fit the network.
         """
         bare = self.get_bare_model(net)
         if isinstance(bare, HAN):
@@ -202,6 +202,7 @@ class CheckpointModel(SRModel):
         raw = read_raw(load_path, param_key, required=False)
         source = f"{load_path}, key {raw.weight_key}" if raw.weight_key else load_path
         get_root_logger().info(f"Loading {type(bare).__name__} from {source}.")
+        self._mention_average(load_path, raw.weight_key, raw.keys)
         state = of_one_network(raw.tensors, list(bare.state_dict())[:1], load_path)
         self._print_different_keys_loading(bare, state, strict)
         try:
@@ -218,6 +219,7 @@ class CheckpointModel(SRModel):
         log(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:
             log(f"{load_path}: {note}.")
+        self._mention_average(load_path, checkpoint.weight_key, checkpoint.keys)
         if checkpoint.assumed:
             assumed = ", ".join(f"{key} {(HAN_DEFAULTS | options)[key]}" for key in checkpoint.assumed)
             log(f"{load_path} does not contain these options; they are taken from network_g: {assumed}.")
@@ -230,6 +232,18 @@ class CheckpointModel(SRModel):
             # Fresh weights are random in both networks; the averaged network must start equal to the trained one.
             trained = self.get_bare_model(self.net_g).state_dict()
             bare.load_state_dict({name: trained[name] for name in report.fresh}, strict=False)
+
+    def _mention_average(self, load_path: str, used: str | None, keys: tuple[str, ...]) -> None:
+        """Log that a test measures other weights than the validation, and how to choose."""
+        average = next((key for key in keys if "ema" in key), None)
+        if self.is_train or average is None or average == used:
+            return
+        chosen = "param_key_g" in self.opt["path"]
+        get_root_logger().log(
+            logging.INFO if chosen else logging.WARNING,
+            f"{load_path} contains the weights {' and '.join(keys)}. This test measures {used}. To measure {average}, "
+            f"as validation in training and `basicsr leaderboard` do, set path:param_key_g: {average}",
+        )
 
 
 def _without_weights(group: dict[str, Any]) -> dict[str, Any]:

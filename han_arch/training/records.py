@@ -192,7 +192,7 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
         columns = _read_columns(path)
         for metric, (iterations, values) in columns.items():
             which, choose = ("lowest", min) if metrics.get(metric, {}).get("better") == "lower" else ("highest", max)
-            best = values.index(choose(values))
+            best = values.index(choose([value for value in values if value == value] or values))  # without nan
             lines.append(
                 f"  {path.stem.removeprefix('val_')} {metric}: {which} {values[best]:.4f} "
                 f"at iteration {iterations[best]:.0f}, last {values[-1]:.4f} at iteration {iterations[-1]:.0f}"

@@ -45,6 +45,8 @@ class Checkpoint:
         arguments: arguments of HAN that fit the weights.
         assumed: names of the arguments that the file does not contain; ASSUMED has their values.
         notes: log messages, for example about weights with changed values.
+        weight_key: key of the weights in the file; None if the file is a bare state dict.
+        keys: keys of all weights in the file, the preferred key first.
     """
 
     source: str
@@ -53,6 +55,8 @@ class Checkpoint:
     arguments: dict[str, Any]
     assumed: tuple[str, ...]
     notes: tuple[str, ...]
+    weight_key: str | None = None
+    keys: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -75,7 +79,7 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None, *, required
             neither HAN nor RCAN, or has a weight that is not a plain tensor of finite numbers.
     """
     raw = read_raw(path, weight_key, required=required)
-    checkpoint = recognise(raw, str(path))
+    checkpoint = replace(recognise(raw, str(path)), weight_key=raw.weight_key, keys=raw.keys)
     if weight_key is None or raw.weight_key is None or weight_key in raw.weight_key.split("."):
         return checkpoint
     note = f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead"

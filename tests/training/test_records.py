@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import run
 
-from han_arch.training.records import CsvLog, Progress, read_rows
+from han_arch.training.records import CsvLog, Progress, read_rows, summarise
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 
@@ -125,6 +125,21 @@ def test_resumed_csv_file_drops_later_and_half_written_rows(tmp_path: Path) -> N
     assert [(row["iter"], float(row["l_pix"])) for row in read_rows(path)] == [("1", 0.1), ("2", 0.2)]
     assert before.startswith(path.read_bytes())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_file_keeps_the_columns_of_the_stopped_run(tmp_path: Path) -> None:
+    """A resumed run has a new metric, and lacks an old one."""
+    path = tmp_path / "val_set.csv"
+    log = CsvLog(path, ["iter", "psnr", "ssim"], 0)
+    for current_iter in (5, 10):
+        log.add({"iter": current_iter, "psnr": 30 + current_iter, "ssim": 0.9})
+    CsvLog(path, ["iter", "psnr", "lpips"], 10).add({"iter": 15, "psnr": float("nan"), "lpips": 0.3})
+    assert [row["ssim"] for row in read_rows(path)] == ["0.9", "0.9", ""]
+    summary = summarise(tmp_path, {"lpips": {"better": "lower"}})
+    for line in ("psnr: highest 40.0000 at iteration 10, last nan at iteration 15", "ssim: highest 0.9000 at",
+                 "last 0.9000 at iteration 10", "lpips: lowest 0.3000 at iteration 15"):  # fmt: skip
+        assert line in summary
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
