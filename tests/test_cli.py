@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 
 from han_arch.cli import main
@@ -23,11 +24,12 @@ NETWORKS = {
 pytestmark = pytest.mark.usefixtures("basicsr")
 
 
-def basicsr_command(folder: Path, *words: str, module: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the installed command, or `python -m han_arch`, in a folder."""
+def basicsr_command(folder: Path, *words: str, installed: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `python -m han_arch` in a folder, or the installed command."""
     command = shutil.which("basicsr", path=str(Path(sys.executable).parent))
-    start = [sys.executable, "-m", "han_arch"] if module or command is None else [command]
-    return subprocess.run([*start, *words], cwd=folder, capture_output=True, text=True, timeout=200)
+    if not installed or command is None:
+        return warm.run(["-m", "han_arch", *words], folder)
+    return subprocess.run([command, *words], cwd=folder, capture_output=True, text=True, timeout=200)
 
 
 def smooth_photo(height: int, width: int, seed: int) -> np.ndarray:
@@ -77,7 +79,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_train_checkpoint_test(workspace: Path, network: str) -> None:
     option_file(workspace, network)
-    done = basicsr_command(workspace, "train", "-opt", f"{network}.yml")
+    done = basicsr_command(workspace, "train", "-opt", f"{network}.yml", installed=network == "HAN")
     assert done.returncode == 0, done.stderr
     # with 3 images and batches of 2, BasicSR alone would stop early
     iterations = re.findall(r"iter:\s+(\d+), lr", done.stdout + done.stderr)
@@ -105,7 +107,7 @@ def test_train_checkpoint_test(workspace: Path, network: str) -> None:
     }  # fmt: skip
     test_options["val"].update(save_img=True, suffix=None)
     (workspace / f"test_{network}.yml").write_text(yaml.safe_dump(test_options, sort_keys=False))
-    done = basicsr_command(workspace, "test", "-opt", f"test_{network}.yml", module=True)
+    done = basicsr_command(workspace, "test", "-opt", f"test_{network}.yml")
     assert done.returncode == 0, done.stderr
     images = workspace / "results" / f"tiny_{network}" / "visualization" / "photos"
     assert cv2.imread(str(images / f"photo0_tiny_{network}.png")).shape == (48, 64, 3)
@@ -191,7 +193,7 @@ def test_launcher_without_its_environment(workspace: Path) -> None:
 
 
 def test_doctor(tmp_path: Path) -> None:
-    done = basicsr_command(tmp_path, "doctor")
+    done = basicsr_command(tmp_path, "doctor", installed=True)
     assert done.returncode == 0, done.stdout
     for wanted in ("torch 2", "1.4.2 from", "model: HANModel", "functional_tensor", "all required parts work"):
         assert wanted in done.stdout
@@ -217,7 +219,7 @@ def test_doctor_tries_winograd_s_convolutions(
 
 
 def test_help_and_mistyped_commands(tmp_path: Path) -> None:
-    assert "basicsr train -opt" in basicsr_command(tmp_path, "train", "--help").stdout
+    assert "basicsr train -opt" in basicsr_command(tmp_path, "train", "--help", installed=True).stdout
     done = basicsr_command(tmp_path, "trian")
     assert done.returncode == 2
     assert "invalid choice: 'trian'" in done.stderr

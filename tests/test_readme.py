@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import warm
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 COMMANDS = [
@@ -66,9 +67,9 @@ def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
     for command in COMMANDS:
         words = shlex.split(command)
         if words[0] == "torchrun":
-            words = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words[1:]]
+            words = ["-m", "torch.distributed.run", "--standalone", *words[1:]]
         elif words[0] == "basicsr":
-            words = [sys.executable, "-m", "han_arch", *words[1:]]
+            words = ["-m", "han_arch", *words[1:]]
         else:
             continue
         if "train" in words:
@@ -77,7 +78,7 @@ def test_basicsr_commands_one_after_the_other(tmp_path: Path) -> None:
             for name in BENCHMARKS[1:]:
                 (tmp_path / "datasets" / name).symlink_to(tmp_path / "datasets" / "Set5")
             words += ["--force_yml", *SHORT_NETWORK]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        done = warm.run(words, tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)
     assert len(ran) >= 10

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 
 from han_arch import cli
@@ -20,13 +21,7 @@ from han_arch.opt import read
 
 
 def basicsr_leaderboard(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "han_arch", "leaderboard", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return warm.run(["-m", "han_arch", "leaderboard", *words], folder, timeout=240)
 
 
 def test_bicubic_board_and_a_mistake(

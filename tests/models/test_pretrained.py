@@ -2,13 +2,13 @@
 
 import copy
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 
 from han_arch import HAN
@@ -26,8 +26,7 @@ NETWORK_G = {
 
 def run_command(folder: Path, command: str, options: dict) -> subprocess.CompletedProcess[str]:
     (folder / "options.yml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
-    words = [sys.executable, "-m", "han_arch", command, "-opt", "options.yml"]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=200)
+    return warm.run(["-m", "han_arch", command, "-opt", "options.yml"], folder)
 
 
 def options_for(scale: int, network_g: dict, checkpoint: Path, strict: bool) -> dict:

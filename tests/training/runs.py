@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import warm
 import yaml
 
 from han_arch.opt import read
@@ -28,17 +28,8 @@ def start(
     if ranks > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
         flags = (*flags, "--launcher", "pytorch")
-    command = [sys.executable, *launch, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
-    own = {**os.environ, **(environment or {})}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=own,
-        start_new_session=True,
-    )
+    words = [*launch, "-m", "han_arch", "train", "-opt", "run.yml", *flags]
+    return warm.start(words, folder, {**os.environ, **(environment or {})})
 
 
 def run(folder: Path, *flags: str, ranks: int = 1, environment: dict[str, str] | None = None) -> tuple[int, str]:

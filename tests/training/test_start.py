@@ -1,10 +1,9 @@
 """A run does not change the options that the check has accepted."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 
 from han_arch.opt import read
@@ -31,9 +30,7 @@ sys.exit(status or (after != before) * 77)
 
 
 def run_and_compare(folder: Path, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE, *words], cwd=folder, capture_output=True, text=True, timeout=200
-    )
+    done = warm.run(["-c", COMPARE, *words], folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
