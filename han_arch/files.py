@@ -122,9 +122,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def json_text(content: Any, indent: int | None = None) -> str:
+def json_text(content: Any, indent: int | None = None, sort_keys: bool = False) -> str:
     """Return content as strict JSON, so nan and inf become null. Values that JSON cannot store become text."""
-    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    content = _finite(content)
+    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False, default=str, sort_keys=sort_keys)
 
 
 def check_name(what: str, name: Any) -> str:

@@ -18,7 +18,7 @@ from ablation_tables import TrainedRun
 from tqdm import tqdm
 
 from han_arch import compat, program
-from han_arch.evaluation import board, contestants
+from han_arch.evaluation import board, contestants, outputs
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.run import run as measure
@@ -152,10 +152,9 @@ def main() -> int:
     results = evaluate({one.label: run for one, run in zip(trained, finished, strict=True)}, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     files = (ablation_tables.RUNS, ablation_tables.IMAGES)
-    for name, text in zip(files, ablation_tables.tables(trained, results), strict=True):
-        (args.out / name).write_text(text, "utf-8")
+    outputs.write(args.out, dict(zip(files, ablation_tables.tables(trained, results), strict=True)))
     table = ablation_tables.markdown(args.out)
-    (args.out / "README.md").write_text(f"# Ablation\n\n{table}", "utf-8")
+    outputs.write(args.out, {"README.md": f"# Ablation\n\n{table}"})
     print(table)
     return 1 if failed else 0
 

@@ -25,6 +25,7 @@ import ablation_tables
 from han_arch import program
 from han_arch.errors import UserError
 from han_arch.evaluation.rows import Markdown, code, markdown_table
+from han_arch.files import check_name, json_text, write
 from han_arch.release.publish import CARD, CURVES, ROW
 from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import FOUND, MEASURED, TABLE, Entry, from_json
@@ -214,18 +215,20 @@ def add(release: Path, docs: Path, zoo: Path) -> Path:
         zoo: folder with entries.json and weights/.
 
     Raises:
-        UserError: `release` is not a release folder.
+        UserError: `release` is not a release folder, or a name in its entry cannot be the name of a file.
     """
     if not all((release / name).is_file() for name in (ROW, PER_IMAGE)):
         raise UserError(f"{release} is not a release folder; `basicsr zoo publish` makes release folders")
     row = json.loads((release / ROW).read_text("utf-8"))
+    for key in ("name", "file"):
+        check_name(f"{key} in {release / ROW}", row[key])
     rows = json.loads((zoo / TABLE.name).read_text("utf-8"))
     if row["url"] is None:  # otherwise users download the file
         shutil.copyfile(release / row["file"], zoo / SHIPPED.name / row["file"])
     place = next((index for index, old in enumerate(rows) if old["name"] == row["name"]), len(rows))
     replaced = rows[place : place + 1]
     rows[place : place + 1] = [row]
-    (zoo / TABLE.name).write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write(zoo / TABLE.name, json_text(rows, indent=2) + "\n")
     for old in replaced:
         if old["file"] != row["file"]:
             (zoo / SHIPPED.name / old["file"]).unlink(missing_ok=True)
@@ -260,7 +263,7 @@ def main() -> int:
     if args.check:
         print(f"{target} is out of date; run scripts/make_model_zoo.py")
         return 1
-    target.write_text(text, "utf-8")
+    write(target, text)
     print(f"wrote {target}")
     return 0
 

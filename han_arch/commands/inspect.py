@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     net.requires_grad_(False)
     progress = partial(tqdm, desc="attribution", unit="step", dynamic_ncols=True, leave=False)
     inspection = inspect_network(net, Path(args.model).name, args.image, view, progress)
-    write_figure(inspection, args.out)
+    write_figure(inspection, args.out, overwrite=args.overwrite)
     say(f"{args.out}: {inspection.title}", *(f"  {line}" for line in _numbers(inspection)))
     return 0
 

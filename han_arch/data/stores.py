@@ -141,7 +141,7 @@ class Store(ABC):
         if self.partial.exists() and any(not path.name.startswith(".") for path in self.partial.iterdir()):
             self._check_record(self.partial)
         self.partial.mkdir(parents=True, exist_ok=True)
-        files.write(self.partial / RECORD, json.dumps(self.settings, indent=1))
+        files.write(self.partial / RECORD, files.json_text(self.settings, indent=1))
         return self._open_partial()
 
     def finish(self, names: Collection[str]) -> None:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from han_arch.archs.han_arch import HAN
 from han_arch.compat import require
 from han_arch.errors import UserError
+from han_arch.files import json_text
 from han_arch.speed.precision import PRECISIONS, Precision
 
 INPUT, OUTPUT = "lq", "output"  # names of the network's input and output in the file
@@ -191,7 +192,7 @@ def write_torch(net: HAN, path: Path, metadata: Metadata) -> None:
     """Write a torch.export program (`.pt2`) with the metadata in the entry `han_arch.json`."""
     with _tracing("torch.export"):
         program = torch.export.export(net, (picture(net, _TRACED_SIZE),), dynamic_shapes=_FREE_SIDES)
-        torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json.dumps(metadata, indent=1)})
+        torch.export.save(program, path, extra_files={TORCH_EXTRA_FILE: json_text(metadata, indent=1)})
 
 
 def open_torch(path: Path, device: str, precision: Precision, threads: int | None) -> OpenedFile:

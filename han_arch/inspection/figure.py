@@ -1,5 +1,6 @@
 """Draw the result of an inspection into one PNG file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from han_arch.compat import require
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable
 from han_arch.files import clear_refusal, replacing
 from han_arch.inspection.attentions import LayerAttention
 from han_arch.inspection.attribution import Patch
@@ -27,25 +28,30 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
     """
     if path.suffix != ".png":
         raise UserError(f"-o must be a .png file; got {path}")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} already exists; pass --overwrite to replace it")
     require("matplotlib", "plots")
 
 
-def write_figure(inspection: Inspection, path: Path) -> None:
-    """Draw an inspection into a PNG file, completely or not at all. Raise UserError if the file cannot be written."""
+def write_figure(inspection: Inspection, path: Path, *, overwrite: bool = True) -> None:
+    """Draw an inspection into a PNG file, completely or not at all.
+
+    Raises:
+        UserError: the file cannot be written, or it exists and overwrite is False.
+    """
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(15, 14.5), layout="constrained", facecolor="white")
     figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
-    figure.suptitle(inspection.title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    title = printable(inspection.title).replace("$", r"\$")  # between two "$", matplotlib reads a formula
+    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.15, 0.95, 1.0])
     _draw_layers(top, inspection.attentions.layer)
     _draw_spatial(middle, inspection)
     _draw_attribution(bottom, inspection)
     with clear_refusal(path, "choose another name with -o"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with replacing(path, overwrite=overwrite) as file:
             figure.savefig(file, dpi=100, format="png")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from han_arch import errors
+from han_arch.files import check_name
 from han_arch.opt.check import Problem, as_mapping
 from han_arch.opt.kinds import entries
 from han_arch.opt.known import CLOSED_MODELS, LOSSES
@@ -123,6 +124,29 @@ def _phases(datasets: dict[str, Any], is_train: bool) -> str | None:
     wrong = [name for name in datasets if str(name).split("_")[0] not in phases]
     wanted = "train, val, val_1, val_2, ..." if is_train else "test_1, test_2, ..."
     return f"must have only the keys {wanted}; got {', '.join(map(str, wrong))}" if wrong else None
+
+
+@_rule("name")
+def _run_name(name: str) -> str | None:
+    return _name_fault(name)
+
+
+@_rule("datasets:*:name")
+def _set_name(key: str, name: str) -> str | None:
+    return _name_fault(name)
+
+
+@_rule("val:suffix")
+def _suffix(suffix: str) -> str | None:
+    return _name_fault(suffix)
+
+
+def _name_fault(name: str) -> str | None:
+    try:
+        check_name("", name)
+    except errors.UserError as error:
+        return str(error).strip()
+    return None
 
 
 @_rule("datasets")

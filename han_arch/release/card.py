@@ -8,7 +8,7 @@ import yaml
 
 from han_arch.data.degradation import DEGRADATIONS
 from han_arch.errors import UserError
-from han_arch.evaluation.rows import Markdown, code, markdown_table
+from han_arch.evaluation.rows import Markdown, code, escaped, markdown_table
 from han_arch.evaluation.score import Score
 from han_arch.zoo.entry import Entry
 
@@ -94,6 +94,7 @@ def model_card(
         scores = (bicubic[expected.dataset], expected)
         rows.append([expected.dataset, *(f"{score.psnr:.2f} / {score.ssim:.4f}" for score in scores)])
     results = "\n".join(markdown_table(["set", "Bicubic", entry.name], rows))
+    recipe, shown_seed = code(str(entry.recipe)), escaped(str(seed))
     listed = "\n".join(
         markdown_table(["file", "content"], [[code(name), Markdown(what)] for name, what in files.items()])
     )
@@ -128,9 +129,9 @@ the file.
 ## Training
 
 - data: {training_set.name}, {training_set.images} photos: {training_set.what}
-- option file: `{entry.recipe}`, {entry.iterations:,} iterations, seed {seed}; this folder has log, losses and curves
-- origin: {entry.origin}
-- started from: {entry.started_from or "random weights"}
+- option file: {recipe}, {entry.iterations:,} iterations, seed {shown_seed}; this folder has log, losses and curves
+- origin: {escaped(entry.origin)}
+- started from: {escaped(entry.started_from or "random weights")}
 - published {entry.date} by han_arch at commit `{entry.commit or "unknown"}`
 
 ## Licence and terms of the data

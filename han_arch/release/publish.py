@@ -1,7 +1,6 @@
 """Make a release folder from an experiment. If a step fails, no folder is written."""
 
 import datetime
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from han_arch.evaluation import rows
 from han_arch.evaluation.contestants import BICUBIC
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.run import measure_sets
-from han_arch.evaluation.score import Score, mean_scores
+from han_arch.evaluation.score import Score, SetScore, mean_scores
 from han_arch.evaluation.sets import find_sets
 from han_arch.images.write import encode_png
 from han_arch.release import card, openmodeldb, reproduce
@@ -38,6 +37,7 @@ TOLERANCE_DB = 0.01  # largest PSNR difference between processors, which add num
 ARCHITECTURE = "architectures_han.json"  # in the same folder as the OpenModelDB entry
 CURVES, CARD, ROW = "curves.png", "README.md", "entry.json"
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_URL = re.compile(r"https?://[^/\s<>\"`|\\]+(?:/[^\s<>\"`|\\]*)?")
 _HEX_END = re.compile(r"-[0-9a-f]{8,}$")
 
 
@@ -70,11 +70,14 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
 
     Raises:
         UserError: `out` exists; a value in the request is not allowed; the package lacks the option file of an earlier
-            training stage; the weights do not fit the network; or a test set cannot be measured. No folder is written.
+            training stage; the weights do not fit the network; a test set cannot be measured; or a score is not finite.
+            No folder is written.
     """
     _check(request, out)
     experiment = request.experiment
     test_sets = find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
+    for image in test_sets[0].images:
+        files.check_name(f"the image {image.gt}, whose SR image is in the release,", image.name)
     weights = _read_weights(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(out) as folder:
@@ -85,16 +88,17 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
 
         def keep(dataset: str, image: str, sr: Any) -> None:
             if dataset == pictures.name:
-                (pictures / f"{image}.png").write_bytes(encode_png(sr))
+                files.write(pictures / f"{image}.png", encode_png(sr))
 
         scores = measure_sets(request.name, {"checkpoint": str(file)}, test_sets, keep)
         base = measure_sets(BICUBIC, {"type": BICUBIC}, test_sets)
+        _check_finite({request.name: mean_scores(scores), BICUBIC: mean_scores(base)})
         entry = _entry(request, weights, file, mean_scores(scores))
         images: list[dict[str, str]] = []
         for name, sha256, of_model in ((request.name, entry.sha256 or "", scores), (BICUBIC, "", base)):
             for dataset, of_set in of_model.items():
                 images += rows.image_rows(of_set, model=name, set=dataset, weights_sha256=sha256)
-        (folder / PER_IMAGE).write_text(rows.csv_text(list(images[0]), images), "utf-8")
+        files.write(folder / PER_IMAGE, rows.csv_text(list(images[0]), images))
         _copy_training(experiment, folder, str(entry.recipe))
         faults = _write_descriptions(request, weights, entry, mean_scores(base), folder)
     return entry, faults
@@ -110,12 +114,22 @@ def _check(request: Request, out: Path) -> None:
         )
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
-    if request.url is not None and not openmodeldb.ADDRESS.match(request.url):
+    for path in (request.experiment.option_file, *request.experiment.numbers):
+        files.check_name(f"the file {path}", path.name)
+    if request.url is not None and not _URL.fullmatch(request.url):
         raise UserError(
             "--url must be the http or https address of the folder for the weight file, without the file name; "
             f"got {request.url}"
         )
     require("matplotlib", "plots")  # to draw the curves of the training
+
+
+def _check_finite(means: Mapping[str, Mapping[str, SetScore]]) -> None:
+    faults = [
+        f"{name}, {dataset}: {mean.note}" for name, own in means.items() for dataset, mean in own.items() if mean.note
+    ]
+    if faults:
+        raise UserError("\n  ".join(["a release needs finite scores of all images; remove these images:", *faults]))
 
 
 def _read_weights(request: Request) -> store.Weights:
@@ -195,10 +209,10 @@ def _entry(request: Request, weights: store.Weights, file: Path, means: Mapping[
 
 def _copy_training(experiment: Experiment, folder: Path, recipe: str) -> None:
     """Copy the option file, logs and CSV files; remove absolute paths from option file and logs. Draw the curves."""
-    (folder / recipe).write_text(_without_paths(experiment, experiment.option_file.read_text("utf-8")), "utf-8")
+    files.write(folder / recipe, _without_paths(experiment, experiment.option_file.read_text("utf-8")))
     logs = sorted(experiment.folder.glob("train_*.log"), key=lambda path: path.stem[-15:])  # ..._YYYYmmdd_HHMMSS
     log = "".join(path.read_text("utf-8", errors="replace") for path in logs)
-    (folder / "training.log").write_text(_without_paths(experiment, log), "utf-8")
+    files.write(folder / "training.log", _without_paths(experiment, log))
     for path in experiment.numbers:
         shutil.copyfile(path, folder / path.name)
     records.draw_curves(folder)
@@ -216,7 +230,7 @@ def _write_descriptions(
     """Write SHA256SUMS and the files that describe the release. Return the faults of the OpenModelDB entry."""
     experiment, provenance = request.experiment, weights.provenance
     sidecar = Path(entry.file).with_suffix(".json").name
-    (folder / ROW).write_text(table.to_json(entry) + "\n", "utf-8")
+    files.write(folder / ROW, table.to_json(entry) + "\n")
     facts = {"entry": asdict(entry), "normalisation": normalisation(entry.arguments), "provenance": provenance}
     _write_json(folder / sidecar, facts, 1)
     model_id = f"{entry.scale}x-{entry.name}"
@@ -239,12 +253,12 @@ def _write_descriptions(
         SUMS: "hashes of all files; `sha256sum -c SHA256SUMS` checks them",
     }
     text = card.model_card(entry, experiment.training_set, bicubic, listed, provenance["seed"])
-    (folder / CARD).write_text(text, "utf-8")
+    files.write(folder / CARD, text)
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = [f"{files.hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in written]
-    (folder / SUMS).write_text("".join(sums), "utf-8")
+    files.write(folder / SUMS, "".join(sums))
     return openmodeldb.faults(model_id, model)
 
 
 def _write_json(path: Path, content: Mapping[str, Any], indent: int) -> None:
-    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")
+    files.write(path, files.json_text(content, indent) + "\n")

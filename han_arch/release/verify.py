@@ -101,10 +101,9 @@ def measure_entry(entry: Entry, path: Path, data: Path) -> dict[str, tuple[float
 def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """Read per_image.csv of a release. Return mean PSNR in dB and mean SSIM, keyed by model name and set name.
 
-    The function skips images with a PSNR or SSIM of nan or inf.
-
     Raises:
-        UserError: the file lacks a column, or has a score that is not a number.
+        UserError: the file lacks a column, or has a score that is not a finite number. A mean without this image could
+            not be compared with other means.
     """
     collected: dict[str, dict[str, list[tuple[float, float]]]] = {}
     try:
@@ -112,12 +111,13 @@ def read_means(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
             for row in csv.DictReader(file):
                 own = collected.setdefault(row["model"], {}).setdefault(row["set"], [])
                 values = float(row["psnr_db"]), float(row["ssim"])
-                if all(map(math.isfinite, values)):
-                    own.append(values)
+                if not all(map(math.isfinite, values)):
+                    raise ValueError(f"the image {row.get('image')} of {row['model']} has {values}")
+                own.append(values)
     except (KeyError, TypeError, ValueError) as error:  # TypeError: a row with too few cells
-        raise UserError(f"{path} lacks a column or has a score that is not a number: {error}") from error
+        raise UserError(f"{path} lacks a column or has a score that is not a finite number: {error}") from error
     return {
-        model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items() if values}
+        model: {dataset: tuple(np.mean(values, axis=0).tolist()) for dataset, values in own.items()}
         for model, own in collected.items()
     }
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from han_arch import files
+from han_arch.errors import printable
 from han_arch.models import REFUSED_WRITE
 
 
@@ -210,7 +211,7 @@ def draw_curves(folder: Path) -> Path:
 
     panels: dict[str, list[tuple[str, list[float], list[float]]]] = {}
     for path in [folder / "train.csv", *sorted(folder.glob("val_*.csv"))]:
-        label = "training" if path.name == "train.csv" else path.stem.removeprefix("val_")
+        label = "training" if path.name == "train.csv" else _plain(path.stem.removeprefix("val_"))
         columns = _read_columns(path)
         for column, (iterations, values) in columns.items():
             if column != "epoch":
@@ -222,7 +223,7 @@ def draw_curves(folder: Path) -> Path:
             axis.plot(iterations, values, marker="." if len(iterations) < 30 else "", label=label)
         if column.startswith(("l_", "grad")):
             axis.set_yscale("log")
-        axis.set_ylabel(column)
+        axis.set_ylabel(_plain(column))
         axis.grid(alpha=0.3)
         axis.legend()
     axes[-1].set_xlabel("iteration")
@@ -230,6 +231,10 @@ def draw_curves(folder: Path) -> Path:
     with files.replacing(path) as file:
         figure.savefig(file, dpi=110, format="png")
     return path
+
+
+def _plain(text: str) -> str:
+    return printable(text).replace("$", r"\$")  # between two "$", matplotlib reads a formula
 
 
 def _read_columns(path: Path) -> dict[str, tuple[list[float], list[float]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from han_arch.errors import unknown
+from han_arch.files import json_text
 
 MEASURED, FOUND = "measured", "found"
 TABLE = Path(__file__).with_name("entries.json")
@@ -90,7 +91,7 @@ class Entry:
 
 def to_json(entry: Entry) -> str:
     """Return the entry as the text of a JSON object, in the format of entries.json."""
-    return json.dumps(dataclasses.asdict(entry), indent=2, ensure_ascii=False)
+    return json_text(dataclasses.asdict(entry), indent=2)
 
 
 def from_json(row: Mapping[str, Any]) -> Entry:

@@ -116,7 +116,7 @@ def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> byt
     """Return the bytes of a safetensors file; equal weights always give equal bytes."""
     network_g, provenance = dict(weights.network_g), dict(weights.provenance)
     facts = {"network_g": network_g, "normalisation": normalisation(network_g), "provenance": provenance}
-    texts = {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in facts.items()}
+    texts = {key: files.json_text(value, sort_keys=True) for key, value in facts.items()}
     data = save(dict(weights.in_precision(precision).tensors), {"format": "pt", **texts})
     # safetensors writes the metadata in a random order. Sorting them makes the bytes reproducible.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")

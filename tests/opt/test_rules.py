@@ -77,6 +77,13 @@ RULES = [
      {"logger:use_tb_logger": True}),
     ({TRAIN + "dataset_enlarge_ratio": 10}, "warning: datasets:train:dataset_enlarge_ratio | no effect",
      {TRAIN + "dataset_enlarge_ratio": 1}),
+    # names that become folders and files
+    ({"name": "nul"}, "name | Windows | 'nul' | choose another name", {"name": "a"}),
+    ({"name": "a" * 300}, "name | 200 bytes", {"name": "a" * 200}),
+    ({"name": "a."}, "name | dot", {"name": "a.b"}),
+    ({"datasets:val:name": "../elsewhere"}, "datasets:val:name | not contain '/'", {"datasets:val:name": "写真 5"}),
+    ({"datasets:val:name": "a\nb"}, "datasets:val:name | must not contain", {"datasets:val:name": "a b"}),
+    ({"val:suffix": "../x"}, "val:suffix | must not contain '/'", {"val:suffix": "_x"}),
     # files
     ({TRAIN + "dataroot_gt": "gone.lmdb"}, "datasets:train:dataroot_gt | 'gone.lmdb' | basicsr data prepare",
      {TRAIN + "dataroot_gt": "datasets/demo_train/GT_sub_x4.lmdb"}),

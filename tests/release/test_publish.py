@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,8 +16,10 @@ import yaml
 from releases import ITERATIONS, TINY, Made
 
 from han_arch import HAN, cli, load_model
+from han_arch.evaluation.protocol import Protocol
+from han_arch.evaluation.score import Score
 from han_arch.opt import read
-from han_arch.release import openmodeldb
+from han_arch.release import card, openmodeldb
 from han_arch.zoo.read import read_header
 
 
@@ -138,6 +142,18 @@ def test_the_card_has_the_hubs_front_matter_licence_and_numbers(made: Made) -> N
         assert f"`{name}`" in text
 
 
+def test_text_of_users_stays_text_in_the_card(made: Made) -> None:
+    bad = "a|b`c`\n<script>[x](y) \udcf6"
+    entry = replace(made.entry, origin=bad, started_from=bad, recipe=bad)
+    bicubic = {one.dataset: Score(30.0, 0.9, Protocol("BI", 4)) for one in entry.expected}
+    text = card.model_card(entry, card.find_training_set("BSDS400"), bicubic, {bad: "log"}, bad)
+    assert text.encode()
+    assert "<script>" not in re.sub("`[^`]*`", "", text)
+    assert "](y)" not in re.sub(r"`[^`]*`|\\\]", "", text)
+    for line in ("- origin: a", "- started from: a", "- option file: `a"):
+        assert text.count(f"\n{line}") == 1
+
+
 def test_the_training_files_have_no_paths_of_the_machine(made: Made) -> None:
     assert (made.release / "training.log").read_text() == "first x\nsecond\n"
     assert yaml.safe_load((made.release / "train_HAN-S_x4.yml").read_text())["network_g"]["num_feat"] == 8
@@ -220,6 +236,9 @@ def damage_weights(experiment: Path, **changes: object) -> None:
         ("name", "HAN S"),
         ("name of others", "the name han-authors-bix4"),
         ("address", "ftp://example.org/weights"),
+        ("address with markup", "https://example.org/`<b>"),
+        ("flat image", "Bicubic, Set5: img_9: inf dB"),
+        ("name of a csv file", "must not contain '|'"),
         ("two option files", "it has 2"),
     ],
 )
@@ -247,6 +266,14 @@ def test_all_or_nothing(
         flags = ["--name", "HAN S"]
     elif fault == "name of others":
         flags = ["--name", "han-authors-bix4"]
+    elif fault == "address with markup":
+        flags = ["--url", "https://example.org/`<b>"]
+    elif fault == "flat image":  # Bicubic makes it without an error, so its mean would be over other images
+        shutil.copytree(made.benchmarks, tmp_path / "data")
+        cv2.imwrite(str(tmp_path / "data" / "Set5" / "HR" / "img_9.png"), np.full((40, 40, 3), 9, np.uint8))
+        flags = ["--data", str(tmp_path / "data")]
+    elif fault == "name of a csv file":
+        (copy / "val_a|b.csv").write_text("iter,psnr\n2,1\n")
     elif fault == "address":
         flags = ["--url", "ftp://example.org/weights"]
     else:
@@ -254,7 +281,7 @@ def test_all_or_nothing(
     assert publish(copy, made, out, *flags) == 2
     assert message in capsys.readouterr().err
     assert fault == "exists" or not out.exists()
-    assert [path.name for path in tmp_path.iterdir() if path not in (copy, out)] == []
+    assert [path.name for path in tmp_path.iterdir() if path not in (copy, out, tmp_path / "data")] == []
 
 
 def test_the_same_experiment_gives_the_same_weights_and_half_is_smaller(

@@ -190,11 +190,12 @@ def test_mistakes_get_one_line(
     assert message in error
 
 
-@pytest.mark.parametrize("row", ["HAN,Set5,img_0.png,30.1", "HAN,Set5,img_0.png,30.1,high"])
+@pytest.mark.parametrize("row", ["HAN,Set5,img_0.png,30.1", "HAN,Set5,img_0.png,30.1,high", "HAN,Set5,a,nan,0.9",
+                                 "HAN,Set5,a,inf,1"])  # fmt: skip
 def test_a_damaged_table_of_scores_gets_one_line(tmp_path: Path, row: str) -> None:
     path = tmp_path / "per_image.csv"
     path.write_text(f"model,set,image,psnr_db,ssim\n{row}\n")
-    with pytest.raises(UserError, match="lacks a column or has a score that is not a number"):
+    with pytest.raises(UserError, match="lacks a column or has a score that is not a finite number"):
         read_means(path)
 
 
