@@ -52,6 +52,20 @@ def test_picture_and_summary(tmp_path, photo, capsys) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["inside.png"]
 
 
+def test_names_that_look_like_formulas(tmp_path, photo) -> None:
+    model = checkpoint(tmp_path / "$\\bad{$.pth")
+    hostile = photo.rename(tmp_path / "$_{$ <b> \udcf6\n.png")
+    assert inspect(hostile, model, "-o", str(tmp_path / "a.png"), "--window", "24") == 0
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_link_is_not_replaced(tmp_path, photo, capsys) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere.png")
+    assert inspect(photo, checkpoint(tmp_path / "net.pth"), "-o", str(tmp_path / "a.png")) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert (tmp_path / "a.png").is_symlink()
+
+
 def test_network_without_attentions_and_grey(tmp_path, photo, capsys) -> None:
     model = checkpoint(tmp_path / "net.pth", channels=1, layer_attention=None, spatial_attention=None)
     assert inspect(photo, model, "-o", str(tmp_path / "a.png"), "--window", "24") == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import run
 
-from han_arch.training.records import CsvLog, Progress, read_rows, summarise
+from han_arch.training.records import CsvLog, Progress, draw_curves, read_rows, summarise
 
 pytestmark = pytest.mark.usefixtures("basicsr")
 
@@ -161,3 +161,10 @@ def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, mo
     assert "eta: 1:29:00" in lines[0]
     assert "2 it/s" in lines[1]
     assert "eta: 0:01:19" in lines[1]  # 79 iterations are left, 1 s each
+
+
+def test_curves_of_sets_whose_names_look_like_formulas(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the curves need matplotlib")
+    (tmp_path / "train.csv").write_text("iter,l_pix\n1,0.5\n2,0.4\n")
+    (tmp_path / "val_$_{$ a.csv").write_text("iter,$psnr{$\n1,30\n2,31\n")
+    assert draw_curves(tmp_path).stat().st_size > 1000
