@@ -41,10 +41,14 @@ def install(registry: Any = None) -> bool:
 
 
 def detects(state_dict: Mapping[str, Any]) -> bool:
-    """Return whether a state dict has the keys of this package's HAN or of the authors' HAN."""
-    ours = {"conv_first.weight", "conv_lam.weight", "conv_after_body.weight", "conv_last.weight"}
-    authors = {"head.0.weight", "last_conv.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"}
-    return any(names <= state_dict.keys() for names in (ours, authors))
+    """Return whether a state dict has the keys of this package's HAN or of the authors' HAN, with any prefix."""
+    ours = ("conv_lam.weight", "conv_first.weight", "conv_after_body.weight", "conv_last.weight")
+    authors = ("last_conv.weight", "head.0.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight")
+    for names in (ours, authors):
+        prefixes = {key.removesuffix(names[0]) for key in state_dict if f".{key}".endswith(f".{names[0]}")}
+        if any({f"{prefix}{name}" for name in names} <= state_dict.keys() for prefix in prefixes):
+            return True
+    return False
 
 
 def _architecture(spandrel: Any) -> Any:

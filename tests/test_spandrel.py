@@ -78,6 +78,27 @@ def test_authors_file(spandrel, shared_data, scale: int) -> None:
     np.testing.assert_allclose(255 * model(lq)[0].numpy(), known["full"].clip(0, 255), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.module.", "model._orig_mod."])
+def test_wrapped_weights(spandrel, prefix: str) -> None:
+    han_arch.spandrel.install()
+    net = network()
+    state = {prefix + key: value for key, value in net.state_dict().items()}
+    model = spandrel.ModelLoader().load_from_state_dict(state)
+    lq = torch.rand(1, 3, 9, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(model(lq), net(lq).clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_huge_and_nan_weights_are_refused(spandrel) -> None:
+    han_arch.spandrel.install()
+    state = network().state_dict()
+    wide = {"conv_first.weight": torch.zeros(9000, 3, 3, 3), "upsample.0.weight": torch.zeros(36000, 1, 1, 1)}
+    with pytest.raises(UserError, match="does not fit"):
+        spandrel.ModelLoader().load_from_state_dict(state | wide)
+    with pytest.raises(UserError, match=r"conv_last\.bias contains nan"):
+        spandrel.ModelLoader().load_from_state_dict(state | {"conv_last.bias": torch.full((3,), torch.nan)})
+
+
 def test_super_image_weights(spandrel) -> None:
     """The reference is the network of super-image."""
     super_image = pytest.importorskip("super_image", reason="super-image is not installed (pip install super-image)")

@@ -120,6 +120,24 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
     assert "'variant'; did you mean variants?" in lines["variant"]
 
 
+def test_weights_of_contestants_are_checked_and_other_forms_load(board_options: dict[str, Any], tmp_path: Path) -> None:
+    models = board_options["models"]
+    for name in ("HAN", "EDSR"):
+        weights = torch.load(models[name]["checkpoint"], weights_only=True)
+        weights = weights.get("params_ema", weights.get("params", weights))
+        torch.save({"state_dict": {f"net.{key}": value for key, value in weights.items()}}, tmp_path / f"{name}.ckpt")
+        weights["conv_last.bias"] = weights["conv_last.bias"] * torch.nan
+        torch.save(weights, tmp_path / f"{name}-nan.pth")
+        models[f"nan {name}"] = models[name] | {"checkpoint": str(tmp_path / f"{name}-nan.pth")}
+        models[f"key {name}"] = models[name] | {"param_key": "typo"}
+        models[name] = models[name] | {"checkpoint": str(tmp_path / f"{name}.ckpt")}
+    lines = {line.split(":")[0]: line for line in faults(board_options)}
+    assert lines.keys() == {f"{what} {name}" for what in ("nan", "key") for name in ("HAN", "EDSR")}
+    for name in ("HAN", "EDSR"):
+        assert "conv_last.bias contains nan" in lines[f"nan {name}"]
+        assert "typo" in lines[f"key {name}"]
+
+
 def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:
     board_options["scale"] = 3
     (line,) = [line for line in faults(board_options) if line.startswith("HAN")]

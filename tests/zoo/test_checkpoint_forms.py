@@ -348,10 +348,8 @@ def test_huge_networks_are_refused_before_memory_is_taken(what: str, state: dict
 def test_every_command_refuses_alike(
     fault: str, state: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = huge(fault, state)
-    if fault == "nan":
-        content = {**state, "conv_last.bias": torch.full((3,), torch.nan)}
-    path = save(content, tmp_path / "net.pth")
+    bad = {**state, "conv_last.bias": torch.full((3,), torch.nan)}
+    path = save(bad if fault == "nan" else huge(fault, state), tmp_path / "net.pth")
     for line in refused_by_every_command(path, tmp_path, capsys):
         assert ("conv_last.bias" if fault == "nan" else "9000 features") in line
 
