@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from han_arch.images.metadata import fitted
 from han_arch.images.picture import ImageError, Picture
 from han_arch.images.png16 import read_png16
 from han_arch.images.tiff16 import read_colour_tiff16, read_tiff16
@@ -93,7 +94,8 @@ class ImageFormat:
             pixels = np.take(pixels, [0, 0, 0] + [1] * (channels == 2), axis=2)
             icc = None
             notes += (f"converted grey to RGB, because {self.name} cannot store grey images",)
-        return self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
+        picture = self.adapt(replace(picture, pixels=pixels, icc=icc, notes=notes))
+        return fitted(picture, self.name, height * width * pixels.shape[2] * pixels.itemsize)
 
 
 _ALL = (

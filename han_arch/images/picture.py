@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from han_arch.images.exif import Tags
+
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 _SPACES = {1: "GRAY", 2: "GRAY", 3: "RGB ", 4: "RGB "}
 # Pillow mode of an image -> mode that it is converted to: bilevel, palettes, premultiplied alpha and others.
@@ -19,9 +21,6 @@ _PLAIN = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGB", "RGBX"
 # Names of Pillow modes in messages to the user.
 _WORDS = {"1": "black and white", "P": "palette", "PA": "palette", "L": "grey", "LA": "grey with alpha"}
 _TRANSPOSED, _ROWS_FLIPPED, _COLUMNS_FLIPPED = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # EXIF orientations
-# The EXIF tags that are kept: they describe the photo. Other tags describe the source file (size, thumbnail, strips).
-_KEPT = [ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "DateTime", "Artist", "Copyright")]
-_PIXEL_SIZES_AND_MAKER_NOTE = (0xA002, 0xA003, 0x927C)  # EXIF's MakerNote contains offsets into the source file
 # The exceptions that Pillow raises for damaged files and metadata.
 _FAULTS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, EOFError, LookupError, ArithmeticError),
@@ -56,6 +55,18 @@ def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[N
 
 
 @dataclass(frozen=True)
+class Extra:
+    """Metadata that only one format can store: the format's name such as "png", the metadata's name, and the bytes.
+
+    The bytes are a PNG chunk with its type or a complete JPEG segment.
+    """
+
+    format: str
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image's pixel values and metadata.
 
@@ -64,14 +75,18 @@ class Picture:
             uint8, uint16, or float32 in [0, 1].
         icc: ICC profile of the pixel values; None if there is none.
         dpi: horizontal and vertical resolution in pixels per inch; None if unknown.
-        exif: EXIF data as bytes in Pillow's form, without orientation and thumbnail; None if there is none.
+        exif: EXIF tags without orientation and thumbnail; None if there are none.
+        xmp: XMP data; None if there are none.
+        extras: metadata that only the image's own format can store.
         notes: texts that tell the user how the image was converted.
     """
 
     pixels: np.ndarray
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
-    exif: bytes | None = None
+    exif: Tags | None = None
+    xmp: bytes | None = None
+    extras: tuple[Extra, ...] = ()
     notes: tuple[str, ...] = ()
 
     def normalised(self, orientation: int) -> "Picture":
@@ -110,12 +125,12 @@ def from_pillow(image: Image.Image, samples: np.ndarray | None = None) -> Pictur
     Raises:
         ImageError: the image has an unsupported colour mode.
     """
-    exif, orientation, notes = _exif(image)
+    notes: tuple[str, ...] = ()
     icc = image.info.get("icc_profile") or None
     if samples is None:
-        samples, icc, note = _samples(image, icc)
-        notes += note
-    return Picture(samples, icc, _dpi(image, orientation), exif, notes).normalised(orientation)
+        samples, icc, notes = _samples(image, icc)
+    orientation = orientation_of(image)
+    return Picture(samples, icc, _dpi(image, orientation), notes=notes).normalised(orientation)
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -152,10 +167,26 @@ def opencv_samples(image: Image.Image, data: bytes) -> np.ndarray:
     return cv2.cvtColor(samples, cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, samples)
 
 
+def with_alpha(pixels: np.ndarray, transparent: int | tuple[int, ...] | None) -> np.ndarray:
+    """Add an alpha channel to pixels, (h, w, c): 0 where they have the transparent colour, else the largest value.
+
+    If there is no transparent colour, the pixels are returned as they are.
+    """
+    if transparent is None:
+        return pixels
+    opaque = (pixels != np.asarray(transparent)).any(axis=-1, keepdims=True)
+    return np.concatenate([pixels, opaque * np.array(np.iinfo(pixels.dtype).max, pixels.dtype)], axis=-1)
+
+
 def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None, tuple[str, ...]]:
     """Return (pixel values, their ICC profile, notes for the user). The pixel values are (h, w, c)."""
+    # Pillow scales grey values of 2 and 4 bits to 8 bits, but not the value of the transparent colour.
+    tiles = getattr(image, "tile", ()) if image.format == "PNG" else ()
+    scaled = {"L;2": 85, "L;4": 17}.get(tiles[0].args, 1) if tiles else 1
+    image.load()
     if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16, copy=False)[..., None], icc, ()
+        grey = np.asarray(image).astype(np.uint16, copy=False)[..., None]
+        return with_alpha(grey, image.info.get("transparency")), icc, ()
     if image.mode == "CMYK":
         return _from_cmyk(image, icc)
     mode = _PLAIN.get(image.mode, image.mode)
@@ -163,7 +194,10 @@ def _samples(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes |
         mode = "LA" if image.mode in ("1", "L") else "RGBA"
     if mode not in _SAMPLES:
         raise ImageError(f"colour mode {image.mode} is not supported; convert the image to grey or RGB")
-    samples = np.asarray(image if image.mode == mode else image.convert(mode))
+    if mode == "LA" and image.mode == "L":
+        samples = with_alpha(np.asarray(image)[..., None], scaled * image.info["transparency"])
+    else:
+        samples = np.asarray(image if image.mode == mode else image.convert(mode))
     before, after = (_WORDS.get(name, name) for name in (image.mode, mode))
     note = () if image.mode in _SAMPLES else (f"converted {before} to {after}",)
     return (samples if samples.ndim == 3 else samples[..., None]), icc, note
@@ -178,7 +212,7 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             rgb = cast(Image.Image, ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB"))
             return np.asarray(rgb), srgb.tobytes(), ("converted CMYK to sRGB by the image's ICC profile",)
-        except (ImageCms.PyCMSError, OSError):
+        except (ImageCms.PyCMSError, OSError, TypeError):
             note = "converted CMYK to RGB by a simple formula, because the image's ICC profile is damaged"
     return np.asarray(image.convert("RGB")), None, (note,)
 
@@ -186,26 +220,9 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes
 def _profile_fault(icc: bytes, channels: int) -> str | None:
     try:
         space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, TypeError):  # TypeError: a TIFF tag of a wrong type
         return "it is damaged"
     return None if space == _SPACES[channels] else f"its colour space is {space.strip()}"
-
-
-def _exif(image: Image.Image) -> tuple[bytes | None, int, tuple[str, ...]]:
-    """Return (EXIF data, orientation, notes for the user). The data has no tags that describe the source file."""
-    try:
-        old = image.getexif()
-        orientation = old.get(ExifTags.Base.Orientation, 1)
-        exif = Image.Exif()
-        exif.update({tag: old[tag] for tag in _KEPT if tag in old})
-        for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            kept = {tag: value for tag, value in old.get_ifd(ifd).items() if tag not in _PIXEL_SIZES_AND_MAKER_NOTE}
-            if kept:
-                exif[ifd] = kept
-        content = exif.tobytes() if len(exif) else None
-    except _FAULTS:
-        return None, 1, ("dropped the image's EXIF data, because it is damaged",)
-    return content, orientation if isinstance(orientation, int) else 1, ()
 
 
 def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import putchunk
 
-from han_arch.images.picture import ImageError, Picture, opencv_samples
+from han_arch.images.exif import packed
+from han_arch.images.picture import ImageError, Picture, opencv_samples, with_alpha
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+XMP_KEY = b"XML:com.adobe.xmp"  # the key of the text with XMP data
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type in a PNG header -> number of channels
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -38,20 +40,43 @@ def png_header(data: bytes) -> PngHeader:
     return PngHeader(height, width, _CHANNELS[colour_type], depth)
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the chunks of a PNG file: their types, and where their contents start and end."""
+    end = len(PNG_SIGNATURE) - 4
+    while end + 12 <= len(data):
+        length, chunk = struct.unpack_from(">I4s", data, end + 4)
+        start = end + 12
+        end = start + length
+        yield chunk, start, end
+
+
 def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
     """Return the pixel values of a 16-bit PNG file as uint16, (h, w, 1 to 4). Return None if the file is not 16-bit."""
     header = png_header(data)
     if header.depth != 16:
         return None
+    for chunk, start, end in png_chunks(data):
+        if chunk == b"tRNS":  # with a transparent colour, OpenCV returns wrong 16-bit values
+            data = data[: start - 8] + data[end + 4 :]
+            break
     samples = opencv_samples(image, data)
-    if header.channels > 2 or samples.shape[2] == 1:
-        return samples
-    # OpenCV returns grey and alpha as three equal channels and alpha.
-    return samples[..., [0, 3]] if header.channels == 2 else samples[..., :1]
+    if header.channels == 2:  # OpenCV returns grey and alpha as three equal channels and alpha
+        return samples[..., [0, 3]]
+    return with_alpha(samples[..., : header.channels], image.info.get("transparency") if header.channels < 4 else None)
+
+
+def png_extras(picture: Picture) -> list[tuple[bytes, bytes]]:
+    """Return the PNG chunks (type, content) of a picture that PNG files only have, and the chunk with its XMP data."""
+    chunks = [(extra.content[:4], extra.content[4:]) for extra in picture.extras if extra.format == "png"]
+    if picture.icc:  # a file has at most one of the two
+        chunks = [chunk for chunk in chunks if chunk[0] != b"sRGB"]
+    if picture.xmp:
+        chunks.append((b"iTXt", XMP_KEY + bytes(5) + picture.xmp))
+    return chunks
 
 
 def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> None:
-    """Write a picture of uint16 values as a PNG file, with ICC profile, DPI and EXIF data.
+    """Write a picture of uint16 values as a PNG file, with its metadata.
 
     The rows are compressed in bands of a few megabytes, to save memory. `software` is the text for
     the metadata field Software; characters outside Latin-1 become "?". `level` is the compression level, 0 to 9.
@@ -66,8 +91,10 @@ def write_png16(file: BinaryIO, picture: Picture, software: str, level: int) -> 
     if picture.dpi:
         across, down = (round(value / _INCH) for value in picture.dpi)
         putchunk(file, b"pHYs", struct.pack(">IIB", across, down, 1))
+    for chunk, content in png_extras(picture):
+        putchunk(file, chunk, content)
     if picture.exif:
-        putchunk(file, b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+        putchunk(file, b"eXIf", packed(picture.exif).removeprefix(b"Exif\0\0"))
     putchunk(file, b"tEXt", b"Software\0" + software.encode("latin-1", "replace"))
     compressor = zlib.compressobj(level)
     for band in _filtered(picture.pixels):

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, listed
+from han_arch.images.metadata import forget_damaged_tags, with_metadata
 from han_arch.images.picture import (
     ImageError,
     NotForPillow,
@@ -53,14 +54,13 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     try:
         with _opened(io.BytesIO(data), max_pixels) as image:
             image_format = FORMATS.get(str(image.format).lower())
+            forget_damaged_tags(image)
             samples = image_format.read(image, data) if image_format else None
-            if samples is None:
-                image.load()
-            return from_pillow(image, samples)
+            return with_metadata(from_pillow(image, samples), image, data)
     except NotForPillow:
         for image_format in FORMATS.values():
             if (picture := image_format.read_other(data, max_pixels)) is not None:
-                return picture
+                return with_metadata(picture, None, data)
         raise
 
 

@@ -71,4 +71,5 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
             raise ImageError(f"found {samples.size} pixel values; the file needs {page.size}")
         unit = _INCHES.get(int(page.resolutionunit))
         dpi = tuple(value * unit for value in page.resolution) if unit and "XResolution" in page.tags else None
-        return Picture(samples, page.iccprofile, dpi).normalised(int(page.tags.valueof("Orientation", default=1)))
+        picture = Picture(samples, page.iccprofile, dpi, xmp=page.tags.valueof("XMP"))
+        return picture.normalised(int(page.tags.valueof("Orientation", default=1)))

@@ -5,14 +5,16 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from PIL.PngImagePlugin import PngInfo
 
 from han_arch.compat import require
 from han_arch.errors import UserError
+from han_arch.images.exif import Tags, packed
 from han_arch.images.picture import Picture, to_pillow
-from han_arch.images.png16 import write_png16
+from han_arch.images.png16 import png_extras, write_png16
 from han_arch.images.tiff16 import write_tiff16
+from han_arch.images.tiff_tags import add_tags
 
 PNG_LEVEL = 1  # for data sets, as in BasicSR; photos: 1 % larger files than at level 3, in 3/4 of the time
 _FINE_CHROMA_QUALITY = 90  # from this quality upwards, JPEG stores colour at full resolution
@@ -45,20 +47,25 @@ def write_png(file: BinaryIO, picture: Picture, options: WriteOptions, software:
     if picture.pixels.dtype == np.uint16:
         write_png16(file, picture, software, options.png_level)
     else:
-        texts = PngInfo()
-        texts.add_text("Software", software)
-        _save(file, picture, software, "png", pnginfo=texts, compress_level=options.png_level)
+        chunks = PngInfo()
+        chunks.add_text("Software", software)
+        for chunk, content in png_extras(picture):
+            chunks.add(chunk, content)
+        _save(file, picture, software, "png", pnginfo=chunks, compress_level=options.png_level)
 
 
 def write_jpeg(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
     """Write a picture as a JPEG file; see `ImageFormat.write`."""
     subsampling = 0 if options.quality >= _FINE_CHROMA_QUALITY else 2
-    _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling)
+    segments = b"".join(extra.content for extra in picture.extras if extra.format == "jpeg")
+    more = {"extra": segments, "xmp": picture.xmp or b""}
+    _save(file, picture, software, "jpeg", quality=options.quality, subsampling=subsampling, **more)
 
 
 def write_webp(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
     """Write a picture as a WebP file; see `ImageFormat.write`."""
-    _save(file, picture, software, "webp", quality=options.quality, lossless=options.lossless, exact=True)
+    more = {"lossless": options.lossless, "exact": True, "xmp": picture.xmp or b""}
+    _save(file, picture, software, "webp", quality=options.quality, **more)
 
 
 def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software: str) -> None:
@@ -66,42 +73,29 @@ def write_tiff(file: BinaryIO, picture: Picture, options: WriteOptions, software
     if picture.pixels.dtype == np.uint16:
         write_tiff16(file, picture, software, options.png_level)
     else:
-        _save(file, picture, software, "tiff", compression="tiff_adobe_deflate")
+        _save(file, replace(picture, exif=None), software, "tiff", compression="tiff_adobe_deflate")
+    add_tags(file, picture.exif, picture.xmp)
 
 
 def fit_tiff(picture: Picture) -> Picture:
-    """Prepare a picture for TIFF. If EXIF data cannot be written, drop them and add a note.
+    """Check that a picture can be written as TIFF.
 
     Raises:
         UserError: the picture has 16 bits, and the package tifffile is not installed.
     """
     if picture.pixels.dtype == np.uint16:
         require("tifffile", "tiff")
-        note = ("dropped the EXIF data, which cannot be written to 16-bit TIFF",) if picture.exif else ()
-        return replace(picture, exif=None, notes=picture.notes + note)
-    exif = Image.Exif()
-    exif.load(picture.exif or b"")
-    nested = [ifd for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if ifd in exif]
-    if not nested:
-        return picture
-    for ifd in nested:
-        del exif[ifd]
-    note = ("dropped camera and GPS data from EXIF, because Pillow cannot write these data to a compressed TIFF file",)
-    return replace(picture, exif=exif.tobytes() if len(exif) else None, notes=picture.notes + note)
+    return picture
 
 
 def _save(file: BinaryIO, picture: Picture, software: str, name: str, **options: Any) -> None:
     """Write an 8-bit picture with Pillow. `name` is Pillow's format name, and `options` go to Pillow's writer."""
-    exif = Image.Exif()
-    if picture.exif:
-        exif.load(picture.exif)
-    exif[ExifTags.Base.Software] = software
+    exif = (picture.exif or Tags()).with_text(ExifTags.Base.Software, software)
     if picture.dpi and name == "webp":  # WebP can store the resolution only in EXIF
-        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = picture.dpi
-        exif[ExifTags.Base.ResolutionUnit] = 2  # inches
+        exif = exif.with_dpi(*picture.dpi)
     elif picture.dpi:
         options["dpi"] = picture.dpi
-    to_pillow(picture).save(file, name, exif=exif, icc_profile=picture.icc, **options)
+    to_pillow(picture).save(file, name, exif=packed(exif), icc_profile=picture.icc, **options)
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -80,6 +80,8 @@ def upscale(
 
     if isinstance(image, Image.Image):
         picture = from_pillow(image)
+        if picture.pixels.dtype == np.uint16 and picture.pixels.shape[2] == 2:
+            raise ValueError("Pillow has no mode for 16-bit grey with a transparent colour; pass an array (h, w, 2)")
         return to_pillow(Picture(run(picture.pixels, PILLOW_BYTES), picture.icc, picture.dpi))
     if isinstance(image, Tensor):
         return _upscale_tensor(image, run)

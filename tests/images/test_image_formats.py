@@ -140,16 +140,6 @@ def test_orientation_is_applied_once(orientation: int, format: str, tmp_path: Pa
     assert found.get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}  # the source file's width is dropped
 
 
-def test_tiff_keeps_the_exif_data_that_it_can_store() -> None:
-    exif = Image.Exif()
-    exif[0x010F], exif[0x8769], exif[0x8825] = "Maker", {0x9003: "2026:01:02 03:04:05"}, {1: "N"}
-    picture = read_picture(saved(Image.new("RGB", (6, 4)), "jpeg", exif=exif))
-    (note,) = FORMATS["tiff"].fit(picture, 4, 6).notes
-    assert "EXIF" in note
-    with Image.open(io.BytesIO(encoded(picture, "tiff"))) as image:
-        assert image.getexif()[0x010F] == "Maker"
-
-
 def test_dpi_turns_with_the_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
