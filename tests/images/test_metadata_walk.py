@@ -99,7 +99,7 @@ SOURCES: dict[str, tuple[list[str], list[str]]] = {
     "tiff": (
         ["MakerNote", "IPTC", "ExifInteroperabilityOffset"],
         [],
-    ),  # Pillow writes a wrong position of this directory
+    ),  # Pillow loses this directory
     "tiff16": (["TransferFunction"], []),
     "bmp": ([], []),
 }
