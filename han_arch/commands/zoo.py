@@ -83,7 +83,9 @@ reads these options from an option file instead.""")
     add("source", metavar="IN", type=Path, help="checkpoint to convert")
     add("target", metavar="OUT", help="file to write, or folder for the file; an existing file is never overwritten")
     add("-opt", metavar="FILE", help="option file of IN's training run; its network_g must describe the network in IN")
-    add("--param_key", help="key of the weights in IN (default: params_ema if IN has it, else params, else state_dict)")
+    add("--param_key",
+        help="key of the weights in IN; IN must have it (default: averaged weights such as params_ema, else params, "
+        "state_dict or a similar key)")
     add("--half", action="store_true", help="store the weights as float16")
 
     add = command(

@@ -4,6 +4,7 @@ The content of a file decides its format. The suffix of its name means nothing.
 """
 
 import json
+import mmap
 import os
 import pickle
 import re
@@ -18,11 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from han_arch.errors import UserError
-from han_arch.zoo.state_dict import RawCheckpoint, find_weights, short
+from han_arch.zoo.state_dict import RawCheckpoint, find_weights, most_bytes, short
 
 _WANTED = "pass a checkpoint (.pth, .pt or .safetensors)"
 _HEAD = 265  # bytes at the start of a file that tell its format
-_SLACK = 2**20  # a zip archive may expand to twice the size of the file, plus this number of bytes
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 # Files that people pass by mistake: a pattern for the first bytes, and what the file is and how to mend it.
 _OTHERS = tuple(
@@ -76,7 +76,8 @@ def read_raw(path: str | Path, weight_key: str | None = None, *, required: bool 
     else:
         with path.open("rb") as stream:
             content, network_g = _read_torch(stream, path), None
-    return find_weights(content, str(path), weight_key, required=required, network_g=network_g)
+    size = path.stat().st_size
+    return find_weights(content, str(path), weight_key, required=required, network_g=network_g, size=size)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -129,6 +130,13 @@ def _read_torch(file: BinaryIO, path: Path) -> Any:
         raise UserError(f"{path} {what}")
     if head.startswith(b"PK"):
         _check_archive(file, path)
+    else:
+        try:
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (ValueError, OSError) as error:  # for example a file of /proc
+            raise UserError(f"{path} is not a PyTorch file; {_WANTED}") from error
+        with whole:
+            _check_pickle(whole, path)
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -153,7 +161,7 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
+    except Exception as error:  # on a damaged file, zipfile raises many types of errors
         raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
     names = [member.filename for member in members]
     inner = {name.partition("/")[2] for name in names}
@@ -166,8 +174,25 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
         what = "torch.export program" if inner & {"archive_format", "models/model.json"} else "zip archive"
         raise UserError(f"{path} is a {what} without PyTorch weights ({short(', '.join(names[:3]))}); {_WANTED}")
     size, expanded = os.fstat(file.fileno()).st_size, sum(member.file_size for member in members)
-    if expanded > 2 * size + _SLACK:
+    if expanded > most_bytes(size):
         raise UserError(
             f"{path} was not loaded, because its {size:,} bytes expand to {expanded:,} bytes; save the weights again "
             "with torch.save, which does not compress them"
+        )
+    for member in members:
+        if member.filename.endswith("data.pkl"):
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    program = archive.read(member)
+            except Exception as error:  # as above
+                raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}") from error
+            _check_pickle(program, path)
+
+
+def _check_pickle(program: Any, path: Path) -> None:
+    """Refuse the one function that torch.load allows and that fills memory of any size: bytearray(10**12)."""
+    if program.find(b"\nbytearray\n") >= 0:
+        raise UserError(
+            f"{path} was not loaded, because it would run code (function or class bytearray); pass a checkpoint that "
+            "contains only weights"
         )

@@ -20,7 +20,6 @@ WEIGHT_KEYS = (
 _DEPTH = 3  # largest number of keys on the way to the weights
 # Parts of weight names that torch.compile, FSDP and activation checkpointing add.
 _WRAPPERS = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
-_SHARING = 2  # the tensors of a file may name each stored number twice, because layers may share weights
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,14 @@ class RawCheckpoint:
     keys: tuple[str, ...] = ()
 
 
+def most_bytes(stored: int) -> int:
+    """Return the most bytes that the weights in a number of stored bytes may need.
+
+    Layers may share weights, and weights may be compressed, but not much.
+    """
+    return 2 * stored + 2**20
+
+
 def find_weights(
     content: Any,
     source: str,
@@ -48,6 +55,7 @@ def find_weights(
     *,
     required: bool = True,
     network_g: Mapping[str, Any] | None = None,
+    size: int | None = None,
 ) -> RawCheckpoint:
     """Find the weights in the content of a checkpoint, which may be nested mappings.
 
@@ -56,6 +64,7 @@ def find_weights(
         source: path of the file, for messages.
         weight_key, required: as in `read_raw`.
         network_g: options of the network, if they are not in the content.
+        size: size of the file in bytes; None: the content does not come from a file.
 
     Raises:
         UserError: the content has no weights, lacks `weight_key`, or has a weight that is not a plain tensor of finite
@@ -75,7 +84,7 @@ def find_weights(
     if odd := [short(key) for key, value in state.items() if not isinstance(value, Tensor)]:
         under = f"values under {'.'.join(path)}" if path else "a mapping with values"
         raise UserError(f"{source} must contain only tensors as weights; got {under} that are no tensors: {odd[0]}")
-    tensors = _check(_unwrap(state, source), source)
+    tensors = _check(_unwrap(state, source), source, size)
     return RawCheckpoint(tensors, None if network_g is None else dict(network_g), ".".join(path) or None, keys)
 
 
@@ -139,18 +148,19 @@ def _unwrap(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     return {name: state[key] for key, name in names.items()}
 
 
-def _check(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def _check(tensors: Mapping[str, Tensor], source: str, size: int | None) -> dict[str, Tensor]:
     """Return the tensors in float32, contiguous, each with its own memory. Refuse what is not plain, finite numbers."""
     for name, value in tensors.items():
         if kind := _odd_kind(value):
             raise UserError(f"{source}: each weight must be a plain tensor of real numbers; {short(name)} is {kind}")
     # A tensor can repeat one stored number a billion times. Compare sizes before anything is copied.
-    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    stored = sum(storages.values()) if size is None else size
     named = sum(value.numel() * value.element_size() for value in tensors.values())
-    if named > _SHARING * sum(stored.values()):
+    if named > most_bytes(stored):
         raise UserError(
-            f"{source}: its weights have {named:,} bytes, but the file stores only {sum(stored.values()):,} bytes for "
-            "them; save the weights again, each as a contiguous tensor"
+            f"{source}: its weights have {named:,} bytes, but only {stored:,} bytes are stored; save the weights "
+            "again, each as a contiguous tensor"
         )
     checked = {name: _own(value) for name, value in tensors.items()}
     bad = {name: value for name, value in checked.items() if not value.isfinite().all()}

@@ -233,6 +233,15 @@ def _rezipped(data: bytes, *, deflated: bool = False, **changed: bytes | None) -
     return stream.getvalue()
 
 
+def _filled(rng: random.Random) -> bytes:
+    """Return a pickle that calls an allowed class with a size of many gigabytes."""
+    name = rng.choice(("builtins\nbytearray", "torch\nFloatTensor", "torch\nHalfTensor", "torch\nFloatStorage"))
+    weight = rng.choice(list(_weights())).encode()
+    length = len(weight).to_bytes(4, "little")
+    call = f"c{name}\n".encode() + b"\x8a\x05" + (3 * 10**10).to_bytes(5, "little") + b"\x85R"
+    return b"\x80\x02}X" + length + weight + call + b"s."
+
+
 def _archive(rng: random.Random) -> bytes:
     """Write an archive that is no checkpoint, a bomb, or another file by mistake."""
     sound = _saved(_content())
@@ -252,6 +261,8 @@ def _archive(rng: random.Random) -> bytes:
         lambda: pickle.dumps(dict.fromkeys("ab", 1)),
         lambda: pickle.dumps(_RunsCode(), protocol=rng.randrange(6)),
         lambda: _saved({"params": _RunsCode()}, legacy=rng.random() < 0.5),
+        lambda: _rezipped(sound, **{"data.pkl": _filled(rng)}),
+        lambda: _filled(rng),
         lambda: b"\x80\x02" + b"(" * 10**5 + b".",
         lambda: b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".",
         lambda: b"\x08\x08\x12\x07pytorch" + rng.randbytes(500),

@@ -330,6 +330,29 @@ HUGE = ("num_feat 9000", "num_feat 999999999", "num_feat 1099511627776", "num_bl
         "repeated numbers")  # fmt: skip
 
 
+def allocating(name: str) -> bytes:
+    """Return a checkpoint that calls an allowed class with a size of 2 GB."""
+    plain, changed = io.BytesIO(), io.BytesIO()
+    torch.save({"conv_first.weight": torch.zeros(1)}, plain)
+    key = b"conv_first.weight"
+    call = f"c{name}\n".encode() + b"\x8a\x04" + (2**29).to_bytes(4, "little") + b"\x85R"
+    program = b"\x80\x02}X" + len(key).to_bytes(4, "little") + key + call + b"s."
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(changed, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, program if member.endswith("data.pkl") else old.read(member))
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize("name", ["torch\nFloatTensor", "torch\nHalfTensor", "builtins\nbytearray"])
+def test_allocations_without_data_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(allocating(name))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = refusal(path)
+    assert "bytes are stored" in message or "bytearray" in message
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < LIMIT
+
+
 @pytest.mark.parametrize("what", [*HUGE, "bomb"])
 def test_huge_networks_are_refused_before_memory_is_taken(what: str, state: dict, tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
