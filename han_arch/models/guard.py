@@ -13,6 +13,10 @@ WINDOW = 100  # the usual loss is the median over this number of recent good ste
 WARM_UP = 20  # a loss can be unusual only after this number of good steps
 
 
+class GaveUp(UserError):
+    """Too many training steps in a row were bad."""
+
+
 @dataclass
 class LossGuard:
     """A check of the loss and gradient of each training step, before the optimizer changes the weights.
@@ -68,7 +72,7 @@ class LossGuard:
         `total` is the sum of all loss terms. `files` are the paths of the batch's images, for the error message.
 
         Raises:
-            UserError: `give_up_after` steps in a row were bad.
+            GaveUp: `give_up_after` steps in a row were bad.
         """
         if problem is None:
             self.recent.append(total)
@@ -76,7 +80,7 @@ class LossGuard:
             return
         self.bad_in_a_row += 1
         if self.bad_in_a_row >= self.give_up_after:
-            raise UserError(
+            raise GaveUp(
                 f"training gave up after {self.bad_in_a_row} bad steps in a row. In the last step, {problem}; "
                 f"images of the batch: {', '.join(files)}. Lower the learning rate, or set grad_clip or warmup_iter; "
                 "then run the same command with --auto_resume"

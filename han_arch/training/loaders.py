@@ -7,8 +7,9 @@ import logging
 import math
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -111,7 +112,8 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
         yield batches
     finally:
         if hasattr(batches, "_shutdown_workers"):
-            batches._shutdown_workers()
+            with suppress(RuntimeError):  # a worker died
+                batches._shutdown_workers()
             for worker in batches._workers:
                 if worker.is_alive():
                     worker.kill()
@@ -124,7 +126,11 @@ def next_batch(batches: Iterator[Any], current_iter: int) -> Any:
         UserError: a sample cannot be loaded, or a worker process died.
     """
     try:
-        return next(batches)
+        try:
+            return next(batches)
+        except (OSError, EOFError):
+            time.sleep(0.2)  # the connection to a worker ended: torch's signal handler raises the reason soon
+            raise
     except Exception as error:  # data sets of other packages may raise any exception
         # Torch puts the traceback of a worker process into the text. Its last line is the error itself.
         lines = [line for line in str(error.args[0] if error.args else "").splitlines() if line.strip()]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from han_arch import files
-from han_arch.errors import UserError, printable
+from han_arch.errors import printable
+from han_arch.models.guard import GaveUp
 from han_arch.opt import load, read
 from han_arch.speed import memory
 from han_arch.training import records, resume
@@ -48,10 +49,10 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     tb_logger = records.open_tensorboard(opt, start.start_iter)
     samples = train_loader.batch_size * opt["world_size"]
     with (
-        reading(train_loader) as batches,
         StopRequest() as stop,
         records.Progress(opt, start.start_iter, samples, tb_logger, logger) as progress,
         BetweenSteps(opt, model, val_loaders, progress) as between,
+        reading(train_loader) as batches,  # last: an error stops the workers before the model is saved
     ):
         if start.state is not None:
             start.load_into(model)  # last: building the loaders changes torch's random state
@@ -116,12 +117,13 @@ class BetweenSteps:
         try:
             self._rescue(error)
         except Exception as second:  # for example, the disk is full; the first error ends the run
-            reason = (str(second) or type(second).__name__).splitlines()[0]
-            self.progress.logger.warning(f"Iteration {self.done} could not be saved: {printable(reason)}")
+            if str(second) != str(error):
+                reason = (str(second) or type(second).__name__).splitlines()[0]
+                self.progress.logger.warning(f"Iteration {self.done} could not be saved: {printable(reason)}")
 
     def _rescue(self, error: Exception) -> None:
         if self.is_inside:
-            if isinstance(error, UserError):  # LossGuard gave up, so the newest weights are bad
+            if isinstance(error, GaveUp):  # the newest weights are bad
                 return
             if not getattr(self.model, "undo_iteration", bool)():
                 self.progress.logger.warning("An error ended the run while the weights changed, so they are not saved.")

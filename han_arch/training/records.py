@@ -200,8 +200,12 @@ def summarise(folder: Path, metrics: Mapping[str, Mapping[str, Any]]) -> str:
             )
     weights = [folder / "models" / name for name in ("net_g_latest.pth", "net_g_best.pth")]
     lines += [f"  weights: {path}" for path in weights if path.exists()]
-    has_matplotlib = importlib.util.find_spec("matplotlib") is not None
-    curves = draw_curves(folder) if has_matplotlib else "not drawn, because matplotlib is not installed"
+    curves: Path | str = "not drawn, because matplotlib is not installed"
+    if importlib.util.find_spec("matplotlib") is not None:
+        try:
+            curves = draw_curves(folder)
+        except Exception as error:  # the run has succeeded, whatever happens to the picture
+            curves = f"not drawn ({printable(' '.join(str(error).split()) or type(error).__name__)})"
     return "\n".join([*lines, f"  numbers: {folder}/*.csv", f"  curves: {curves}"])
 
 

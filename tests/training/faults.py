@@ -29,7 +29,7 @@ def make_cases() -> dict[str, list[Patch]]:
     from basicsr.data.paired_image_dataset import PairedImageDataset
 
     from han_arch.models import han_model
-    from han_arch.models.guard import LossGuard
+    from han_arch.models.guard import GaveUp, LossGuard
     from han_arch.models.training_step import TrainingStep
 
     no_memory = RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -41,7 +41,7 @@ def make_cases() -> dict[str, list[Patch]]:
         "data": [(PairedImageDataset, "__getitem__", 26, OSError(2, "No such file", "gt/3.png"))],  # of iteration 8
         "memory": [(TrainingStep, "backward", 9, no_memory)],
         "half_step": [(TrainingStep, "step", 9, RuntimeError("out of memory"))],
-        "guard": [(LossGuard, "count", 9, UserError("training gave up"))],
+        "guard": [(LossGuard, "count", 9, GaveUp("training gave up"))],
         "disk": [(records.CsvLog, "add", 8, full), (torch, "save", 1, OSError(28, "No space left on device"))],
     }
 

@@ -140,6 +140,9 @@ def test_csv_file_keeps_the_columns_of_the_stopped_run(tmp_path: Path) -> None:
                  "last 0.9000 at iteration 10", "lpips: lowest 0.3000 at iteration 15"):  # fmt: skip
         assert line in summary
     assert (tmp_path / "curves.png").stat().st_size > 1000
+    (tmp_path / "curves.png").unlink()
+    (tmp_path / "curves.png").mkdir()
+    assert "curves: not drawn (" in summarise(tmp_path, {}), "a finished run does not fail because of its picture"
 
 
 def test_rates_exclude_validation_and_eta_includes_it(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:

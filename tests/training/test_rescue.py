@@ -1,6 +1,7 @@
 """A run that an error ends is saved first, and a resume from there equals an uninterrupted run."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from runs import assert_same_run
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("basicsr")
 
 # Exit status, newest state, and parts of the message.
@@ -27,7 +29,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, l
     """Folder of each run, and its line of output."""
     folder = tmp_path_factory.mktemp("faults")
     script = Path(__file__).with_name("faults.py")
-    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=300)
+    search = {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, script.parents[1], script.parent)))}
+    command = [sys.executable, str(script), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **search})
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert len(lines) == len(WANTED) + 1, done.stdout + done.stderr
     return {line[0]: (folder / line[0], line[1:]) for line in lines}
