@@ -34,13 +34,15 @@ class UserError(ValueError):
         return "\n  ".join(map(printable, super().__str__().split("\n  ")))
 
 
-def printable(name: object) -> str:
+def printable(name: object, keep: str = "") -> str:
     """Return a name as text that is safe in one line of a terminal, a log or a table.
 
     Line breaks, control characters, marks that reverse the direction of text, and bytes that are not UTF-8 become
-    escapes such as `\\n`, `\\x1b`, `\\u202e` and `\\udcf6`.
+    escapes such as `\\n`, `\\x1b`, `\\u202e` and `\\udcf6`. The characters in `keep` stay.
     """
-    return "".join(sign.encode("unicode_escape").decode() if _is_hidden(sign) else sign for sign in str(name))
+    return "".join(
+        sign.encode("unicode_escape").decode() if _is_hidden(sign) and sign not in keep else sign for sign in str(name)
+    )
 
 
 def one_line(error: OSError) -> str:

@@ -74,6 +74,8 @@ def _message(fault: BaseException) -> str | None:
         return f"error: {one_line(fault)}"
     if isinstance(fault, UserError):
         return f"error: {fault}"
+    if isinstance(fault, UnicodeEncodeError):
+        return f"error: {printable(fault.object)} has a character that cannot be encoded; rename this file or folder"
     cause, text = fault.__context__, " ".join(str(fault).split())
     # PyTorch, LMDB and others raise their own exceptions for an error of the system.
     if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM:

@@ -158,11 +158,9 @@ def basicsr(words: str, redirection: str) -> tuple[int, str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the test needs /dev/full")
 def test_output_that_cannot_be_written() -> None:
-    for words in ("options list", "options schema"):
-        status, error = basicsr(words, "> /dev/full")
-        assert status == 2
-        assert "standard output: No space left on device" in error
-        assert len(error.splitlines()) == 1
+    status, error = basicsr("options list", "> /dev/full")
+    assert status == 2
+    assert "standard output: No space left on device" in error
+    assert len(error.splitlines()) == 1
     assert basicsr("options schema", "| true") == (1, "")
     assert basicsr("options list", ">&-") == (0, "")
-    assert basicsr("--help", "> /dev/full")[1].count("\n") == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from han_arch import compat
 from han_arch.commands import say, subcommands, warn
+from han_arch.errors import UserError
 from han_arch.files import CACHE_VARIABLE, hash_file
 from han_arch.opt import read
 from han_arch.release import experiment, publish, reproduce, verify
@@ -219,6 +220,8 @@ def _verify(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.source, args.param_key)
     given = read.read(args.opt).get("network_g") or {} if args.opt else None
+    if given is not None and not isinstance(given, dict):
+        raise UserError(f"network_g in {args.opt} must be a mapping of options; got {given!r:.100}")
     network_g, assumed = complete_options(checkpoint, given)
     path = store.write_converted(checkpoint, network_g, args.target, args.half)
     say(f"{path}: {checkpoint.summary}, sha256 {hash_file(path)}", *(f"  {note}" for note in checkpoint.notes))

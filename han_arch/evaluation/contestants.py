@@ -22,6 +22,7 @@ from han_arch.inference import variants
 from han_arch.inference.variants import FULL
 from han_arch.zoo import entry, load, store
 from han_arch.zoo.read import read_raw
+from han_arch.zoo.size_limit import limited_modules
 from han_arch.zoo.state_dict import of_one_network
 
 logger = logging.getLogger("han_arch")
@@ -203,6 +204,8 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
         if param_key is not None:
             raise UserError(f"param_key {param_key!r} needs network_g; add network_g, or remove param_key")
         return load.load_model(file)
+    if not isinstance(network_g, Mapping):
+        raise UserError(f"network_g must be a mapping of options, as in an option file; got {network_g!r:.100}")
     compat.require_basicsr()
     from basicsr.archs import build_network
 
@@ -212,8 +215,9 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
         load.load_strict(han, checkpoint)
         return han
     try:
-        net = build_network(dict(network_g))
-    except (KeyError, TypeError, ValueError, NotImplementedError) as error:
+        with limited_modules():
+            net = build_network(dict(network_g))
+    except Exception as error:  # constructors of other packages may raise any exception
         raise UserError(f"cannot build the network of network_g; correct its options: {error}") from error
     tensors = of_one_network(read_raw(file, param_key).tensors, list(net.state_dict())[:1], str(file))
     try:

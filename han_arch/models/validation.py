@@ -4,12 +4,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
+
+from han_arch import files
 
 SHOWN_IMAGES = 3  # number of images that each process shows in TensorBoard
 SHOWN_SIDE = 192  # largest height and width of a shown image, in GT pixels
@@ -63,7 +67,7 @@ def validate(model: Any, dataset: Any, label: int | str, tb_logger: Any, save_im
         if save_img:
             folder = Path(opt["path"]["visualization"], name, path.stem if model.is_train else "")
             suffix = label if model.is_train else opt["val"].get("suffix") or opt["name"]
-            imwrite(images["img"], str(folder / f"{path.stem}_{suffix}.png"))
+            write_image(images["img"], str(folder / f"{path.stem}_{suffix}.png"))
         if "gt" in visuals:
             images["img2"] = tensor2img([visuals["gt"]])
             results[index] = {key: float(calculate_metric(images, value)) for key, value in metrics.items()}
@@ -100,3 +104,25 @@ def strip(images: list[Tensor]) -> Tensor:
         part = part.repeat_interleave(largest // scale, dim=1).repeat_interleave(largest // scale, dim=2)
         parts.append(part.expand(3, -1, -1))
     return (torch.cat(parts, dim=2).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def write_image(img: np.ndarray, file_path: str, params: list[int] | None = None, auto_mkdir: bool = True) -> None:
+    """Write an image, uint8 (h, w, 3) BGR or (h, w), like BasicSR's `imwrite`, but completely or not at all.
+
+    OpenCV crashes if the name of a file is not UTF-8, and leaves a part of the file on a full disk.
+
+    Args:
+        file_path: path of the file; its suffix sets the format.
+        params: parameters of OpenCV's encoder.
+        auto_mkdir: make the folder of the file.
+
+    Raises:
+        OSError: the system refused to write.
+    """
+    path = Path(file_path)
+    done, data = cv2.imencode(path.suffix, img, params or [])
+    if not done:
+        raise OSError(f"OpenCV could not encode {path}")
+    if auto_mkdir:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, data.tobytes())

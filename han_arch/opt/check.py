@@ -14,6 +14,7 @@ from han_arch.data import pairs
 from han_arch.opt.kinds import ANYTHING, Node, Section, entries, options_of
 from han_arch.opt.known import CLOSED_MODELS, MOVED, OPTIONS
 from han_arch.zoo import entry
+from han_arch.zoo.size_limit import limited_modules
 
 _ROOTS = ("dataroot_gt", "dataroot_lq")
 _TEXTS = ("type", "phase", "name", *_ROOTS, "meta_info_file", "filename_tmpl")
@@ -83,7 +84,7 @@ def build_empty_network(network: dict[str, Any]) -> nn.Module:
 
 def _build(network: dict[str, Any], device: str) -> nn.Module:
     arguments = {key: value for key, value in network.items() if key != "type"}
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]), torch.device(device), limited_modules():
         net: nn.Module = entries("network")[network["type"]](**arguments)
     return net
 

@@ -24,11 +24,11 @@ from han_arch.models import REFUSED_WRITE
 
 def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> logging.Logger:
     """Start the log on stderr and in a file. The log begins with the environment, options and warnings (`notes`)."""
-    from basicsr.utils import get_root_logger, get_time_str
+    from basicsr.utils import get_time_str
     from basicsr.utils.options import dict2str
 
     log_file = os.path.join(opt["path"]["log"], f"train_{opt['name']}_{get_time_str()}.log")
-    logger: logging.Logger = get_root_logger(log_level=logging.INFO, log_file=log_file)
+    logger = open_log(log_level=logging.INFO, log_file=log_file)
     logger.info(environment)
     logger.info(dict2str(opt))
     for handler in logger.handlers:
@@ -37,6 +37,26 @@ def start_log(opt: dict[str, Any], environment: str, notes: list[str]) -> loggin
             handler.handleError = lambda record: None  # type: ignore[method-assign]
     for note in notes:
         logger.warning(note)
+    return logger
+
+
+def open_log(**settings: Any) -> logging.Logger:
+    """Call BasicSR's `get_root_logger`. Its log can hold every name, and an error of writing its file is raised."""
+    from basicsr.utils import get_root_logger
+
+    def escape(record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+        return True
+
+    def fail(record: logging.LogRecord) -> None:
+        raise  # the error that `logging` caught; by default, it prints a traceback and the run goes on
+
+    logger: logging.Logger = get_root_logger(**settings)
+    logger.addFilter(escape)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+            handler.handleError = fail  # type: ignore[method-assign]
     return logger
 
 

@@ -13,7 +13,7 @@ from han_arch.models import REFUSED_WRITE
 from han_arch.opt import load, read
 from han_arch.opt.normalise import RunRequest
 from han_arch.registration import register
-from han_arch.training import loop, processes, resume
+from han_arch.training import loop, processes, records, resume
 from han_arch.version import __version__
 
 
@@ -45,12 +45,17 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         for warning in [*warnings, *start.notes]:
             sys.stderr.write(f"basicsr: warning: {printable(warning)}\n")
         resumes = f"resume after iteration {start.start_iter} and " if start.start_iter else ""
-        sys.stdout.write(f"# {path}: no problem; the run would {resumes}write to {opt['path']['log']}\n")
+        log = printable(opt["path"]["log"])
+        sys.stdout.write(f"# {printable(path)}: no problem; the run would {resumes}write to {log}\n")
         sys.stdout.write(load.as_file(opt))
         return 0
 
     from basicsr.utils import set_random_seed
 
+    from han_arch.models.validation import write_image
+
+    why = "OpenCV crashes if the name of a file is not UTF-8"
+    compat.replace("basicsr.models.sr_model", "imwrite", write_image, why)
     environment = _environment(plugins)
     args.opt = str(path)  # `loop.train` copies this file
     processes.join(args.launcher, opt.get("dist_params") or {})
@@ -103,6 +108,8 @@ def _test(opt: dict[str, Any], environment: str) -> None:
 
     replace("parse_options", (opt, None), "BasicSR's YAML loader and --force_yml can run code from an option file")
     replace("get_env_info", environment, "the log also lists the plugins and the changes to other packages")
+    why = "the log can hold every file name, and a full disk is reported in one line"
+    compat.replace("basicsr.test", "get_root_logger", records.open_log, why)
     basicsr.test.test_pipeline(opt["root_path"])
 
 

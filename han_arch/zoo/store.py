@@ -117,6 +117,8 @@ def as_bytes(weights: Weights, precision: Precision = PRECISIONS["fp32"]) -> byt
     network_g, provenance = dict(weights.network_g), dict(weights.provenance)
     facts = {"network_g": network_g, "normalisation": normalisation(network_g), "provenance": provenance}
     texts = {key: files.json_text(value, sort_keys=True) for key, value in facts.items()}
+    # A file name in the provenance may have bytes that are not UTF-8; JSON has an escape for each.
+    texts = {key: text.encode(errors="backslashreplace").decode() for key, text in texts.items()}
     data = save(dict(weights.in_precision(precision).tensors), {"format": "pt", **texts})
     # safetensors writes the metadata in a random order. Sorting them makes the bytes reproducible.
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
