@@ -54,7 +54,7 @@ def open_log(**settings: Any) -> logging.Logger:
     logger: logging.Logger = get_root_logger(**settings)
     logger.addFilter(escape)
     for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler) and handler.stream:
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
             handler.handleError = fail  # type: ignore[method-assign]
     return logger
