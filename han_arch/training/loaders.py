@@ -5,13 +5,17 @@ So a resumed run, or a run with more processes, loads the same batches. With Bas
 
 import logging
 import math
+import os
 import random
+import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,8 @@ from torch.utils.data import Dataset, Sampler
 
 from han_arch.errors import UserError, one_line
 
+SHARED_MEMORY = Path("/dev/shm")  # the folder through which Linux passes batches from data workers
+MORE_SHARED_MEMORY = "lower num_worker_per_gpu, or start the Docker container with a larger --shm-size, such as 8g"
 SampleKey = tuple[int, int]  # index in the dataset, and seed for the random crop and flips of this sample
 
 
@@ -82,7 +88,7 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
     The training loader starts with the batch of iteration start_iter + 1.
 
     Raises:
-        UserError: the training set is empty.
+        UserError: the training set is empty, or the batches of the data workers do not fit into shared memory.
     """
     from basicsr.data import build_dataloader, build_dataset
 
@@ -94,6 +100,7 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
             sampler = _sampler(opt, len(dataset), start_iter, logger)
             train_loader = build_dataloader(SeededSamples(dataset), dataset_opt, sampler=sampler, **settings)
             train_loader.worker_init_fn = partial(_start_worker, train_loader.worker_init_fn)
+            check_shared_memory(train_loader, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         else:
             val_loaders.append(build_dataloader(dataset, dataset_opt, **settings))
             logger.info(f"Validation images in {dataset_opt['name']}: {len(dataset)}")
@@ -106,10 +113,17 @@ def reading(loader: Any) -> Iterator[Iterator[Any]]:
 
     This code uses private attributes of torch for two reasons. A loader with persistent workers keeps its iterator, so
     torch does not stop the workers. And torch stops a busy worker only with SIGTERM, which our workers ignore.
+
+    Raises:
+        UserError: a worker process was killed. The message names the most likely reason.
     """
     batches = iter(loader)
     try:
         yield batches
+    except RuntimeError as error:  # torch reports a dead worker at any time, not only while it loads a batch
+        if died := _death_of_worker(error):
+            raise died from error
+        raise
     finally:
         if hasattr(batches, "_shutdown_workers"):
             with suppress(RuntimeError):  # a worker died
@@ -132,15 +146,52 @@ def next_batch(batches: Iterator[Any], current_iter: int) -> Any:
             time.sleep(0.2)  # the connection to a worker ended: torch's signal handler raises the reason soon
             raise
     except Exception as error:  # data sets of other packages may raise any exception
+        if died := _death_of_worker(error):
+            raise died from error
         # Torch puts the traceback of a worker process into the text. Its last line is the error itself.
         lines = [line for line in str(error.args[0] if error.args else "").splitlines() if line.strip()]
-        reason = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ") if lines else type(error).__name__
+        known = f"{type(error).__module__}.{type(error).__name__}: " if isinstance(error, UserError) else ""
+        reason = lines[-1].removeprefix(known) if lines else type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             reason = one_line(error)
         raise UserError(
             f"the training data of iteration {current_iter} could not be loaded: {reason}; check the data set, for "
             "example with basicsr data verify"
         ) from error
+
+
+def check_shared_memory(loader: Any, workers_here: int) -> None:
+    """Raise UserError if the batches that data workers load in advance do not fit into /dev/shm.
+
+    In Docker, /dev/shm has only 64 MB unless the option --shm-size is passed. A worker that fills it is killed.
+
+    Args:
+        loader: the training loader of `build_loaders`.
+        workers_here: number of training processes on this machine; each has `loader.num_workers` data workers.
+    """
+    if not loader.num_workers or not SHARED_MEMORY.is_dir():
+        return
+    sample = loader.dataset[0, 0]
+    values = sample.values() if isinstance(sample, dict) else sample
+    a_sample = sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
+    own = a_sample * loader.batch_size * loader.num_workers * loader.prefetch_factor
+    space = shutil.disk_usage(SHARED_MEMORY)
+    # Other processes of this run may already have filled their part, so compare the sum with the total size.
+    if own > space.free or own * workers_here > space.total:
+        need = f"num_worker_per_gpu {loader.num_workers} needs {own * workers_here / 2**20:,.1f} MiB of shared memory"
+        raise UserError(f"{need}, but {SHARED_MEMORY} has {space.free / 2**20:,.1f} MiB free; {MORE_SHARED_MEMORY}")
+
+
+def _death_of_worker(error: Exception) -> UserError | None:
+    """Return the error for a data worker that was killed or had no shared memory; None for any other error."""
+    text = str(error)
+    killed = re.search(r"DataLoader worker \(pid[^)]*\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)", text)
+    if "(shm)" in text or "</torch_" in text or (killed and killed[1] == "Bus error"):
+        return UserError(f"a data worker had too little shared memory in {SHARED_MEMORY}; {MORE_SHARED_MEMORY}")
+    if killed:
+        cause = "memory ran out (lower num_worker_per_gpu), or an LMDB is damaged (run basicsr data verify)"
+        return UserError(f"a data worker died ({killed[1] or 'unknown signal'}); most likely, {cause}")
+    return None
 
 
 def _sampler(opt: dict[str, Any], size: int, start_iter: int, logger: logging.Logger) -> RunSampler:
