@@ -14,6 +14,7 @@ from PIL import Image
 from han_arch import compat
 from han_arch.data.imresize import BORDERS, imresize
 from han_arch.errors import UserError, unknown
+from han_arch.images.picture import upright
 
 
 def bicubic(gt: np.ndarray, scale: int, border: str) -> np.ndarray:
@@ -171,6 +172,8 @@ CONVENTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "Pillow's bicubic": _pillow,
     "BasicSR's imresize": _basicsr,
 }
+TURNED = "shows the GT image turned or mirrored; make LR again by a program that applies the EXIF orientation"
+_THUMB, _BOX = 24, Image.Resampling.BOX  # side in pixels and filter of the thumbnails that `is_turned` compares
 _CHEAP = tuple(name for name, make in CONVENTIONS.items() if make is not _basicsr)  # need no torch
 
 
@@ -241,3 +244,13 @@ def _best(pairs: list[tuple[np.ndarray, np.ndarray]], scale: int, names: tuple[s
         if shares[name] == 0:
             break
     return Verdict(min(shares, key=shares.__getitem__), edge, shares)
+
+
+def is_turned(gt: np.ndarray, lq: np.ndarray) -> bool:
+    """Return True if an LR image shows its HR image turned or mirrored. Images are uint8, (h, w) or (h, w, 3).
+
+    This happens if the LR image was made by a program that ignores the EXIF orientation of the HR file.
+    """
+    small = [np.asarray(Image.fromarray(one).convert("L").resize((_THUMB, _THUMB), _BOX), float) for one in (gt, lq)]
+    errors = [float(np.mean((upright(small[0], orientation) - small[1]) ** 2)) for orientation in range(1, 9)]
+    return errors[0] > 4 * min(errors) + 25  # a mean difference of 5 levels is no proof

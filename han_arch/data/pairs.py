@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from han_arch.data.degradation import TURNED, is_turned
 from han_arch.data.image_sets import ImageRef, infer_template, load_set
 from han_arch.data.parallel import WorkerDied, default_workers, in_threads, run_apart
 from han_arch.data.stores import LmdbFault
@@ -99,7 +100,7 @@ def check_items(listing: Listing, options: Mapping[str, Any]) -> list[str]:
     The function finds files that are not images, keys that LMDBs lack, and sizes that do not fit the scale. It decodes
     all images for validation and testing, and the first, the middle and the last pair for training.
     """
-    if not any(ref.in_lmdb for item in listing.items for ref in item):
+    if not listing.items or not listing.items[0][0].in_lmdb:
         return _check(listing, options)
     try:
         # Damaged LMDB pages can crash the process that reads them.
@@ -112,8 +113,8 @@ def check_items(listing: Listing, options: Mapping[str, Any]) -> list[str]:
 def _check(listing: Listing, options: Mapping[str, Any]) -> list[str]:
     is_train, scale = options.get("phase") == "train", options.get("scale")
     refs = [ref for item in listing.items for ref in item]
-    odd = [ref for ref in refs if not ref.in_lmdb and not ref.name.lower().endswith(SUFFIXES)]
-    faults = [[f"{ref} is not an image; remove this file" for ref in odd if not _is_image(ref)]]
+    odd = [ref for ref in refs if not (ref.in_lmdb or ref.name.lower().endswith(SUFFIXES) or _is_image(ref))]
+    faults = [[f"{ref} is not an image; remove this file" for ref in odd]]
     if not is_train:
         stems = Counter(Path(item[-1].name).stem for item in listing.items)
         remedy = "their results would have the same name; keep one of them"
@@ -126,13 +127,13 @@ def _check(listing: Listing, options: Mapping[str, Any]) -> list[str]:
             wrong.append(f"{item[1]}: {text}")
     faults += [*of_lmdbs, wrong]
     if not any(of_lmdbs):
-        faults.append(_decode(listing, options, is_train) if not wrong else [])
+        faults.append(_decode(listing, options, set(odd)) if not wrong else [])
     return [text for texts in faults for text in shortened(texts, len(texts))]
 
 
-def _decode(listing: Listing, options: Mapping[str, Any], is_train: bool) -> list[str]:
-    items = listing.items
-    if is_train:
+def _decode(listing: Listing, options: Mapping[str, Any], skipped: set[ImageRef]) -> list[str]:
+    is_train, items = options.get("phase") == "train", [item for item in listing.items if not skipped & set(item)]
+    if is_train and items:
         places = {round(index * (len(items) - 1) / (_TRIED - 1)) for index in range(_TRIED)}
         items = [items[place] for place in sorted(places)]
     look = partial(_examine, scale=options.get("scale"), patch=options.get("gt_size") if is_train else None)
@@ -198,7 +199,8 @@ def _match_faults(folders: Sequence[Path], lost: Sequence[Item], surplus: Sequen
     """Describe the GT images without an LQ image (`lost`) and the LQ images without a GT image (`surplus`)."""
     stems = [[Path(name).stem for name in names] for names in ([item[0].name for item in lost], surplus)]
     better = infer_template(*stems) if all(stems) and not lost[0][0].in_lmdb else template
-    if better != template and len(set(stems[1]) & {better.replace("{}", stem) for stem in stems[0]}) > len(lost) / 2:
+    renamed = len(set(stems[1]) & {better.replace("{}", stem) for stem in stems[0]})
+    if better != template and renamed > 1 and renamed > len(lost) / 2:
         names = f"{surplus[0]} in {folders[1]}, {lost[0][0].name} in {folders[0]}"
         return [f"LQ names differ from GT names ({names}); set filename_tmpl: '{better}'"]
     of_gt = (f"GT image {gt} has no LQ image {lq.name} in {folders[1]}{_remedy(gt, lq, surplus)}" for gt, lq in lost)
@@ -208,7 +210,8 @@ def _match_faults(folders: Sequence[Path], lost: Sequence[Item], surplus: Sequen
 
 
 def _remedy(gt: ImageRef, lq: ImageRef, surplus: Sequence[str]) -> str:
-    near = nearest(lq.name, surplus[:_NEAR])
+    stem = Path(lq.name).stem
+    near = next((name for name in surplus if Path(name).stem == stem), None) or nearest(lq.name, surplus[:_NEAR])
     return _odd(gt) or (f"; the most similar name is {near}" if near else "")
 
 
@@ -226,16 +229,19 @@ def _is_image(ref: ImageRef) -> bool:
 
 def _examine(item: Item, scale: int | None, patch: int | None) -> tuple[list[str], dict[ImageRef, Size]]:
     """Decode the images of an item. Return its faults, and the (height, width) of each image that can be decoded."""
-    faults, sizes = [], {}
+    faults, images = [], {}
     for ref in item:
         try:
-            sizes[ref] = decode_image(ref.read()).shape[:2]
+            images[ref] = decode_image(ref.read())
         except (ImageError, OSError, LmdbFault) as error:
             faults.append(f"{ref}: {error}")
+    sizes = {ref: image.shape[:2] for ref, image in images.items()}
     if len(sizes) == 2 and scale and (text := _size_fault(list(sizes.values()), scale, cut=patch is None)):
         faults.append(f"{item[1]}: {text}")
     elif patch and sizes.get(item[0]) and min(sizes[item[0]]) < patch:
         faults.append(f"{item[0]}: {_text(sizes[item[0]])} pixels are fewer than gt_size {patch}; lower gt_size")
+    elif len(images) == 2 and is_turned(*images.values()):
+        faults.append(f"{item[1]}: {TURNED}")
     return faults, sizes
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from han_arch.data.degradation import ScaledDegradation, mod_crop
+from han_arch.data.lmdb_store import CONTINUE, LmdbStore
 from han_arch.data.parallel import work_through
-from han_arch.data.stores import FolderStore, LmdbStore, Store
+from han_arch.data.stores import FolderStore, Store
 from han_arch.errors import UserError
+from han_arch.files import clear_refusal
 from han_arch.images.picture import ImageError
 from han_arch.images.read import decode_image, list_files, read_image
 from han_arch.images.write import encode_png
+from han_arch.locks import held
 
 # Product -> the parts of its folder name before and after the scale. Sub-images are called NAME_s001, also in LMDBs.
 PRODUCTS = {"images": ("", ""), "sub": ("_sub", ""), "lmdb": ("_sub", ".lmdb")}
@@ -105,16 +109,24 @@ def prepare(
 
     Raises:
         UserError: a size in the recipe is invalid for one of the scales; HR files cannot be used (the message lists
-            all of them); or `out` contains data sets that were made with other settings.
+            all of them); `out` contains data sets that were made with other settings; another process makes one of
+            the data sets; or the disk is full.
     """
     for degradation in degradations:
         recipe.check(degradation.scale)
     largest_patch = max(recipe.patch_at(degradation.scale) for degradation in degradations)
     sources = _check_sources(hr_folder, recipe.grey, largest_patch, workers)
     planned = [_plan_sets(sources, out, degradation, recipe) for degradation in degradations]
-    for degradation, sets in zip(degradations, planned, strict=True):
-        _make_sets(sets, degradation, recipe, workers)
-    return [one.store.path for sets in planned for one in sets]
+    paths = [one.store.path for sets in planned for one in sets]
+    with ExitStack() as stack:
+        for path in dict.fromkeys(paths):  # GT sets of BI and BD are the same
+            stack.enter_context(held(path, f"data prepare of {path}"))
+        stack.enter_context(clear_refusal(out, CONTINUE, no_room_only=True))
+        for degradation, sets in zip(degradations, planned, strict=True):
+            for one in sets:
+                stack.callback(one.store.close)
+            _make_sets(sets, degradation, recipe, workers)
+    return paths
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import lmdb
 
 from han_arch import files
 from han_arch.errors import UserError, hint
-from han_arch.images.png16 import PNG_END, png_header
-from han_arch.images.write import PNG_LEVEL
+from han_arch.images.png16 import PNG_END
 
 RECORD = ".prepare.json"  # the settings of a data set; a hidden file, which BasicSR does not read as an image
 
@@ -38,16 +37,25 @@ def open_lmdb(folder: Path) -> lmdb.Environment:
     except lmdb.Error as error:
         raise LmdbFault(f"{data} is not an LMDB, or its header is damaged: {error}") from error
     # LMDB reads data.mdb through a memory map. If the file is cut short, reading beyond its end kills the process.
-    wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    try:
+        wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    except lmdb.Error as error:
+        env.close()  # otherwise, this process could not open the folder again
+        raise LmdbFault(f"{data} is damaged: {error}") from error
     if size < wanted:
         env.close()
         raise LmdbFault(f"{data} is cut short: it has {size} of {wanted} bytes")
     return env
 
 
-def _keys_of(env: lmdb.Environment) -> list[str]:
+def raw_keys(env: lmdb.Environment) -> list[bytes]:
+    """Return all keys of an open LMDB in sorted order."""
     with env.begin() as transaction:
-        return [bytes(key).decode("utf-8", "replace") for key in transaction.cursor().iternext(values=False)]
+        return [bytes(key) for key in transaction.cursor().iternext(values=False)]
+
+
+def _keys_of(env: lmdb.Environment) -> list[str]:
+    return [key.decode("utf-8", "replace") for key in raw_keys(env)]
 
 
 _environments: dict[Path, lmdb.Environment] = {}
@@ -149,6 +157,9 @@ class Store(ABC):
         self._close_partial(set(names))
         os.replace(self.partial, self.path)
 
+    def close(self) -> None:  # noqa: B027 (a folder needs no closing)
+        """Release what `begin` opened. The next run can continue the data set."""
+
     @abstractmethod
     def put(self, images: dict[str, bytes]) -> None:
         """Add images (dict from name to PNG bytes). If the process is killed, no incomplete image is left."""
@@ -205,55 +216,3 @@ def _ends_as_png(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - len(PNG_END), 0))
         return file.read() == PNG_END
-
-
-class LmdbStore(Store):
-    """A data set as an LMDB with BasicSR's meta_info.txt; the LMDB keys are the image names."""
-
-    # We do not use BasicSR's LMDB maker: its unfinished LMDB looks like a smaller finished one, it fails if the images
-    # exceed the LMDB's maximum size, and its error about an unreadable image does not name the file.
-    _env: lmdb.Environment
-
-    def put(self, images: dict[str, bytes]) -> None:
-        """Add the images in one transaction. If the LMDB reaches its maximum size, double the size and try again."""
-        while True:
-            try:
-                with self._env.begin(write=True) as transaction:
-                    for name, data in images.items():
-                        transaction.put(name.encode("ascii"), data)
-                return
-            except lmdb.MapFullError:
-                self._env.set_mapsize(2 * self._env.info()["map_size"])
-
-    def present(self, folder: Path) -> set[str]:
-        """Return the keys of an LMDB; an empty set if the LMDB is damaged or its meta_info.txt has other keys."""
-        try:
-            with open_lmdb(folder) as env:
-                keys = set(_keys_of(env))
-            # BasicSR takes the text before the first dot of each line as the key.
-            lines = (folder / "meta_info.txt").read_text("utf-8").splitlines()
-            return keys if keys == {line.split(".")[0] for line in lines} else set()
-        except (LmdbFault, lmdb.Error, FileNotFoundError):
-            return set()
-
-    def _open_partial(self) -> set[str]:
-        try:
-            with open_lmdb(self.partial) as env:
-                _keys_of(env)
-        except (LmdbFault, lmdb.Error):  # missing or cut short; opening a cut file for writing would kill this process
-            (self.partial / "data.mdb").unlink(missing_ok=True)
-        self._env = lmdb.open(str(self.partial), map_size=2**26)
-        return set(_keys_of(self._env))
-
-    def _close_partial(self, names: set[str]) -> None:
-        surplus, lines = set(_keys_of(self._env)) - names, []
-        with self._env.begin(write=True, buffers=True) as transaction:
-            for name in surplus:
-                transaction.delete(name.encode("ascii"))
-            for key, value in transaction.cursor():
-                png = png_header(bytes(value[:26]))
-                shape = f"({png.height},{png.width},{png.channels})"
-                lines.append(f"{bytes(key).decode('ascii')}.png {shape} {PNG_LEVEL}\n")
-        self._env.sync(True)
-        self._env.close()
-        files.write(self.partial / "meta_info.txt", "".join(lines))

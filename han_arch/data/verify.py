@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from han_arch.data.degradation import SAME_WAY, ScaledDegradation, Verdict, all_degradations, identify
+from han_arch.data.degradation import (
+    SAME_WAY,
+    TURNED,
+    ScaledDegradation,
+    Verdict,
+    all_degradations,
+    identify,
+    is_turned,
+)
 from han_arch.data.image_sets import ImageRef, ImageSet, infer_template, load_set
 from han_arch.data.parallel import WorkerDied, work_through
 from han_arch.data.prepare import PRODUCTS, set_names
@@ -144,6 +152,8 @@ def _examine(pair: _Pair, scale: int = 1, verdict: Verdict | None = None, tolera
     fault = _size_fault(gt, lq, scale)
     if fault is not None:
         findings.faults.append(f"{pair[1]}: {fault}")
+    elif is_turned(gt, lq):
+        findings.faults.append(f"{pair[1]}: {TURNED}")
     else:
         findings.unlike, findings.compared = verdict.compare(gt, lq, scale)
         if findings.unlike > tolerance * findings.compared:
