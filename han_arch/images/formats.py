@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from han_arch.images.header import Header
 from han_arch.images.metadata import fitted
 from han_arch.images.picture import ImageError, Picture
 from han_arch.images.png16 import read_png16
@@ -41,7 +42,8 @@ class ImageFormat:
         read: function that reads 16-bit pixel values, which Pillow would reduce to 8 bits. It takes the Pillow image
             and the bytes of the file, and returns uint16, (h, w, 1 to 4). It returns None if Pillow can read all bits.
         read_other: function that reads files which Pillow cannot read. It takes the bytes of the file and the largest
-            allowed number of pixels, and returns a picture. It returns None for files of other formats.
+            allowed number of pixels and a function to call with the header, and returns a picture. It returns None for
+            files of other formats.
     """
 
     label: str
@@ -55,7 +57,7 @@ class ImageFormat:
     adapt: Callable[[Picture], Picture] = lambda picture: picture
     bytes_a_pixel: Callable[[WriteOptions], int] = lambda options: PILLOW_BYTES
     read: Callable[[Image.Image, bytes], np.ndarray | None] = lambda image, data: None
-    read_other: Callable[[bytes, int], Picture | None] = lambda data, max_pixels: None
+    read_other: Callable[[bytes, int, Callable[[Header], None]], Picture | None] = lambda *_: None
 
     @property
     def name(self) -> str:

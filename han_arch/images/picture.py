@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from han_arch.errors import UserError
 from han_arch.images.exif import Tags
 
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
@@ -46,7 +47,7 @@ def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[N
     """Convert exceptions inside a `with` block to ImageError. `faults` are the exceptions that damaged files cause."""
     try:
         yield
-    except ImageError:
+    except (ImageError, UserError):
         raise
     except UnidentifiedImageError:
         raise ImageError("not an image") from None

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, listed
+from han_arch.images.header import Header, header_of
 from han_arch.images.metadata import forget_damaged_tags, with_metadata
 from han_arch.images.picture import (
     ImageError,
@@ -41,10 +42,13 @@ def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         return image.height, image.width
 
 
-def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(
+    data: bytes, max_pixels: int = MAX_PIXELS, examine: Callable[[Header], None] = lambda header: None
+) -> Picture:
     """Read an image file from its bytes. 16-bit pixel values stay 16-bit.
 
-    Images with more than max_pixels pixels are rejected before they are decoded.
+    Images with more than max_pixels pixels are rejected before they are decoded. `examine` is called before an image is
+    decoded, and can reject it by raising an ImageError or a UserError.
 
     Raises:
         ImageError: the file is empty, truncated or damaged; its format is unknown; the image has too many
@@ -53,13 +57,14 @@ def read_picture(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     try:
         with _opened(io.BytesIO(data), max_pixels) as image:
+            examine(header_of(image))
             image_format = FORMATS.get(str(image.format).lower())
             forget_damaged_tags(image)
             samples = image_format.read(image, data) if image_format else None
             return with_metadata(from_pillow(image, samples), image, data)
     except NotForPillow:
         for image_format in FORMATS.values():
-            if (picture := image_format.read_other(data, max_pixels)) is not None:
+            if (picture := image_format.read_other(data, max_pixels, examine)) is not None:
                 return with_metadata(picture, None, data)
         raise
 

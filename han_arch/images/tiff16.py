@@ -1,12 +1,14 @@
 """Read and write 16-bit TIFF files. The package tifffile writes them, and reads the files that OpenCV cannot read."""
 
 import io
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from han_arch.compat import require
+from han_arch.images.header import Header
 from han_arch.images.picture import ImageError, NotForPillow, Picture, damage_reported, opencv_samples, too_large
 
 _INCHES = {2: 1.0, 3: 2.54}  # value of TIFF's ResolutionUnit -> units per inch
@@ -46,7 +48,7 @@ def read_colour_tiff16(image: Image.Image, data: bytes) -> np.ndarray | None:
     return opencv_samples(image, data)
 
 
-def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
+def read_tiff16(data: bytes, max_pixels: int, examine: Callable[[Header], None]) -> Picture | None:
     """Read a 16-bit TIFF file with 1 to 4 channels, interleaved or in planes. Return None if the file is not a TIFF.
 
     Raises:
@@ -64,6 +66,9 @@ def read_tiff16(data: bytes, max_pixels: int) -> Picture | None:
             raise ImageError("unsupported TIFF file; use one picture with 1 to 4 channels of 8-bit or 16-bit integers")
         if page.imagelength * page.imagewidth > max_pixels:
             raise too_large(page.imagewidth, page.imagelength, max_pixels)
+        size = page.imagelength * page.imagewidth * channels * 2
+        tile = 2 * channels * page.tilewidth * page.tilelength
+        examine(Header((page.imagelength, page.imagewidth, channels), 2, 4 * size + tile))
         samples = page.asarray()
         planes = page.axes == "SYX"
         samples = samples.transpose(1, 2, 0) if planes else samples.reshape(*samples.shape[:2], channels)

@@ -1,25 +1,29 @@
 """Upscale image files, one job after another. A job that fails does not stop the others."""
 
-import io
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
 from han_arch.errors import UserError
 from han_arch.files import replacing
 from han_arch.images.formats import FORMATS, ImageFormat
+from han_arch.images.header import Header
 from han_arch.images.picture import ImageError, Picture
 from han_arch.images.read import MAX_PIXELS, read_picture, read_size
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import Engine
 from han_arch.inference.jobs import UpscaleJob
 from han_arch.inference.pixels import Listener, NotFinite, side_by_side, upscale_pixels
-from han_arch.inference.plan import PlanRequest, choose, size_text
+from han_arch.inference.plan import Plan, PlanRequest, choose, size_text
+from han_arch.speed.memory import trim_freed_memory
 from han_arch.version import __version__
 
 
@@ -129,13 +133,27 @@ def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progres
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     scale, ensemble = engine.scale, settings.self_ensemble
-    picture = read_picture(_read(job.source, settings.max_pixels), settings.max_pixels)
+    costs = [0]  # bytes of memory for decoding the source
+
+    def plan_for(shape: tuple[int, ...], itemsize: int, writing: int) -> Plan:
+        return choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing, max(costs)))
+
+    def examine(header: Header) -> None:
+        costs.append(size + header.reading)
+        plan_for(header.shape, header.itemsize, job.format.bytes_a_pixel(settings.write))
+
+    data = _read(job.source, settings, engine.cost.resting)
+    size = len(data)
+    picture = read_picture(data, settings.max_pixels, examine)
+    del data
+    trim_freed_memory()
     height, width = picture.pixels.shape[:2]
     one_pixel = replace(picture, pixels=picture.pixels[:1, :1].copy())
-    notes = job.format.fit(one_pixel, scale * height, scale * width).notes
-    writing = job.format.bytes_a_pixel(settings.write)
-    shape, itemsize = picture.pixels.shape, picture.pixels.itemsize
-    plan = choose(PlanRequest(shape, itemsize, engine.cost, settings.budget, ensemble, writing))
+    fitted = job.format.fit(one_pixel, scale * height, scale * width)
+    notes, writing = fitted.notes, job.format.bytes_a_pixel(settings.write)
+    if fitted.pixels.nbytes != one_pixel.pixels.nbytes:  # a converted copy is made before writing
+        writing += fitted.pixels.nbytes
+    plan = plan_for(picture.pixels.shape, picture.pixels.itemsize, writing)
     say(
         f"{job.name} {width}x{height} -> {job.target or 'standard output'} {scale * width}x{scale * height}: "
         f"{plan.describe(height, width)}; peak memory up to {size_text(plan.peak)}, limit {size_text(settings.budget)}"
@@ -159,17 +177,23 @@ def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progres
         say(f"  {job.comparison}: bicubic interpolation on the left, {engine.name} on the right")
 
 
-def _read(source: Path | None, max_pixels: int) -> bytes:
+def _read(source: Path | None, settings: UpscaleSettings, resting: int) -> bytes:
+    """Read a source, but no more than the settings allow. `resting` bytes of the memory limit are already in use."""
+    most = 8 * settings.max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
+    limit = min(most, max(0, settings.budget - resting))
     if source is None:
-        limit = 8 * max_pixels + (1 << 24)  # bytes of uncompressed 16-bit RGBA and file headers
         data = sys.stdin.buffer.read(limit + 1)
-        if len(data) > limit:
-            found = f"the image has more than {limit:,} bytes, too many for {max_pixels:,} pixels"
-            raise ImageError(f"{found}; pass a larger --max-pixels")
-        return data
-    if not source.is_file():
+    elif source.is_file():
+        with source.open("rb") as file:
+            data = file.read(limit + 1)
+    else:
         raise ImageError("not a regular file" if source.exists() else "a link to a missing file")
-    return source.read_bytes()
+    if len(data) > most:
+        found = f"the image has more than {most:,} bytes, too many for {settings.max_pixels:,} pixels"
+        raise ImageError(f"{found}; pass a larger --max-pixels")
+    if len(data) > limit:
+        raise UserError(f"the file has more than {size_text(limit)}; pass a larger --memory than {settings.memory}")
+    return data
 
 
 def _write(
@@ -177,9 +201,10 @@ def _write(
 ) -> None:
     software = software.encode("ascii", "backslashreplace").decode()  # EXIF allows only ASCII
     if target is None:
-        buffer = io.BytesIO()
-        image_format.write(buffer, picture, settings.write, software)
-        sys.stdout.buffer.write(buffer.getbuffer())
+        with tempfile.TemporaryFile() as buffer:  # standard output may not be seekable, and memory is limited
+            image_format.write(cast(BinaryIO, buffer), picture, settings.write, software)
+            buffer.seek(0)
+            shutil.copyfileobj(buffer, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
     target.parent.mkdir(parents=True, exist_ok=True)

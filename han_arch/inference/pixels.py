@@ -14,6 +14,7 @@ from han_arch.inference.engines import Engine
 from han_arch.inference.plan import TILES, Plan, size_text
 from han_arch.inference.tiles import Region, Tiling, blended
 from han_arch.inference.variants import self_ensemble
+from han_arch.speed.memory import trim_freed_memory
 
 COMPARED_SIDE = 2048  # largest side in pixels of each half of a comparison; a larger image is cropped to its middle
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G, B (BT.601), which convert the output of a colour network to grey
@@ -72,6 +73,7 @@ def upscale_pixels(
     while True:
         try:
             run.follow(plan)
+            trim_freed_memory()  # the caller needs memory to write the image
             return Upscaled(run.result, plan)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):

@@ -153,6 +153,7 @@ class PlanRequest:
         writing: memory for writing the upscaled image, in bytes per output pixel. A larger number can increase
             `Plan.peak`, but does not change the kind of plan or the tiles. If this
             memory exceeds the limit, `choose` raises UserError.
+        reading: memory in bytes for decoding the image, its file included. None: an estimate for Pillow images.
     """
 
     shape: tuple[int, ...]
@@ -161,6 +162,7 @@ class PlanRequest:
     budget: int
     self_ensemble: bool = False
     writing: int = PILLOW_BYTES
+    reading: int | None = None
 
     def results(self, height: int, width: int) -> int:
         """Return how many bytes float32 copies of the upscaled image need: 4 copies with self-ensemble, otherwise 2."""
@@ -188,7 +190,7 @@ def choose(request: PlanRequest) -> Plan:
     else:
         plan = _tiles(request, before)
     finished = height * width * cost.scale**2
-    reading = 2 * image + PILLOW_BYTES * height * width
+    reading = 2 * image + PILLOW_BYTES * height * width if request.reading is None else request.reading
     with_alpha = image + (finished * request.itemsize if channels in (2, 4) else 0)
     needed = max(plan.peak, cost.resting + max(reading, with_alpha, request.writing * finished))
     if needed > budget:
