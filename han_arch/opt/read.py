@@ -194,7 +194,7 @@ def override(
                 target[key] = value
             elif present.get(key) is None and new.get(key):
                 target[key] = {}
-            target = target[key]
+            target = target.get(key)  # None: an option that may be added, but has no section below it
 
 
 def shipped_folder() -> Path:

@@ -104,7 +104,7 @@ def check(path: Path, out: Path) -> str:
     if trial.contents(path.parent) != before or (out / trial.MINE).read_text() != "mine":
         raise trial.Finding("a file of the user was changed")
     sizes = {file.name: file.stat().st_size for file in out.iterdir()}
-    if max(sizes.values()) > 20_000:
+    if max(size for name, size in sizes.items() if not name.endswith(".json")) > 20_000:
         raise trial.Finding(f"more than the limit was kept: {sizes}")
     if outcome == "read" and plan["hash"] and (out / "file.zip").read_bytes() != CONTENT:
         raise trial.Finding("a wrong file passed")

@@ -4,7 +4,7 @@ from importlib import import_module
 from types import ModuleType
 
 # How many of 100 inputs are of each kind. The program starts processes for LMDBs, so these take seconds.
-SHARES = {"images": 59, "options": 10, "checkpoints": 10, "archives": 10, "http": 10, "lmdb": 1}
+SHARES = {"images": 44, "options": 25, "checkpoints": 15, "archives": 7, "http": 8, "lmdb": 1}
 SELF_TEST = "faults"  # the kind that tests scripts/fuzz.py itself
 
 

@@ -145,6 +145,13 @@ def test_overrides_create_no_keys(entry: str, message: str) -> None:
     assert opt == {"train": {"lr": 1.0}}
 
 
+def test_an_addable_value_is_no_section() -> None:
+    opt = {"scheduler": {"periods": [1]}}
+    with pytest.raises(UserError, match=r"scheduler:restart_weights has no key 'x'"):
+        read.override(opt, ["scheduler:restart_weights:x=1"], lambda options, keys: {"restart_weights": False})
+    assert opt == {"scheduler": {"periods": [1]}}
+
+
 def forced(*entries: str) -> list[str]:
     return ["train", "-opt", "demo_HAN_x4", "--check", "--force_yml", *entries]
 

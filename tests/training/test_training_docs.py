@@ -149,7 +149,8 @@ def test_short_soak(workers: int, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["twice", "full_disk", "processes"])
 def test_short_soak_of_other_kinds(kind: str, folder: Path) -> None:
-    done = script("soak.py", "--kind", kind, "--iterations", "18", folder=folder)
+    iterations = "60" if kind == "twice" else "18"
+    done = script("soak.py", "--kind", kind, "--iterations", iterations, folder=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
 
