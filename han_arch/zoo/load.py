@@ -25,6 +25,7 @@ _BACKBONE = ("conv_first.", "body.", "conv_after_body.")
 _OF_SCALE = ("upsample.", "conv_last.")
 _FUSION = ("conv_lam.", "conv_fuse.")
 _ATTENTIONS = ("lam.", "csam.", "group_csam.")
+_WEIGHTS_OF_BLOCK = 8
 _FEW_BLOCKS = 1000  # so many blocks can be built on the device meta in about a second
 # The arguments of HAN that RCAN has too.
 _RCAN_ARGUMENTS = (
@@ -110,7 +111,7 @@ def build(arguments: Mapping[str, Any], checkpoint: Checkpoint) -> HAN:
             its attentions, or has others.
     """
     blocks = [arguments.get(name, 1) for name in ("num_group", "num_block")]
-    most = max(_FEW_BLOCKS, len(checkpoint.tensors))
+    most = max(_FEW_BLOCKS, len(checkpoint.tensors) // _WEIGHTS_OF_BLOCK)
     if all(isinstance(number, int) for number in blocks) and math.prod(blocks) > most:
         raise UserError(
             f"{checkpoint.source} does not fit the network: num_group {blocks[0]} x num_block {blocks[1]} blocks need "

@@ -23,6 +23,8 @@ from han_arch.zoo.state_dict import RawCheckpoint, find_weights, most_bytes, sho
 
 _WANTED = "pass a checkpoint (.pth, .pt or .safetensors)"
 _HEAD = 265  # bytes at the start of a file that tell its format
+_PICKLE = b"\x80"  # first byte of a PyTorch file in the format before 1.6
+_LEVELS = 8  # most levels of lists and mappings in a header
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 # Files that people pass by mistake: a pattern for the first bytes, and what the file is and how to mend it.
 _OTHERS = tuple(
@@ -43,6 +45,7 @@ _OTHERS = tuple(
         (rb"\x89HDF", f"is an HDF5 file; {_WANTED}"),
         (rb"\x93NUMPY", f"is a NumPy array; {_WANTED}"),
         (rb"\x89PNG|\xff\xd8\xff|GIF8|II\*\x00|MM\x00\*|RIFF....WEBP|BM.{4}\x00{4}", f"is an image; {_WANTED}"),
+        (rb"[\t\n\r -~]{32}", f"is a text file; {_WANTED}"),
     )
 )
 
@@ -111,7 +114,14 @@ def _decode(text: str, key: str, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {key} in its header is not JSON; {_WANTED}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: {key} in the header must be a mapping; got a {type(value).__name__}")
+    if not _is_shallow(value):
+        raise UserError(f"{path}: {key} in the header must not have more than {_LEVELS} levels")
     return value
+
+
+def _is_shallow(value: Any, levels: int = _LEVELS) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
 @contextmanager
@@ -130,6 +140,8 @@ def _read_torch(file: BinaryIO, path: Path) -> Any:
         raise UserError(f"{path} {what}")
     if head.startswith(b"PK"):
         _check_archive(file, path)
+    elif not head.startswith(_PICKLE):
+        raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}")
     else:
         try:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -80,9 +80,12 @@ def read_checkpoint(path: str | Path, weight_key: str | None = None, *, required
     """
     raw = read_raw(path, weight_key, required=required)
     checkpoint = replace(recognise(raw, str(path)), weight_key=raw.weight_key, keys=raw.keys)
-    if weight_key is None or raw.weight_key is None or weight_key in raw.weight_key.split("."):
+    if weight_key is None and len(raw.keys) > 1:
+        note = f"the file has the weights {', '.join(raw.keys)}; the weights {raw.weight_key} are used"
+    elif weight_key is None or raw.weight_key is None or weight_key in raw.weight_key.split("."):
         return checkpoint
-    note = f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead"
+    else:
+        note = f"the file does not contain the weights {weight_key}; the weights {raw.weight_key} are used instead"
     return replace(checkpoint, notes=(note, *checkpoint.notes))
 
 

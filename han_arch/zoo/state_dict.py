@@ -70,6 +70,8 @@ def find_weights(
         UserError: the content has no weights, lacks `weight_key`, or has a weight that is not a plain tensor of finite
             numbers.
     """
+    if weight_key is not None and not isinstance(weight_key, str):
+        raise UserError(f"the key of the weights must be text, such as params_ema; got a {type(weight_key).__name__}")
     found = [leaf for leaf in _leaves(content, weight_key, network_g=network_g) if _has_tensors(leaf[-1])]
     keys = tuple(".".join(path) for path, _, _ in found if path)
     wanted = [leaf for leaf in found if weight_key in leaf[0]]
@@ -205,6 +207,8 @@ def _own(value: Tensor) -> Tensor:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
+    if {"optimizers", "schedulers"} <= content.keys():
+        return "a training state; pass the network of the same iteration, such as models/net_g_5000.pth"
     inner = [short(key) for key, value in content.items() if isinstance(value, Mapping) and _has_tensors(value)]
     if inner:
         return (

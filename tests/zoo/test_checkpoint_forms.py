@@ -125,6 +125,7 @@ def test_averaged_weights_come_first(net: HAN, state: dict, tmp_path: Path) -> N
                for key, value in weights.items()}  # fmt: skip
     assert_loads(save(content | {"discriminator.conv0.weight": torch.zeros(3)}, tmp_path / "gan.ckpt"), net)
     content = {f"{owner}{key}": value for owner in ("a.", "b.") for key, value in state.items()}
+    assert "ema_state_dict are used" in read_checkpoint(path).notes[0]
     assert "several networks (a., b.)" in refusal(save(content, tmp_path / "two.pth"))
 
 
@@ -205,6 +206,7 @@ def numpied() -> bytes:
         (b"\x1c\x00\x00\x00TFL3" + bytes(300), "TensorFlow Lite"),
         (b"\x89HDF\r\n\x1a\n" + bytes(300), "HDF5"),
         (b"PK\x03\x04" + bytes(300), "damaged"),
+        (b'{"metadata": {"total_size": 9}, "weight_map": {}}', "text file"),
         (bytes(8) + b"{}", "safetensors"),
         ((2**63).to_bytes(8, "little") + b"{", "safetensors"),
         (bytes(5000), "damaged"),
@@ -218,7 +220,9 @@ def test_other_files_are_named(data: bytes, named: str, suffix: str, tmp_path: P
     assert all(part in message for part in named.split(" … ")), message
 
 
-def test_folders_are_named(tmp_path: Path) -> None:
+def test_folders_and_training_states_are_named(tmp_path: Path) -> None:
+    state = {"epoch": 1, "iter": 5, "optimizers": [{"state": {}}], "schedulers": [], "options": {"path": {}}}
+    assert "training state" in refusal(save(state, tmp_path / "5.state"))
     with pytest.raises(UserError, match="is a folder"):
         load_model(tmp_path)
 
