@@ -3,6 +3,7 @@
 import argparse
 
 from han_arch.commands import say, warn
+from han_arch.errors import printable
 from han_arch.export.runtime import RUNTIMES, choose_engine
 from han_arch.images.formats import FORMATS, WRITTEN, listed
 from han_arch.images.read import MAX_PIXELS
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         say("all output files exist already; nothing to do")
     for line in found.report():
-        warn(f"basicsr upscale: {line}")
+        warn(printable(f"basicsr upscale: {line}"))
     if failed and len(jobs) > 1:
         warn(f"basicsr upscale: {failed} of {len(jobs)} images failed")
     return 1 if failed or found.left_out else 0

@@ -24,6 +24,8 @@ _TYPES = {
     **{10: (8, 4), 11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 18: (8, 8)},
 }
 _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 2, 3, 4, 5, 7
+_ORIENTATION = 274
+_STRAY = 3  # with more damaged tags than sound ones and these, the position of a directory is wrong
 _POINTER_TYPES = (4, 13, 16, 18)  # the last two exist only in TIFF files above 4 GB
 # Tags that describe how the source file stores its pixels. A new file gets its own: sizes, strips, orientation,
 # resolution, Software, XMP, ICC profile and others.
@@ -87,28 +89,31 @@ class _Reader:
 
     def directory(self, start: int, group: int) -> Tags:
         tags, big = Tags(), self.big
+        whole = tag_name(group) if group else "the end of the tags"
         count_bytes, step, code = (8, 20, "HHQ") if big else (2, 12, "HHI")
         try:
             count = self.number("Q" if big else "H", start)
         except (struct.error, OverflowError):
-            tags.damaged.append("the end of the tags")
+            tags.damaged.append(whole)
             return tags
         for index in range(count):
             position = start + count_bytes + step * index
             if position + step > len(self.data):
-                tags.damaged.append("the end of the tags")
+                tags.damaged.append(whole)
                 break
             tag, kind, number = struct.unpack_from(self.order + code, self.data, position)
+            name = tag_name(tag, group)
+            if tag == _ORIENTATION and group == 0 and not self.sound_orientation(kind, position + step):
+                tags.damaged.append(name)
             if tag in _STORAGE or tag in tags.entries:
                 continue
-            name = tag_name(tag, group)
             if tag in _SOURCE_ONLY:
                 tags.source_only.append(_SOURCE_ONLY[tag])
             elif (value := self.value(kind, number, position + step - (8 if big else 4))) is None:
                 tags.damaged.append(name)
-            elif tag in _POINTERS.get(group, ()) and kind in _POINTER_TYPES:
-                within = self.directory(int.from_bytes(value, "little"), tag)
-                if len(within.damaged) > len(within.entries) + len(within.source_only):  # a wrong position
+            elif tag in _POINTERS.get(group, ()):
+                within = self.directory(int.from_bytes(value, "little"), tag) if kind in _POINTER_TYPES else None
+                if within is None or len(within.damaged) > _STRAY + len(within.entries) + len(within.source_only):
                     tags.damaged.append(name)
                     continue
                 tags.damaged += within.damaged
@@ -120,6 +125,9 @@ class _Reader:
             else:
                 tags.damaged.append(name)
         return tags
+
+    def sound_orientation(self, kind: int, end: int) -> bool:
+        return kind == _SHORT and 1 <= self.number("H", end - (8 if self.big else 4)) <= 8
 
     def value(self, kind: int, count: int, position: int) -> bytes | None:
         """Return the value of a tag as little-endian bytes; None if it is damaged."""

@@ -29,9 +29,11 @@ _CLASSIC_TIFF = 4_000_000_000  # bytes of pixels that a TIFF file with 32-bit of
 
 
 def forget_damaged_tags(image: Image.Image) -> None:
-    """Remove damaged EXIF directories from a TIFF file that Pillow opened. Otherwise, Pillow cannot load the image."""
+    """Remove damaged EXIF directories and XMP from a TIFF file that Pillow opened; otherwise, it cannot be loaded."""
     if image.format != "TIFF":
         return
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        image.info["xmp"] = b"?"  # `with_metadata` finds this damaged
     exif = image.getexif()
     for tag in (EXIF_IFD, GPS_IFD):
         if tag in exif:
@@ -55,9 +57,11 @@ def with_metadata(picture: Picture, image: Image.Image | None, data: bytes) -> P
         try:
             tags = read_tags(source)
         except ValueError:
-            dropped.append("EXIF data (damaged)")
+            dropped.append("EXIF (damaged)")
         else:
-            dropped += [f"{name} (damaged)" for name in tags.damaged] + tags.source_only
+            dropped += [f"EXIF {name} (damaged)" for name in tags.damaged] + [
+                f"EXIF {name}" for name in tags.source_only
+            ]
             exif = tags if tags.entries else None
     xmp = picture.xmp or info.get("xmp")
     if xmp and (not isinstance(xmp, bytes) or not _sound(xmp)):
@@ -81,11 +85,11 @@ def fitted(picture: Picture, name: str, pixel_bytes: int) -> Picture:
     dropped = [extra.name for extra in picture.extras if extra.format != name]
     exif, xmp, icc = picture.exif, picture.xmp, picture.icc
     if name == "tiff" and pixel_bytes > _CLASSIC_TIFF:
-        dropped += ["EXIF data"] * bool(exif) + ["XMP"] * bool(xmp)
+        dropped += ["EXIF"] * bool(exif) + ["XMP"] * bool(xmp)
         exif = xmp = None
     if exif and name in _EXIF_LIMIT:
         exif, names = reduced(exif, _EXIF_LIMIT[name])
-        dropped += names
+        dropped += [f"EXIF {name}" for name in names]
     if xmp and len(xmp) > _XMP_LIMIT.get(name, len(xmp)):
         dropped.append("XMP")
         xmp = None

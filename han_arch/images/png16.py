@@ -55,10 +55,6 @@ def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
     header = png_header(data)
     if header.depth != 16:
         return None
-    for chunk, start, end in png_chunks(data):
-        if chunk == b"tRNS":  # with a transparent colour, OpenCV returns wrong 16-bit values
-            data = data[: start - 8] + data[end + 4 :]
-            break
     samples = opencv_samples(image, data)
     if header.channels == 2:  # OpenCV returns grey and alpha as three equal channels and alpha
         return samples[..., [0, 3]]

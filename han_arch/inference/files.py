@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
-from han_arch.errors import UserError
+from han_arch.errors import UserError, printable, reason
 from han_arch.files import replacing
 from han_arch.images.formats import FORMATS, ImageFormat
 from han_arch.images.header import Header
@@ -53,14 +53,14 @@ def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSetti
     """
     sizes, refusals = _examined(jobs, engine.scale, settings.max_pixels)
     if len(refusals) == len(jobs):
-        raise UserError("\n".join(f"{job.name}: {reason}" for job, reason in refusals.items()))
-    for job, reason in refusals.items():
-        _report(job, reason)
+        raise UserError("\n  ".join(f"{job.name}: {refusal}" for job, refusal in refusals.items()))
+    for job, refusal in refusals.items():
+        _report(job, refusal)
     failed = len(refusals)
     progress_bar = partial(tqdm, unit="pixel", unit_scale=True, dynamic_ncols=True)
     with progress_bar(total=sum(sizes.values()), desc="all images") as bar:
         for job, size in sizes.items():
-            with progress_bar(desc=Path(job.name).name, leave=False) as own:
+            with progress_bar(desc=printable(Path(job.name).name), leave=False) as own:
                 try:
                     _upscale(job, engine, settings, _updating(bar, own, size))
                 except Exception as error:  # libraries raise many types for damaged images; the other images go on
@@ -99,17 +99,15 @@ def _size(job: UpscaleJob, max_pixels: int) -> tuple[int, int]:
         return read_size(file, max_pixels)
 
 
-def _report(job: UpscaleJob, reason: str) -> None:
-    tqdm.write(f"basicsr upscale: {job.name}: {reason}", file=sys.stderr)
+def _report(job: UpscaleJob, why: str) -> None:
+    tqdm.write(printable(f"basicsr upscale: {job.name}: {why}"), file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:
     """Return the reason of an error in one line."""
     if isinstance(error, MemoryError):
         return "not enough memory to read or write the image"
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    known = isinstance(error, (ImageError, NotFinite, UserError, OSError))
-    return text if known and text else f"{type(error).__name__}: {text or 'no message'}"
+    return "; ".join(str(error).splitlines()) if isinstance(error, (ImageError, NotFinite)) else reason(error)
 
 
 def _updating(bar: "tqdm[None]", own: "tqdm[None]", size: int) -> Callable[[int, int], None]:
@@ -128,7 +126,7 @@ def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progres
     def say(text: str) -> None:
         stream = sys.stderr if job.target is None else sys.stdout
         try:
-            tqdm.write(text, file=stream)
+            tqdm.write(printable(text), file=stream)
         except BrokenPipeError:  # a program such as `head` reads no more; the images do not depend on it
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

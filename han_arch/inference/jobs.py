@@ -79,7 +79,7 @@ def collect(paths: list[str], outputs: Outputs) -> tuple[list[UpscaleJob], Found
     found = find_images(paths, target)
     if not found.images:
         lines = [f"found no images in {', '.join(paths)}; file names must end in {' '.join(SUFFIXES)}", *found.report()]
-        raise UserError("\n".join(lines))
+        raise UserError("\n  ".join(lines))
     given = FORMATS[outputs.format] if outputs.format else None
     if out == STREAM or _names_a_file(out):
         if len(found.images) > 1:

@@ -1,0 +1,200 @@
+"""Damaged metadata: a bad tag is dropped alone and by its name; the orientation and all other tags stay."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from known_engines import photo
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo, putchunk
+
+from han_arch.images.exif import Tags, packed, read_tags, reduced
+from han_arch.images.formats import FORMATS
+from han_arch.images.picture import Picture
+from han_arch.images.read import read_picture
+from han_arch.images.write import WriteOptions
+
+Entry = tuple[int, int, int, bytes]  # tag, type, number of values, value
+GOOD: list[Entry] = [(271, 2, 6, b"Apple\0"), (274, 3, 1, b"\6\0")]
+EXIF, GPS = 0x8769, 0x8825
+
+
+def directory(entries: list[Entry], at: int) -> bytes:
+    head, body, data = struct.pack("<H", len(entries)), b"", b""
+    for tag, kind, count, value in entries:
+        if len(value) > 4:
+            value, data = struct.pack("<I", at + 6 + 12 * len(entries) + len(data)), data + value
+        body += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+    return head + body + bytes(4) + data
+
+
+def exif(first: list[Entry], below: list[Entry] | None = None, pointer: int = GPS) -> bytes:
+    """Return EXIF data with tags in the first directory, and in the one to which the tag `pointer` points."""
+    if below is not None:
+        at = 8 + len(directory([*first, (pointer, 4, 1, bytes(4))], 8))
+        return (
+            b"Exif\0\0II*\0\x08\0\0\0"
+            + directory([*first, (pointer, 4, 1, struct.pack("<I", at))], 8)
+            + directory(below, at)
+        )
+    return b"Exif\0\0II*\0\x08\0\0\0" + directory(first, 8)
+
+
+def saved(format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(photo(8, 12)).save(file, format, **options)
+    return file.getvalue()
+
+
+def jpeg(tags: bytes) -> bytes:
+    data = saved("jpeg")
+    return data[:2] + struct.pack(">BBH", 0xFF, 0xE1, len(tags) + 2) + tags + data[2:]
+
+
+def tiff(tags: bytes) -> bytes:
+    """Return a TIFF file with the tags of EXIF data; offsets within the data stay right."""
+    body = tags.removeprefix(b"Exif\0\0")
+    (count,) = struct.unpack_from("<H", body, 8)
+    mine = {struct.unpack_from("<H", body, 10 + 12 * i)[0]: body[10 + 12 * i : 22 + 12 * i] for i in range(count)}
+    pixels = len(body)
+    for tag, value in ((256, 12), (257, 8), (262, 1), (273, pixels), (278, 8), (279, 96)):
+        mine[tag] = struct.pack("<HHII", tag, 4, 1, value)
+    mine[258] = struct.pack("<HHIHH", 258, 3, 1, 8, 0)
+    start = pixels + 96
+    table = b"".join(mine[tag] for tag in sorted(mine))
+    return body[:4] + struct.pack("<I", start) + body[8:] + bytes(96) + struct.pack("<H", len(mine)) + table + bytes(4)
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "wrong type": (exif(GOOD, [(1, 2, 2, b"N\0"), (6, 7, 4, b"abcd")]), "EXIF GPSAltitude (damaged)"),
+    "alone": (exif(GOOD, [(6, 7, 4, b"abcd")]), "EXIF GPSAltitude (damaged)"),
+    "unknown type": (exif([*GOOD, (0x9C9B, 99, 4, b"abcd")]), "EXIF XPTitle (damaged)"),
+    "beyond the end": (exif([*GOOD, (315, 2, 99, b"\xff\xff\xff\x7f")]), "EXIF Artist (damaged)"),
+    "too many": (exif([*GOOD, (0x9C9B, 1, 0xFFFFFFFF, b"abcd")]), "EXIF XPTitle (damaged)"),
+    "pointer to nowhere": (exif([*GOOD, (GPS, 4, 1, b"\xff\xff\xff\x7f")]), "EXIF GPSInfo (damaged)"),
+    "pointer of a wrong type": (exif([*GOOD, (GPS, 2, 4, b"abc\0")]), "EXIF GPSInfo (damaged)"),
+    "note of the maker": (exif(GOOD, [(0x927C, 7, 5, b"maker"), (0xA434, 2, 5, b"Lens\0")], EXIF), "EXIF MakerNote"),
+}
+
+
+@pytest.mark.parametrize("make", [jpeg, tiff])
+@pytest.mark.parametrize("kind", list(BAD))
+def test_a_bad_tag_is_dropped_alone(kind: str, make: object) -> None:
+    tags, name = BAD[kind]
+    picture = read_picture(make(tags))  # type: ignore[operator]
+    assert picture.pixels.shape[:2] == (12, 8)
+    (note,) = picture.notes
+    assert name in note
+    assert picture.exif is not None
+    assert picture.exif.entries[271] == (2, b"Apple\0")
+    for target in ("png", "jpeg", "webp", "tiff"):
+        file = io.BytesIO()
+        FORMATS[target].write(file, FORMATS[target].fit(picture, 12, 8), WriteOptions(), "test")
+        with Image.open(io.BytesIO(file.getvalue())) as image:
+            image.load()
+            image.getexif().tobytes()  # raises an error for tags that Pillow cannot write
+            assert image.getexif()[271] == "Apple"
+            if kind == "wrong type":
+                assert image.getexif().get_ifd(GPS) == {1: "N"}
+
+
+@pytest.mark.parametrize("value", [(274, 3, 1, b"\x63\0"), (274, 2, 2, b"6\0")], ids=["99", "text"])
+def test_an_orientation_that_means_nothing_is_named(value: Entry) -> None:
+    picture = read_picture(jpeg(exif([GOOD[0], value])))
+    assert picture.pixels.shape[:2] == (8, 12)
+    assert "EXIF Orientation (damaged)" in picture.notes[0]
+
+
+def test_text_outside_ascii_and_big_endian_numbers_stay() -> None:
+    text = "Größe".encode()
+    comment = b"UNICODE\0" + "Wört".encode("utf-16-be")
+    body = struct.pack(">HHHIIHHIII", 2, 270, 2, len(text), 38, 0x829A, 5, 1, 38 + len(text), 0)
+    tags = read_tags(b"MM\0*\0\0\0\x08" + body + text + struct.pack(">II", 1, 250))
+    assert tags.entries == {270: (2, text), 0x829A: (5, struct.pack("<II", 1, 250))}
+    assert read_tags(packed(tags)) == tags
+    assert comment[8:].decode("utf-16-be") == "Wört"
+
+
+def test_many_tags_that_share_their_bytes_take_no_more_memory() -> None:
+    shared = exif([(40_000 + index, 7, 9_000, b"\x08\0\0\0") for index in range(750)])
+    kept = read_tags(shared)
+    assert sum(len(entry[1]) for entry in kept.entries.values()) <= len(shared)  # type: ignore[arg-type]
+
+
+def test_the_largest_tags_are_dropped_until_the_rest_fits() -> None:
+    tags = Tags(
+        {
+            271: (2, b"Apple\0"),
+            EXIF: Tags({0x9286: (7, bytes(70_000)), 0xA434: (2, b"Lens\0")}),
+            GPS: Tags({27: (7, bytes(80_000))}),
+        }
+    )
+    kept, names = reduced(tags, 60_000)
+    assert names == ["GPSProcessingMethod", "UserComment"]
+    assert kept == Tags({271: (2, b"Apple\0"), EXIF: Tags({0xA434: (2, b"Lens\0")})})
+    picture = FORMATS["jpeg"].fit(Picture(photo(8, 12), exif=tags, xmp=b"<a>" + bytes(70_000)), 8, 12)
+    (note,) = picture.notes
+    assert "EXIF GPSProcessingMethod, EXIF UserComment, XMP, which jpeg cannot store" in note
+    FORMATS["jpeg"].write(io.BytesIO(), picture, WriteOptions(), "s" * 500)
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "name"),
+    [
+        ("webp", {"xmp": b"<open>"}, "XMP (damaged)"),
+        ("webp", {"xmp": b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>'}, "XMP (damaged)"),
+        ("jpeg", {"exif": b"Exif\0\0rubbish"}, "EXIF (damaged)"),
+        ("tiff", {"tiffinfo": {700: 12}}, "XMP (damaged)"),
+        ("tiff", {"tiffinfo": {34675: 12}}, "ICC profile"),
+    ],
+)
+def test_damaged_blocks_are_named(format: str, options: dict, name: str) -> None:
+    picture = read_picture(saved(format, **options))
+    assert picture.pixels.shape == (8, 12, 3)
+    assert name in " ".join(picture.notes)
+    assert picture.xmp is None
+    assert picture.icc is None
+
+
+def test_profiles_that_pillow_cannot_read_are_named() -> None:
+    data = saved("jpeg", icc_profile=bytes(70_000))
+    second = data.index(b"ICC_PROFILE\0\2")
+    cut = read_picture(data[:second] + b"XXX" + data[second + 3 :])
+    assert "ICC profile (damaged)" in " ".join(cut.notes)
+    info = PngInfo()
+    info.add(b"iCCP", b"name\0\0no zlib data")
+    file = io.BytesIO()
+    file.write(saved("png")[:33])
+    putchunk(file, b"iCCP", b"name\0\0no zlib data")
+    file.write(saved("png")[33:])
+    assert "ICC profile (damaged)" in " ".join(read_picture(file.getvalue()).notes)
+
+
+def grey_png(depth: int, row: bytes, width: int, transparent: int) -> bytes:
+    file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
+    file.seek(8)
+    putchunk(file, b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, 0, 0, 0, 0))
+    putchunk(file, b"tRNS", struct.pack(">H", transparent))
+    putchunk(file, b"IDAT", zlib.compress(b"\0" + row))
+    putchunk(file, b"IEND", b"")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "transparent", "grey"),
+    [
+        (1, b"\x40", 1, [0, 255]),
+        (2, b"\x10", 1, [0, 85]),
+        (4, b"\x0f", 15, [0, 255]),
+        (8, b"\0\x05", 5, [0, 5]),
+        (16, b"\0\x05\x01\x02", 258, [5, 258]),
+    ],
+    ids=["1", "2", "4", "8", "16"],
+)
+def test_a_transparent_grey_of_every_depth(depth: int, row: bytes, transparent: int, grey: list[int]) -> None:
+    pixels = read_picture(grey_png(depth, row, 2, transparent)).pixels
+    assert pixels.dtype == (np.uint16 if depth == 16 else np.uint8)
+    assert pixels[0, :, 0].tolist() == grey
+    assert pixels[0, :, 1].tolist() == [np.iinfo(pixels.dtype).max, 0]
