@@ -22,6 +22,7 @@ KEYS = (
     "name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery",
     "perceptual",
 )  # fmt: skip
+_LARGEST = 10_000  # largest number of time measurements, pixels of a side, or crops
 CROP_KEYS = ("set", "image", "left", "top")
 
 
@@ -152,8 +153,8 @@ def _read_section(
     faults += [f"unknown option {key!r} of {section}; {hint(key, known)}" for key in own if key not in known]
     values = {key: own.get(key, default) for key, (default, _) in known.items()}
     for key, (_, least) in known.items():
-        if least is not None and (type(values[key]) is not int or values[key] < least):
-            faults.append(f"{section}:{key} must be a whole number >= {least}; got {values[key]!r}")
+        if least is not None and (type(values[key]) is not int or not least <= values[key] <= _LARGEST):
+            faults.append(f"{section}:{key} must be a whole number from {least} to {_LARGEST}; got {values[key]!r}")
     return values
 
 
