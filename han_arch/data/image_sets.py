@@ -1,6 +1,5 @@
 """List the images of a folder or an LMDB."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from han_arch.data.parallel import WorkerDied, run_apart
 from han_arch.data.stores import RECORD, LmdbFault, lmdb_keys, lmdb_value
+from han_arch.files import read_mapping
 from han_arch.images.read import list_files
 
 META_LINE = re.compile(r"([^.\s]+)\.png \((\d+),(\d+),(\d+)\) \d+")  # groups: key, height, width, channels
@@ -60,10 +60,10 @@ def load_set(path: Path, *, apart: bool = True) -> ImageSet:
         _load_folder(images)
     wanted = None
     try:
-        wanted = dict(json.loads((path / RECORD).read_text("utf-8"))).get("count")
+        wanted = read_mapping(path / RECORD).get("count")
     except FileNotFoundError:
         pass  # not made by basicsr data prepare
-    except (ValueError, TypeError):
+    except ValueError:
         images.faults.append(f"{path / RECORD} is damaged; remove {path}, then run basicsr data prepare again")
     if wanted is not None and wanted != len(images.images):
         images.faults.append(f"{path} has {len(images.images)} images, but basicsr data prepare made {wanted}")

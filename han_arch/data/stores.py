@@ -177,8 +177,8 @@ class Store(ABC):
     def _check_record(self, folder: Path) -> None:
         advice = "remove the folder, or pass another output folder with -o"
         try:
-            made_with = dict(json.loads((folder / RECORD).read_text("utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            made_with = files.read_mapping(folder / RECORD)
+        except (FileNotFoundError, ValueError):
             fault = f"{folder} exists but has no readable {RECORD}, so data prepare cannot continue"
             raise UserError(f"{fault}; {advice}") from None
         differences = "; ".join(

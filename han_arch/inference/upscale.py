@@ -12,6 +12,7 @@ from torch import Tensor
 
 from han_arch.archs.han_arch import HAN
 from han_arch.images.formats import PILLOW_BYTES
+from han_arch.images.header import header_of
 from han_arch.images.picture import Picture, from_pillow, to_pillow
 from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
@@ -79,6 +80,12 @@ def upscale(
         return upscale_pixels(pixels, engine, plan or choose(request), self_ensemble).pixels
 
     if isinstance(image, Image.Image):
+        if plan is None and getattr(image, "tile", None):  # Pillow has not decoded it yet
+            header, cost = header_of(image), engine.cost
+            least = PlanRequest(
+                header.shape, header.itemsize, cost, budget, self_ensemble, PILLOW_BYTES, header.reading
+            )
+            choose(least)  # raises UserError
         picture = from_pillow(image)
         if picture.pixels.dtype == np.uint16 and picture.pixels.shape[2] == 2:
             raise ValueError("Pillow has no mode for 16-bit grey with a transparent colour; pass an array (h, w, 2)")

@@ -14,7 +14,9 @@ import tifffile
 from known_engines import photo
 from PIL import Image
 
+import han_arch
 from han_arch.cli import main
+from han_arch.errors import UserError
 from han_arch.images.header import Header
 from han_arch.images.picture import Picture
 from han_arch.images.png16 import write_png16
@@ -170,3 +172,9 @@ def test_measured_memory_stays_below_the_prediction(kind: str, tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     measured, predicted = map(int, done.stdout.split())
     assert 0.5 * predicted < measured <= predicted
+
+
+def test_a_pillow_image_that_is_not_decoded_yet(tiny_checkpoint: Path) -> None:
+    image = Image.open(io.BytesIO(png_of_size(10_000, 8_000)))
+    with pytest.raises(UserError, match=r"8000x10000 pixels need --memory .*800 MB"):
+        han_arch.upscale(image, tiny_checkpoint, memory="800M")
