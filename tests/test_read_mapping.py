@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from han_arch.data.image_sets import load_set
+from han_arch.data.stores import RECORD
 from han_arch.files import read_mapping
 
 DAMAGED = {
@@ -21,11 +22,11 @@ DAMAGED = {
 
 @pytest.mark.parametrize("kind", list(DAMAGED))
 def test_damage_has_a_reason(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "prepare.json").write_bytes(DAMAGED[kind])
+    (tmp_path / RECORD).write_bytes(DAMAGED[kind])
     with pytest.raises(ValueError, match=r"\w"):
-        read_mapping(tmp_path / "prepare.json")
+        read_mapping(tmp_path / RECORD)
     faults = load_set(tmp_path).faults
-    assert any("prepare.json is damaged" in fault for fault in faults), faults
+    assert any(f"{RECORD} is damaged" in fault for fault in faults), faults
 
 
 def test_a_mapping_is_read(tmp_path: Path) -> None:

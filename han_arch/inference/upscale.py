@@ -81,11 +81,9 @@ def upscale(
 
     if isinstance(image, Image.Image):
         if plan is None and getattr(image, "tile", None):  # Pillow has not decoded it yet
-            header, cost = header_of(image), engine.cost
-            least = PlanRequest(
-                header.shape, header.itemsize, cost, budget, self_ensemble, PILLOW_BYTES, header.reading
-            )
-            choose(least)  # raises UserError
+            header = header_of(image)
+            shape, itemsize, cost = header.shape, header.itemsize, engine.cost
+            choose(PlanRequest(shape, itemsize, cost, budget, self_ensemble, PILLOW_BYTES, header.reading))
         picture = from_pillow(image)
         if picture.pixels.dtype == np.uint16 and picture.pixels.shape[2] == 2:
             raise ValueError("Pillow has no mode for 16-bit grey with a transparent colour; pass an array (h, w, 2)")
