@@ -36,6 +36,8 @@ def train(opt: dict[str, Any], args: argparse.Namespace, environment: str, warni
     from basicsr.models import build_model
 
     start = resume.find(opt)
+    if start.state is None:
+        resume.check_pretrained(opt)
     resume.prepare_folders(opt, start, fresh=args.fresh)
     if opt["rank"] == 0:
         _keep_options(opt, args)

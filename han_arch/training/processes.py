@@ -110,6 +110,20 @@ def largest(number: int) -> int:
 
 
 @contextmanager
+def noticing_lost_processes() -> Iterator[None]:
+    """Raise UserError if the connection to another process of the run ends, because that process died or stopped."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _joined() or "connection" not in str(error).lower():
+            raise
+        raise UserError(
+            "the run lost the connection to one of its processes, which died or was stopped; the first error message "
+            f"of the run says why ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+@contextmanager
 def owning(folder: Path, what: str) -> Iterator[None]:
     """Hold the lock of a run's folder in the process with rank 0. If another run holds it, all processes end.
 

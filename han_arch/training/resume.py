@@ -13,6 +13,8 @@ from han_arch.errors import UserError
 from han_arch.files import HALF_WRITTEN
 from han_arch.models.fitting import find_misfit
 from han_arch.opt import check
+from han_arch.zoo.load import find_file
+from han_arch.zoo.read import read_raw
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")  # keys of every training state, also of BasicSR's own
 OWN_STATE_KEYS = ("options", "random", "guard", "scheduled_lrs", "best_metric_results")  # added by CheckpointModel
@@ -101,6 +103,16 @@ def find(opt: dict[str, Any]) -> Resume:
         advice = "no usable training state; delete these files, or use --fresh instead of --auto_resume to start again:"
         raise UserError("\n  ".join([advice, *notes]))
     return Resume()
+
+
+def check_pretrained(opt: dict[str, Any]) -> None:
+    """Read the weights in `path:pretrain_network_g`, before the run renames or writes anything.
+
+    Raises:
+        UserError: the file is not a checkpoint, or a weight is nan or inf.
+    """
+    if opt["path"].get("pretrain_network_g"):
+        read_raw(find_file(opt["path"]["pretrain_network_g"]), opt["path"].get("param_key_g", "params"), required=False)
 
 
 def saved_iterations(folder: Path) -> list[int]:

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
     opt, warnings = load.load(path, request)
     if args.check:
         start = resume.find(opt) if is_train else resume.Resume()
+        if start.state is None:
+            resume.check_pretrained(opt)
         for warning in [*warnings, *start.notes]:
             sys.stderr.write(f"basicsr: warning: {printable(warning)}\n")
         resumes = f"resume after iteration {start.start_iter} and " if start.start_iter else ""
@@ -65,12 +67,14 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
         set_random_seed(opt["manual_seed"] + opt["rank"])
         if not is_train:
             with processes.owning(Path(opt["path"]["results_root"]), f"the test {opt['name']}"):
+                resume.check_pretrained(opt)
                 _test(opt, "\n".join([environment, *(f"Warning: {warning}" for warning in warnings)]))
             return 0
         folder = Path(opt["path"]["experiments_root"])
         with (
             clear_refusal(folder, REFUSED_WRITE, no_room_only=True),
             processes.owning(folder, f"the training {opt['name']}"),
+            processes.noticing_lost_processes(),
         ):
             return loop.train(opt, args, environment, warnings)
     finally:

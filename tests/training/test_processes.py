@@ -1,6 +1,7 @@
 """Runs of several real processes with gloo: slurm's variables, two nodes, and a process that dies."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -150,7 +151,10 @@ def test_dying_rank_ends_the_job_and_the_run_resumes(make_run, victim: int) -> N
     # One process resumes the run; then two processes finish it.
     code, text = run(together, "--auto_resume", "--force_yml", "train:total_iter=11")
     assert code == 0, text
-    assert "iter: 5." in text
+    # Rank 0 saves its last complete iteration, unless it is the victim.
+    resumed = re.search(r"Resuming training .*iter: (\d+)\.", text)
+    assert resumed
+    assert int(resumed[1]) in ((5, 6, 7, 8) if victim else (5,))
     code, text = run(together, "--auto_resume", "--force_yml", "datasets:train:batch_size_per_gpu=1", ranks=2)
     assert code == 0, text
     assert_close_weights(together, alone)

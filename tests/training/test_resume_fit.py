@@ -216,3 +216,21 @@ def test_check_reads_the_training_state(run_folder: Path, capsys: pytest.Capture
     assert "10.state" in capsys.readouterr().err
     assert main(command) == 0
     assert "iteration 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [(), ("--check",)], ids=["run", "check"])
+@pytest.mark.parametrize("content", [b"PK\3\4 cut", None], ids=["cut", "nan"])
+def test_bad_weights_are_found_before_anything_is_written(
+    run_folder: Path, flags: tuple[str, ...], content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan(run_folder)
+    shutil.copy(run_folder / MODELS / "net_g_10.pth", "start.pth")
+    if content:
+        Path("start.pth").write_bytes(content)
+    before = snapshot(run_folder)
+    pretrained = ("--force_yml", "path:pretrain_network_g=start.pth", "path:param_key_g=params_ema", "name=new")
+    assert main(["train", "-opt", "run.yml", *flags, *pretrained]) == 2
+    assert snapshot(run_folder) == before
+    error = capsys.readouterr().err
+    assert "start.pth" in error
+    assert ("damaged" if content else "conv_last.bias") in error
