@@ -15,15 +15,13 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from han_arch.archs.han_arch import HAN
-from han_arch.errors import UserError
 from han_arch.files import clear_refusal, replacing
 from han_arch.models import REFUSED_WRITE
+from han_arch.models.any_network import load_weights
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
 from han_arch.zoo.load import find_file, load_strict, warm_start
-from han_arch.zoo.read import read_raw
 from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
-from han_arch.zoo.state_dict import of_one_network
 
 
 class CheckpointModel(SRModel):
@@ -199,18 +197,8 @@ class CheckpointModel(SRModel):
         if isinstance(bare, HAN):
             self._load_han(net, load_path, strict, param_key)
             return
-        raw = read_raw(load_path, param_key, required=False)
-        source = f"{load_path}, key {raw.weight_key}" if raw.weight_key else load_path
-        get_root_logger().info(f"Loading {type(bare).__name__} from {source}.")
+        raw = load_weights(self, net, load_path, strict, param_key)
         self._mention_average(load_path, raw.weight_key, raw.keys)
-        state = of_one_network(raw.tensors, list(bare.state_dict())[:1], load_path)
-        self._print_different_keys_loading(bare, state, strict)
-        try:
-            bare.load_state_dict(state, strict=strict)
-        except RuntimeError as error:
-            raise UserError(
-                f"the weights in {load_path} do not fit the network {type(bare).__name__} of the option file: {error}"
-            ) from error
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
         bare, options = self.get_bare_model(net), self.opt["network_g"]

@@ -54,8 +54,11 @@ def run(args: argparse.Namespace, *, is_train: bool) -> int:
 
     from basicsr.utils import set_random_seed
 
+    from han_arch.models.any_network import load_weights
     from han_arch.models.validation import write_image
 
+    why = "damaged files, weights with nan and the prefixes of torch.compile and Lightning are not handled"
+    compat.replace("basicsr.models.base_model", "BaseModel.load_network", load_weights, why)
     why = "OpenCV crashes if the name of a file is not UTF-8"
     compat.replace("basicsr.models.sr_model", "imwrite", write_image, why)
     environment = _environment(plugins)

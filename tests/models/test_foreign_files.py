@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from steps import NETWORK, largest_difference
 
 from han_arch.errors import UserError
+from han_arch.models.any_network import load_weights
 
 NETWORKS = [
     {**NETWORK, "squeeze_factor": 4, "upscale": 2},
@@ -38,6 +39,25 @@ def test_forms_of_other_code(model: Any, tmp_path: Path) -> None:
         model.net_g.load_state_dict(before)
         model.load_network(model.net_g, str(tmp_path / f"{number}.pth"), strict=True)
         assert largest_difference(model.net_g.state_dict(), wanted) == 0
+
+
+def test_models_of_basicsr_get_the_same_reader(build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`basicsr train` and `test` give `load_weights` to BasicSR's own models."""
+    from basicsr.models.base_model import BaseModel
+
+    monkeypatch.setattr(BaseModel, "load_network", load_weights)
+    model = build(is_train=False, network=NETWORKS[1], model_type="SRModel")
+    wanted = {key: value + 0.01 for key, value in model.net_g.state_dict().items()}
+    save_file({f"model.{key}": value for key, value in wanted.items()}, tmp_path / "net.pth")
+    model.load_network(model.net_g, str(tmp_path / "net.pth"), True, "params")
+    assert largest_difference(model.net_g.state_dict(), wanted) == 0
+    torch.save({"params": {**wanted, "conv_last.bias": torch.zeros(9)}}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    for name, part in (("other.pth", "do not fit the network EDSR"), ("text.pth", "damaged")):
+        with pytest.raises(UserError) as caught:
+            model.load_network(model.net_g, str(tmp_path / name), True, "params")
+        assert part in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("strict", [True, False])
