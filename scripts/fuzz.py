@@ -114,7 +114,7 @@ def supervise(inputs: list[Input], args: argparse.Namespace) -> int:
     began, waiting, counts = time.monotonic(), queue.SimpleQueue[Input](), Counts()
     for one in inputs:
         waiting.put(one)
-    lock = threading.Lock()
+    lock, stopped = threading.Lock(), threading.Event()
     with (
         tempfile.TemporaryDirectory(prefix="fuzz_") as folder,
         tqdm(total=len(inputs), unit="input", desc="fuzz", disable=None, dynamic_ncols=True) as bar,
@@ -122,7 +122,7 @@ def supervise(inputs: list[Input], args: argparse.Namespace) -> int:
 
         def drive(number: int) -> None:
             with Worker(args.seed, args.longest, Path(folder, f"worker{number}")) as worker:
-                while time.monotonic() - began < 60 * args.minutes:
+                while not stopped.is_set() and time.monotonic() - began < 60 * args.minutes:
                     try:
                         one = waiting.get_nowait()
                     except queue.Empty:
@@ -137,8 +137,13 @@ def supervise(inputs: list[Input], args: argparse.Namespace) -> int:
         threads = [threading.Thread(target=drive, args=(number,)) for number in range(args.processes)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:  # after Ctrl-C, each worker ends with its input
+            stopped.set()
+            for thread in threads:
+                thread.join()
     done, seconds = counts.outcomes.total(), time.monotonic() - began
     for (kind, outcome), count in sorted(counts.outcomes.items()):
         print(f"{kind:12} {count:6}  {outcome}")
