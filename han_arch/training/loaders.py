@@ -184,13 +184,15 @@ def check_shared_memory(loader: Any, workers_here: int) -> None:
 
 def _death_of_worker(error: Exception) -> UserError | None:
     """Return the error for a data worker that was killed or had no shared memory; None for any other error."""
-    text = str(error)
-    killed = re.search(r"DataLoader worker \(pid[^)]*\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)", text)
-    if "(shm)" in text or "</torch_" in text or (killed and killed[1] == "Bus error"):
+    # Torch names the signal in the error itself, or in the error that it was handling.
+    text = " ".join(str(one) for one in (error, error.__cause__, error.__context__))
+    signal_name = re.search(r"is killed by signal: (\w+(?: \w+)?)", text)
+    if "(shm)" in text or "</torch_" in text or (signal_name and signal_name[1].startswith("Bus")):
         return UserError(f"a data worker had too little shared memory in {SHARED_MEMORY}; {MORE_SHARED_MEMORY}")
-    if killed:
+    if signal_name or "exited unexpectedly" in text:
         cause = "memory ran out (lower num_worker_per_gpu), or an LMDB is damaged (run basicsr data verify)"
-        return UserError(f"a data worker died ({killed[1] or 'unknown signal'}); most likely, {cause}")
+        name = signal_name[1] if signal_name else "signal unknown"
+        return UserError(f"a data worker died ({name}); most likely, {cause}, or {SHARED_MEMORY} is full (--shm-size)")
     return None
 
 

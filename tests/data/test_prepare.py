@@ -1,6 +1,9 @@
 """basicsr data prepare: windows and output, reuse of earlier data sets, and errors."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import cv2
 import lmdb
@@ -17,6 +20,7 @@ from han_arch.data.lmdb_store import LmdbStore
 from han_arch.data.prepare import CropGrid
 from han_arch.errors import UserError
 from han_arch.images.write import encode_png
+from han_arch.locks import held
 
 OPTIONS = ["--crop-size", "48", "--step", "24", "--gt-size", "24", "--workers", "1"]
 
@@ -280,3 +284,77 @@ def test_sizes_that_do_not_divide_name_the_nearest(size, step):
     with pytest.raises(UserError, match=r"not a positive multiple of scale 8; use \d+ or \d+"):
         CropGrid(size, step).check(8)
     CropGrid(96, 48).check(8)
+
+
+def put_junk(data: Path) -> None:
+    """Overwrite all pages after the header; LMDB then ends the process that reads them."""
+    content = data.read_bytes()
+    data.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
+
+
+def flip_value(data: Path) -> None:
+    """Damage the first image in an LMDB; its pages stay readable."""
+    content = bytearray(data.read_bytes())
+    content[content.index(b"\x89PNG")] ^= 0xFF
+    data.write_bytes(bytes(content))
+
+
+def cut_file(data: Path) -> None:
+    data.write_bytes(data.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("state", ["finished", "partial"])
+@pytest.mark.parametrize("damage", [put_junk, flip_value, cut_file], ids=lambda damage: damage.__name__)
+def test_damaged_lmdbs_are_made_again(hr_folder, tmp_path, caplog, damage, state):
+    out = tmp_path / "out"
+    command = (hr_folder, out, "--scale", "2", "--only", "lmdb")
+    assert run(*command) == 0
+    whole = sorted(lmdb_content(out / "GT_sub_x2.lmdb").items())
+    damage(out / "GT_sub_x2.lmdb" / "data.mdb")
+    if state == "partial":
+        (out / "GT_sub_x2.lmdb").rename(out / "GT_sub_x2.lmdb.partial")
+    caplog.clear()
+    assert run(*command) == 0
+    assert sorted(lmdb_content(out / "GT_sub_x2.lmdb").items()) == whole
+    assert not list(out.glob("*.partial"))
+    if damage is not flip_value:
+        (record,) = caplog.records
+        assert "data.mdb" in record.message
+        assert "GT_sub_x2.lmdb is made again" in record.message
+
+
+def lmdb_content(folder: Path) -> dict[bytes, bytes]:
+    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        return {bytes(key): bytes(value) for key, value in transaction.cursor()}
+
+
+def test_only_one_process_makes_a_data_set(hr_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    with held(out / "GT_x2", "another run"):
+        assert run(hr_folder, out, "--scale", "2", "--only", "images") == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+        assert "GT_x2" in line
+        assert str(os.getpid()) in line
+        assert not [path for path in out.iterdir() if not path.name.startswith(".")]
+        assert run(hr_folder, out, "--scale", "3", "--only", "images") == 0
+    assert run(hr_folder, out, "--scale", "2", "--only", "images") == 0
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_continues(hr_folder, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    whole = LmdbStore.put
+
+    def refuse(self: LmdbStore, images: dict[str, bytes]) -> None:
+        if any(name.startswith("c") for name in images):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(self, images)
+
+    monkeypatch.setattr(LmdbStore, "put", refuse)
+    assert run(hr_folder, out, "--scale", "2", "--only", "lmdb") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert str(out) in line
+    assert "run the same command again" in line
+    assert not list(out.rglob("*.part"))
+    monkeypatch.undo()
+    assert run(hr_folder, out, "--scale", "2", "--only", "lmdb") == 0
+    assert not list(out.glob("*.partial"))

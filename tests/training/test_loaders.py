@@ -1,14 +1,24 @@
 """Training samples: each pass over the data set is a permutation; batches do not depend on the process count."""
 
+import collections
+import os
 import random
 import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from runs import run
+from runs import make_folder, run
 
-from han_arch.training.loaders import RunSampler, SeededSamples
+from han_arch.data.loading import SampleError
+from han_arch.errors import UserError
+from han_arch.training import loaders
+from han_arch.training.loaders import RunSampler, SeededSamples, check_shared_memory, next_batch, reading
 
 
 def test_each_pass_is_another_permutation() -> None:
@@ -77,3 +87,87 @@ def test_samples_depend_on_their_key_alone() -> None:
     assert samples[1, 77] == first
     assert samples[1, 78] != first
     assert len(samples) == 3
+
+
+class Samples(torch.utils.data.Dataset):
+    """Samples of 1 MB. The worker that loads one calls `before` first."""
+
+    def __init__(self, before=lambda: None) -> None:
+        self.before = before
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, key: object) -> dict:
+        self.before()
+        return {"lq": torch.zeros(2**18), "lq_path": "0.png"}
+
+
+def kill_by(number: signal.Signals):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def no_memory() -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+
+
+def bad_sample() -> None:
+    raise SampleError("gt/0.png: damaged")
+
+
+DEATHS = [
+    (kill_by(signal.SIGBUS), ["/dev/shm", "num_worker_per_gpu", "--shm-size"]),
+    (no_memory, ["/dev/shm", "num_worker_per_gpu", "--shm-size"]),
+    (kill_by(signal.SIGKILL), ["data worker died", "memory", "num_worker_per_gpu"]),
+    (kill_by(signal.SIGABRT), ["data worker died", "basicsr data verify"]),
+    (bad_sample, ["iteration 5", "gt/0.png: damaged"]),
+]
+
+
+@pytest.mark.parametrize(("before", "parts"), DEATHS, ids=["bus", "shm", "killed", "aborted", "sample"])
+def test_the_death_of_a_data_worker_is_one_line(before, parts: list[str]) -> None:
+    loader = torch.utils.data.DataLoader(Samples(before), num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(UserError) as caught, reading(loader) as batches:
+        next_batch(batches, 5)
+    assert "\n" not in str(caught.value)
+    assert "Error:" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+Space = collections.namedtuple("Space", "total used free")
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "processes", "fits"),
+    [(64, 64, 1, True), (64, 31, 1, False), (64, 33, 2, True), (63, 63, 2, False), (8, 8, 1, False)],
+)
+def test_shared_memory_is_checked_before_the_run(monkeypatch, tmp_path, total, free, processes, fits) -> None:
+    """2 workers load 2 batches of 8 samples of 1 MiB in advance: 32 MiB for each process."""
+    monkeypatch.setattr(loaders, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Space(total * 2**20, 0, free * 2**20))
+    loader = torch.utils.data.DataLoader(Samples(), batch_size=8, num_workers=2)
+    check_shared_memory(torch.utils.data.DataLoader(Samples(), batch_size=8), processes)  # no workers
+    if fits:
+        check_shared_memory(loader, processes)
+        return
+    with pytest.raises(UserError) as caught:
+        check_shared_memory(loader, processes)
+    for part in ("num_worker_per_gpu 2", f"{32 * processes}.0 MiB", f"{free}.0 MiB", "--shm-size"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("basicsr")
+def test_a_small_shared_memory_stops_a_real_run(tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small /dev/shm")
+    folder = make_folder(tmp_path / "run", workers=2)
+    command = f"mount -t tmpfs -o size=16k tmpfs /dev/shm && exec {sys.executable} -m han_arch train -opt run.yml"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"cannot mount a small /dev/shm: {done.stderr}")
+    assert done.returncode == 2, done.stderr
+    assert "num_worker_per_gpu 2" in done.stderr
+    assert "--shm-size" in done.stderr
+    assert "Traceback" not in done.stderr
