@@ -8,7 +8,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from han_arch.errors import UserError
 
-MOST_MODULES = 20_000  # HAN has 2,700; so many can be built on the device meta in a few seconds
+MOST_MODULES = 10_000  # HAN has 2,700; so many can be built on the device meta in a few seconds
 
 
 @contextmanager
