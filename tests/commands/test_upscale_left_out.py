@@ -162,10 +162,10 @@ def test_any_error_fails_its_file_alone(
     read = upscaling.read_picture
     waiting = [error]
 
-    def read_or_fail(data: bytes, max_pixels: int) -> object:
+    def read_or_fail(*args: object, **options: object) -> object:
         if waiting:
             raise waiting.pop()
-        return read(data, max_pixels)
+        return read(*args, **options)
 
     monkeypatch.setattr(upscaling, "read_picture", read_or_fail)
     assert upscale(tiny_checkpoint) == 1
@@ -175,7 +175,7 @@ def test_any_error_fails_its_file_alone(
 
 
 def test_ctrl_c_ends_the_command(folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(data: bytes, max_pixels: int) -> object:
+    def interrupted(*args: object, **options: object) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(upscaling, "read_picture", interrupted)
