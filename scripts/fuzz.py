@@ -36,7 +36,7 @@ from tqdm import tqdm
 REPOSITORY = Path(__file__).resolve().parent.parent
 TESTS = REPOSITORY / "tests"
 CORPUS = TESTS / "fuzzing" / "corpus"
-MEMORY = 2_000_000_000  # bytes of resident memory of a worker; 650 MB of them are Python with PyTorch
+MEMORY = 1_600_000_000  # bytes of resident memory of a worker; 650 MB of them are Python with PyTorch
 ADDRESSES = 16_000_000_000  # bytes of address space of a worker
 RESTART_AFTER = 1000  # inputs of one worker process, so that a leak is noticed as memory but does not add up for ever
 

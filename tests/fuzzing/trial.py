@@ -105,6 +105,15 @@ def only_file(folder: Path) -> Path:
     return path
 
 
+def resident(field: str) -> int:
+    """Return the resident memory of this process in bytes: "VmRSS:" now, "VmHWM:" the peak; 0 if unknown."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def generator(seed: int, kind: str, index: int) -> random.Random:
     """Return the random generator of one input. Each input has its own, so that it can be repeated alone."""
     return random.Random(f"{seed} {kind} {index}")
