@@ -176,6 +176,9 @@ def _list(name: str, folder: Path, faults: list[str]) -> list[Path]:
     if files is None:
         faults.append(f"{name}: there is no folder {folder} (paths are relative to {Path.cwd()})")
         return []
+    if any(file.name == "data.mdb" for file in files):
+        faults.append(f"{name}: {folder} is an LMDB; the leaderboard reads only folders of image files")
+        return []
     if not files:
         faults.append(f"{name}: there is no image in the folder {folder}")
     for stem, count in sorted(Counter(path.stem for path in files).items()):

@@ -157,3 +157,13 @@ def test_unusable_hr_is_one_clear_line(tmp_path: Path) -> None:
             sets.load_gt(tmp_path / f"{name}.png", X4)
         assert f"{name}.png" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_an_lmdb_is_named_as_such(tmp_path):
+    for name in ("data.mdb", "lock.mdb", "meta_info.txt"):
+        (tmp_path / name).write_bytes(b"")
+    faults: list[str] = []
+    sets.read_set("mine", {"dataroot_gt": str(tmp_path)}, Protocol("BI", 2), faults)
+    assert len(faults) == 1
+    assert "LMDB" in faults[0]
+    assert str(tmp_path) in faults[0]
