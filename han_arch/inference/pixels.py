@@ -133,6 +133,7 @@ class _ImageRun:
         def run(region: Region) -> Tensor:
             nonlocal done
             self.listener.progress(done, total)
+            trim_freed_memory()  # otherwise, memory that is free but fragmented adds up from tile to tile
             done += (region[1] - region[0]) * (region[3] - region[2])
             tiles = (_joined(self._strips(engine, region)) for engine in self._engines())
             return next(tile for tile in tiles if torch.isfinite(tile).all())
