@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from standins import changed, make_files, sound_options
 
@@ -78,7 +79,7 @@ def test_shipped_files_pass_on_stand_in_folders(name: str, folder: Path, capsys:
 def test_options_of_upstream_are_known(network: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_files({"datasets": {"val": PAIRS}}, folder)
     (folder / "meta_info.txt").write_text("".join(f"image{index}.png (192,192,3)\n" for index in range(4)))
-    (folder / "x2.pth").touch()
+    torch.save({"params": {"weight": torch.zeros(1)}}, folder / "x2.pth")
     (folder / "own.yml").write_text(yaml.safe_dump(upstream_options(network)))
     assert main(["train", "-opt", "own.yml", "--check"]) == 0, capsys.readouterr().err
     output = capsys.readouterr()
