@@ -139,7 +139,7 @@ def _meta(rng: random.Random, path: Path) -> None:
     elif way == 4:
         lines = [b"\xef\xbb\xbf", *lines]
     elif way == 5:
-        lines = [b"".join(lines).decode().encode("utf-16")]
+        lines = [b"".join(lines).decode("latin-1").encode("utf-16")]
     elif way == 6:
         lines = [*lines, *lines]
     else:
