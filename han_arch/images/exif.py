@@ -96,16 +96,20 @@ class _Reader:
         except (struct.error, OverflowError):
             tags.damaged.append(whole)
             return tags
+        seen = set()  # a directory has each tag once; otherwise, many pointers to one place would never end
         for index in range(count):
             position = start + count_bytes + step * index
             if position + step > len(self.data):
                 tags.damaged.append(whole)
                 break
             tag, kind, number = struct.unpack_from(self.order + code, self.data, position)
+            if tag in seen:
+                continue
+            seen.add(tag)
             name = tag_name(tag, group)
             if tag == _ORIENTATION and group == 0 and not self.sound_orientation(kind, position + step):
                 tags.damaged.append(name)
-            if tag in _STORAGE or tag in tags.entries:
+            if tag in _STORAGE:
                 continue
             if tag in _SOURCE_ONLY:
                 tags.source_only.append(_SOURCE_ONLY[tag])

@@ -20,6 +20,7 @@ _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _OTHER_CHUNKS = frozenset(
     (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"eXIf", b"tIME", b"iDOT", b"acTL", b"fcTL", b"fdAT")
 )
+_UTF_16 = {b"<\0": "utf-16-le", b"\xff\xfe": "utf-16-le", b"\0<": "utf-16-be", b"\xfe\xff": "utf-16-be"}
 _ICC_SEGMENT, _ICC_BYTES = b"ICC_PROFILE\0", 255 * 65_519
 _KNOWN_SEGMENTS = ("APP0", "APP1", "APP2", "APP14")  # JFIF, EXIF and XMP, ICC profile, and Adobe's colour transform
 _NAMED = 8  # largest number of names in a note
@@ -63,12 +64,9 @@ def with_metadata(picture: Picture, image: Image.Image | None, data: bytes) -> P
                 f"EXIF {name}" for name in tags.source_only
             ]
             exif = tags if tags.entries else None
-    xmp = picture.xmp or info.get("xmp")
-    if xmp and (not isinstance(xmp, bytes) or not _sound(xmp)):
+    xmp = None
+    if (found_xmp := picture.xmp or info.get("xmp")) and (xmp := _plain_xmp(found_xmp)) is None:
         dropped.append("XMP (damaged)")
-        xmp = None
-    if xmp:  # the pixels are upright now
-        xmp = re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp.rstrip(b"\0"))
     found = [] if image is None else list(_extras(image, data))
     dropped += [extra.name for extra in found if not extra.format]
     if image is not None and _lost_profile(image):
@@ -119,17 +117,24 @@ def _exif_bytes(info: dict) -> bytes | None:
     return exif if isinstance(exif, bytes) else None
 
 
-def _sound(xmp: bytes) -> bool:
+def _plain_xmp(xmp: object) -> bytes | None:
+    """Return XMP data in UTF-8, with the orientation of upright pixels. Return None if they are damaged."""
+
     def refuse(*_: object) -> None:
         raise ValueError("XMP must not define XML entities")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
+    if not isinstance(xmp, bytes):
+        return None
     try:
-        parser.Parse(xmp.rstrip(b"\0"), True)
-        return True
+        if encoding := _UTF_16.get(xmp[:2]):
+            xmp = re.sub("^\ufeff?(<[?]xml[^>]*?) encoding=[\"'][^\"']*[\"']", r"\1", xmp.decode(encoding)).encode()
+        xmp = xmp.rstrip(b"\0")
+        parser.Parse(xmp, True)
     except (expat.ExpatError, ValueError, LookupError):
-        return False
+        return None
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def _lost_profile(image: Image.Image) -> bool:
@@ -177,7 +182,7 @@ def _png_extras(image: Image.Image, data: bytes) -> Iterator[Extra]:
 
 def _jpeg_extras(image: Image.Image) -> Iterator[Extra]:
     if (pictures := getattr(image, "n_frames", 1)) > 1:
-        yield Extra("", f"{pictures - 1} more pictures", b"")
+        yield Extra("", f"{pictures - 1} more picture{'s' * (pictures > 2)}", b"")
     for name, content in getattr(image, "applist", []):
         if name == "COM":
             yield Extra("jpeg", "comment", _segment(0xFE, content))

@@ -52,6 +52,8 @@ def damage_reported(faults: tuple[type[Exception], ...] = _FAULTS) -> Iterator[N
     except UnidentifiedImageError:
         raise ImageError("not an image") from None
     except faults as error:
+        if "PngImagePlugin.MAX_TEXT" in str(error) or "MAX_TEXT_MEMORY" in str(error):
+            raise ImageError("the texts or the ICC profile of the PNG file are too long; remove them") from error
         raise ImageError(f"damaged or incomplete file: {error}") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, listed
 from han_arch.images.header import Header, header_of
@@ -30,16 +30,17 @@ MAX_PIXELS = 256_000_000
 # Pillow mode of an image in a data set -> mode that its pixels are converted to.
 _DATA_MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
 _BITS_PER_SAMPLE = 258  # number of a TIFF tag
+_TEXT_BYTES = 16 << 20  # largest compressed text or ICC profile of a PNG file, in bytes after decompression
 
 
-def read_size(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Read an image's height and width from the file header. The EXIF orientation is not applied.
+def read_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read the header of an image file. The image is not decoded.
 
     Raises:
         ImageError: the file cannot be read; see `read_picture` for the reasons.
     """
     with _opened(file, max_pixels) as image:
-        return image.height, image.width
+        return header_of(image)
 
 
 def read_picture(
@@ -76,12 +77,23 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     if not start:
         raise ImageError("empty file")
     file.seek(0)
-    with damage_reported(), _identified(file, start) as image:
+    with damage_reported(), _long_texts(), _identified(file, start) as image:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
             raise ImageError(f"found {pictures} pictures in one {image.format} file; the file must have exactly one")
         yield image
+
+
+@contextlib.contextmanager
+def _long_texts() -> Iterator[None]:
+    """Let Pillow read long texts and ICC profiles of PNG files. Its own limit is 1 MB."""
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    PngImagePlugin.MAX_TEXT_CHUNK = max(limit, _TEXT_BYTES)
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = limit
 
 
 def _identified(file: BinaryIO, start: bytes) -> Image.Image:
@@ -120,10 +132,11 @@ def decode_image(data: bytes) -> np.ndarray:
     # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
         raise ImageError("the image has 16 bits per channel; convert the image to 8 bits")
-    with damage_reported(), Image.open(io.BytesIO(data)) as image:
+    with damage_reported(), _long_texts(), Image.open(io.BytesIO(data)) as image:
         tiff_bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ())
         if image.mode.startswith(("I", "F")) or any(bits > 8 for bits in tiff_bits):
             raise ImageError("the image has 16 or more bits per channel; convert the image to 8 bits")
+        forget_damaged_tags(image)
         image.load()
         if "transparency" in image.info:
             mode = "LA" if image.mode in ("1", "L") else "RGBA"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from han_arch.errors import UserError, printable, reason
@@ -17,7 +18,7 @@ from han_arch.files import replacing
 from han_arch.images.formats import FORMATS, ImageFormat
 from han_arch.images.header import Header
 from han_arch.images.picture import ImageError, Picture
-from han_arch.images.read import MAX_PIXELS, read_picture, read_size
+from han_arch.images.read import MAX_PIXELS, read_header, read_picture
 from han_arch.images.write import WriteOptions
 from han_arch.inference.engines import Engine
 from han_arch.inference.jobs import UpscaleJob
@@ -49,7 +50,7 @@ def upscale_files(jobs: list[UpscaleJob], engine: Engine, settings: UpscaleSetti
     """Upscale the images of all jobs in order. Show progress, print each error, and return the number of failures.
 
     Raises:
-        UserError: no output file can be written, because its format has a limit. This is found before any work.
+        UserError: no image can become a file of its format. This is found before any work.
     """
     sizes, refusals = _examined(jobs, engine.scale, settings.max_pixels)
     if len(refusals) == len(jobs):
@@ -74,29 +75,29 @@ def _examined(
 ) -> tuple[dict[UpscaleJob, int], dict[UpscaleJob, str]]:
     """Read the headers of all sources. Return the jobs to do, with their numbers of pixels, and refusals with a reason.
 
-    The number of pixels, for the progress bar, is 0 if the header cannot be read.
+    A job is refused if its format cannot store the upscaled image. The number of pixels, for the progress bar, is 0 if
+    the header cannot be read.
     """
     sizes: dict[UpscaleJob, int] = {}
     refusals: dict[UpscaleJob, str] = {}
     for job in jobs:
+        sizes[job] = 0
+        if job.source is None or not job.source.is_file():  # opening a named pipe would block
+            continue
         try:
-            height, width = _size(job, max_pixels)
+            with job.source.open("rb") as file:
+                header = read_header(file, max_pixels)
         except Exception:  # the job itself reports the error
-            height = width = 0
+            continue
+        height, width, channels = header.shape
         try:
-            job.format.check_sides(scale * height, scale * width)
+            pixel = Picture(np.zeros((1, 1, channels), f"u{header.itemsize}"))
+            job.format.fit(pixel, scale * height, scale * width)
             sizes[job] = height * width
-        except ImageError as error:
+        except (ImageError, UserError) as error:
             refusals[job] = str(error)
+            del sizes[job]
     return sizes, refusals
-
-
-def _size(job: UpscaleJob, max_pixels: int) -> tuple[int, int]:
-    """Return the height and width of a job's source in pixels; (0, 0) if unknown."""
-    if job.source is None or not job.source.is_file():  # opening a named pipe would block
-        return 0, 0
-    with job.source.open("rb") as file:
-        return read_size(file, max_pixels)
 
 
 def _report(job: UpscaleJob, why: str) -> None:

@@ -18,7 +18,7 @@ from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
 from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
-_TOLERANCE = 1 / 255  # floats may leave [0, 1] by one 8-bit step, as rounding can do
+_TOLERANCE = 0.5  # floats may leave [0, 1] by this much, as bicubic interpolation and sharpening can do
 Run = Callable[[np.ndarray], np.ndarray]  # an image, (h, w, 1 to 4) of uint8, uint16 or float32 -> the upscaled image
 Images = TypeVar("Images", NDArray[np.generic], Image.Image, Tensor)
 
@@ -61,8 +61,8 @@ def upscale(
 
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
-        ValueError: the image has an unsupported shape or colour mode, no pixels, or floats that are not in [0, 1] by
-            more than one 8-bit step.
+        ValueError: the image has an unsupported shape or colour mode, no pixels, or floats that leave [0, 1] by
+            more than 0.5.
         UserError (a ValueError): the memory limit is too small, or the device, dtype or model does not work.
         FileNotFoundError: the model does not exist.
 

@@ -1,13 +1,17 @@
 """`basicsr upscale` finds output files that it cannot write before any work starts, and leaves nothing behind."""
 
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from known_engines import photo
 from PIL import Image
 
 from han_arch.cli import main
+from han_arch.images.picture import Picture
+from han_arch.images.png16 import write_png16
 
 
 @pytest.fixture
@@ -69,6 +73,30 @@ def test_refused_once_and_before_the_work(
     assert all(message in error for message in messages)
     assert error.count("error:") == 1
     assert tree() == before
+
+
+def test_formats_that_cannot_store_an_image_are_found_before_the_work(
+    folder: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(photo(12, 16, 4)).save("in/z.png")
+    palette = Image.fromarray(photo(12, 16)).quantize(16)
+    palette.save("in/y.png", transparency=3)
+    with Path("in/x.png").open("wb") as file:
+        write_png16(file, Picture(photo(12, 16, 3, np.uint16)), "test", 6)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    for names, target, messages in (
+        ("zy", "jpeg", ["in/z.png: jpeg cannot store", "in/y.png: jpeg cannot store", "alpha", "--format"]),
+        ("x", "tiff", ["in/x.png: tifffile cannot be imported", "pip install"]),
+    ):
+        assert upscale(tiny_checkpoint, *(f"in/{name}.png" for name in names), "-o", "out", "--format", target) == 2
+        error = capsys.readouterr().err
+        assert all(message in error for message in messages)
+        assert not Path("out").exists()
+        assert upscale(tiny_checkpoint, "in", "-o", target, "--format", target) == 1
+        printed = capsys.readouterr()
+        assert all(message in printed.err for message in messages)
+        assert printed.err.index(messages[0]) < printed.err.index("all images")
+        assert f"{len(names)} of 5 images failed" in printed.err
 
 
 def test_sides_beyond_the_limit_are_found_before_the_work(

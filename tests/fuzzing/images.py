@@ -82,9 +82,9 @@ def checkpoint() -> Path:
 
 
 def _read_as_data(data: bytes) -> None:
-    from han_arch.images.read import decode_image, read_size
+    from han_arch.images.read import decode_image, read_header
 
-    height, width = read_size(io.BytesIO(data))
+    height, width, _ = read_header(io.BytesIO(data)).shape
     if height * width <= _DATA_PIXELS:
         decode_image(data)
 

@@ -2,18 +2,19 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
 import pytest
 from known_engines import photo
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from han_arch.images.exif import Tags, packed, read_tags, reduced
 from han_arch.images.formats import FORMATS
-from han_arch.images.picture import Picture
-from han_arch.images.read import read_picture
+from han_arch.images.picture import ImageError, Picture
+from han_arch.images.read import decode_image, read_picture
 from han_arch.images.write import WriteOptions
 
 Entry = tuple[int, int, int, bytes]  # tag, type, number of values, value
@@ -123,6 +124,17 @@ def test_many_tags_that_share_their_bytes_take_no_more_memory() -> None:
     assert sum(len(entry[1]) for entry in kept.entries.values()) <= len(shared)  # type: ignore[arg-type]
 
 
+def test_many_pointers_to_one_place_take_no_time() -> None:
+    count = 400  # the number of steps would be its third power
+    second, third = 14 + 12 * count, 20 + 24 * count
+    damaged: list[Entry] = [(40_000 + index % 9, 0, 1, bytes(4)) for index in range(count)]
+    data = exif([(EXIF, 4, 1, struct.pack("<I", second))] * count)
+    data += directory([(0xA005, 4, 1, struct.pack("<I", third))] * count, second) + directory(damaged, third)
+    before = time.process_time()
+    assert read_tags(data).damaged == ["ExifInteroperabilityOffset"]
+    assert time.process_time() - before < 1
+
+
 def test_the_largest_tags_are_dropped_until_the_rest_fits() -> None:
     tags = Tags(
         {
@@ -170,6 +182,42 @@ def test_profiles_that_pillow_cannot_read_are_named() -> None:
     putchunk(file, b"iCCP", b"name\0\0no zlib data")
     file.write(saved("png")[33:])
     assert "ICC profile (damaged)" in " ".join(read_picture(file.getvalue()).notes)
+
+
+@pytest.mark.parametrize("size", [1 << 21, 17 << 20], ids=["2 MB", "17 MB"])
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])
+def test_long_compressed_texts_are_read_or_named(kind: str, size: int) -> None:
+    info, icc = PngInfo(), None
+    if kind == "iCCP":
+        icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().ljust(size, b"\0")
+    else:
+        (info.add_text if kind == "zTXt" else info.add_itxt)("Comment", "a" * size, zip=True)
+    data, limit = saved("png", pnginfo=info, icc_profile=icc), PngImagePlugin.MAX_TEXT_CHUNK
+    if size > 16 << 20:
+        with pytest.raises(ImageError, match="PNG file are too long; remove them"):
+            read_picture(data)
+    else:
+        picture = read_picture(data)
+        assert [extra.name for extra in picture.extras] == ([] if icc else [f"{kind} Comment"])
+        assert picture.icc == icc
+        assert decode_image(data).shape == (8, 12, 3)
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+@pytest.mark.parametrize("make", [jpeg, tiff])
+def test_data_sets_read_images_with_damaged_tags(make: object) -> None:
+    tags, _ = BAD["wrong type"]
+    assert decode_image(make(tags)).shape[:2] == (12, 8)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("declared", ["", '<?xml version="1.0" encoding="UTF-16"?>'])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_xmp_in_utf_16_becomes_utf_8(encoding: str, declared: str) -> None:
+    text = '<a xmlns:tiff="t" tiff:Orientation="{}" title="Größe"/>'
+    picture = read_picture(saved("tiff", tiffinfo={700: (declared + text.format(6)).encode(encoding)}))
+    assert picture.xmp is not None
+    assert picture.xmp.decode("utf-8-sig").endswith(text.format(1))
+    assert not picture.notes
 
 
 def grey_png(depth: int, row: bytes, width: int, transparent: int) -> bytes:
