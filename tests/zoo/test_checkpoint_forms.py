@@ -193,7 +193,7 @@ def numpied() -> bytes:
         (b"<!DOCTYPE html>\n<html>", "web page"),
         (b"\n <HTML>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (gzip.compress(b"x" * 99), "gunzip"),
+        (gzip.compress(b"x" * 99, mtime=0), "gunzip"),
         (tarred(), "tar archive"),
         (zipped(["a/constants.pkl", "a/data.pkl", "a/code/x.py"]), "TorchScript … state_dict()"),
         (zipped(["a/archive_format", "a/models/model.json"]), "torch.export"),
