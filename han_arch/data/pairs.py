@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from han_arch.data.degradation import TURNED, is_turned
-from han_arch.data.image_sets import ImageRef, infer_template, load_set
+from han_arch.data.image_sets import ImageRef, infer_template
 from han_arch.data.parallel import WorkerDied, default_workers, in_threads, run_apart
-from han_arch.data.stores import LmdbFault
+from han_arch.data.stores import LmdbFault, lmdb_keys
 from han_arch.errors import nearest
 from han_arch.images.formats import SUFFIXES
 from han_arch.images.picture import ImageError
@@ -26,6 +26,7 @@ SIDES = {"PairedImageDataset": ("dataroot_gt", "dataroot_lq"), "SingleImageDatas
 SHOWN = 8  # largest number of faults of one kind that are listed
 _TRIED = 3  # number of training pairs that are decoded before a run
 _SHAPE = re.compile(r"\((\d+), *(\d+), *\d+\)")  # height, width and channels in a line of a meta_info file
+_CUTS = (4, 6, 8, 12, 24)  # GT images are often cut to multiples of these numbers before LR images are made
 _NEAR = 2000  # largest number of names that are searched for a similar name
 Size = tuple[int, ...]  # height and width in pixels
 Item = tuple[ImageRef, ...]  # a GT image and its LQ image, or one LQ image
@@ -81,9 +82,10 @@ def list_items(options: Mapping[str, Any]) -> Listing:
     rows = [(name, _partner(name, template))[: len(sides)] for name in names[0][1]]
     items = [tuple(ImageRef(*place, in_lmdb) for place in zip(folders, row, strict=True)) for row in rows]
     if meta:
-        listing.items = [item for item in items if all((ref.folder / ref.name).is_file() for ref in item)]
-        lost = [item for item in items if any(not (ref.folder / ref.name).is_file() for ref in item)]
-        absent = (f"'{meta}' lists {item[0].name}, but {_missing_file(item)} does not exist" for item in lost)
+        missing = [_missing_file(item) for item in items]  # on a network file system, each look takes time
+        listing.items = [item for item, path in zip(items, missing, strict=True) if path is None]
+        lost = [(item, path) for item, path in zip(items, missing, strict=True) if path is not None]
+        absent = (f"'{meta}' lists {item[0].name}, but {path} does not exist" for item, path in lost)
         listing.faults += [Fault("meta_info_file", text) for text in shortened(absent, len(lost))]
     else:
         known = set(names[-1][1])
@@ -119,7 +121,7 @@ def _check(listing: Listing, options: Mapping[str, Any]) -> list[str]:
         stems = Counter(Path(item[-1].name).stem for item in listing.items)
         remedy = "their results would have the same name; keep one of them"
         faults += [[f"{count} images are called {stem}, and {remedy}" for stem, count in stems.items() if count > 1]]
-    of_lmdbs = [load_set(folder, apart=False).faults for folder in {ref.folder: 0 for ref in refs if ref.in_lmdb}]
+    of_lmdbs = [_lmdb_faults(folder, refs) for folder in {ref.folder: 0 for ref in refs if ref.in_lmdb}]
     wrong = []
     for item in listing.items:
         noted = [listing.sizes[ref] for ref in item if ref in listing.sizes]
@@ -129,6 +131,16 @@ def _check(listing: Listing, options: Mapping[str, Any]) -> list[str]:
     if not any(of_lmdbs):
         faults.append(_decode(listing, options, set(odd)) if not wrong else [])
     return [text for texts in faults for text in shortened(texts, len(texts))]
+
+
+def _lmdb_faults(folder: Path, refs: Iterable[ImageRef]) -> list[str]:
+    try:
+        keys = set(lmdb_keys(folder))
+    except LmdbFault as fault:
+        return [str(fault)]
+    # An LMDB may have more keys: users choose images by the lines of meta_info.txt.
+    names = [ref.name for ref in refs if ref.folder == folder]
+    return [f"{folder}: key {name} is in meta_info.txt but not in the LMDB" for name in names if name not in keys]
 
 
 def _decode(listing: Listing, options: Mapping[str, Any], skipped: set[ImageRef]) -> list[str]:
@@ -191,8 +203,9 @@ def _partner(name: str, template: str) -> str:
     return template.replace("{}", stem) + ending
 
 
-def _missing_file(item: Item) -> str:
-    return next(str(path) for ref in item if not (path := ref.folder / ref.name).is_file())
+def _missing_file(item: Item) -> str | None:
+    paths = (os.path.join(ref.folder, ref.name) for ref in item)
+    return next((path for path in paths if not os.path.isfile(path)), None)
 
 
 def _match_faults(folders: Sequence[Path], lost: Sequence[Item], surplus: Sequence[str], template: str) -> list[str]:
@@ -246,9 +259,9 @@ def _examine(item: Item, scale: int | None, patch: int | None) -> tuple[list[str
 
 
 def _size_fault(sizes: Sequence[Size], scale: int, cut: bool = False) -> str | None:
-    """Compare the sizes of GT and LQ. `cut`: GT may have the rows and columns that the leaderboard cuts off."""
+    """Compare the sizes of GT and LQ. `cut`: GT may have rows and columns that were cut off before LQ was made."""
     gt, lq = sizes
-    multiples = [scale, 12] if cut and 12 % scale == 0 else [scale] if cut else [1]
+    multiples = [multiple for multiple in (scale, *_CUTS) if multiple % scale == 0] if cut else [1]
     fitting = [tuple((side - side % multiple) // scale for side in gt) for multiple in multiples]
     if lq in fitting and (cut or all(side % scale == 0 for side in gt)):
         return None

@@ -71,7 +71,7 @@ def in_threads(
 def run_apart(function: Callable[[Item], Result], item: Item) -> Result:
     """Return `function(item)`, computed in a separate process; raise WorkerDied if that process crashes.
 
-    The process is forked, so the function must not use OpenCV, PyTorch or locks.
+    The process is forked, so the function must not use OpenCV, PyTorch or locks. Ctrl-C ends both processes at once.
     """
     (done,) = _in_processes(function, [item], 1, _FORK)
     return done[1]
@@ -82,7 +82,7 @@ def _in_processes(
 ) -> Iterator[tuple[Item, Result]]:
     waiting = iter(items)  # at most 2 * workers items are in progress at a time, which limits the memory for results
     # By default, spawn the workers, because the threads of OpenCV and tqdm do not survive a fork.
-    start = _start_worker if method == "spawn" else _ignore_interrupts
+    start = _start_worker if method == "spawn" else _start_forked
     executor = ProcessPoolExecutor(workers, mp_context=get_context(method), initializer=start)
     try:
         with warnings.catch_warnings():
@@ -103,14 +103,15 @@ def _in_processes(
         executor.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _start_worker() -> None:
     # Ctrl-C interrupts the parent and all workers. The workers ignore it, because the parent stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _start_worker() -> None:
-    _ignore_interrupts()
     cv2.setNumThreads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _start_forked() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent waits for the end of the item, which may be long
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -21,6 +21,7 @@ from han_arch.models.any_network import load_weights
 from han_arch.models.guard import LossGuard
 from han_arch.models.training_step import TrainingStep
 from han_arch.zoo.load import find_file, load_strict, warm_start
+from han_arch.zoo.read import read_torch
 from han_arch.zoo.recognise import HAN_DEFAULTS, read_checkpoint
 
 
@@ -113,7 +114,7 @@ class CheckpointModel(SRModel):
         self.load_network(self.net_g, network, True, "params")
         if hasattr(self, "net_g_ema"):
             self.load_network(self.net_g_ema, network, True, "params_ema")
-        state = torch.load(folder / f"{newest}.state", map_location="cpu", weights_only=True)
+        state = read_torch(folder / f"{newest}.state")
         rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -146,7 +147,7 @@ class CheckpointModel(SRModel):
         schedulers = [scheduler.state_dict() for scheduler in self.schedulers]
         self._before = copy.deepcopy((groups, schedulers, self.scheduled_lrs, self.guard.state_dict()))
         self._random_before = random_state()
-        self.can_undo = False  # `optimize_parameters` sets it to True until it changes weights
+        self.can_undo = False  # a subclass that knows when its weights change sets it to True until then
 
     def undo_iteration(self) -> bool:
         """Restore the state before the iteration in progress; return False if weights have already changed."""

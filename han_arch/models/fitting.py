@@ -1,5 +1,6 @@
 """Check that a training state fits the options of a run, before the run builds or writes anything."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,9 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from han_arch.models.training_step import build
-
-# Moments of Adafactor, which have other shapes than their weights.
-_REDUCED_MOMENTS = ("row_var", "col_var")
 
 
 def find_misfit(opt: dict[str, Any], state: Mapping[str, Any], weights: Any, net: nn.Module) -> str | None:
@@ -59,34 +57,36 @@ def _optimizer_misfits(settings: Mapping[str, Any], state: Mapping[str, Any], tr
             "the network_g of the interrupted run"
         )
         return
-    needed = _moments(settings)
+    moments_of = functools.cache(functools.partial(_moments, settings))
     for index, moments in content["state"].items():
-        if missing := needed - moments.keys():
+        needed = moments_of(trained[index].ndim)
+        if missing := needed.keys() - moments.keys():
             yield (
                 f"its optimizer has no {', '.join(sorted(missing))}, which {settings['type']} needs; use the "
                 "train:optim_g of the interrupted run, or start a new run from its weights with path:pretrain_network_g"
             )
             return
         for name, value in moments.items():
-            if not isinstance(value, Tensor) or value.numel() == 1 or name in _REDUCED_MOMENTS:
-                continue
-            if value.shape != trained[index].shape:
+            if needed.get(name) and isinstance(value, Tensor) and value.shape != trained[index].shape:
                 yield (
                     f"its optimizer has the moment {name} of shape {_shape(value.shape)} for a weight of shape "
                     f"{_shape(trained[index].shape)}, so it belongs to another network"
                 )
 
 
-def _moments(settings: Mapping[str, Any]) -> set[str]:
-    """Return the names of the values that an optimizer keeps for each weight."""
-    weight = nn.Parameter(torch.zeros(2, 2))
+def _moments(settings: Mapping[str, Any], dimensions: int) -> dict[str, bool]:
+    """Return the names of the values that an optimizer keeps for a weight, and whether they have the weight's shape."""
+    weight = nn.Parameter(torch.zeros((2,) * dimensions))
     optimizer = build("optim_g", settings, [weight])
-    weight.grad = torch.zeros(2, 2)
+    weight.grad = torch.zeros_like(weight)
     try:
         optimizer.step()
-    except (RuntimeError, NotImplementedError):  # this optimizer needs a GPU
-        return set()
-    return {name for name, value in optimizer.state[weight].items() if value is not None}
+    except Exception:  # this optimizer needs a GPU, or other weights
+        return {}
+    state = optimizer.state[weight].items()
+    return {
+        name: isinstance(value, Tensor) and value.shape == weight.shape for name, value in state if value is not None
+    }
 
 
 def _shape(sizes: Any) -> str:

@@ -114,6 +114,14 @@ class HANModel(CheckpointModel):
         super().feed_data(data)
         self.files = list(data.get("gt_path") or data.get("lq_path") or [])
 
+    def begin_iteration(self) -> None:
+        """Remember what an iteration changes before it changes weights, for `undo_iteration`."""
+        super().begin_iteration()
+        # A subclass may change other weights first, and batch normalisation changes its statistics in the forward pass.
+        self.can_undo = type(self).optimize_parameters is HANModel.optimize_parameters and not any(
+            name.endswith("running_mean") for name, _ in self.net_g.named_buffers()
+        )
+
     def optimize_parameters(self, current_iter: int) -> None:
         """Do one training step on the batch from `feed_data`. Store the result in `output`, the losses in `log_dict`.
 
@@ -122,10 +130,6 @@ class HANModel(CheckpointModel):
         Raises:
             UserError: too many bad steps in a row.
         """
-        # A subclass may change other weights first, and batch normalisation changes its statistics in the forward pass.
-        self.can_undo = type(self).optimize_parameters is HANModel.optimize_parameters and not any(
-            name.endswith("running_mean") for name, _ in self.net_g.named_buffers()
-        )
         self.output, terms, norm = self.step.backward(self.net_g, self.optimizer_g, self.lq, self.gt, self.losses)
         numbers = {name: float(value) for name, value in self.reduce_loss_dict(terms).items()}
         total = sum(numbers.values())

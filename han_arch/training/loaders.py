@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from han_arch.data import pairs
 from han_arch.errors import UserError, one_line
 
 SHARED_MEMORY = Path("/dev/shm")  # the folder through which Linux passes batches from data workers
 MORE_SHARED_MEMORY = "lower num_worker_per_gpu, or start the Docker container with a larger --shm-size, such as 8g"
+_NO_MEMORY = re.compile(r"allocate|out ?of ?memory|memoryerror", re.IGNORECASE)
 SampleKey = tuple[int, int]  # index in the dataset, and seed for the random crop and flips of this sample
 
 
@@ -100,7 +102,9 @@ def build_loaders(opt: dict[str, Any], start_iter: int, logger: logging.Logger) 
             sampler = _sampler(opt, len(dataset), start_iter, logger)
             train_loader = build_dataloader(SeededSamples(dataset), dataset_opt, sampler=sampler, **settings)
             train_loader.worker_init_fn = partial(_start_worker, train_loader.worker_init_fn)
-            check_shared_memory(train_loader, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+            # Data sets of other packages may open files when they load a sample, which must not happen before a fork.
+            if dataset_opt["type"] in pairs.SIDES:
+                check_shared_memory(train_loader, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         else:
             val_loaders.append(build_dataloader(dataset, dataset_opt, **settings))
             logger.info(f"Validation images in {dataset_opt['name']}: {len(dataset)}")
@@ -152,11 +156,15 @@ def next_batch(batches: Iterator[Any], current_iter: int) -> Any:
         lines = [line for line in str(error.args[0] if error.args else "").splitlines() if line.strip()]
         known = f"{type(error).__module__}.{type(error).__name__}: " if isinstance(error, UserError) else ""
         reason = lines[-1].removeprefix(known) if lines else type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = one_line(error)
+        if isinstance(error, OSError):
+            reason = one_line(error) if error.strerror else re.sub(r"^\w+: \[Errno \d+\] ", "", reason)
+        remedy = "check the data set, for example with basicsr data verify"
+        if not isinstance(error, (UserError, OSError)):  # a fault in the code of the data set
+            remedy = f"{remedy}; the log file contains the traceback"
+        if _NO_MEMORY.search(f"{type(error).__name__} {reason}"):
+            remedy = "memory ran out: lower num_worker_per_gpu or batch_size_per_gpu, or raise the memory limit"
         raise UserError(
-            f"the training data of iteration {current_iter} could not be loaded: {reason}; check the data set, for "
-            "example with basicsr data verify"
+            f"the training data of iteration {current_iter} could not be loaded: {reason}; {remedy}"
         ) from error
 
 

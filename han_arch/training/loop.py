@@ -7,6 +7,7 @@ also ends early if the batch size does not divide the size of the data set, and 
 import argparse
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ class BetweenSteps:
     """The work between two training steps: logging, validation and saving.
 
     If an error ends the `with` block, the state after the last complete iteration is saved, so that the run can be
-    resumed exactly. It is not saved if the error came while the weights changed, or if LossGuard gave up.
+    resumed exactly. It is not saved if the error came while the weights changed, or if LossGuard gave up. The log file
+    gets the traceback of the error.
     """
 
     def __init__(self, opt: dict[str, Any], model: Any, val_loaders: list[Any], progress: records.Progress) -> None:
@@ -116,6 +118,7 @@ class BetweenSteps:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, Exception) or not self.progress.is_main:
             return
+        records.write_to_file(self.progress.logger, "".join(traceback.format_exception(error)))
         try:
             self._rescue(error)
         except Exception as second:  # for example, the disk is full; the first error ends the run

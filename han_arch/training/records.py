@@ -60,6 +60,14 @@ def open_log(**settings: Any) -> logging.Logger:
     return logger
 
 
+def write_to_file(logger: logging.Logger, text: str) -> None:
+    """Write a text to the files of a logger, but not to stderr."""
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler) and logger.filter(record):
+            handler.handle(record)
+
+
 def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
     """Open a TensorBoard writer in the folder tb_logger/NAME. If the options set a wandb project, start wandb first.
 

@@ -14,7 +14,7 @@ from han_arch.files import HALF_WRITTEN
 from han_arch.models.fitting import find_misfit
 from han_arch.opt import check
 from han_arch.zoo.load import find_file
-from han_arch.zoo.read import read_raw
+from han_arch.zoo.read import read_raw, read_torch
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")  # keys of every training state, also of BasicSR's own
 OWN_STATE_KEYS = ("options", "random", "guard", "scheduled_lrs", "best_metric_results")  # added by CheckpointModel
@@ -235,9 +235,9 @@ def _read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"the file {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types of errors, some without a message
-        raise UserError(f"{path} is damaged ({type(error).__name__})") from error
+        content = read_torch(path)
+    except UserError as error:
+        raise UserError(str(error).partition("; ")[0]) from error  # what follows is advice about other files
     if not isinstance(content, dict):
         raise UserError(f"{path} must contain a dict; got a {type(content).__name__}")
     _require(path, content, keys)

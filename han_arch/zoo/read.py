@@ -77,10 +77,20 @@ def read_raw(path: str | Path, weight_key: str | None = None, *, required: bool 
             network_g = _decode(options, "network_g", path) if options else None
             content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     else:
-        with path.open("rb") as stream:
-            content, network_g = _read_torch(stream, path), None
+        content, network_g = read_torch(path), None
     size = path.stat().st_size
     return find_weights(content, str(path), weight_key, required=required, network_g=network_g, size=size)
+
+
+def read_torch(path: Path) -> Any:
+    """Return the content of a PyTorch file, such as a checkpoint or a training state, with tensors on the CPU.
+
+    Raises:
+        UserError: the file is damaged, is not a PyTorch file, expands to much more than its size, or would run code.
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as stream:
+        return _read_torch(stream, path)
 
 
 def read_header(path: Path) -> dict[str, Any]:

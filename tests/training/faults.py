@@ -40,6 +40,7 @@ def make_cases() -> dict[str, list[Patch]]:
         "killed_in_the_last_validation": [(han_model, "validate", 5, SystemExit(9))],  # of iteration 14, after its save
         "data": [(PairedImageDataset, "__getitem__", 26, OSError(2, "No such file", "gt/3.png"))],  # of iteration 8
         "memory": [(TrainingStep, "backward", 9, no_memory)],
+        "between": [(han_model.HANModel, "update_learning_rate", 9, no_memory)],  # before the weights change
         "half_step": [(TrainingStep, "step", 9, RuntimeError("out of memory"))],
         "guard": [(LossGuard, "count", 9, GaveUp("training gave up"))],
         "disk": [(records.CsvLog, "add", 8, full), (torch, "save", 1, OSError(28, "No space left on device"))],

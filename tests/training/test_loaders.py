@@ -1,6 +1,7 @@
 """Training samples: each pass over the data set is a permutation; batches do not depend on the process count."""
 
 import collections
+import logging
 import os
 import random
 import re
@@ -111,6 +112,10 @@ def no_memory() -> None:
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
 
 
+def memory_limit() -> None:
+    raise OSError(12, "Cannot allocate memory")
+
+
 def bad_sample() -> None:
     raise SampleError("gt/0.png: damaged")
 
@@ -120,11 +125,12 @@ DEATHS = [
     (no_memory, ["/dev/shm", "num_worker_per_gpu", "--shm-size"]),
     (kill_by(signal.SIGKILL), ["data worker died", "memory", "num_worker_per_gpu"]),
     (kill_by(signal.SIGABRT), ["data worker died", "basicsr data verify"]),
-    (bad_sample, ["iteration 5", "gt/0.png: damaged"]),
+    (bad_sample, ["iteration 5", "gt/0.png: damaged", "basicsr data verify"]),
+    (memory_limit, ["iteration 5", "Cannot allocate memory", "num_worker_per_gpu"]),
 ]
 
 
-@pytest.mark.parametrize(("before", "parts"), DEATHS, ids=["bus", "shm", "killed", "aborted", "sample"])
+@pytest.mark.parametrize(("before", "parts"), DEATHS, ids=["bus", "shm", "killed", "aborted", "sample", "memory"])
 def test_the_death_of_a_data_worker_is_one_line(before, parts: list[str]) -> None:
     loader = torch.utils.data.DataLoader(Samples(before), num_workers=1, multiprocessing_context="fork")
     with pytest.raises(UserError) as caught, reading(loader) as batches:
@@ -155,6 +161,22 @@ def test_shared_memory_is_checked_before_the_run(monkeypatch, tmp_path, total, f
         check_shared_memory(loader, processes)
     for part in ("num_worker_per_gpu 2", f"{32 * processes}.0 MiB", f"{free}.0 MiB", "--shm-size"):
         assert part in str(caught.value)
+
+
+@pytest.mark.usefixtures("basicsr")
+def test_data_sets_of_other_packages_load_samples_only_in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may open a file when they load the first sample, and processes that share an open file read wrong data."""
+    import basicsr.data
+
+    def in_worker() -> None:
+        assert torch.utils.data.get_worker_info() is not None
+
+    monkeypatch.setattr(basicsr.data, "build_dataset", lambda options: Samples(in_worker))
+    dataset = {"type": "Other", "phase": "train", "batch_size_per_gpu": 1, "num_worker_per_gpu": 1}
+    opt = {"num_gpu": 1, "dist": False, "manual_seed": 0, "rank": 0, "world_size": 1, "train": {"total_iter": 8}}
+    loader, _ = loaders.build_loaders({**opt, "datasets": {"train": dataset}}, 0, logging.getLogger("test"))
+    with reading(loader) as batches:
+        assert next_batch(batches, 1)["lq"].shape == (1, 2**18)
 
 
 @pytest.mark.slow

@@ -1,15 +1,12 @@
 """A run that an error ends is saved first, and a resume from there equals an uninterrupted run."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from runs import assert_same_run
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("basicsr")
 
 # Exit status, newest state, and parts of the message.
@@ -18,6 +15,7 @@ WANTED = {
     "killed_in_the_last_validation": (9, 14, []),
     "data": (2, 7, ["iteration 8", "No such file", "gt/3.png", "basicsr data verify"]),
     "memory": (2, 8, ["memory"]),
+    "between": (2, 8, ["memory"]),
     "half_step": (2, 5, ["memory"]),
     "guard": (2, 5, ["gave up"]),
     "disk": (2, 5, ["train.csv", "disk is full"]),
@@ -28,10 +26,10 @@ WANTED = {
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list]]:
     """Folder of each run, and its line of output."""
     folder = tmp_path_factory.mktemp("faults")
-    script = Path(__file__).with_name("faults.py")
-    search = {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, script.parents[1], script.parent)))}
-    command = [sys.executable, str(script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **search})
+    script = Path(__file__).resolve().with_name("faults.py")
+    search = [str(place) for place in (script.parents[2], script.parents[1], script.parent)]
+    start = f"import runpy, sys; sys.path[:0] = {search}; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = warm.run(["-c", start, str(folder)], folder, timeout=300)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
     assert len(lines) == len(WANTED) + 1, done.stdout + done.stderr
     return {line[0]: (folder / line[0], line[1:]) for line in lines}
@@ -48,3 +46,11 @@ def test_error_ends_a_run_after_a_save(results: dict[str, tuple[Path, list]], ca
     if again is not None:  # the run was resumed
         assert again == 0
         assert_same_run(folder, results["reference"][0])
+
+
+def test_log_file_has_the_traceback(results: dict[str, tuple[Path, list]]) -> None:
+    """The author of a data set, a loss or a metric needs it. All runs of one process write to the first log file."""
+    (log,) = (results["reference"][0] / "experiments/run").glob("train_*.log")
+    text = log.read_text()
+    assert "Traceback" in text
+    assert "\nValueError: Image shapes are different" in text
