@@ -84,9 +84,12 @@ def list_items(options: Mapping[str, Any]) -> Listing:
     if meta:
         missing = [_missing_file(item) for item in items]  # on a network file system, each look takes time
         listing.items = [item for item, path in zip(items, missing, strict=True) if path is None]
-        lost = [(item, path) for item, path in zip(items, missing, strict=True) if path is not None]
-        absent = (f"'{meta}' lists {item[0].name}, but {path} does not exist" for item, path in lost)
-        listing.faults += [Fault("meta_info_file", text) for text in shortened(absent, len(lost))]
+        absent = [
+            f"'{meta}' lists {item[0].name}, but {path} does not exist"
+            for item, path in zip(items, missing, strict=True)
+            if path is not None
+        ]
+        listing.faults += [Fault("meta_info_file", text) for text in shortened(absent, len(absent))]
     else:
         known = set(names[-1][1])
         listing.items = [item for item in items if item[-1].name in known]
