@@ -17,10 +17,10 @@ import ablation_tables
 from ablation_tables import TrainedRun
 from tqdm import tqdm
 
-from han_arch import compat, program
+from han_arch import compat, locks, program
 from han_arch.evaluation import board, contestants, outputs
 from han_arch.evaluation.protocol import Protocol
-from han_arch.evaluation.run import SetResult
+from han_arch.evaluation.run import SetResult, list_failures
 from han_arch.evaluation.run import run as measure
 from han_arch.evaluation.score import ScoreCache
 from han_arch.evaluation.sets import find_sets
@@ -29,6 +29,7 @@ from han_arch.training import start
 from han_arch.zoo.read import read_raw
 
 SCALE = 4
+FILES = (ablation_tables.RUNS, ablation_tables.IMAGES, "README.md")
 EXAMPLES = f"""examples:
   python scripts/ablation.py --out docs/{ablation_tables.FOLDER}
   python scripts/ablation.py --out docs/{ablation_tables.FOLDER} --jobs 2 --threads 1
@@ -122,7 +123,11 @@ def evaluate(runs: dict[str, Run], data: Path) -> list[SetResult]:
 
 
 def main() -> int:
-    """Train and measure the networks and write the tables; return 1 if a run failed."""
+    """Train and measure the networks and write the tables; return 1 if a run or an image failed.
+
+    Raises:
+        UserError: another process works on the ablation, or the tables would replace a file of the user.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -141,6 +146,13 @@ def main() -> int:
     args = parser.parse_args()
     compat.require_basicsr()
     start.load_plugins()
+    with locks.held(Path("experiments") / "ablation_cache", "the ablation"):
+        outputs.check(args.out, FILES)  # training takes hours
+        return make_tables(args)
+
+
+def make_tables(args: argparse.Namespace) -> int:
+    """Train and measure the networks and write the tables. `args` and the result are those of `main`."""
     # Seeds are the outer loop, so that an unfinished ablation has results of all networks for one seed.
     runs = [Run(model, seed, args.iterations) for seed in args.seeds for model in args.models]
     failed = train_all(runs, args.jobs, args.threads)
@@ -151,12 +163,13 @@ def main() -> int:
     trained = [run.trained() for run in finished]
     results = evaluate({one.label: run for one, run in zip(trained, finished, strict=True)}, args.data)
     args.out.mkdir(parents=True, exist_ok=True)
-    files = (ablation_tables.RUNS, ablation_tables.IMAGES)
-    outputs.write(args.out, dict(zip(files, ablation_tables.tables(trained, results), strict=True)))
+    outputs.write(args.out, dict(zip(FILES[:2], ablation_tables.tables(trained, results), strict=True)))
     table = ablation_tables.markdown(args.out)
-    outputs.write(args.out, {"README.md": f"# Ablation\n\n{table}"})
+    outputs.write(args.out, {FILES[-1]: f"# Ablation\n\n{table}"})
     print(table)
-    return 1 if failed else 0
+    failures = list_failures(results)
+    sys.stderr.write("".join(f"FAILED {line}\n" for line in failures))
+    return 1 if failed or failures else 0
 
 
 if __name__ == "__main__":

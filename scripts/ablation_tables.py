@@ -14,8 +14,9 @@ import numpy as np
 
 from han_arch.errors import UserError
 from han_arch.evaluation import comparison
-from han_arch.evaluation.rows import csv_text, markdown_table
+from han_arch.evaluation.rows import comparison_cells, csv_text, markdown_table
 from han_arch.evaluation.run import SetResult
+from han_arch.evaluation.score import number
 
 FOLDER = "model_zoo/ablation"  # path of the folder, relative to docs/
 # Name of the network in the tables -> name of its option file. The rows of the tables have the same order.
@@ -115,7 +116,10 @@ def markdown(folder: Path) -> str:
     for name in names:
         own = [row for row in runs if row["model"] == name]
         own_seeds = {row["seed"] for row in own}
-        cells = [_spread([float(row["psnr_db"]) for row in own if row["set"] == dataset]) for dataset in datasets]
+        cells = []
+        for dataset in datasets:
+            images = sum(key[:2] == (name, dataset) for key in psnr)
+            cells.append(_spread([row for row in own if row["set"] == dataset], images))
         first = [row for row in own if row["set"] == datasets[0]]
         gates = [", ".join(row[key] for row in first if row[key]) for key in ("alpha", "beta")]
         rows.append([name, f"{int(own[0]['parameters']):,}", str(len(own_seeds)), *cells, *gates])
@@ -149,17 +153,18 @@ def _comparison(
                     "run scripts/ablation.py again"
                 ) from error
             versus = comparison.compare([psnr[name, dataset, image] for image in images], base)
-            difference = f"{versus.difference:+.3f} [{versus.low:+.3f}, {versus.high:+.3f}]"
-            won = f"{versus.wins} : {versus.losses}"
-            rows.append([name, dataset, difference, won, f"{versus.p_value:.3g}", versus.verdict])
+            rows.append([name, dataset, *comparison_cells(versus, len(images))])
     heads = ["network", "set", f"minus {baseline}, dB [95 %]", "won : lost", "p", "verdict"]
     return [text, "", *markdown_table(heads, rows)]
 
 
-def _spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+def _spread(runs: Sequence[Mapping[str, str]], images: int) -> str:
+    """Return mean and deviation of the PSNR over the seeds, and the fewest images of a run if it has not all images."""
+    values = [float(run["psnr_db"]) for run in runs]
+    spread = f" ± {number(np.std(values, ddof=1), 3)}" if len(values) > 1 else ""
+    fewest = min(int(run["images"]) for run in runs)
+    share = f" ({fewest} of {images} images)" if fewest < images else ""
+    return f"{number(np.mean(values), 3)}{spread}{share}"
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

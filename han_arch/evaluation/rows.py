@@ -209,7 +209,8 @@ def _details(results: list[SetResult], baseline: str) -> list[str]:
         cells = [number(mean.psnr, PSNR.digits + 1) + share, number(mean.ssim, SSIM.digits) + share]
         minus = result.minus_published_db
         cells += [paper.cell, "-" if minus is None else number(minus, PSNR.digits, True)] if paper else ["", ""]
-        cells += _comparison_cells(versus, len(result.scores)) if versus else ["", "", ""]
+        difference, won, p_value, verdict = comparison_cells(versus, len(result.scores)) if versus else [""] * 4
+        cells += [difference, won if p_value in ("", "-") else f"{won}, p = {p_value}", verdict]
         rows.append([result.label, *cells])
         notes += [f"{result.label}{note}." for note in _notes(result, baseline)]
     title = f"### {escaped(results[0].dataset)}, {len(results[0].scores)} images"
@@ -222,13 +223,17 @@ def _paragraph(text: str) -> str:
     return re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", escaped(text.strip()))
 
 
-def _comparison_cells(versus: Comparison, images: int) -> list[str]:
+def comparison_cells(versus: Comparison, images: int) -> list[str]:
+    """Return four table cells: the difference with its interval, the wins and losses, the p-value, and the verdict.
+
+    `images` is the number of images of the test set. A value that cannot be computed is "-".
+    """
     if versus.images == 0:
-        return ["-", "-", "-"]
+        return ["-", "-", "-", "-"]
     interval = f"[{versus.low:+.3f}, {versus.high:+.3f}]" if versus.images > 1 else "[-]"
     share = f" ({versus.images} of {images} images)" if versus.images < images else ""
-    sign_test = f"{versus.wins} : {versus.losses}, p = {versus.p_value:.3g}"
-    return [f"{versus.difference:+.3f} {interval}{share}", sign_test, versus.verdict]
+    won = f"{versus.wins} : {versus.losses}"
+    return [f"{versus.difference:+.3f} {interval}{share}", won, f"{versus.p_value:.3g}", versus.verdict]
 
 
 def _compare_on_common_images(results: Sequence[SetResult]) -> list[str]:

@@ -103,6 +103,44 @@ def test_links_and_files_of_a_killed_run(tmp_path: Path, monkeypatch: pytest.Mon
         outputs.write(tmp_path, {"e": "4"})
 
 
+def test_files_of_earlier_versions_stay_under_another_name(
+    folder: Path, repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Earlier versions wrote the same files, but no record of them."""
+    pytest.importorskip("plotly", reason="the page needs plotly")
+    assert leaderboard() == 0
+    (folder / outputs.RECORD).unlink()
+    names = {"results.csv", "per_image.csv", "README.md", "index.html"}
+    with (folder / "README.md").open("a") as file:
+        file.write("my notes\n")
+    before = {name: (folder / name).read_bytes() for name in names}
+    assert leaderboard("--force_yml", "cost:lr_size=24") == 0
+    assert "24x24" in (folder / "README.md").read_text()
+    kept = {path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name not in names}
+    assert {before[name] for name in names - {"per_image.csv"}} <= kept  # per_image.csv did not change
+    assert re.search(r"earlier version.*README\.md.*kept as README-", caplog.text)
+    count = len(list(folder.iterdir()))
+    assert leaderboard() == 0
+    assert len(list(folder.iterdir())) == count
+    for name in ("runs.csv", "images.csv", "README.md"):
+        text = (repository / "docs" / "model_zoo" / "ablation" / name).read_bytes()
+        (tmp_path / name).write_bytes(text)
+    outputs.check(tmp_path, ("runs.csv", "images.csv", "README.md"))
+    (tmp_path / "README.md").write_text("# b\n\nMy notes on ## Protocol: x\n")
+    with pytest.raises(UserError, match=r"README\.md"):
+        outputs.check(tmp_path, ("runs.csv", "images.csv", "README.md"))
+
+
+def test_bench_replaces_pages_of_earlier_versions(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure", reason="the chart needs matplotlib").Figure()
+    figure.savefig(tmp_path / "bench.png")
+    (tmp_path / "bench.md").write_text("Xeon, 2 threads, AVX512; PyTorch 2.4.0.\n\n| network |\n")
+    (tmp_path / "bench.csv").write_text("case,network,unit,repeat,value\n")
+    outputs.write(tmp_path, dict.fromkeys(report.FILES, "new"))
+    assert len(list(tmp_path.iterdir())) == 7
+    assert all((tmp_path / name).read_text() == "new" for name in report.FILES)
+
+
 def test_bench_keeps_a_page_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bench.md").write_text("mine")
     assert cli.main(["bench", "--out", str(tmp_path), "--cases", "inference"]) == 2

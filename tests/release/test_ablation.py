@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import ablation
 import ablation_tables
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from scipy import stats
 from test_reproduce import prepare_data, write_photos
 
 import han_arch
+from han_arch import locks
 from han_arch.errors import UserError
 from han_arch.evaluation import score
 from han_arch.evaluation.protocol import Protocol
@@ -112,6 +114,39 @@ def test_tables_of_different_runs_are_refused(folder: Path) -> None:
     (folder / ablation_tables.IMAGES).write_text("a,b\n")
     with pytest.raises(UserError, match="must have rows with the columns"):
         ablation_tables.markdown(folder)
+
+
+def test_failed_images_are_marked_in_the_tables(psnr: dict[tuple[str, int], np.ndarray], tmp_path: Path) -> None:
+    runs, results = [], []
+    for (model, seed), values in psnr.items():
+        runs.append(ablation_tables.TrainedRun(model, seed, 3000, None, None))
+        values = np.where(np.arange(12) < (11 if model == "HAN" and seed == 1 else 0), np.nan, values)
+        scores = {f"image{i}": Score(float(value), 0.8, PROTOCOL) for i, value in enumerate(values)}
+        results.append(
+            SimpleNamespace(
+                contestant=runs[-1].label, dataset="B100", scores=scores, mean=score.mean_score(scores),
+                protocol=PROTOCOL, cost=SimpleNamespace(parameters=150000), weights_sha256="x",
+            )
+        )  # fmt: skip
+    for name, text in zip(ablation.FILES, ablation_tables.tables(runs, results), strict=False):
+        (tmp_path / name).write_text(text)
+    text = ablation_tables.markdown(tmp_path)
+    assert "nan" not in text
+    assert "(1 of 12 images)" in next(line for line in text.splitlines() if line.startswith("| HAN | 150,000"))
+    assert "[-] (1 of 12 images)" in next(line for line in text.splitlines() if line.startswith("| HAN | B100"))
+
+
+@pytest.mark.usefixtures("basicsr")
+def test_the_script_refuses_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--out", str(tmp_path)])
+    monkeypatch.setattr(ablation, "train_all", lambda *_: pytest.fail("trained before the refusal"))
+    with pytest.raises(UserError, match=r"README\.md"):
+        ablation.main()
+    (tmp_path / "README.md").unlink()
+    with locks.held(Path("experiments", "ablation_cache"), "the ablation"), pytest.raises(UserError, match="progress"):
+        ablation.main()
 
 
 @pytest.mark.slow
