@@ -221,8 +221,6 @@ def _convert(args: argparse.Namespace) -> int:
     checkpoint = read_checkpoint(args.source, args.param_key)
     given = read.read(args.opt).get("network_g") or {} if args.opt else None
     if not isinstance(given, dict | None):
-        raise UserError(f"network_g in {args.opt} must be a section with the network's options; got {given!r}")
-    if given is not None and not isinstance(given, dict):
         raise UserError(f"network_g in {args.opt} must be a mapping of options; got {given!r:.100}")
     network_g, assumed = complete_options(checkpoint, given)
     path = store.write_converted(checkpoint, network_g, args.target, args.half)

@@ -219,4 +219,5 @@ def _describe(content: Any) -> str:
 
 
 def _has_tensors(content: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in content.values())
+    # Settings beside the weights may be tensors too, such as a number of updates, but only of one value.
+    return any(isinstance(value, Tensor) and value.dim() > 0 for value in content.values())

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from han_arch import HAN
+from han_arch.archs import components
 from han_arch.errors import UserError
 from han_arch.evaluation import board, sets
 
@@ -136,6 +138,27 @@ def test_weights_of_contestants_are_checked_and_other_forms_load(board_options: 
     for name in ("HAN", "EDSR"):
         assert "conv_last.bias contains nan" in lines[f"nan {name}"]
         assert "typo" in lines[f"key {name}"]
+
+
+def test_components_without_weights_leave_no_trace_in_a_file(
+    board_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(components, "COMPONENTS", dict(components.COMPONENTS))
+
+    @components.register_component("spatial")
+    class Halve(torch.nn.Module):
+        def forward(self, feat: torch.Tensor) -> torch.Tensor:
+            return feat / 2
+
+    model = board_options["models"]["HAN"]
+    model["network_g"] = model["network_g"] | {"spatial_attention": "Halve"}
+    options = {key: value for key, value in model["network_g"].items() if key != "type"}
+    torch.save({"params": HAN(**options).state_dict()}, model["checkpoint"])
+    net = next(one.net for one in board.load(board_options).contestants if one.name == "HAN")
+    assert isinstance(net.csam, Halve)  # type: ignore[union-attr]
+    model["network_g"] = model["network_g"] | {"spatial_attention": "CSAM"}
+    with pytest.raises(UserError, match=r"are missing \(csam"):
+        board.load(board_options)
 
 
 def test_a_network_of_another_scale(board_options: dict[str, Any]) -> None:

@@ -121,6 +121,8 @@ def test_averaged_weights_come_first(net: HAN, state: dict, tmp_path: Path) -> N
     path = save({"state_dict": other, "ema_state_dict": state, "ema": {"decay": 0.9}}, tmp_path / "net.pth")
     assert_loads(path, net)
     assert read_raw(path).keys == ("ema_state_dict", "state_dict")
+    settings = {"ema": {"num_updates": torch.tensor(3), "decay": torch.tensor(0.9)}, "state_dict": state}
+    assert_loads(save(settings, tmp_path / "settings.ckpt"), net)
     content = {f"{owner}{key}": value for owner, weights in (("net_g.", other), ("net_g_ema.", state))
                for key, value in weights.items()}  # fmt: skip
     assert_loads(save(content | {"discriminator.conv0.weight": torch.zeros(3)}, tmp_path / "gan.ckpt"), net)
