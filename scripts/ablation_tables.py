@@ -118,8 +118,8 @@ def markdown(folder: Path) -> str:
         own_seeds = {row["seed"] for row in own}
         cells = []
         for dataset in datasets:
-            images = sum(key[:2] == (name, dataset) for key in psnr)
-            cells.append(_spread([row for row in own if row["set"] == dataset], images))
+            total = sum(key[:2] == (name, dataset) for key in psnr)
+            cells.append(_spread([row for row in own if row["set"] == dataset], total))
         first = [row for row in own if row["set"] == datasets[0]]
         gates = [", ".join(row[key] for row in first if row[key]) for key in ("alpha", "beta")]
         rows.append([name, f"{int(own[0]['parameters']):,}", str(len(own_seeds)), *cells, *gates])
@@ -161,10 +161,10 @@ def _comparison(
 def _spread(runs: Sequence[Mapping[str, str]], images: int) -> str:
     """Return mean and deviation of the PSNR over the seeds, and the fewest images of a run if it has not all images."""
     values = [float(run["psnr_db"]) for run in runs]
-    spread = f" ± {number(np.std(values, ddof=1), 3)}" if len(values) > 1 else ""
+    spread = f" ± {number(float(np.std(values, ddof=1)), 3)}" if len(values) > 1 else ""
     fewest = min(int(run["images"]) for run in runs)
     share = f" ({fewest} of {images} images)" if fewest < images else ""
-    return f"{number(np.mean(values), 3)}{spread}{share}"
+    return f"{number(float(np.mean(values)), 3)}{spread}{share}"
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
