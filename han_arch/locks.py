@@ -21,6 +21,7 @@ else:
 
 _FAR = 2**30  # Windows locks a byte, and nobody can read a locked byte: lock one behind the text of the file
 _PAUSE = 0.2  # seconds between two tries
+_MOST_TRIES = 1000  # to open a lock file that other processes remove again and again
 _inherited: set[int] = set()  # descriptors of locked files; a forked child must close them
 _told: set[str] = set()  # warnings that this process has printed
 
@@ -95,14 +96,16 @@ def _lock_file(path: Path) -> Path:
 def _open_locked(path: Path) -> int | None:
     """Open and lock the lock file. Return its descriptor, or None if another process holds the lock."""
     flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    while True:
+    for _ in range(_MOST_TRIES):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # the earlier holder has just removed its empty folder
             continue
-        except PermissionError:  # the file of another user can still be locked and read
-            descriptor = os.open(path, flags | os.O_RDONLY)
+        except PermissionError:
+            if not path.exists():
+                raise
+            descriptor = os.open(path, flags | os.O_RDONLY)  # the file of another user can still be locked and read
         keep = False
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -112,8 +115,8 @@ def _open_locked(path: Path) -> int | None:
                 return None
             if locked is None:
                 _warn_once(f"the file system of {path.parent} has no locks; do not start a second process there")
-            # The earlier holder may have removed the file after we opened it.
-            keep = os.path.samestat(os.fstat(descriptor), os.lstat(path))
+            # The earlier holder may have removed the file after we opened it. Windows keeps a file that is open.
+            keep = sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), os.lstat(path))
         except FileNotFoundError:
             continue
         finally:
@@ -121,6 +124,7 @@ def _open_locked(path: Path) -> int | None:
                 os.close(descriptor)
         if keep:
             return descriptor
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _release(descriptor: int, path: Path) -> None:

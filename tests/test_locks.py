@@ -103,6 +103,26 @@ def test_lock_file_of_somebody_else_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "precious"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the test needs /proc, in which no file can be made")
+def test_a_lock_file_that_cannot_be_made_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError, match=r"/proc/\.run\.lock"), held(Path("/proc/run"), "the run"):
+        pass
+
+
+@posix
+def test_a_folder_without_write_permission_is_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse(path: Path, flags: int, *more: int) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError, match=r"run\.lock"), held(tmp_path / "run", "the run"):
+        pass
+
+
 @posix
 def test_file_system_without_locks(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(*_: object) -> None:

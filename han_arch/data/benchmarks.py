@@ -199,12 +199,13 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
         UserError: the download failed, the zip file is wrong or unsafe, or the number of images is wrong.
     """
     folder = out / archive.folder
-    with held(folder, f"the download of {archive.remote.name}", wait=True):
-        if not folder.exists():
-            file = fetch(archive.remote, out / "downloads", say)
-            unpack_zip(file, folder, archive.limit, archive.members)
-            if not keep:
-                file.unlink()
+    if not folder.exists():  # an existing folder may be in a place that cannot be written to
+        with held(folder, f"the download of {archive.remote.name}", wait=True):
+            if not folder.exists():  # another process may have made it
+                file = fetch(archive.remote, out / "downloads", say)
+                unpack_zip(file, folder, archive.limit, archive.members)
+                if not keep:
+                    file.unlink()
     count = len(list_files(folder))
     if count != archive.images:
         advice = "remove the folder and run the command again"
