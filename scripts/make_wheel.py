@@ -1,6 +1,6 @@
 """Build the release files: the wheel, the source archive, and SHA256SUMS with the hashes of both.
 
-The files are built from the tracked files of the checkout, so that other files in its folders get into no release.
+The files are built from a copy of the checkout without the files that Git ignores.
 No package is downloaded. The wheel contains a bill of materials (SBOM) in .dist-info/sboms.
 To check the files: sha256sum -c SHA256SUMS
 
@@ -17,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from han_arch import files
+from han_arch import files, program
+from han_arch.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -53,10 +54,10 @@ def main() -> int:
 def copy_tracked(target: Path) -> None:
     """Copy the tracked files of the checkout, and new files that Git does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True)
     if listed.returncode:
-        sys.exit(f"{REPOSITORY} is not a Git checkout, so Git cannot list its files")
-    for name in filter(None, listed.stdout.split("\0")):
+        raise UserError(f"{REPOSITORY} is not a Git checkout, so Git cannot list its files")
+    for name in filter(None, os.fsdecode(listed.stdout).split("\0")):
         if (REPOSITORY / name).is_file():  # a deleted file is still listed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, target / name)
@@ -69,4 +70,4 @@ def same_dates() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("make_wheel.py", main))
