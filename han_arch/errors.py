@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 _LISTED = 12  # largest number of known names in a message
+_LONGEST = 200  # largest number of characters of a name that cannot be encoded
+_JOINERS = "\u200c\u200d"  # invisible characters that Persian words and some emoji need
 _REMEDIES = {
     errno.EACCES: "check the permissions of the file and of its folders, or choose another folder",
+    errno.EEXIST: "remove it, or choose another name",
     errno.EDQUOT: "free some of your disk quota, or choose another folder",
     errno.EFBIG: "allow larger files with `ulimit -f`, or choose another disk",
     errno.EISDIR: "a folder has this name; choose the name of a file",
@@ -45,16 +48,27 @@ def printable(name: object, keep: str = "") -> str:
     )
 
 
-def one_line(error: OSError) -> str:
-    """Return the file, the reason and the remedy of an error of the operating system as a text in one line."""
+def one_line(error: OSError | UnicodeEncodeError) -> str:
+    """Return the file, the reason and the remedy of an error of the operating system as a text in one line.
+
+    A UnicodeEncodeError means that a library could not use a name, because it is not UTF-8.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        name = printable(error.object[:_LONGEST])
+        return f"{name} has a character that cannot be encoded; rename this file or folder"
     names = [name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
     where = " -> ".join(os.fsdecode(name) for name in names)
     if error.errno == errno.ENOENT and not where:
         where = "the current folder"  # the only name that Python leaves out
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     what = f"{where}: {reason}" if where else str(reason)
-    remedy = _REMEDIES.get(error.errno or 0)
-    return printable(f"{what}; {remedy}" if remedy else what)
+    advice = remedy(error)
+    return printable(f"{what}; {advice}" if advice else what)
+
+
+def remedy(error: OSError) -> str | None:
+    """Return what the user can do about an error of the operating system, or None if that is unknown."""
+    return _REMEDIES.get(error.errno or 0)
 
 
 def nearest(name: Any, known: Iterable[Any], likeness: float = 0.6) -> str | None:
@@ -83,11 +97,12 @@ def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
 
 def reason(error: BaseException) -> str:
     """Return an error on one line of at most 300 characters: the message, after the class if it is no UserError."""
-    text = one_line(error) if isinstance(error, OSError) else "; ".join(str(error).split("\n"))
-    known = isinstance(error, (OSError, UserError))
+    system = one_line(error) if isinstance(error, (OSError, UnicodeEncodeError)) else ""
+    text = system or "; ".join(str(error).split("\n"))
+    known = system or isinstance(error, UserError)
     return printable(text if known and text else f"{type(error).__name__}: {text or 'no message'}")[:300]
 
 
 def _is_hidden(sign: str) -> bool:
-    category = unicodedata.category(sign)
-    return category[0] == "C" or category in ("Zl", "Zp")  # control, format, surrogate, unassigned, line separators
+    # Control characters, format characters, surrogates, line separators and paragraph separators.
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") and sign not in _JOINERS

@@ -1,4 +1,4 @@
-"""Write files completely or not at all, compute hashes of files, and find the user's cache folder."""
+"""Write files completely or not at all, read and write strict JSON, compute hashes, and find the cache folder."""
 
 import errno
 import hashlib
@@ -16,16 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from han_arch.errors import UserError, printable
+from han_arch.errors import UserError, remedy
 from han_arch.locks import lock
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
 HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CHUNK = 2**20
-_LONGEST_NAME = 200  # bytes; programs add dates and suffixes to a name, and file systems allow 255 bytes
-_FORBIDDEN = frozenset('<>:"/\\|?*')  # Windows does not allow these characters, and a slash would make a path
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³")}
 # Names of temporary files contain this mark: only the same computer can see whether their process still lives.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
 _LEFTOVER = re.compile(rf"\..*\.{_HOST}[0-9a-f]{{8}}\.part", re.DOTALL)
@@ -128,24 +125,6 @@ def json_text(content: Any, indent: int | None = None, sort_keys: bool = False) 
     return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False, default=str, sort_keys=sort_keys)
 
 
-def check_name(what: str, name: Any) -> str:
-    """Return a name that the user chose if every system can use it as the name of a file or folder.
-
-    Args:
-        what: kind of the name for the message, such as "the option name".
-
-    Raises:
-        UserError: the name is not a text, is empty or too long, or has a character that a system does not allow; it
-            leaves its folder (".."), ends with a dot or space, or is a device of Windows (such as NUL).
-    """
-    fault = _find_name_fault(name)
-    if fault:
-        raise UserError(
-            f"{what} must be usable as the name of a folder: {fault}; got {name!r:.120}; choose another name"
-        )
-    return str(name)
-
-
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
     """Make a hidden folder next to path for unfinished files, and remove it at the end of the `with` block."""
@@ -181,7 +160,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
     Args:
         path: the file or folder that the `with` block writes. The message names it.
-        advice: what the user can do, as the last part of the message.
+        advice: what the user can do on a full or read-only disk, and for errors without an entry in `errors.remedy`.
         no_room_only: convert only errors of a full or read-only disk. Set it to True if the block also reads files.
 
     Raises:
@@ -194,7 +173,8 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
-        raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {advice}") from error
+        other = None if refusal.errno in _NO_ROOM else remedy(refusal)
+        raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {other or advice}") from error
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -210,22 +190,6 @@ def clear_leftovers(folder: Path) -> None:
         for name in os.listdir(folder):
             if _LEFTOVER.fullmatch(name):
                 _remove_if_dead(folder / name)
-
-
-def _find_name_fault(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        return "it must be a text of at least one character"
-    if wrong := sorted(
-        character for character in set(name) if character in _FORBIDDEN or printable(character) != character
-    ):
-        return f"it must not contain {', '.join(map(ascii, wrong))}"
-    if name != name.strip().rstrip("."):  # "." and ".." included
-        return "it must not begin with a space or end with a space or dot"
-    if name.split(".")[0].rstrip().lower() in _DEVICES:
-        return "Windows has a device of this name"
-    if (size := len(name.encode())) > _LONGEST_NAME:
-        return f"it must have at most {_LONGEST_NAME} bytes in UTF-8, and it has {size}"
-    return ""
 
 
 def _finite(content: Any) -> Any:

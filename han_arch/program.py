@@ -14,6 +14,7 @@ from han_arch.errors import UserError, one_line, printable
 
 STANDARD_OUTPUT = "standard output"  # name of the file in an error of the system
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # texts of PyTorch's allocators
+_TOO_MANY_FILES = "items of ancdata"  # text of multiprocessing if a process cannot open what another one sent
 # A data worker of PyTorch raises the exception again, with its traceback as the message.
 _OF_A_WORKER = re.compile(r"Caught \w+ in .*\nOriginal .*\n[\w.]+: (?P<message>.*)", re.DOTALL)
 _LONGEST = 200  # letters of a message of another package
@@ -70,18 +71,16 @@ def _message(fault: BaseException) -> str | None:
         return "interrupted"
     if isinstance(fault, (OSError, UserError)) and (found := _OF_A_WORKER.fullmatch(str([*fault.args, ""][0]))):
         return f"error: {UserError(found['message'].strip())}"
-    if isinstance(fault, OSError):
+    if isinstance(fault, (OSError, UnicodeEncodeError)):
         return f"error: {one_line(fault)}"
     if isinstance(fault, UserError):
         return f"error: {fault}"
-    if isinstance(fault, UnicodeEncodeError):
-        return f"error: {printable(fault.object)} has a character that cannot be encoded; rename this file or folder"
     cause, text = fault.__context__, " ".join(str(fault).split())
     # PyTorch, LMDB and others raise their own exceptions for an error of the system.
     if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM:
         return f"error: {one_line(cause)}"
     for number in _OF_THE_SYSTEM:
-        if os.strerror(number) in text:
+        if os.strerror(number) in text or (number == errno.EMFILE and _TOO_MANY_FILES in text):
             return f"error: {one_line(OSError(number, text[:_LONGEST]))}"
     if isinstance(fault, MemoryError) or any(words in text.lower() for words in _OUT_OF_MEMORY):
         reason = f" ({printable(text[:_LONGEST])})" if text else ""

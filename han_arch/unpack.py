@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from han_arch.errors import UserError, printable
-from han_arch.files import check_name, clear_refusal, new_folder
+from han_arch.files import clear_refusal, new_folder
+from han_arch.names import check_name
 
 CHUNK = 2**20
 COUNT_LIMIT = 100_000  # largest number of entries in an archive

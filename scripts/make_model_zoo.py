@@ -25,7 +25,8 @@ import ablation_tables
 from han_arch import program
 from han_arch.errors import UserError
 from han_arch.evaluation.rows import Markdown, code, markdown_table
-from han_arch.files import check_name, json_text, write
+from han_arch.files import json_text, write
+from han_arch.names import check_name
 from han_arch.release.publish import CARD, CURVES, ROW
 from han_arch.release.verify import PER_IMAGE, SUMS, read_means
 from han_arch.zoo.entry import FOUND, MEASURED, TABLE, Entry, from_json

@@ -46,6 +46,14 @@ def test_missing_folder_is_one_line(tmp_path: Path) -> None:
         save({}, tmp_path / "gone" / "net.pth")
 
 
+def test_advice_fits_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for refused, fitting in ((tmp_path / "file" / "net.pth", "another path"), (tmp_path, "name of a file")):
+        with pytest.raises(UserError, match=fitting) as raised, clear_refusal(refused, "free disk space"):
+            refused.open("wb")
+        assert "disk space" not in str(raised.value)
+
+
 def test_errors_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shapes"), clear_refusal(tmp_path, ""):
         raise RuntimeError("shapes")

@@ -17,6 +17,7 @@ ORDER = [
     "compat",
     "locks",
     "files",
+    "names",
     "archs",
     "speed",
     "remote",

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from han_arch.errors import UserError, printable
-from han_arch.files import check_name, json_text, write
+from han_arch.files import json_text, write
+from han_arch.names import check_name
 
 
-@pytest.mark.parametrize("name", ["HAN_x4", "写真 1", "x.y", "Größe", "a" * 200, "console", "HAN+", "-o", ".hidden"])
+@pytest.mark.parametrize(
+    "name",
+    ["HAN_x4", "写真 1", "x.y", "Größe", "a" * 200, "console", "HAN+", "-o", ".hidden",
+     "\u0645\u06cc\u200c\u062e", "👨\u200d👧", "\U0001fae0"],
+)  # fmt: skip
 def test_names_of_folders_are_allowed(name: str) -> None:
     assert check_name("the option name", name) == name
 

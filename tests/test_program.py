@@ -32,6 +32,8 @@ SYSTEM = {
     "our text": (FileNotFoundError("x.png does not exist; correct the path"), ("x.png", "correct the path")),
     "no memory": (MemoryError(), ("out of memory",)),
     "no GPU memory": (RuntimeError("CUDA out of memory. Tried to allocate 1 GiB"), ("CUDA out of memory", "smaller")),
+    "another file": (FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), "a"), ("a: File exists", "another name")),
+    "too many open files": (RuntimeError("received 0 items of ancdata"), ("items of ancdata", "ulimit -n")),
     "another package": (KeyError("mdb_txn_commit: No space left on device"), ("mdb_txn_commit", "free some space")),
 }
 
@@ -43,6 +45,14 @@ def test_errors_of_the_system_are_one_line(kind: str, capsys: pytest.CaptureFixt
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("basicsr demo: error: ")
     assert all(part in line for part in parts), line
+
+
+def test_a_long_text_that_cannot_be_encoded_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run("x", lambda: len(("\udcf6" + "a" * 9999).encode())) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(r"x: error: \udcf6aaa")
+    assert "cannot be encoded; rename" in error
+    assert len(error) < 400
 
 
 def test_faults_of_the_program_keep_their_traceback() -> None:

@@ -16,7 +16,7 @@ from han_arch.evaluation import contestants, protocol, score, sets
 from han_arch.evaluation.contestants import Contestant
 from han_arch.evaluation.protocol import Protocol
 from han_arch.evaluation.sets import EvaluationSet
-from han_arch.files import check_name
+from han_arch.names import check_name
 
 KEYS = (
     "name", "scale", "num_gpu", "protocol", "datasets", "models", "variants", "baseline", "cost", "gallery",

@@ -191,8 +191,9 @@ def _check_dataset(where: str, dataset: dict[str, Any], scale: Any, *, is_main: 
             yield Problem(f"{where}:{fault.option}".removesuffix(":"), f": {fault.text}")
         if is_main and listing.items:
             yield from (Problem(where, f": {text}") for text in pairs.check_items(listing, options))
-    except (OSError, ValueError) as error:  # ValueError: a path contains a null character
-        yield Problem(where, f": {error}")
+    except (OSError, ValueError) as error:  # ValueError: a path contains a null character or is not UTF-8
+        text = errors.one_line(error) if isinstance(error, (OSError, UnicodeEncodeError)) else error
+        yield Problem(where, f": {text}")
 
 
 def _missing(where: str, path: str) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from han_arch import errors
-from han_arch.files import check_name
+from han_arch.names import check_name
 from han_arch.opt.check import Problem, as_mapping
 from han_arch.opt.kinds import entries
 from han_arch.opt.known import CLOSED_MODELS, LOSSES
@@ -138,7 +138,7 @@ def _set_name(key: str, name: str) -> str | None:
 
 @_rule("val:suffix")
 def _suffix(suffix: str) -> str | None:
-    return _name_fault(suffix)
+    return _name_fault(suffix) if suffix else None
 
 
 def _name_fault(name: str) -> str | None:

@@ -20,6 +20,7 @@ from han_arch.evaluation.run import measure_sets
 from han_arch.evaluation.score import Score, SetScore, mean_scores
 from han_arch.evaluation.sets import find_sets
 from han_arch.images.write import encode_png
+from han_arch.names import check_name
 from han_arch.release import card, openmodeldb, reproduce
 from han_arch.release.experiment import Experiment
 from han_arch.release.reproduce import Stage
@@ -77,7 +78,7 @@ def publish(request: Request, out: Path) -> tuple[Entry, list[str]]:
     experiment = request.experiment
     test_sets = find_sets(request.data, Protocol(experiment.degradation, experiment.scale))
     for image in test_sets[0].images:
-        files.check_name(f"the image {image.gt}, whose SR image is in the release,", image.name)
+        check_name(f"the image {image.gt}, whose SR image is in the release,", image.name)
     weights = _read_weights(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.new_folder(out) as folder:
@@ -115,7 +116,7 @@ def _check(request: Request, out: Path) -> None:
     if any(entry.name == request.name and entry.recipe is None for entry in table.ENTRIES):
         raise UserError(f"other people's weights in the zoo already have the name {request.name}; choose another name")
     for path in (request.experiment.option_file, *request.experiment.numbers):
-        files.check_name(f"the file {path}", path.name)
+        check_name(f"the file {path}", path.name)
     if request.url is not None and not _URL.fullmatch(request.url):
         raise UserError(
             "--url must be the http or https address of the folder for the weight file, without the file name; "

@@ -171,6 +171,7 @@ def test_suffix_of_test_images() -> None:
     assert problem.startswith("val ")
     assert "suffix" in problem
     assert found({"val:suffix": "_mine"}, "demo_test_HAN_x4") == []
+    assert found({"val:suffix": ""}, "demo_test_HAN_x4") == []
 
 
 def test_training_set_in_a_test() -> None:
@@ -190,3 +191,13 @@ def test_unequal_folders_and_lmdb_as_a_folder() -> None:
     assert problem.startswith("datasets:val:dataroot_gt")
     assert "'datasets/demo_test/GT_x4'" in problem
     assert "type: lmdb" in problem
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are not UTF-8")
+def test_an_lmdb_whose_path_is_not_utf_8() -> None:
+    """The library of LMDB cannot open it."""
+    path = Path("K\udcf6ln.lmdb").absolute()
+    Path("datasets/demo_train/GT_sub_x4.lmdb").rename(path)
+    (problem,) = found({TRAIN + "dataroot_gt": str(path)})
+    assert problem.startswith("datasets:train: ")
+    assert r"K\udcf6ln.lmdb has a character that cannot be encoded; rename" in problem
