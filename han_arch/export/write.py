@@ -16,6 +16,7 @@ from han_arch.errors import UserError
 from han_arch.export.runtime import Runtime
 from han_arch.export.targets import INPUT, OUTPUT, TARGETS, picture
 from han_arch.files import clear_refusal, hash_file, working_folder
+from han_arch.locks import held
 from han_arch.version import __version__
 
 # (batch, height, width) of the test images: odd sides, a batch of 2, portrait and landscape. The image that PyTorch
@@ -86,20 +87,25 @@ def export(
         One comparison for each test image. Every difference is at most TOLERANCE.
 
     Raises:
-        FileExistsError: the file exists, and overwrite is False.
-        UserError: a package is missing, the folder cannot be written, the network cannot be exported, or the file's
-            output differs from PyTorch's. After an error, an existing file is unchanged and no partial file remains.
+        FileExistsError: the file exists before or after the work, and overwrite is False.
+        UserError: a package is missing, another process exports to this path, the folder cannot be written, the network
+            cannot be exported, or the file's output differs from PyTorch's. After an error, an existing file is
+            unchanged and no partial file remains.
     """
     kind = TARGETS[target]
     finals = [path.with_suffix(suffix) for suffix in kind.suffixes]
-    existing = [final for final in finals if final.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} already exists; pass --overwrite to replace it")
+
+    def refuse_to_overwrite() -> None:
+        existing = [final for final in finals if os.path.lexists(final)]
+        if existing and not overwrite:
+            raise FileExistsError(f"{existing[0]} already exists; pass --overwrite to replace it")
+
+    refuse_to_overwrite()
     for package in kind.packages:  # check packages first, because the tracing takes minutes
         require(package, kind.extra)
     with ExitStack() as stack:
         with clear_refusal(path.parent, "choose another folder"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(path, f"the export of {path}"))
             folder = stack.enter_context(working_folder(path))
         written = folder / path.name
         kind.write(net, written, describe(net, source))
@@ -115,6 +121,7 @@ def export(
                     f"the {target} file was removed, because its output differs from PyTorch's "
                     f"by more than {TOLERANCE}; {result}"
                 )
+        refuse_to_overwrite()  # the work takes minutes, and the files may be new
         for final in reversed(finals):  # rename OpenVINO's weights first, so that the .xml never exists without them
             os.replace(written.with_suffix(final.suffix), final)
     return checks

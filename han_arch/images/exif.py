@@ -131,7 +131,8 @@ class _Reader:
         return tags
 
     def sound_orientation(self, kind: int, end: int) -> bool:
-        return kind == _SHORT and 1 <= self.number("H", end - (8 if self.big else 4)) <= 8
+        code = {_SHORT: "H", _LONG: "I"}.get(kind)  # Pillow also applies an orientation of type long
+        return code is not None and 1 <= self.number(code, end - (8 if self.big else 4)) <= 8
 
     def value(self, kind: int, count: int, position: int) -> bytes | None:
         """Return the value of a tag as little-endian bytes; None if it is damaged."""

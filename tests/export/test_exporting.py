@@ -120,6 +120,27 @@ def test_other_pixels_are_refused(tmp_path, checkpoint, monkeypatch, fault: floa
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_appears_during_the_work_stays(tmp_path, checkpoint, monkeypatch) -> None:
+    net, path = load_model(checkpoint), tmp_path / "new" / "net.pt2"
+
+    def write_while_others_do(net, written, metadata) -> None:
+        written.write_text("new")
+        with pytest.raises(UserError, match=r"the export of .*net\.pt2 is in progress: process \d+"):
+            export(net, "net", "torch", path)
+        path.write_text("theirs")
+
+    slow = dataclasses.replace(
+        TARGETS["torch"],
+        write=write_while_others_do,
+        open=lambda path, *_: (net, {"scale": "2", "num_in_ch": "3"}),
+    )
+    monkeypatch.setitem(TARGETS, "torch", slow)
+    with pytest.raises(FileExistsError, match=r"net\.pt2 already exists; pass --overwrite"):
+        export(net, "net", "torch", path)
+    assert path.read_text() == "theirs"
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_new_target_is_one_record(tmp_path, checkpoint, monkeypatch, capsys) -> None:
     """One record in TARGETS is enough for the command, for `export` and for `load_runtime`."""
     net = load_model(checkpoint)

@@ -108,6 +108,14 @@ def test_an_orientation_that_means_nothing_is_named(value: Entry) -> None:
     assert "EXIF Orientation (damaged)" in picture.notes[0]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_type_long_is_applied_without_a_note(order: str) -> None:
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    picture = read_picture(jpeg(b"Exif\0\0" + magic + struct.pack(f"{order}IHHHIII", 8, 1, 274, 4, 1, 6, 0)))
+    assert picture.pixels.shape[:2] == (12, 8)
+    assert not picture.notes
+
+
 def test_text_outside_ascii_and_big_endian_numbers_stay() -> None:
     text = "Größe".encode()
     comment = b"UNICODE\0" + "Wört".encode("utf-16-be")
