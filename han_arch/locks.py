@@ -20,6 +20,7 @@ else:
     import fcntl
 
 _FAR = 2**30  # Windows locks a byte, and nobody can read a locked byte: lock one behind the text of the file
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PAUSE = 0.2  # seconds between two tries
 _MOST_TRIES = 1000  # to open a lock file that other processes remove again and again
 _inherited: set[int] = set()  # descriptors of locked files; a forked child must close them
@@ -31,8 +32,8 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a file or folder during a `with` block, so that no other process works on it.
 
     The lock file is `.NAME.lock` beside `path`; missing parent folders are made. The system frees the lock when the
-    process ends, also if it is killed. Forked children do not keep the lock. If the file system has no locks, the block
-    runs without one after a warning on standard error.
+    process ends, also if it is killed. Forked children do not keep the lock. The block runs without a lock, after a
+    warning on standard error, if the file system has no locks, or if nobody may write beside an existing `path`.
 
     Args:
         path: the file or folder to protect; it may be missing.
@@ -45,12 +46,24 @@ def held(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """
     lock_file = _lock_file(path)
     new_folders = [folder for folder in lock_file.parents if not folder.exists()]
-    while (descriptor := _open_locked(lock_file)) is None:
+    descriptor, unwritable = None, ""
+    try:
+        descriptor = _open_locked(lock_file)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or not path.exists():
+            raise
+        unwritable = os.strerror(error.errno)
+    if unwritable:  # for example, a finished data set on a read-only disk, or a link to a folder there
+        _warn_once(f"could not write {lock_file} ({unwritable}); do not start a second process there")
+        yield
+        return
+    while descriptor is None:
         owner = f"{what} is in progress: {_read_owner(lock_file)} holds {lock_file}"
         if not wait:
             raise UserError(f"{owner}; wait until that process ends, stop it, or choose another name or folder")
         _warn_once(f"{owner}; waiting until it ends")
         time.sleep(_PAUSE)
+        descriptor = _open_locked(lock_file)
     process = os.getpid()
     _inherited.add(descriptor)
     try:
@@ -102,10 +115,10 @@ def _open_locked(path: Path) -> int | None:
             descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # the earlier holder has just removed its empty folder
             continue
-        except PermissionError:
-            if not path.exists():
+        except OSError as error:  # the file of another user can still be locked and read
+            if error.errno not in _UNWRITABLE or not path.exists():
                 raise
-            descriptor = os.open(path, flags | os.O_RDONLY)  # the file of another user can still be locked and read
+            descriptor = os.open(path, flags | os.O_RDONLY)
         keep = False
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

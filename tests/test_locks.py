@@ -1,5 +1,6 @@
 """Two processes never do the same work, and a killed process leaves nothing behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -134,6 +135,26 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch, capsys: pytest.C
             write(tmp_path / "a.txt", "text")
     assert capsys.readouterr().err.count("has no locks") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_existing_folder_beside_which_nothing_can_be_written(tmp_path: Path, monkeypatch, capsys, number: int) -> None:
+    """A finished data set on a read-only disk, or a link to a folder there, can be used; a new one is refused."""
+    real_open = os.open
+
+    def refuse(path: object, flags: int, *settings: object) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number), path)
+        return real_open(path, flags, *settings)
+
+    monkeypatch.setattr(os, "open", refuse)
+    (tmp_path / "old").mkdir()
+    with pytest.raises(KeyError) as caught, held(tmp_path / "old", "the run"):
+        raise KeyError
+    assert caught.value.__context__ is None, "the message for an error depends on its context"
+    assert capsys.readouterr().err.count(".old.lock") == 1
+    with pytest.raises(OSError, match=os.strerror(number)), held(tmp_path / "new", "the run"):
+        pass
 
 
 INTERRUPTED = {
