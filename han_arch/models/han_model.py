@@ -1,6 +1,7 @@
 """The model HANModel, which trains and validates HAN, EDSR and RCAN."""
 
 import logging
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -117,8 +118,12 @@ class HANModel(CheckpointModel):
     def begin_iteration(self) -> None:
         """Remember what an iteration changes before it changes weights, for `undo_iteration`."""
         super().begin_iteration()
+        self.can_undo = self._steps_change_weights_last
+
+    @cached_property  # to look for all buffers of a large network takes 2 ms
+    def _steps_change_weights_last(self) -> bool:
         # A subclass may change other weights first, and batch normalisation changes its statistics in the forward pass.
-        self.can_undo = type(self).optimize_parameters is HANModel.optimize_parameters and not any(
+        return type(self).optimize_parameters is HANModel.optimize_parameters and not any(
             name.endswith("running_mean") for name, _ in self.net_g.named_buffers()
         )
 
