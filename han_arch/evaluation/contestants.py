@@ -22,8 +22,8 @@ from han_arch.inference import variants
 from han_arch.inference.variants import FULL
 from han_arch.zoo import entry, load, store
 from han_arch.zoo.read import read_raw
-from han_arch.zoo.size_limit import limited_modules
-from han_arch.zoo.state_dict import of_one_network
+from han_arch.zoo.size_limit import build_empty
+from han_arch.zoo.state_dict import most_bytes, of_one_network
 
 logger = logging.getLogger("han_arch")
 
@@ -214,19 +214,22 @@ def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None
         han = load.build({key: value for key, value in network_g.items() if key != "type"}, checkpoint)
         load.load_strict(han, checkpoint)
         return han
+    tensors = read_raw(file, param_key).tensors
+    misfit = f"the weights in {file} do not fit the network {network_g.get('type')} of network_g:"
     try:
-        with limited_modules():
-            net = build_network(dict(network_g))
+        net = build_empty(lambda: build_network(dict(network_g)))
+        needed, stored = (sum(value.nbytes for value in own.values()) for own in (net.state_dict(), tensors))
+        if needed > most_bytes(stored):
+            raise UserError(f"{misfit} the network has {needed:,} bytes of weights, and the file has {stored:,}")
+        net = build_network(dict(network_g))
+    except UserError:
+        raise
     except Exception as error:  # constructors of other packages may raise any exception
         raise UserError(f"cannot build the network of network_g; correct its options: {error}") from error
-    tensors = of_one_network(read_raw(file, param_key).tensors, list(net.state_dict())[:1], str(file))
     try:
-        net.load_state_dict(tensors)
+        net.load_state_dict(of_one_network(tensors, list(net.state_dict())[:1], str(file)))
     except RuntimeError as error:
-        first = " ".join(str(error).split()[:24])
-        raise UserError(
-            f"the weights in {file} do not fit the network {network_g.get('type')} of network_g: {first} ..."
-        ) from error
+        raise UserError(f"{misfit} {' '.join(str(error).split()[:24])} ...") from error
     return net
 
 

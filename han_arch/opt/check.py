@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from han_arch import errors
@@ -14,7 +13,7 @@ from han_arch.data import pairs
 from han_arch.opt.kinds import ANYTHING, Node, Section, entries, options_of
 from han_arch.opt.known import CLOSED_MODELS, MOVED, OPTIONS
 from han_arch.zoo import entry
-from han_arch.zoo.size_limit import limited_modules
+from han_arch.zoo.size_limit import build_empty
 
 _ROOTS = ("dataroot_gt", "dataroot_lq")
 _TEXTS = ("type", "phase", "name", *_ROOTS, "meta_info_file", "filename_tmpl")
@@ -69,24 +68,12 @@ def try_network(network: Any) -> list[Problem]:
 
 
 def build_empty_network(network: dict[str, Any]) -> nn.Module:
-    """Build the network of the section `network_g` on PyTorch's meta device, so that its weights take no memory.
+    """Build the network of the section `network_g` without memory for its weights, see `build_empty`.
 
-    Meta tensors have no values. If the constructor needs values, the network is built on the CPU. The random state does
-    not change. Raise the error of the constructor if it does not accept the options.
+    Raise the error of the constructor if it does not accept the options.
     """
-    try:
-        return _build(network, "meta")
-    except Exception as error:
-        if "meta" not in str(error):
-            raise
-    return _build(network, "cpu")
-
-
-def _build(network: dict[str, Any], device: str) -> nn.Module:
     arguments = {key: value for key, value in network.items() if key != "type"}
-    with torch.random.fork_rng(devices=[]), torch.device(device), limited_modules():
-        net: nn.Module = entries("network")[network["type"]](**arguments)
-    return net
+    return build_empty(lambda: entries("network")[network["type"]](**arguments))
 
 
 def check_files(opt: dict[str, Any]) -> list[Problem]:

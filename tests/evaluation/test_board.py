@@ -100,6 +100,7 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
             "checkpoint": models["HAN"]["checkpoint"],
             "network_g": models["HAN"]["network_g"] | {"num_feat": 16},
         },
+        "huge": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"num_feat": 10**6}},
         "x4": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"upscale": 4}},
         "unknown": {"checkpoint": models["EDSR"]["checkpoint"], "network_g": network_g | {"type": "EDRS"}},
         "keyed": {"checkpoint": models["HAN"]["checkpoint"], "param_key": "params"},
@@ -117,6 +118,7 @@ def test_contestants_that_cannot_run(board_options: dict[str, Any], tmp_path: Pa
     assert "do not fit the network EDSR" in lines["other"]
     assert "does not fit the network" in lines["wider"]
     assert "do not fit the network EDSR" in lines["x4"]
+    assert "do not fit the network EDSR" in lines["huge"]  # before its 144 TB are allocated
     assert "cannot build the network of network_g" in lines["unknown"]
     assert "'params' needs network_g" in lines["keyed"]
     assert "'variant'; did you mean variants?" in lines["variant"]
