@@ -5,13 +5,14 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from han_arch.images.formats import FORMATS, listed
-from han_arch.images.header import Header, header_of
+from han_arch.images.header import Header, header_of, tile_size
 from han_arch.images.metadata import forget_damaged_tags, with_metadata
 from han_arch.images.picture import (
     ImageError,
@@ -24,13 +25,18 @@ from han_arch.images.picture import (
     upright,
 )
 from han_arch.images.png16 import PNG_SIGNATURE, png_header
-from han_arch.images.signatures import kind_of
+from han_arch.images.signatures import START, kind_of
 
 MAX_PIXELS = 256_000_000
 # Pillow mode of an image in a data set -> mode that its pixels are converted to.
 _DATA_MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
 _BITS_PER_SAMPLE = 258  # number of a TIFF tag
 _TEXT_BYTES = 16 << 20  # largest compressed text or ICC profile of a PNG file, in bytes after decompression
+# An image in a data set may have this many pixels, and more if its file has a byte for every 1,000 pixels: only files
+# with hardly any content compress better. An 8K image has 33 million pixels.
+_SURE_PIXELS, _PIXELS_PER_BYTE = 50_000_000, 1000
+_SWITCHING, _users = Lock(), 0
+_limits: tuple[int | None, int] = (None, 0)
 
 
 def read_header(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> Header:
@@ -77,7 +83,7 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
     if not start:
         raise ImageError("empty file")
     file.seek(0)
-    with damage_reported(), _long_texts(), _identified(file, start) as image:
+    with damage_reported(), _own_limits(), _identified(file, start) as image:
         if image.width * image.height > max_pixels:
             raise too_large(image.width, image.height, max_pixels)
         if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
@@ -86,34 +92,51 @@ def _opened(file: BinaryIO, max_pixels: int) -> Iterator[Image.Image]:
 
 
 @contextlib.contextmanager
-def _long_texts() -> Iterator[None]:
-    """Let Pillow read long texts and ICC profiles of PNG files. Its own limit is 1 MB."""
-    limit = PngImagePlugin.MAX_TEXT_CHUNK
-    PngImagePlugin.MAX_TEXT_CHUNK = max(limit, _TEXT_BYTES)
+def _own_limits() -> Iterator[None]:
+    """Replace Pillow's limits of pixels (none: callers have their own) and of texts and ICC profiles in PNG files.
+
+    They are global. Threads read images at the same time, so the last one restores the limits.
+    """
+    global _users, _limits
+    with _SWITCHING:
+        if _users == 0:
+            _limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, max(_limits[1], _TEXT_BYTES)
+        _users += 1
     try:
         yield
     finally:
-        PngImagePlugin.MAX_TEXT_CHUNK = limit
+        with _SWITCHING:
+            _users -= 1
+            if _users == 0:
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = _limits
+
+
+@contextlib.contextmanager
+def _silent_limits() -> Iterator[None]:
+    """Keep Pillow's limits without its warning: icons and others contain images of another size than they say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _identified(file: BinaryIO, start: bytes) -> Image.Image:
-    # Switch off Pillow's global pixel limit: the caller checks `max_pixels` before Pillow decodes the image.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file, formats=[image_format.label.upper() for image_format in FORMATS.values()])
         except UnidentifiedImageError:
             wanted = listed(image_format.label for image_format in FORMATS.values())
             raise NotForPillow(f"{_guess(start)}; use {wanted}") from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _guess(start: bytes) -> str:
     kind = kind_of(start)
-    supported = {image_format.label for image_format in FORMATS.values()}
-    return "not an image" if kind is None or kind in supported else f"{kind} is not supported"
+    return "not an image" if kind is None or _is_ours(start) else f"{kind} is not supported"
+
+
+def _is_ours(start: bytes) -> bool:
+    return kind_of(start) in {image_format.label for image_format in FORMATS.values()}
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -124,15 +147,22 @@ def decode_image(data: bytes) -> np.ndarray:
     Return a uint8 array: (h, w) for grey or (h, w, 3) for RGB. An alpha channel without transparent pixels is dropped.
 
     Raises:
-        ImageError: the file is empty, truncated, damaged or not an image; the image has transparent pixels or more
-            than 8 bits per pixel value; or the colour mode is not supported.
+        ImageError: the file is empty, truncated, damaged or not an image; the image has transparent pixels, more than
+            8 bits per pixel value or too many pixels for its file; or the colour mode is not supported.
     """
     if not data:
         raise ImageError("empty file")
     # Pillow would silently reduce 16-bit colour to 8 bits.
     if data.startswith(PNG_SIGNATURE) and png_header(data).depth == 16:
         raise ImageError("the image has 16 bits per channel; convert the image to 8 bits")
-    with damage_reported(), _long_texts(), Image.open(io.BytesIO(data)) as image:
+    limits = _own_limits() if _is_ours(data[:START]) else _silent_limits()
+    with damage_reported(), limits, Image.open(io.BytesIO(data)) as image:
+        claimed = max(width * height for width, height in (image.size, tile_size(image)))
+        if claimed > min(MAX_PIXELS, max(_SURE_PIXELS, _PIXELS_PER_BYTE * len(data))):
+            raise ImageError(
+                f"the image claims {claimed:,} pixels in a file of {len(data):,} bytes; an image of a data set may "
+                f"have {_SURE_PIXELS:,} pixels, or {_PIXELS_PER_BYTE:,} for each byte of its file up to {MAX_PIXELS:,}"
+            )
         tiff_bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ())
         if image.mode.startswith(("I", "F")) or any(bits > 8 for bits in tiff_bits):
             raise ImageError("the image has 16 or more bits per channel; convert the image to 8 bits")

@@ -16,8 +16,9 @@ from known_engines import photo, save_checkpoint, tiny_net
 from PIL import Image
 
 from han_arch.cli import main
-from han_arch.images.picture import Picture
+from han_arch.images.picture import ImageError, Picture
 from han_arch.images.png16 import write_png16
+from han_arch.images.read import decode_image, read_picture
 
 
 def png(pixels: np.ndarray | None = None) -> bytes:
@@ -189,3 +190,39 @@ def test_network_of_infinite_values_writes_nothing(
     assert re.search(r"warning: .*not finite in bf16.*float32", error)
     assert re.search(r"large\.pth.*not finite in float32", error)
     assert results(folder) == set()
+
+
+def _plain_tiff(width: int, height: int, padding: int = 0) -> bytes:
+    """Return a TIFF file without pixel data, whose header claims a size."""
+    entries = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1),
+               (278, 4, height), (279, 4, 16)]  # fmt: skip
+    packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4 + 64 + padding)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("width", "height"), [(14_000, 12_000), (40_000, 40_000), (2**31, 2**31)])
+def test_a_data_set_refuses_a_small_file_that_claims_many_pixels(width: int, height: int) -> None:
+    with pytest.raises(ImageError, match=f"{width * height:,} pixels in a file of"):
+        decode_image(_plain_tiff(width, height))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_data_set_takes_large_photos() -> None:
+    file = io.BytesIO()
+    Image.new("L", (7680, 4320)).save(file, "png", compress_level=1)  # 8K, with as little content as can be
+    assert decode_image(file.getvalue()).shape == (4320, 7680)
+    # 60 megapixels in a file of 60 kB are not refused because of their number.
+    with pytest.raises(ImageError, match="damaged or incomplete"):
+        decode_image(_plain_tiff(10_000, 6_000, padding=60_000))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_of_pillow_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, pixels = io.BytesIO(), photo(12, 16)
+    Image.fromarray(pixels).save(file, "tiff", compression="tiff_lzw")
+    for limit in (150, 10):  # Pillow warns, or refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        np.testing.assert_array_equal(read_picture(file.getvalue()).pixels, pixels)
+        np.testing.assert_array_equal(decode_image(file.getvalue()), pixels)
+        assert limit == Image.MAX_IMAGE_PIXELS
