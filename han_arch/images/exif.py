@@ -67,14 +67,14 @@ def read_tags(data: bytes) -> Tags:
     """Read the EXIF tags to keep from the bytes of EXIF data or of a TIFF file.
 
     Raises:
-        ValueError: data has no header of EXIF data.
+        ValueError: data has no complete header of EXIF data.
     """
     while data.startswith(b"Exif\0\0"):
         data = data[6:]
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 8:
-        raise ValueError("EXIF data must begin with II or MM")
     big = data[2:4] in (b"+\0", b"\0+")
+    if order is None or len(data) < (16 if big else 8):
+        raise ValueError("EXIF data must begin with II or MM and a complete header")
     reader = _Reader(data, order, big)
     return reader.directory(reader.number("Q" if big else "I", 8 if big else 4), 0)
 

@@ -254,3 +254,13 @@ def test_a_transparent_grey_of_every_depth(depth: int, row: bytes, transparent: 
     assert pixels.dtype == (np.uint16 if depth == 16 else np.uint8)
     assert pixels[0, :, 0].tolist() == grey
     assert pixels[0, :, 1].tolist() == [np.iinfo(pixels.dtype).max, 0]
+
+
+@pytest.mark.parametrize("start", [b"", b"II*\0", b"MM\0*\0\0\0", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0\0\0\0\0\0\0\0"])
+def test_a_cut_header_of_exif_data_is_named(start: bytes) -> None:
+    with pytest.raises(ValueError, match="complete header"):
+        read_tags(b"Exif\0\0" + start)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "png", exif=b"Exif\0\0" + (start or b"II"))
+    (note,) = read_picture(file.getvalue()).notes
+    assert "EXIF (damaged)" in note
