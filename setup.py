@@ -133,6 +133,9 @@ setup(
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            # `python scripts/fuzz.py --guided`; there are no wheels for other systems.
+            "atheris; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' "
+            "and python_version < '3.14'",
             "selenium",
             "jsonschema",
             "ruff",

@@ -5,10 +5,15 @@ determines. Worker processes take the inputs. A worker that crashes, takes over 
 the memory limit is replaced. Each finding is stored in the folder --out, with the command that repeats it.
 The exit status is 1 if there is a finding.
 
+--guided lets atheris change the bytes of single formats (see tests/fuzzing/guided.py). --shrink draws the inputs of one
+kind with hypothesis, and makes the first finding as small as possible.
+
 Examples:
   python scripts/fuzz.py
   python scripts/fuzz.py --kind images --kind lmdb --inputs 500 --seed 3
   python scripts/fuzz.py --kind images --seed 3 --only 17
+  python scripts/fuzz.py --guided zip exif --minutes 6
+  python scripts/fuzz.py --kind archives --inputs 500 --shrink
 """
 
 import argparse
@@ -81,18 +86,25 @@ def main(argv: list[str] | None = None) -> int:
     add("--processes", type=int, default=2, help="number of worker processes (default: 2)")
     add("--out", type=Path, default=Path("fuzz"), help="folder for the findings (default: fuzz)")
     add("--longest", type=float, default=30, help="a longer time for one input is a hang, in seconds (default: 30)")
+    add("--guided", nargs="*", metavar="FORMAT", help="mutate formats with atheris (default: all), in --minutes")
+    add("--shrink", action="store_true", help="draw the inputs of one --kind with hypothesis; make a finding small")
     add("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:
         return work(args.seed)
+    if args.guided is not None:
+        guided = import_module("fuzzing.guided")
+        if unknown := set(args.guided) - set(guided.FORMATS):
+            parser.error(f"no such format: {', '.join(sorted(unknown))}; choose from {', '.join(guided.FORMATS)}")
+        return int(guided.guide(args.guided or list(guided.FORMATS), 60 * args.minutes, args.seed, args.out.resolve()))
     chosen = {kind: kinds.SHARES.get(kind, 1) for kind in args.kind or kinds.SHARES}
-    if args.only is not None:
-        if len(chosen) != 1:
-            parser.error("--only needs one --kind")
-        inputs = [Input(next(iter(chosen)), args.only)]
-    else:
-        inputs = planned(chosen, args.inputs)
-    return supervise(inputs, args)
+    only = next(iter(chosen)) if len(chosen) == 1 else ""
+    if not only and (args.shrink or args.only is not None):
+        parser.error("--only and --shrink need one --kind")
+    if args.shrink:
+        shrink = import_module("fuzzing.shrunk").shrink
+        return int(shrink(only, kinds.module(only), args.inputs, args.seed, args.out))
+    return supervise(planned(chosen, args.inputs) if args.only is None else [Input(only, args.only)], args)
 
 
 def planned(shares: dict[str, int], count: int) -> list[Input]:

@@ -1,9 +1,14 @@
 """scripts/fuzz.py: 500 fixed hostile inputs, and the faults that the script must find."""
 
+import random
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+from fuzzing import shrunk, trial
 from fuzzing.faults import FAULTS
 
 
@@ -40,3 +45,36 @@ def test_an_input_can_be_repeated(repository: Path, tmp_path: Path) -> None:
         _fuzz(repository, "--kind", "faults", "--only", 1, "--processes", 1, "--out", tmp_path / name)
         contents.append((tmp_path / name / "faults-1" / "input" / "input.txt").read_text())
     assert contents[0] == contents[1]
+
+
+def test_a_finding_is_made_small(tmp_path: Path) -> None:
+    def hostile(rng: random.Random, folder: Path) -> Path:
+        (folder / "numbers.txt").write_text(" ".join(str(rng.randrange(10**6)) for _ in range(rng.randrange(50))))
+        return folder / "numbers.txt"
+
+    def check(path: Path, out: Path) -> str:
+        if any(int(number) >= 1000 for number in path.read_text().split()):
+            raise trial.Finding("large")
+        return "small"
+
+    kind = ModuleType("numbers")
+    kind.hostile, kind.check = hostile, check
+    assert shrunk.smallest(kind, 100, 0, tmp_path / "place") == "large"
+    assert (tmp_path / "place" / "input" / "numbers.txt").read_text() == "1000"
+    kind.check = lambda path, out: "fine"
+    assert shrunk.smallest(kind, 10, 0, tmp_path / "place") is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
+def test_guided_mutation_runs(repository: Path, tmp_path: Path) -> None:
+    done = _fuzz(repository, "--guided", "zip", "exif", "--minutes", 0.1, "--out", tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "PASSED" in done.stdout
+    assert done.stdout.count("Done") == 2
+
+
+def test_a_format_without_a_guide_is_named(repository: Path, tmp_path: Path) -> None:
+    done = _fuzz(repository, "--guided", "gif", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "no such format: gif; choose from options" in done.stderr

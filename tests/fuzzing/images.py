@@ -253,7 +253,7 @@ _EXTRA_CHUNKS: tuple[Callable[[random.Random], tuple[bytes, bytes]], ...] = (
     lambda rng: (b"zTXt", b"Comment\0\0" + _bomb()),
     lambda rng: (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + rng.randbytes(50)),
     lambda rng: (b"tEXt", rng.choice((b"", b"a" * 200, b"Key\0" + b"v" * 5000))),
-    lambda rng: (b"eXIf", rng.choice((b"", b"MM\0*", _tags(rng), rng.randbytes(40)))),
+    lambda rng: (b"eXIf", rng.choice((b"", b"MM\0*", tags(rng), rng.randbytes(40)))),
     lambda rng: (b"tRNS", rng.randbytes(rng.choice((0, 1, 2, 6, 256, 700)))),
     lambda rng: (b"pHYs", struct.pack(">IIB", *rng.choice(((0, 0, 1), (2**32 - 1, 1, 1), (2834, 2834, 7))))),
     lambda rng: (b"acTL", struct.pack(">II", rng.choice((0, 1, 2**31)), 0)),
@@ -270,7 +270,7 @@ def _bomb() -> bytes:
     return zlib.compress(bytes(20_000_000), 9)
 
 
-def _tags(rng: random.Random) -> bytes:
+def tags(rng: random.Random) -> bytes:
     """Return EXIF data with random types, counts and offsets, among them an orientation."""
     order = rng.choice("<>")
     entries = [
@@ -308,10 +308,8 @@ def _exif(rng: random.Random, data: bytes) -> bytes:
             image.load()
             name = image.format if image.format in ("PNG", "JPEG", "WEBP") else "PNG"
             file = io.BytesIO()
-            tags = b"Exif\0\0" + rng.choice(
-                (_tags(rng), _tags(rng), damaged(rng, _tags(rng)), _tags(rng) + bytes(65000))
-            )
-            image.save(file, name, exif=tags[: 65000 if name == "JPEG" else None])
+            exif = b"Exif\0\0" + rng.choice((tags(rng), tags(rng), damaged(rng, tags(rng)), tags(rng) + bytes(65000)))
+            image.save(file, name, exif=exif[: 65000 if name == "JPEG" else None])
             return file.getvalue()
     except Exception:
         return _any_bytes(rng, data)
