@@ -97,9 +97,8 @@ def unknown(what: str, name: Any, known: Iterable[Any]) -> UserError:
 
 def reason(error: BaseException) -> str:
     """Return an error on one line of at most 300 characters: the message, after the class if it is no UserError."""
-    system = one_line(error) if isinstance(error, (OSError, UnicodeEncodeError)) else ""
-    text = system or "; ".join(str(error).split("\n"))
-    known = system or isinstance(error, UserError)
+    text = one_line(error) if isinstance(error, OSError) else "; ".join(str(error).split("\n"))
+    known = isinstance(error, (OSError, UserError))
     return printable(text if known and text else f"{type(error).__name__}: {text or 'no message'}")[:300]
 
 

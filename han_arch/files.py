@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from han_arch.locks import lock
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
 HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_SPACE = "free disk space"
 _CHUNK = 2**20
 # Names of temporary files contain this mark: only the same computer can see whether their process still lives.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
@@ -160,7 +161,8 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
 
     Args:
         path: the file or folder that the `with` block writes. The message names it.
-        advice: what the user can do on a full or read-only disk, and for errors without an entry in `errors.remedy`.
+        advice: what the user can do, as the last part of the message. If it says "free disk space", and the disk is
+            not full, the message has the text of `errors.remedy` instead.
         no_room_only: convert only errors of a full or read-only disk. Set it to True if the block also reads files.
 
     Raises:
@@ -173,8 +175,31 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
         refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
             raise
-        other = None if refusal.errno in _NO_ROOM else remedy(refusal)
-        raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {other or advice}") from error
+        if _SPACE in advice and refusal.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = remedy(refusal) or advice
+        raise UserError(f"could not write {path}: {refusal.strerror or refusal}; {advice}") from error
+
+
+def check_writable(paths: Iterable[Path]) -> None:
+    """Raise UserError if one of these files cannot be written. Afterwards, the folders are as they were.
+
+    The function makes empty files with the same names in a temporary folder, because permissions do not tell all: the
+    disk can be read-only, and names can be too long.
+    """
+    folders: dict[Path, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, names in folders.items():
+        there = folder
+        while not os.path.lexists(there) and there != there.parent:
+            there = there.parent
+        name = ""
+        with clear_refusal(folder, "pass another folder for the output"), working_folder(there / "try") as trial:
+            place = trial / folder.relative_to(there)
+            place.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                with clear_refusal(folder / name, "pass another output folder or a shorter name"):
+                    (place / name).touch()
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -11,6 +11,7 @@ from han_arch.bench.measure import BenchSettings, measure_all
 from han_arch.bench.networks import CASES, DTYPES, NETWORKS
 from han_arch.commands import say, warn
 from han_arch.evaluation import outputs
+from han_arch.files import check_writable
 
 NUMBERS = {  # fields of BenchSettings and their help texts
     "memory_lr_size": "side of the LR image for peak memory, in pixels (default: %(default)s)",
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     outputs.check(args.out, report.FILES)
+    check_writable(args.out / name for name in report.FILES)
     result = measure_all(settings, lambda case: warn(f"measuring: {case}"))
     text = report.page(result)
     say(*text.splitlines())

@@ -2,12 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from han_arch.errors import UserError
-from han_arch.files import clear_refusal, working_folder
+from han_arch.files import check_writable
 from han_arch.images.formats import FORMATS, SUFFIXES, WRITTEN_SUFFIXES, ImageFormat, written_format
 from han_arch.inference.sources import STREAM, Found, find_images
 
@@ -97,7 +96,7 @@ def collect(paths: list[str], outputs: Outputs) -> tuple[list[UpscaleJob], Found
         raise UserError(f"{there[0]}{more} would be overwritten; pass --overwrite or --skip-existing")
     if folders := [file for file in there if os.path.isdir(file)]:
         raise UserError(f"{folders[0]} is a folder, but the upscaled image needs this name; move the folder")
-    _check_writable(file for job in jobs for file in job.files)
+    check_writable(file for job in jobs for file in job.files)
     return jobs, found
 
 
@@ -141,25 +140,3 @@ def _identity(path: Path) -> object:
         return status.st_dev, status.st_ino
     except OSError:  # there is no such file
         return _real(path)
-
-
-def _check_writable(files: Iterable[Path]) -> None:
-    """Raise UserError if one of the files cannot be written. Afterwards, the folders are as they were.
-
-    This function makes empty files with the same names in a temporary folder, because permissions do not tell all: the
-    disk can be read-only, and names can be too long.
-    """
-    folders: dict[Path, list[str]] = {}
-    for file in files:
-        folders.setdefault(file.parent, []).append(file.name)
-    for folder, names in folders.items():
-        there = folder
-        while not os.path.lexists(there) and there != there.parent:
-            there = there.parent
-        name = ""
-        with clear_refusal(folder, "pass another folder after -o"), working_folder(there / "try") as trial:
-            place = trial / folder.relative_to(there)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                with clear_refusal(folder / name, "pass another output folder or a shorter name"):
-                    (place / name).touch()

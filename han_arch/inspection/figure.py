@@ -9,7 +9,7 @@ from torch import Tensor
 
 from han_arch.compat import require
 from han_arch.errors import UserError, printable
-from han_arch.files import clear_refusal, replacing
+from han_arch.files import check_writable, clear_refusal, replacing
 from han_arch.inspection.attentions import LayerAttention
 from han_arch.inspection.attribution import Patch
 from han_arch.inspection.inspection import Inspection
@@ -23,7 +23,7 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
     """Check the path of a figure before the inspection starts.
 
     Raises:
-        UserError: the suffix is not .png, or matplotlib is not installed.
+        UserError: the suffix is not .png, matplotlib is not installed, or the file cannot be written.
         FileExistsError: the file exists, and overwrite is False.
     """
     if path.suffix != ".png":
@@ -31,6 +31,7 @@ def check_figure_path(path: Path, overwrite: bool) -> None:
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} already exists; pass --overwrite to replace it")
     require("matplotlib", "plots")
+    check_writable([path])
 
 
 def write_figure(inspection: Inspection, path: Path, *, overwrite: bool = True) -> None:

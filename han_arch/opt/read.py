@@ -60,6 +60,8 @@ class _OptionLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []  # a list and not a set, because keys may be unhashable
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *name`, which the base class expands
+                continue
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 problem = f"the key {key!r} appears twice"

@@ -90,7 +90,7 @@ def test_grey_photo_in_a_colour_network(tmp_path, photo) -> None:
         (["--steps", "0"], ["--steps", "at least 1"]),
         (["--window", "15"], ["--window at least 16", "15"]),
         (["-o", "picture.jpg"], ["-o", ".png", "picture.jpg"]),
-        (["-o", "/dev/null/a.png"], ["write /dev/null/a.png", "-o"]),
+        (["-o", "/dev/null/a.png"], ["write /dev/null", "another folder"]),
         (["-o", "photo.png"], ["photo.png already exists", "--overwrite"]),
     ],
 )

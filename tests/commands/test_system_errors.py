@@ -60,6 +60,20 @@ def test_impossible_places(command: str, place: str, places: Path, capsys: pytes
     assert (places / "file").read_text() == "mine"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the places are those of a POSIX file system")
+@pytest.mark.usefixtures("basicsr")
+@pytest.mark.parametrize("command", ["inspect gt/a.png --model gone.pth -o file/x.png", "bench --out file/x"])
+def test_places_are_checked_before_the_work(
+    command: str, places: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("han_arch.commands.bench.measure_all", None)
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert "could not write" in error
+    assert "another folder" in error
+    assert (places / "file").read_text() == "mine"
+
+
 @pytest.mark.usefixtures("basicsr")
 def test_no_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A user number without an account has no home folder; what needs none goes on."""

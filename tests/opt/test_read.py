@@ -105,6 +105,11 @@ def test_encodings(encoding: str, end: str, tmp_path: Path) -> None:
     assert read.read(path) == {"a": 1, "b": "Größe"}
 
 
+def test_merge_keys_are_expanded() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: &b {z: 3}\nc:\n  <<: [*a, *b]\n  y: 4\n"
+    assert read.parse(text, "text")["c"] == {"x": 1, "y": 4, "z": 3}
+
+
 def test_aliases_are_copies_of_their_anchors() -> None:
     assert read.parse("a: &x [1, 2]\nb: *x\nc: *x\n", "here") == {key: [1, 2] for key in "abc"}
 
