@@ -129,7 +129,8 @@ def _upscale(job: UpscaleJob, engine: Engine, settings: UpscaleSettings, progres
         try:
             tqdm.write(printable(text), file=stream)
         except BrokenPipeError:  # a program such as `head` reads no more; the images do not depend on it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
     scale, ensemble = engine.scale, settings.self_ensemble
     costs = [0]  # bytes of memory for decoding the source
