@@ -25,7 +25,7 @@ import ablation_tables
 from han_arch import program
 from han_arch.errors import UserError
 from han_arch.evaluation.rows import Markdown, code, markdown_table
-from han_arch.files import json_text, write
+from han_arch.files import json_text, read_mapping, write
 from han_arch.names import check_name
 from han_arch.release.publish import CARD, CURVES, ROW
 from han_arch.release.verify import PER_IMAGE, SUMS, read_means
@@ -216,11 +216,15 @@ def add(release: Path, docs: Path, zoo: Path) -> Path:
         zoo: folder with entries.json and weights/.
 
     Raises:
-        UserError: `release` is not a release folder, or a name in its entry cannot be the name of a file.
+        UserError: `release` is not a release folder, its entry is damaged, or a name in it cannot be a file's name.
     """
     if not all((release / name).is_file() for name in (ROW, PER_IMAGE)):
         raise UserError(f"{release} is not a release folder; `basicsr zoo publish` makes release folders")
-    row = json.loads((release / ROW).read_text("utf-8"))
+    try:
+        row = read_mapping(release / ROW)
+        from_json(row)  # the package reads the table at its start, so a wrong entry would break it
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(f"{release / ROW} is not the entry of a release ({error}); publish it again") from error
     for key in ("name", "file"):
         check_name(f"{key} in {release / ROW}", row[key])
     rows = json.loads((zoo / TABLE.name).read_text("utf-8"))

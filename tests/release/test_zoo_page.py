@@ -15,7 +15,7 @@ from releases import Made
 
 from han_arch import cli
 from han_arch.errors import UserError
-from han_arch.files import hash_file
+from han_arch.files import encode, hash_file
 from han_arch.zoo.entry import ENTRIES, to_json
 
 
@@ -65,6 +65,17 @@ def test_a_release_is_added_without_edits_by_hand(
     assert script("--docs", str(tmp_path), "--zoo", str(zoo), "--check") == 0
     with pytest.raises(UserError, match="is not a release folder"):
         script("--docs", str(tmp_path), "--zoo", str(zoo), "--add", str(made.experiment))
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", b"\xff", '{"name": "x", "file": "y", "url": null}', '{"expected": 1}'])
+def test_a_damaged_entry_is_not_added(text: str | bytes, zoo: Path, tmp_path: Path) -> None:
+    before = (zoo / "entries.json").read_bytes()
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "entry.json").write_bytes(encode(text))
+    (tmp_path / "r" / "per_image.csv").touch()
+    with pytest.raises(UserError, match=r"entry\.json is not the entry of a release"):
+        make_model_zoo.add(tmp_path / "r", tmp_path, zoo)
+    assert (zoo / "entries.json").read_bytes() == before
 
 
 def test_a_release_is_shown_with_its_results(made: Made, zoo: Path, script: Callable[..., int], tmp_path: Path) -> None:
