@@ -1,6 +1,6 @@
 """Download files, and resume interrupted downloads.
 
-During a download the file is called NAME.part. It is renamed to NAME when it is complete and its hash is right.
+During a download the file is called NAME.part. A complete file is renamed to NAME, and removed if its hash is wrong.
 """
 
 import http.client
@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import stat
+import tempfile
 import threading
 import time
 import urllib.error
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from han_arch.errors import UserError, printable
 from han_arch.files import clear_refusal, json_text, read_mapping, write
-from han_arch.remote import DownloadError, RemoteFile, verify
+from han_arch.remote import DownloadError, RemoteFile, open_verified
 
 CHUNK = 2**20
 ATTEMPTS = 6  # consecutive attempts without progress before the download fails
@@ -33,10 +34,17 @@ _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
 
 
 def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> Path:
-    """Download a file, or resume its download, and return its path. An existing correct file is not downloaded again.
+    """Download a file as `fetch_opened` does. Return its path."""
+    with fetch_opened(remote, folder, say, wait):
+        return folder / remote.name
 
-    If no hash is published, this function records the hash of the first download and compares later downloads with it.
-    Two processes must not download the same file at the same time: the caller holds a lock.
+
+def fetch_opened(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: float = 1.0) -> BinaryIO:
+    """Download a file, or resume its download, and open it. An existing correct file is not downloaded again.
+
+    The opened file is the one whose hash was checked. If no hash is published, this function records the hash of the
+    first download and compares later downloads with it. Two processes must not download the same file at the same
+    time: the caller holds a lock.
 
     Args:
         folder: folder for the file and for the record of hashes.
@@ -53,21 +61,18 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], wait: fl
     target, part = folder / remote.name, folder / f"{remote.name}.part"
     with clear_refusal(folder, "free disk space or choose another folder; run the command again to resume"):
         folder.mkdir(parents=True, exist_ok=True)
-        if target.is_file():
-            verify(remote, target, say)
-            return target
-        if os.path.lexists(target):
-            raise DownloadError(f"{target} must be a file; remove it")
-        try:
-            with _opened_part(part) as file:
-                _Transfer(remote, part, file).run(wait)
-        finally:
-            if part.is_file() and not part.stat().st_size:
-                part.unlink()
-        verify(remote, part, say)
-        os.replace(part, target)
-        _info(part).unlink(missing_ok=True)
-    return target
+        if not target.is_file():
+            if os.path.lexists(target):
+                raise DownloadError(f"{target} must be a file; remove it")
+            try:
+                with _opened_part(part) as file:
+                    _Transfer(remote, part, file).run(wait)
+            finally:
+                if part.is_file() and not part.stat().st_size:
+                    part.unlink()
+            os.replace(part, target)
+            _info(part).unlink(missing_ok=True)
+        return open_verified(remote, target, say)
 
 
 def _opened_part(part: Path) -> BinaryIO:
@@ -78,19 +83,21 @@ def _opened_part(part: Path) -> BinaryIO:
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # not every system has all of them
         flags |= getattr(os, name, 0)
-    if os.path.lexists(part) and not _is_own_file(part.lstat()):
+    # Network folders can give this user's files another owner: a new file shows it.
+    with tempfile.TemporaryFile(dir=part.parent) as new:
+        owner = os.fstat(new.fileno()).st_uid
+    if os.path.lexists(part) and not _is_own_file(part.lstat(), owner):
         part.unlink()
         flags |= os.O_EXCL
     file = os.fdopen(os.open(part, flags, 0o644), "r+b")
-    if _is_own_file(os.fstat(file.fileno())):
+    if _is_own_file(os.fstat(file.fileno()), owner):
         return file
     file.close()
     raise PermissionError(f"another user has just replaced {part}")
 
 
-def _is_own_file(status: os.stat_result) -> bool:
-    own = status.st_uid == os.getuid() if hasattr(os, "getuid") else True
-    return own and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+def _is_own_file(status: os.stat_result, owner: int) -> bool:
+    return status.st_uid == owner and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
@@ -195,20 +202,21 @@ class _Transfer:
             raise self._failure(f"the file on the server has {wanted} bytes instead of {self.remote.size}")
         if self.remote.size is None and (wanted or 0) > SIZE_LIMIT:
             raise self._failure(f"the file has {wanted} bytes; at most {SIZE_LIMIT} are allowed")
-        return start, wanted
+        return start, self.remote.size if wanted is None else wanted
 
     def _write(self, response: http.client.HTTPResponse, start: int, wanted: int | None, progress: "tqdm[Any]") -> None:
-        limit = next(size for size in (self.remote.size, wanted, SIZE_LIMIT) if size is not None)
+        limit = SIZE_LIMIT if wanted is None else wanted
         done = checked = start
         since = time.monotonic()
-        self.file.seek(start)
-        self.file.truncate()
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        if validator and not validator.startswith("W/"):
-            write(_info(self.part), json_text({"validator": validator}))
-        else:
-            _info(self.part).unlink(missing_ok=True)
-        progress.total, progress.n = wanted or self.remote.size, start
+        with clear_refusal(self.part, "free disk space; run the command again to resume"):
+            self.file.seek(start)
+            self.file.truncate()
+            if validator and not validator.startswith("W/"):
+                write(_info(self.part), json_text({"validator": validator}))
+            else:
+                _info(self.part).unlink(missing_ok=True)
+        progress.total, progress.n = wanted, start
         while chunk := response.read1(CHUNK):
             done += len(chunk)
             if done > limit:

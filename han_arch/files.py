@@ -12,7 +12,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,11 +48,14 @@ def cache_folder() -> Path:
     return Path(base) / "han_arch"
 
 
-def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hash of a file as hex digits. The algorithm is a name that `hashlib.new` accepts."""
+def hash_file(file: Path | BinaryIO, algorithm: str = "sha256") -> str:
+    """Return the hash of a file as hex digits. An opened file is hashed from its current position.
+
+    The algorithm is a name that `hashlib.new` accepts.
+    """
     digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        while chunk := opened.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
 

@@ -1,9 +1,12 @@
 """Files on the internet: their addresses, sizes and hashes, and the check of a downloaded copy."""
 
+import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from han_arch.errors import UserError, printable
 from han_arch.files import hash_file, json_text, read_mapping, write
@@ -27,23 +30,40 @@ class RemoteFile:
     hash: str | None = None  # "sha256:HEX" or "md5:HEX"; None if no hash is published
 
 
-def verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
-    """Check the size and the hash of a downloaded file. If no hash is known, record the file's hash.
+def open_verified(remote: RemoteFile, path: Path, say: Callable[[str], None]) -> BinaryIO:
+    """Open a downloaded file, and check its size and hash. If no hash is known, record the file's hash.
+
+    The returned file is the one that was checked, even if another program replaces it in its folder.
 
     Args:
-        file: the downloaded file; its folder contains the record of hashes. A wrong file is removed.
+        path: the downloaded file; its folder contains the record of hashes. A wrong file is removed.
         say: function that gets one line of text, the result of the check.
 
     Raises:
         DownloadError: the size or the hash is wrong.
         OSError: the file cannot be read, or the record cannot be written.
     """
-    size = file.stat().st_size
+    file = path.open("rb")
+    try:
+        fault = _find_fault(remote, file, path.parent / RECORD, say)
+    except BaseException:
+        file.close()
+        raise
+    if fault:
+        file.close()  # Windows cannot remove an open file
+        path.unlink()
+        raise DownloadError(f"{remote.url}: the file has {fault}; the file was removed")
+    file.seek(0)
+    return file
+
+
+def _find_fault(remote: RemoteFile, file: BinaryIO, record_file: Path, say: Callable[[str], None]) -> str:
+    """Return what is wrong with an opened file; "" if nothing is wrong."""
+    size = os.fstat(file.fileno()).st_size
     if remote.size is not None and size != remote.size:
-        file.unlink()
-        raise DownloadError(f"{remote.url}: the file has {size} bytes instead of {remote.size}; the file was removed")
-    record_file = file.parent / RECORD
-    with held(record_file, f"an update of {record_file}", wait=True):
+        return f"{size} bytes instead of {remote.size}"
+    # A folder that is only read needs no lock.
+    with nullcontext() if remote.hash else held(record_file, f"an update of {record_file}", wait=True):
         record = {} if remote.hash else _read_record(record_file, say)
         wanted = remote.hash or record.get(remote.url)
         algorithm = wanted.split(":")[0] if wanted else "sha256"
@@ -56,10 +76,8 @@ def verify(remote: RemoteFile, file: Path, say: Callable[[str], None]) -> None:
     elif got == wanted:
         say(f"{remote.name}: the hash {got} equals the {origin}")
     else:
-        file.unlink()
-        raise DownloadError(
-            f"{remote.url}: the file has the hash {got}, but the {origin} is {wanted}; the file was removed"
-        )
+        return f"the hash {got}, but the {origin} is {wanted}"
+    return ""
 
 
 def _read_record(path: Path, say: Callable[[str], None]) -> dict[str, str]:

@@ -7,8 +7,9 @@ import stat
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
 from han_arch.errors import UserError, printable
 from han_arch.files import clear_refusal, new_folder
@@ -25,10 +26,11 @@ class UnsafeArchive(UserError):
     """Error for an archive that is damaged or has unsafe entries. Nothing was unpacked."""
 
 
-def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = None) -> None:
+def unpack_zip(archive: Path | BinaryIO, target: Path, limit: int, members: str | None = None) -> None:
     """Unpack a zip file into a new folder. The folder appears only when it is complete.
 
     Args:
+        archive: the zip file, or its path.
         target: the folder to make. A top folder that contains all files of the archive is not created.
         limit: largest total size of the unpacked files, in bytes.
         members: regular expression for the end of a file's path. Only files that match are unpacked. A file's new path
@@ -44,10 +46,11 @@ def unpack_zip(archive: Path, target: Path, limit: int, members: str | None = No
     """
     if os.path.lexists(target):
         raise FileExistsError(f"{target} already exists; remove it or choose another folder")
-    with archive.open("rb") as file:
+    with archive.open("rb") if isinstance(archive, Path) else nullcontext(archive) as file:
+        archive = Path(file.name)
         with _damage_reported(archive):
             opened = zipfile.ZipFile(file)
-            places = _places(opened, archive, limit, members)
+            places = _places(opened, archive, os.fstat(file.fileno()).st_size, limit, members)
         with clear_refusal(target, "free disk space or choose another folder"):
             target.parent.mkdir(parents=True, exist_ok=True)
             with new_folder(target) as folder:
@@ -89,9 +92,9 @@ def _chunks(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) -> It
 
 
 def _places(
-    opened: zipfile.ZipFile, archive: Path, limit: int, members: str | None
+    opened: zipfile.ZipFile, archive: Path, size: int, limit: int, members: str | None
 ) -> dict[zipfile.ZipInfo, PurePosixPath]:
-    """Check all entries of the zip file. Return a dict from each file's entry to its path in the target folder."""
+    """Check all entries of a zip file of `size` bytes. Return a dict from each entry to its path in the target."""
     infos = opened.infolist()
     if len(infos) > COUNT_LIMIT:
         raise UnsafeArchive(f"{archive} must have at most {COUNT_LIMIT} entries; got {len(infos)}")
@@ -101,7 +104,7 @@ def _places(
     total = sum(info.file_size for info in infos)
     if total > limit:
         raise UnsafeArchive(f"the files in {archive} have {total} bytes when unpacked; at most {limit} are allowed")
-    if sum(info.compress_size for info in infos) > archive.stat().st_size:
+    if sum(info.compress_size for info in infos) > size:
         raise UnsafeArchive(f"{archive}: its entries overlap, like in a zip bomb; get the archive from another source")
     files = {info: PurePosixPath(info.filename) for info in infos if not info.is_dir()}
     if members is not None:

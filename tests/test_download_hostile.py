@@ -127,6 +127,12 @@ def test_a_server_that_sends_a_byte_now_and_then(tmp_path: Path, start: bytes, m
         ended.set()
 
 
+def test_a_cut_answer_without_a_length_is_resumed(tmp_path: Path) -> None:
+    rest = answer("Content-Range: bytes 6000-10239/10240", status="HTTP/1.1 206 Partial", body=CONTENT[6000:])
+    got = get(tmp_path, answer(body=CONTENT[:6000]), rest, size=10240, hash=SHA)
+    assert got.read_bytes() == CONTENT
+
+
 def test_a_wrong_part_starts_over(tmp_path: Path) -> None:
     """The server sends another range than was asked for. The next attempt begins with the first byte."""
     (tmp_path / "file.zip.part").write_bytes(CONTENT[:5000])
@@ -159,6 +165,22 @@ def test_links_that_another_user_planted_are_not_written_through(tmp_path: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "shared"]
     assert not (folder / "file.zip").is_symlink()
     assert len(read_mapping(folder / "downloads.json")) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs owners")
+def test_a_network_folder_that_gives_files_another_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: own + 1)
+    (tmp_path / "file.zip.part").write_bytes(CONTENT[:5000])
+    rest = answer("Content-Range: bytes 5000-10239/10240", status="HTTP/1.1 206 Partial", body=CONTENT[5000:])
+    assert get(tmp_path, rest, hash=SHA).read_bytes() == CONTENT
+
+
+def test_a_file_with_a_published_hash_is_only_read(tmp_path: Path) -> None:
+    """A folder with the name of the lock file blocks it, because permissions would not stop root."""
+    (tmp_path / ".downloads.json.lock").mkdir()
+    (tmp_path / "file.zip").write_bytes(CONTENT)
+    assert get(tmp_path, hash=SHA).read_bytes() == CONTENT
 
 
 def test_a_folder_or_pipe_instead_of_the_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from han_arch.download import DownloadError, RemoteFile, fetch
+from han_arch.download import DownloadError, RemoteFile, fetch_opened
 from han_arch.errors import UserError, unknown
 from han_arch.images.picture import ImageError
 from han_arch.images.read import list_files, read_image
@@ -199,13 +199,13 @@ def obtain(archive: Archive, out: Path, keep: bool, say: Callable[[str], None]) 
         UserError: the download failed, the zip file is wrong or unsafe, or the number of images is wrong.
     """
     folder = out / archive.folder
-    if not folder.exists():  # an existing folder may be in a place that cannot be written to
+    if not folder.exists():  # a folder that is only read needs no lock
         with held(folder, f"the download of {archive.remote.name}", wait=True):
-            if not folder.exists():  # another process may have made it
-                file = fetch(archive.remote, out / "downloads", say)
-                unpack_zip(file, folder, archive.limit, archive.members)
+            if not folder.exists():
+                with fetch_opened(archive.remote, out / "downloads", say) as file:
+                    unpack_zip(file, folder, archive.limit, archive.members)
                 if not keep:
-                    file.unlink()
+                    Path(file.name).unlink()
     count = len(list_files(folder))
     if count != archive.images:
         advice = "remove the folder and run the command again"

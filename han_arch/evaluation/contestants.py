@@ -121,12 +121,9 @@ def build(name: str, options: Any, scale: int, device: torch.device, default_var
         raise UserError(f"variants must be a list of inference variants, such as [full, chop]; got {chosen!r}")
     for variant in chosen:
         variants.check(variant)
-    file = _obtain_file(options)
+    file, weights = _obtain_file(options)
     network_g, param_key = options.get("network_g"), options.get("param_key")
-    weights = hash_file(file)
-    net = _load(file, network_g, param_key).eval().to(device)
-    if hash_file(file) != weights:
-        raise UserError(f"{file} changed while it was read; run the command again")
+    net = _load(file, weights, network_g, param_key).eval().to(device)
     _check_scale(net, scale, device)
     _check_finite(file, net)
     identity = _sha256(json.dumps([weights, network_g, param_key], sort_keys=True, default=str))
@@ -184,11 +181,14 @@ def find_weights(path: Path) -> Path:
     )
 
 
-def _obtain_file(options: Mapping[str, Any]) -> Path:
+def _obtain_file(options: Mapping[str, Any]) -> tuple[Path, str]:
+    """Return the path of a weight file, and its SHA-256."""
     if "zoo" in options:
         if rest := ", ".join(key for key in options if key not in ("zoo", "variants", "published")):
             raise UserError(f"`zoo` already defines the network and its weights; remove {rest}")
-        return store.obtain(entry.find(str(options["zoo"])), logger.warning)
+        found = entry.find(str(options["zoo"]))
+        file = store.obtain(found, logger.warning)
+        return file, found.sha256 or hash_file(file)
     path = options.get("checkpoint")
     if not isinstance(path, str):
         choices = f"`type: {BICUBIC}`, `zoo: NAME`, `checkpoint: FILE`, `experiment: FOLDER`"
@@ -196,25 +196,25 @@ def _obtain_file(options: Mapping[str, Any]) -> Path:
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise UserError(f"there is no weight file {file} (paths are relative to {Path.cwd()})")
-    return file
+    return file, hash_file(file)
 
 
-def _load(file: Path, network_g: Mapping[str, Any] | None, param_key: str | None) -> nn.Module:
+def _load(file: Path, sha256: str, network_g: Mapping[str, Any] | None, param_key: str | None) -> nn.Module:
     if network_g is None:
         if param_key is not None:
             raise UserError(f"param_key {param_key!r} needs network_g; add network_g, or remove param_key")
-        return load.load_model(file)
+        return load.load_checked(file, sha256)
     if not isinstance(network_g, Mapping):
         raise UserError(f"network_g must be a mapping of options, as in an option file; got {network_g!r:.100}")
     compat.require_basicsr()
     from basicsr.archs import build_network
 
     if network_g.get("type") == "HAN":
-        checkpoint = load.read_checkpoint(file, param_key)
+        checkpoint = load.read_checkpoint(file, param_key, sha256=sha256)
         han = load.build({key: value for key, value in network_g.items() if key != "type"}, checkpoint)
         load.load_strict(han, checkpoint)
         return han
-    tensors = read_raw(file, param_key).tensors
+    tensors = read_raw(file, param_key, sha256=sha256).tensors
     misfit = f"the weights in {file} do not fit the network {network_g.get('type')} of network_g:"
     try:
         net = build_empty(lambda: build_network(dict(network_g)))

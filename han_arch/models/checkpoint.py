@@ -203,7 +203,8 @@ class CheckpointModel(SRModel):
 
     def _load_han(self, net: nn.Module, load_path: str, strict: bool, param_key: str | None) -> None:
         bare, options = self.get_bare_model(net), self.opt["network_g"]
-        checkpoint = read_checkpoint(find_file(load_path), param_key, required=False)
+        file, sha256 = find_file(load_path)
+        checkpoint = read_checkpoint(file, param_key, required=False, sha256=sha256)
         log = get_root_logger().info
         log(f"{load_path} is {checkpoint.summary}.")
         for note in checkpoint.notes:

@@ -112,7 +112,8 @@ def check_pretrained(opt: dict[str, Any]) -> None:
         UserError: the file is not a checkpoint, or a weight is nan or inf.
     """
     if opt["path"].get("pretrain_network_g"):
-        read_raw(find_file(opt["path"]["pretrain_network_g"]), opt["path"].get("param_key_g", "params"), required=False)
+        file, sha256 = find_file(opt["path"]["pretrain_network_g"])
+        read_raw(file, opt["path"].get("param_key_g", "params"), required=False, sha256=sha256)
 
 
 def saved_iterations(folder: Path) -> list[int]:

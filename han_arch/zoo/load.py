@@ -76,8 +76,12 @@ def load_model(path: str | Path) -> HAN:
         UserError: the zoo has no such entry; the entry's file cannot be downloaded; the checkpoint is damaged or
             is not a checkpoint of HAN; a weight has nan or inf; or the weights do not fit the options.
     """
-    path = find_file(path)
-    checkpoint = read_checkpoint(path)
+    return load_checked(*find_file(path))
+
+
+def load_checked(path: Path, sha256: str | None) -> HAN:
+    """Load the network of a checkpoint as `load_model` does. Refuse the file if it has another hash than `sha256`."""
+    checkpoint = read_checkpoint(path, sha256=sha256)
     if checkpoint.is_rcan:
         raise UserError(
             f"{path} must be a checkpoint of HAN; got {checkpoint.summary}. To start training HAN from it, "
@@ -172,8 +176,11 @@ def complete_options(
     return {"type": kind, **arguments}, assumed
 
 
-def find_file(path: str | Path) -> Path:
-    """Return the path of a weight file. If `path` is the name of a zoo entry, download the entry's file if necessary.
+def find_file(path: str | Path) -> tuple[Path, str | None]:
+    """Return the path of a weight file, and the SHA-256 that the file must have; None for a file of the user.
+
+    If `path` is the name of a zoo entry, this function downloads the entry's file if necessary, and checks its hash.
+    Whoever reads the file checks the hash again, because another user of the cache folder can replace the file.
 
     Raises:
         UserError: `path` is a word without a suffix, but no zoo entry or file has this name; or the download fails.
@@ -182,8 +189,9 @@ def find_file(path: str | Path) -> Path:
     # A word without a suffix that is not a file must be the name of an entry.
     is_word = file.name == path and not file.suffix and not file.is_file()
     if isinstance(path, str) and (is_word or table.is_name(path)):
-        return store.obtain(table.find(path), logger.warning)
-    return file
+        entry = table.find(path)
+        return store.obtain(entry, logger.warning), entry.sha256
+    return file, None
 
 
 def load_strict(net: nn.Module, checkpoint: Checkpoint, network_g: Mapping[str, Any] | None = None) -> None:

@@ -3,6 +3,8 @@
 The content of a file decides its format. The suffix of its name means nothing.
 """
 
+import hashlib
+import io
 import json
 import mmap
 import os
@@ -17,6 +19,8 @@ from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
+from torch import Tensor
 
 from han_arch.errors import UserError
 from han_arch.zoo.state_dict import RawCheckpoint, find_weights, most_bytes, short
@@ -50,7 +54,9 @@ _OTHERS = tuple(
 )
 
 
-def read_raw(path: str | Path, weight_key: str | None = None, *, required: bool = True) -> RawCheckpoint:
+def read_raw(
+    path: str | Path, weight_key: str | None = None, *, required: bool = True, sha256: str | None = None
+) -> RawCheckpoint:
     """Read a checkpoint from a safetensors file or a PyTorch file.
 
     A safetensors file contains the network options as JSON text, under `network_g` in its metadata.
@@ -60,25 +66,27 @@ def read_raw(path: str | Path, weight_key: str | None = None, *, required: bool 
         weight_key: key of the weights in the file. None: the first of WEIGHT_KEYS that has weights. A file without
             any key must be a bare state dict.
         required: whether the file must contain `weight_key`. If False, another key of WEIGHT_KEYS may replace it.
+        sha256: hash that the file must have, as hex digits. The bytes that are hashed are the bytes that are loaded.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged, is not a checkpoint, lacks `weight_key`, or would run code when it is loaded;
-            or a weight is not a plain tensor of finite numbers.
+        UserError: the file has another hash, is damaged, is not a checkpoint, lacks `weight_key`, or would run code
+            when it is loaded; or a weight is not a plain tensor of finite numbers.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder; {_WANTED}")
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint: {path}")
-    if is_safetensors(path):
-        with _open_safetensors(path) as file:
-            options = (file.metadata() or {}).get("network_g")
+    with path.open("rb") as file:
+        stream = file if sha256 is None else _in_memory(file, path, sha256)
+        content: Any
+        if _is_safetensors(stream):
+            content, options = _read_safetensors(stream, path)
             network_g = _decode(options, "network_g", path) if options else None
-            content: Any = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    else:
-        content, network_g = read_torch(path), None
-    size = path.stat().st_size
+        else:
+            content, network_g = _read_torch(stream, path), None
+        size = stream.seek(0, os.SEEK_END)
     return find_weights(content, str(path), weight_key, required=required, network_g=network_g, size=size)
 
 
@@ -102,7 +110,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    with _open_safetensors(path) as file:
+    with _damage_reported(path), safe_open(path, framework="pt", device="cpu") as file:
         metadata: dict[str, Any] = dict(file.metadata() or {})
     for key in ("network_g", "normalisation", "provenance"):
         if key in metadata:
@@ -113,8 +121,20 @@ def read_header(path: Path) -> dict[str, Any]:
 def is_safetensors(path: Path) -> bool:
     """Return whether the content of a file is in the safetensors format: the length of a header, then JSON."""
     with path.open("rb") as file:
-        head = file.read(_LENGTH_BYTES + 1)
+        return _is_safetensors(file)
+
+
+def _is_safetensors(file: BinaryIO) -> bool:
+    head = file.read(_LENGTH_BYTES + 1)
+    file.seek(0)
     return head[_LENGTH_BYTES:] == b"{"
+
+
+def _in_memory(file: BinaryIO, path: Path, sha256: str) -> io.BytesIO:
+    data = file.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"{path} changed while it was read; run the command again")
+    return io.BytesIO(data)
 
 
 def _decode(text: str, key: str, path: Path) -> dict[str, Any]:
@@ -134,12 +154,25 @@ def _is_shallow(value: Any, levels: int = _LEVELS) -> bool:
     return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
+def _read_safetensors(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a safetensors file, and the text of `network_g` in its header."""
+    with _damage_reported(path):
+        if isinstance(file, io.BytesIO):
+            data = file.getvalue()
+            tensors = load(data)  # checks the header
+            end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+            metadata = json.loads(data[_LENGTH_BYTES:end]).get("__metadata__") or {}
+            return tensors, metadata.get("network_g")
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            return tensors, (opened.metadata() or {}).get("network_g")
+
+
 @contextmanager
-def _open_safetensors(path: Path) -> Iterator[Any]:
+def _damage_reported(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except SafetensorError as error:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the last three: a type that PyTorch lacks
         reason = short(str(error).splitlines()[0], 200)
         raise UserError(f"{path} is damaged or is not a safetensors file ({reason}); {_WANTED}") from error
 
@@ -152,6 +185,8 @@ def _read_torch(file: BinaryIO, path: Path) -> Any:
         _check_archive(file, path)
     elif not head.startswith(_PICKLE):
         raise UserError(f"{path} is damaged or is not a PyTorch file; {_WANTED}")
+    elif isinstance(file, io.BytesIO):
+        _check_pickle(file.getvalue(), path)
     else:
         try:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -195,7 +230,7 @@ def _check_archive(file: BinaryIO, path: Path) -> None:
     if "data.pkl" not in inner:
         what = "torch.export program" if inner & {"archive_format", "models/model.json"} else "zip archive"
         raise UserError(f"{path} is a {what} without PyTorch weights ({short(', '.join(names[:3]))}); {_WANTED}")
-    size, expanded = os.fstat(file.fileno()).st_size, sum(member.file_size for member in members)
+    size, expanded = file.seek(0, os.SEEK_END), sum(member.file_size for member in members)
     if expanded > most_bytes(size):
         raise UserError(
             f"{path} was not loaded, because its {size:,} bytes expand to {expanded:,} bytes; save the weights again "

@@ -70,15 +70,17 @@ class Checkpoint:
         return self.kind in (RCAN_AUTHORS, RCAN_BASICSR)
 
 
-def read_checkpoint(path: str | Path, weight_key: str | None = None, *, required: bool = True) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, weight_key: str | None = None, *, required: bool = True, sha256: str | None = None
+) -> Checkpoint:
     """Read a checkpoint from any known codebase. `read_raw` explains the arguments.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: the file is damaged or not a checkpoint, lacks `weight_key`, would run code when it is loaded, has
-            neither HAN nor RCAN, or has a weight that is not a plain tensor of finite numbers.
+        UserError: the file has another hash, is damaged or not a checkpoint, lacks `weight_key`, would run code when it
+            is loaded, has neither HAN nor RCAN, or has a weight that is not a plain tensor of finite numbers.
     """
-    raw = read_raw(path, weight_key, required=required)
+    raw = read_raw(path, weight_key, required=required, sha256=sha256)
     checkpoint = replace(recognise(raw, str(path)), weight_key=raw.weight_key, keys=raw.keys)
     if weight_key is None and len(raw.keys) > 1:
         note = f"the file has the weights {', '.join(raw.keys)}; the weights {raw.weight_key} are used"

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from han_arch.errors import UserError
-from han_arch.evaluation import board, page, rows, run, score
+from han_arch.evaluation import board, contestants, page, rows, run, score
 from han_arch.evaluation.comparison import compare
 from han_arch.evaluation.run import SetResult
 from han_arch.evaluation.score import Score, ScoreCache
@@ -197,14 +197,16 @@ def test_weights_with_nan_are_said(board_options: dict[str, Any]) -> None:
 def test_weights_that_change_while_they_are_read(
     board_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edsr, real = Path(board_options["models"]["EDSR"]["checkpoint"]), torch.nn.Module.load_state_dict
+    edsr, real = Path(board_options["models"]["EDSR"]["checkpoint"]), contestants.hash_file
 
-    def swap(self: torch.nn.Module, *args: Any, **more: Any) -> Any:
-        if type(self).__name__ == "EDSR":
-            shutil.copy(board_options["models"]["HAN"]["checkpoint"], edsr)
-        return real(self, *args, **more)
+    def swap(file: Path) -> str:
+        try:
+            return real(file)
+        finally:
+            if file == edsr:
+                shutil.copy(board_options["models"]["HAN"]["checkpoint"], edsr)
 
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", swap)
+    monkeypatch.setattr(contestants, "hash_file", swap)
     with pytest.raises(UserError, match=r"EDSR: .*EDSR\.pth changed while it was read"):
         board.load(board_options)
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from han_arch import HAN, cli, load_model
 from han_arch.errors import UserError
+from han_arch.files import hash_file
 from han_arch.zoo.read import read_raw
 from han_arch.zoo.recognise import read_checkpoint
 
@@ -48,6 +49,29 @@ def assert_loads(path: Path, net: HAN) -> None:
     loaded = load_model(path).state_dict()
     for name, value in net.state_dict().items():
         torch.testing.assert_close(loaded[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "safetensors"])
+def test_a_hash_that_the_file_must_have(form: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    if form == "safetensors":
+        save_file(state, path, {"network_g": json.dumps(OPTIONS)})
+    else:
+        save(state, path, _use_new_zipfile_serialization=form == "zip")
+    plain, checked = read_raw(path), read_raw(path, sha256=hash_file(path))
+    assert checked.network_g == plain.network_g
+    torch.testing.assert_close(checked.tensors, plain.tensors, rtol=0, atol=0)
+    with pytest.raises(UserError, match=r"net\.pth changed while it was read"):
+        read_raw(path, sha256="0" * 64)
+
+
+def test_numbers_of_a_rare_type_in_a_file_of_known_hash(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    header = json.dumps({"a": {"dtype": "F8_E8M0", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    for sha256 in (None, hash_file(path)):
+        with pytest.raises(UserError, match=r"net\.safetensors"):
+            read_raw(path, sha256=sha256)
 
 
 def refusal(path: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from file_server import Server, serving
 
 from han_arch import HAN, cli, download, load_model
 from han_arch.errors import UserError
+from han_arch.evaluation import contestants
 from han_arch.files import CACHE_VARIABLE, cache_folder, hash_file
 from han_arch.speed.precision import PRECISIONS
+from han_arch.training.resume import check_pretrained
 from han_arch.zoo import entry as table
 from han_arch.zoo import store
 from han_arch.zoo.entry import Entry
@@ -127,6 +130,27 @@ def test_a_damaged_cached_file_is_downloaded_again(
     (tmp_path / "cache" / entry.file).write_bytes(b"damaged")
     assert_same_network(load_model("tiny-x2"), net)
     assert f"{tmp_path / 'cache' / entry.file} is damaged" in caplog.text
+
+
+def test_a_file_that_is_replaced_after_its_check_is_refused(
+    entry: Entry, net: HAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user of the cache folder replaces the file between the check of its hash and the reading."""
+    real = store.obtain
+
+    def exchange(entry: Entry, say: Callable[[str], None]) -> Path:
+        path = real(entry, say)
+        other = store.Weights({key: value + 1 for key, value in net.state_dict().items()}, ARGUMENTS, {})
+        path.write_bytes(store.as_bytes(other))
+        return path
+
+    monkeypatch.setattr(store, "obtain", exchange)
+    with pytest.raises(UserError, match=rf"{entry.file} changed while it was read; run the command again"):
+        load_model("tiny-x2")
+    with pytest.raises(UserError, match="changed while it was read"):
+        contestants.build("tiny", {"zoo": "tiny-x2"}, 2, torch.device("cpu"))
+    with pytest.raises(UserError, match="changed while it was read"):
+        check_pretrained({"path": {"pretrain_network_g": "tiny-x2"}})
 
 
 def test_an_unwritable_cache_is_reported(entry: Entry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
