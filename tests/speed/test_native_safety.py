@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,16 +63,52 @@ def place(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> Place
     native.library.cache_clear()
 
 
-@pytest.mark.parametrize(("umask", "kept"), [(0o022, True), (0o077, True), (0o000, False)])
-def test_the_umask_decides_whether_others_could_write(place: Place, umask: int, kept: bool) -> None:
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002, 0o000])
+def test_new_folders_are_safe_with_any_umask(place: Place, umask: int) -> None:
     old = os.umask(umask)
     try:
         place.load()
         place.load()
     finally:
         os.umask(old)
-    assert place.compilations == (1 if kept else 2)
-    assert len(list(place.kernels.iterdir())) == kept
+    assert place.compilations == 1
+    assert len(list(place.kernels.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "members", "compilations"), [("me", [], 1), ("me", ["me"], 1), ("me", ["me", "other"], 2), ("all", [], 2)]
+)
+def test_a_group_may_write_if_it_is_the_users_own(
+    place: Place, owner: str, members: list[str], compilations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many systems give each user a group, and let it write to his files. It is his own if nobody else is in it."""
+    import grp
+    import pwd
+
+    place.cache.mkdir(parents=True)
+    place.cache.parent.chmod(0o775)
+    if os.geteuid() == 0:
+        os.chown(place.cache.parent, -1, 12345)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_name="me"))
+    monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name=owner, gr_mem=members))
+    place.load()
+    place.load()
+    assert place.compilations == compilations
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder to root's group"
+)
+def test_roots_group_may_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers, users without a name use folders of root's group."""
+    import pwd
+
+    place.cache.mkdir(parents=True)
+    place.cache.parent.chmod(0o775)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    place.load()
+    place.load()
+    assert place.compilations == 1
 
 
 def test_a_link_to_the_cache_of_a_safe_place_is_followed(place: Place) -> None:

@@ -74,7 +74,8 @@ def library() -> ctypes.CDLL:
     kept = Path(f"kernels-{os.getuid()}") / f"winograd-{name}.so"
     try:
         kept = cache_folder() / kept
-        kept.parent.parent.mkdir(parents=True, exist_ok=True)
+        for above in reversed(kept.parent.parents):
+            above.mkdir(mode=0o755, exist_ok=True)  # the umask may allow others to write
         kept.parent.mkdir(mode=0o700, exist_ok=True)
         kept = kept.parent.resolve() / kept.name
         with _safe_folder(kept.parent) as folder:
@@ -82,7 +83,7 @@ def library() -> ctypes.CDLL:
                 return _load(kept, folder)
             with _compiled(compiler) as (built, temporary), _opened(built, temporary) as file:
                 write(kept, file.read())
-            os.chmod(kept.name, 0o700, dir_fd=folder)  # the umask may allow others to write
+            os.chmod(kept.name, 0o700, dir_fd=folder)  # again, because of the umask
             return _load(kept, folder)
     except OSError as unkept:  # the cache is unusable: compile for this process only
         try:
@@ -121,10 +122,12 @@ def _others_can_write(status: os.stat_result) -> bool:
     import pwd
 
     try:  # many systems give each user a group of his own, and let this group write
-        private = pwd.getpwuid(os.getuid()).pw_name == grp.getgrgid(status.st_gid).gr_name
+        user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(status.st_gid)
+        private = user == group.gr_name and set(group.gr_mem) <= {user}
     except KeyError:
         private = False
-    return bool(status.st_mode & (0o002 if private else 0o022))
+    # Root's group has no other members; containers with any user number use it.
+    return bool(status.st_mode & (0o002 if private or status.st_gid == 0 else 0o022))
 
 
 @contextmanager
@@ -171,9 +174,8 @@ def _run(command: list[str]) -> bytes:
 def _load(path: Path, folder: int) -> ctypes.CDLL:
     """Load the library `path.name` from an opened folder."""
     with _opened(path, folder) as file:
-        opened = Path(
-            f"/proc/self/fd/{os.dup(file.fileno())}"
-        )  # stays open: ctypes finds a loaded library by this name
+        # The copy stays open, because ctypes finds a loaded library by this name.
+        opened = Path(f"/proc/self/fd/{os.dup(file.fileno())}")
         library = ctypes.CDLL(str(opened if opened.exists() else path))
     for name, (arguments, result) in _SIGNATURES.items():
         function = getattr(library, name)
