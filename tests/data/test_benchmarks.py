@@ -133,15 +133,6 @@ def test_the_archive_that_was_checked_is_unpacked(serve, tmp_path):
     assert not planted.exists()
 
 
-def test_an_existing_folder_is_only_read(tmp_path):
-    """A folder with the name of the lock file blocks it, because permissions would not stop root."""
-    (tmp_path / "few").mkdir()
-    (tmp_path / "few" / "1.png").touch()
-    (tmp_path / ".few.lock").mkdir()
-    archive = Archive(RemoteFile("http://127.0.0.1:9/a.zip", "a.zip"), "few", 1, 10**6)
-    assert obtain(archive, tmp_path, False, lambda line: None) == tmp_path / "few"
-
-
 def test_selfexsr_archives_give_the_hr_images_only(serve, tmp_path, monkeypatch, capsys):
     names = [f"Set5/image_SRF_{s}/img_00{n}_SRF_{s}_{k}.png" for s in (2, 4) for n in range(1, 6) for k in ("HR", "LR")]
     remote = RemoteFile(serve("Set5.zip", zip_of(names)), "Set5.zip")
