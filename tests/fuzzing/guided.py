@@ -137,9 +137,10 @@ def guide(formats: list[str], seconds: float, seed: int, out: Path) -> int:
         kept.mkdir(parents=True)
         options = [f"-max_total_time={max(1, round(seconds / len(formats)))}", f"-seed={seed + 1}",
                    f"-artifact_prefix={kept}{os.sep}"]  # fmt: skip
-        with (kept / "log.txt").open("wb") as log:
+        with (kept / "log.txt").open("wb") as log, tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
             command = [sys.executable, __file__, name, *options]
-            status = subprocess.run(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": folder}
+            status = subprocess.run(command, stdout=log, stderr=log, env=environment)
         lines = (kept / "log.txt").read_text("utf-8", "replace").splitlines()
         print(f"{name:12} {next((line for line in reversed(lines) if line.startswith('Done')), '')}", flush=True)
         if status.returncode:
