@@ -77,7 +77,7 @@ def _image(place: Path) -> Call:
             for name in ("png", "jpeg", "webp", "tiff"):
                 metadata.fitted(picture, name, picture.pixels.nbytes)
         with contextlib.suppress(read.ImageError):
-            if min(read.read_size(io.BytesIO(data), max_pixels=100_000)):
+            if min(read.read_header(io.BytesIO(data), max_pixels=100_000).shape[:2]):
                 read.decode_image(data)
 
     return call
