@@ -55,6 +55,8 @@ def read_png16(image: Image.Image, data: bytes) -> np.ndarray | None:
     header = png_header(data)
     if header.depth != 16:
         return None
+    if any(end > len(data) for _, _, end in png_chunks(data)):  # OpenCV allocates what a chunk claims, up to 4 GB
+        raise ImageError("damaged or incomplete file: a chunk is longer than the file")
     samples = opencv_samples(image, data)
     if header.channels == 2:  # OpenCV returns grey and alpha as three equal channels and alpha
         return samples[..., [0, 3]]

@@ -226,3 +226,13 @@ def test_the_limit_of_pillow_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
         np.testing.assert_array_equal(read_picture(file.getvalue()).pixels, pixels)
         np.testing.assert_array_equal(decode_image(file.getvalue()), pixels)
         assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_chunk_longer_than_the_file_takes_no_memory() -> None:
+    file = io.BytesIO()
+    write_png16(file, Picture(photo(10, 12, 3, np.uint16)), "test", 6)
+    data = bytearray(file.getvalue())
+    at = data.find(b"IDAT")
+    data[at - 4 : at] = struct.pack(">I", 0xFF00CC00)
+    with pytest.raises(ImageError, match="a chunk is longer than the file"):
+        read_picture(bytes(data))
