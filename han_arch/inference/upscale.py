@@ -18,7 +18,7 @@ from han_arch.inference.engines import get_engine
 from han_arch.inference.pixels import upscale_pixels
 from han_arch.inference.plan import DEFAULT_BUDGET, Plan, PlanRequest, choose, parse_size
 
-_TOLERANCE = 0.5  # floats may leave [0, 1] by this much, as bicubic interpolation and sharpening can do
+_TOLERANCE = 1 / 255  # floats may leave [0, 1] by this much, a rounding error of 8 bits
 Run = Callable[[np.ndarray], np.ndarray]  # an image, (h, w, 1 to 4) of uint8, uint16 or float32 -> the upscaled image
 Images = TypeVar("Images", NDArray[np.generic], Image.Image, Tensor)
 
@@ -62,7 +62,7 @@ def upscale(
     Raises:
         TypeError: the type or dtype of the image or the model is not supported.
         ValueError: the image has an unsupported shape or colour mode, no pixels, or floats that leave [0, 1] by
-            more than 0.5.
+            more than 1/255.
         UserError (a ValueError): the memory limit is too small, or the device, dtype or model does not work.
         FileNotFoundError: the model does not exist.
 
@@ -116,7 +116,7 @@ def _check_range(pixels: np.ndarray) -> None:
         raise ValueError("pixel values must be finite; got nan or infinity")
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         found = f"floats must be in [0, 1]; got {low:.6g} to {high:.6g}"
-        raise ValueError(f"{found}; {'divide by 255' if low >= 0 and high <= 255 else 'scale or clip the values'}")
+        raise ValueError(f"{found}; {'divide by 255' if low >= 0 and 2 < high <= 255 else 'scale or clip the values'}")
 
 
 def _upscale_tensor(image: Tensor, run: Run) -> Tensor:
