@@ -45,7 +45,7 @@ class Listing:
 
     items: list[Item] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    sizes: dict[ImageRef, Size] = field(default_factory=dict)  # (height, width) in a meta_info file
+    sizes: dict[ImageRef, Size] = field(default_factory=dict)  # (height, width) in the meta_info.txt of an LMDB
 
 
 def list_items(options: Mapping[str, Any]) -> Listing:
@@ -157,7 +157,7 @@ def _decode(listing: Listing, options: Mapping[str, Any], skipped: set[ImageRef]
         faults += found
         for ref, size in sizes.items():
             if (noted := listing.sizes.get(ref, size)) != size:
-                faults.append(f"{ref}: has {_text(size)} pixels, but the meta_info file contains {_text(noted)}")
+                faults.append(f"{ref}: has {_text(size)} pixels, but meta_info.txt contains {_text(noted)}")
     return faults
 
 
@@ -196,7 +196,8 @@ def _names_in_text(path: Path, folder: Path, in_lmdb: bool, listing: Listing) ->
     for line in filter(None, map(str.strip, lines)):
         name = line.split(".")[0] if in_lmdb else line.split(" ")[0]
         names.append(name)
-        if shape := _SHAPE.search(line):
+        # BasicSR ignores the sizes in a meta_info_file, which may be those of the images before they were cut.
+        if in_lmdb and (shape := _SHAPE.search(line)):
             listing.sizes[ImageRef(folder, name, in_lmdb)] = int(shape[1]), int(shape[2])
     return sorted(names) if in_lmdb else names
 
