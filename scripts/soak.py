@@ -187,7 +187,8 @@ def start_twice(folder: Path, reference: Path, setting: Setting, kills: int, cou
             if at_once:  # stop the training, so that the next pair resumes it
                 running.send_signal(signal.SIGTERM)
             status = running.wait()
-            runs.check_status(status, folder, wanted=3 if at_once and status else 0)
+            if not at_once or status != -signal.SIGTERM:  # before and after its work, a signal ends Python itself
+                runs.check_status(status, folder, wanted=3 if at_once and status else 0)
     if [path.name for path in (folder / EXPERIMENT.parent).iterdir() if not path.name.startswith(".")] != ["soak"]:
         raise Failed(
             f"the second training renamed the first one's folder: {sorted((folder / 'experiments').iterdir())}"
