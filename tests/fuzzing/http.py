@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import patch
 
 from fuzzing import trial
 from fuzzing.damage import damaged
@@ -92,9 +93,9 @@ def check(path: Path, out: Path) -> str:
 
     plan = json.loads(path.read_text())
     (out / trial.MINE).write_text("mine")
-    download.TIMEOUT, download.ATTEMPTS, download.SIZE_LIMIT = 0.3, 3, 20_000
     digest = f"sha256:{sha256(CONTENT).hexdigest()}"
-    with serving([answer.encode("latin-1") for answer in plan["answers"]], plan["stall"]) as url:
+    small = patch.multiple(download, TIMEOUT=0.3, ATTEMPTS=3, SIZE_LIMIT=20_000)
+    with small, serving([answer.encode("latin-1") for answer in plan["answers"]], plan["stall"]) as url:
         known = {"hash": digest, "size": len(CONTENT)} if plan["hash"] else {}
         remote = download.RemoteFile(f"{url}/file", "file.zip", **known)
         before = trial.contents(path.parent)
