@@ -1,6 +1,7 @@
 """Training samples: each pass over the data set is a permutation; batches do not depend on the process count."""
 
 import collections
+import faulthandler
 import logging
 import os
 import random
@@ -105,7 +106,11 @@ class Samples(torch.utils.data.Dataset):
 
 
 def kill_by(number: signal.Signals):
-    return lambda: os.kill(os.getpid(), number)
+    def die() -> None:
+        faulthandler.disable()  # it would print the stack of this wanted death
+        os.kill(os.getpid(), number)
+
+    return die
 
 
 def no_memory() -> None:
