@@ -21,7 +21,7 @@ from han_arch.locks import lock
 
 CACHE_VARIABLE = "HAN_ARCH_CACHE"
 HALF_WRITTEN = ".*.part"  # glob pattern for temporary files and folders
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # errors of a full or read-only disk
 _SPACE = "free disk space"
 _CHUNK = 2**20
 # Names of temporary files contain this mark: only the same computer can see whether their process still lives.
@@ -176,7 +176,7 @@ def clear_refusal(path: str | Path, advice: str, *, no_room_only: bool = False) 
     except (OSError, RuntimeError) as error:
         # torch.save raises a RuntimeError with the system's error as its context.
         refusal = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in _NO_ROOM):
+        if not isinstance(refusal, OSError) or (no_room_only and refusal.errno not in NO_ROOM):
             raise
         if _SPACE in advice and refusal.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             advice = remedy(refusal) or advice
@@ -249,7 +249,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if (error.filename is None and error.errno in _NO_ROOM) or _LEFTOVER.fullmatch(Path(str(error.filename)).name):
+        if (error.filename is None and error.errno in NO_ROOM) or _LEFTOVER.fullmatch(Path(str(error.filename)).name):
             error.filename, error.filename2 = str(path), None
         raise
 

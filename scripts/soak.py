@@ -121,7 +121,9 @@ def attempt(kind: str, folder: Path, setting: Setting, kills: int, counts: Count
         runs.finish(reference)
         KINDS[kind](disturbed, reference, setting, kills, counts)
         if kind != "processes":
-            counts.differences += [f"{kind}: {line}" for line in runs.compare(disturbed, reference)]
+            counts.differences += [
+                f"{kind}: {line}" for line in runs.compare(disturbed, reference, stopped=kind == "twice")
+            ]
     except Failed as error:
         counts.differences.append(f"{kind}: {error}")
 

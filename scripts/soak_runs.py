@@ -128,11 +128,17 @@ def last_row(folder: Path) -> int:
     return int(found[-1]["iter"]) if found and found[-1]["iter"].isdigit() else 0
 
 
-def compare(folder: Path, reference: Path) -> Iterator[str]:
-    """Yield one line for each difference between two finished runs."""
+def compare(folder: Path, reference: Path, *, stopped: bool = False) -> Iterator[str]:
+    """Yield one line for each difference between two finished runs.
+
+    Args:
+        stopped: a signal stopped the run, which then saved another iteration: compare the files that both runs have.
+    """
     experiments = [run / EXPERIMENT for run in (folder, reference)]
     for pattern in ("models/*.pth", "training_states/*.state"):
         names = [sorted(str(path.relative_to(one)) for path in one.glob(pattern)) for one in experiments]
+        if stopped and names[0][-1:] == names[1][-1:]:
+            names = [sorted({*names[0]} & {*names[1]})] * 2
         if names[0] != names[1]:
             yield f"the runs have different files: {names[0]} and {names[1]}"
             continue

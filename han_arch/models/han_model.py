@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from han_arch.errors import UserError
+from han_arch.files import NO_ROOM
 from han_arch.inference import variants
 from han_arch.models.checkpoint import CheckpointModel, random_state, set_random_state
 from han_arch.models.guard import LossGuard
@@ -200,6 +201,8 @@ class HANModel(CheckpointModel):
             results = validate(self, dataloader.dataset, current_iter, tb_logger, save_img)
         except Exception as error:  # data sets and metrics of other packages may raise any exception
             if isinstance(error, (UserError, MemoryError)) or "out of memory" in str(error):
+                raise
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # not a fault of the data set
                 raise
             reason = " ".join((str(error) or type(error).__name__).split())
             raise UserError(f"the images of {name} could not be measured: {reason}; check this data set") from error

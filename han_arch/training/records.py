@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -85,8 +86,15 @@ def open_tensorboard(opt: dict[str, Any], start_iter: int) -> Any:
         init_wandb_logger(opt)
     from torch.utils.tensorboard import SummaryWriter
 
+    threading.excepthook = _without_writers_error
     folder = Path(opt["root_path"]) / "tb_logger" / opt["name"]
     return SummaryWriter(str(folder), purge_step=start_iter + 1 if start_iter else None)
+
+
+def _without_writers_error(event: threading.ExceptHookArgs) -> None:
+    # An error of TensorBoard's thread, such as a full disk, is raised again by the next call of the writer.
+    if type(event.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(event)
 
 
 class CsvLog:

@@ -168,10 +168,10 @@ def keep_last(opt: dict[str, Any], count: int) -> None:
     """Keep the newest `count` training states and their networks; delete the older ones."""
     folder = Path(opt["path"]["training_states"])
     for iteration in saved_iterations(folder)[count:]:
-        # Delete the state before its network: a state without a network would be unusable.
-        (folder / f"{iteration}.state").unlink(missing_ok=True)
+        # Delete the state last: if the process is killed before, the next call finds the state and goes on.
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
-            network.unlink()
+            network.unlink(missing_ok=True)
+        (folder / f"{iteration}.state").unlink(missing_ok=True)
 
 
 def _read_all(path: Path, opt: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,7 @@
 """HANModel's validation: scores, saved images, and inference variants."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,13 @@ def test_validation_runs_the_variant(build, variant: str) -> None:
         }[variant]()
         assert torch.equal(model.output, expected)
         assert not torch.equal(model.output, net(model.lq))
+
+
+def test_a_full_disk_is_no_fault_of_the_data_set(build, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Photos, index: int) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "tb_logger/run")
+
+    monkeypatch.setattr(Photos, "__getitem__", refuse)
+    with pytest.raises(OSError, match="No space left") as raised:
+        validate(build(), Photos("one"))
+    assert "data set" not in str(raised.value)

@@ -234,3 +234,26 @@ def test_bad_weights_are_found_before_anything_is_written(
     error = capsys.readouterr().err
     assert "start.pth" in error
     assert ("damaged" if content else "conv_last.bias") in error
+
+
+def test_a_kill_while_old_checkpoints_are_deleted_leaves_none_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from han_arch.training.resume import keep_last
+
+    for iteration in (10, 20):
+        for name in (f"{iteration}.state", f"net_g_{iteration}.pth"):
+            (tmp_path / name).touch()
+    opt = {"path": {"training_states": str(tmp_path), "models": str(tmp_path)}}
+    unlink = Path.unlink
+
+    def unlink_and_die(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        keep_last(opt, 1)
+    monkeypatch.undo()
+    keep_last(opt, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"20.state", "net_g_20.pth"}
