@@ -41,9 +41,9 @@ def png_header(data: bytes) -> PngHeader:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the chunks of a PNG file: their types, and where their contents start and end."""
-    end = len(PNG_SIGNATURE) - 4
-    while end + 12 <= len(data):
+    """Yield the chunks of a PNG file up to IEND: their types, and where their contents start and end."""
+    end, chunk = len(PNG_SIGNATURE) - 4, b""
+    while chunk != b"IEND" and end + 12 <= len(data):
         length, chunk = struct.unpack_from(">I4s", data, end + 4)
         start = end + 12
         end = start + length

@@ -264,3 +264,10 @@ def test_a_cut_header_of_exif_data_is_named(start: bytes) -> None:
     Image.new("RGB", (8, 8)).save(file, "png", exif=b"Exif\0\0" + (start or b"II"))
     (note,) = read_picture(file.getvalue()).notes
     assert "EXIF (damaged)" in note
+
+
+def test_what_follows_the_end_of_a_png_file_is_no_metadata() -> None:
+    image, text = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (4, 3)).save(image, "PNG")
+    putchunk(text, b"zTXt", b"Comment\0\0" + zlib.compress(bytes(17 << 20), 9))  # too long to be read
+    assert not read_picture(image.getvalue() + text.getvalue()).extras
