@@ -222,7 +222,7 @@ class Worker:
             )  # fmt: skip
 
     def stop(self) -> None:
-        """End the process with all processes that it started."""
+        """Kill the process and all processes that it started."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)

@@ -261,6 +261,6 @@ def is_decoded_whole() -> bool:
 
     try:
         paired_image_dataset.imfrombytes(cv2.imencode(".png", np.zeros((8, 8), np.uint16))[1].tobytes())
-    except Exception:
+    except Exception:  # a refusal; each decoder raises its own kind of error
         return True
     return False

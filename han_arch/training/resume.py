@@ -168,7 +168,7 @@ def keep_last(opt: dict[str, Any], count: int) -> None:
     """Keep the newest `count` training states and their networks; delete the older ones."""
     folder = Path(opt["path"]["training_states"])
     for iteration in saved_iterations(folder)[count:]:
-        # Delete the state last: if the process is killed before, the next call finds the state and goes on.
+        # Delete the state last. After a kill, the next call still finds it and deletes the rest.
         for network in Path(opt["path"]["models"]).glob(f"net_*_{iteration}.pth"):
             network.unlink(missing_ok=True)
         (folder / f"{iteration}.state").unlink(missing_ok=True)
